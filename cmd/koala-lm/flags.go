@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// enumFlag is a string flag that takes one of a few values.
+type enumFlag struct {
+	value   *string
+	allowed []string
+}
+
+var _ pflag.Value = (*enumFlag)(nil)
+
+func (f *enumFlag) String() string { return *f.value }
+func (f *enumFlag) Type() string   { return strings.Join(f.allowed, "|") }
+
+func (f *enumFlag) Set(s string) error {
+	if !slices.Contains(f.allowed, s) {
+		return fmt.Errorf("must be one of %s", strings.Join(f.allowed, ", "))
+	}
+	*f.value = s
+	return nil
+}
+
+// addEnumFlag adds a flag that takes one of allowed, completed by the shell.
+func addEnumFlag(cmd *cobra.Command, p *string, name, value, usage string, allowed ...string) {
+	*p = value
+	cmd.Flags().Var(&enumFlag{p, allowed}, name, usage)
+	// The only error is a flag that does not exist or has its completion already.
+	_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(allowed, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// addFormatFlag adds --format; the first of formats is the default.
+func addFormatFlag(cmd *cobra.Command, p *string, formats ...string) {
+	addEnumFlag(cmd, p, "format", formats[0], "how to print the result", formats...)
+}

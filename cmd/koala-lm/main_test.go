@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+)
+
+// TestMain makes `koala-lm` a command of the scripts in testdata/script: the
+// test binary run under another name.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"koala-lm": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:  filepath.Join("testdata", "script"),
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitcode},
+	})
+}
+
+// exitcode is `exitcode N COMMAND [ARG...]`: it runs the command and wants
+// that exit code of it. Its output is there for stdout and stderr to match.
+func exitcode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N COMMAND [ARG...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%s: %v", strings.Join(args[1:], " "), err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// The command must start fast and run where no libtorch is.
+func TestNoLibtorch(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	for _, pkg := range strings.Fields(string(out)) {
+		if strings.Contains(pkg, "sugarme") || strings.HasSuffix(pkg, "/internal/torch") {
+			t.Errorf("koala-lm depends on %s", pkg)
+		}
+	}
+}
+
+func TestGotchVersion(t *testing.T) {
+	mod, err := os.ReadFile(filepath.Join("..", "..", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`github.com/sugarme/gotch (v\S+)`).FindSubmatch(mod)
+	if found == nil {
+		t.Fatal("go.mod does not name gotch")
+	}
+	if got := string(found[1]); got != gotchVersion {
+		t.Errorf("go.mod has gotch %s, `koala-lm version` says %s", got, gotchVersion)
+	}
+}
+
+// Every command is documented: a short description, and examples where it runs.
+func TestEveryCommandHasHelp(t *testing.T) {
+	a := &app{io: &streams{}}
+	var check func(*cobra.Command)
+	check = func(cmd *cobra.Command) {
+		if cmd.Short == "" {
+			t.Errorf("%s: no short description", cmd.CommandPath())
+		}
+		if cmd.HasParent() && cmd.Runnable() && cmd.Example == "" {
+			t.Errorf("%s: no example", cmd.CommandPath())
+		}
+		for _, sub := range cmd.Commands() {
+			check(sub)
+		}
+	}
+	check(newRootCmd(a))
+}
+
+// A second signal ends a command at once, whatever it is doing.
+func TestSecondSignal(t *testing.T) {
+	if os.Getenv("KOALA_LM_TEST_SIGNALS") != "" {
+		watchSignals(func(error) { os.Stdout.WriteString("first\n") })
+		os.Stdout.WriteString("ready\n")
+		time.Sleep(time.Minute)
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestSecondSignal$")
+	cmd.Env = append(os.Environ(), "KOALA_LM_TEST_SIGNALS=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	buf := make([]byte, 64)
+	for _, want := range []string{"ready\n", "first\n"} {
+		n, err := out.Read(buf)
+		if err != nil || string(buf[:n]) != want {
+			t.Fatalf("read %q, %v; want %q", buf[:n], err, want)
+		}
+		cmd.Process.Signal(os.Interrupt)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
+		t.Errorf("ended with %v, want exit code %d", err, exitInterrupted)
+	}
+}
