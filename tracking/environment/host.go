@@ -1,0 +1,25 @@
+package environment
+
+import (
+	"bufio"
+	"os"
+	"runtime"
+	"strings"
+)
+
+// CPU returns the processor's model name, or the architecture where the system
+// does not tell.
+func CPU() string {
+	file, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return runtime.GOARCH
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		key, value, found := strings.Cut(lines.Text(), ":")
+		if found && strings.TrimSpace(key) == "model name" {
+			return strings.Join(strings.Fields(value), " ")
+		}
+	}
+	return runtime.GOARCH
+}

@@ -1,0 +1,63 @@
+package tracking
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+func TestDeadRunsReadAsCrashed(t *testing.T) {
+	tests := map[string]struct {
+		change string // to the row of a live run
+		want   Status
+	}{
+		"alive":                     {"host = host", Running},
+		"alive with an old clock":   {"heartbeat = '2001-01-01T00:00:00.000Z'", Running},
+		"process gone":              {"pid = 1073741824", Crashed},
+		"process id reused":         {"process_start = process_start + 1", Crashed},
+		"host rebooted":             {"boot = 'earlier'", Crashed},
+		"other host, fresh":         {"host = 'elsewhere'", Running},
+		"other host, silent":        {"host = 'elsewhere', heartbeat = '2001-01-01T00:00:00.000Z'", Crashed},
+		"other host, never a pulse": {"host = 'elsewhere', heartbeat = ''", Crashed},
+		"ended":                     {"status = 'finished', pid = 1073741824", Finished},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			startRun(t, s, NewRun{Name: "r"})
+			if _, err := s.write.Exec("UPDATE runs SET " + test.change); err != nil {
+				t.Fatal(err)
+			}
+			detail, err := s.Run(context.Background(), "latest")
+			if err != nil || detail.Status != test.want {
+				t.Errorf("status %q, want %q (%v)", detail.Status, test.want, err)
+			}
+			if test.want == Crashed && detail.Reason == "" {
+				t.Error("a crash without a reason")
+			}
+		})
+	}
+}
+
+func TestHeartbeatWithoutMetrics(t *testing.T) {
+	s := newStore(t)
+	run := startRun(t, s, NewRun{Name: "r"})
+	read := func() (heartbeat string) {
+		if err := s.read.QueryRow("SELECT heartbeat FROM runs").Scan(&heartbeat); err != nil {
+			t.Fatal(err)
+		}
+		return heartbeat
+	}
+	first := read()
+	w := &writer{run: run, lastWrite: time.Now()}
+	w.writeIfDue()
+	if read() != first {
+		t.Error("a heartbeat before it is due")
+	}
+	time.Sleep(5 * time.Millisecond) // the clock's resolution in the store is 1 ms
+	w.lastWrite = time.Now().Add(-HeartbeatEvery)
+	w.writeIfDue()
+	if read() <= first {
+		t.Error("no heartbeat when it was due")
+	}
+}

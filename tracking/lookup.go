@@ -1,0 +1,146 @@
+package tracking
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrNoRun is returned when nothing matches.
+var ErrNoRun = errors.New("no such run")
+
+// BestMetrics are those that the reference "best" goes by: the first that any
+// run has.
+var BestMetrics = []string{"val_ppl", "val_loss", "train_loss"}
+
+// Resolve returns the id of the run that ref names: a whole id, "latest" (the
+// newest), "best" (the lowest validation perplexity of all), a name (the newest
+// of that name) or a prefix of an id that no other run shares.
+func (s *Store) Resolve(ctx context.Context, ref string) (string, error) {
+	var id string
+	err := s.snapshot(ctx, func(q queryer) (err error) {
+		id, err = resolve(ctx, q, ref)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("run %q: %w", ref, explain(err))
+	}
+	return id, nil
+}
+
+func resolve(ctx context.Context, q queryer, ref string) (string, error) {
+	if ref == "" {
+		return "", fmt.Errorf("%w: the reference is empty", ErrNoRun)
+	}
+	for _, try := range []func(context.Context, queryer, string) (string, error){byID, byKeyword, byName, byPrefix} {
+		id, err := try(ctx, q, ref)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return id, err
+		}
+	}
+	return "", fmt.Errorf("%w; `koala-lm report list` shows those there are", ErrNoRun)
+}
+
+func byID(ctx context.Context, q queryer, ref string) (id string, err error) {
+	err = q.QueryRowContext(ctx, refIDSQL, strings.ToLower(ref)).Scan(&id)
+	return id, err
+}
+
+func byName(ctx context.Context, q queryer, ref string) (id string, err error) {
+	err = q.QueryRowContext(ctx, refNameSQL, ref).Scan(&id)
+	return id, err
+}
+
+func byKeyword(ctx context.Context, q queryer, ref string) (id string, err error) {
+	switch ref {
+	case "latest":
+		err = q.QueryRowContext(ctx, refLatestSQL).Scan(&id)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = fmt.Errorf("%w: the store has none yet", ErrNoRun)
+		}
+		return id, err
+	case "best":
+		for _, metric := range BestMetrics {
+			if err = q.QueryRowContext(ctx, refBestSQL, metric).Scan(&id); !errors.Is(err, sql.ErrNoRows) {
+				return id, err
+			}
+		}
+		return "", fmt.Errorf("%w: none has %s yet", ErrNoRun, strings.Join(BestMetrics, " or "))
+	}
+	return "", sql.ErrNoRows
+}
+
+func byPrefix(ctx context.Context, q queryer, ref string) (string, error) {
+	const shown = 5
+	prefix := strings.ToLower(ref)
+	var ids []string
+	err := forEach(ctx, q, func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		ids = append(ids, id)
+		return err
+	}, refPrefixSQL, sql.Named("prefix", prefix), sql.Named("limit", shown))
+	switch {
+	case err != nil:
+		return "", err
+	case len(ids) == 0:
+		return "", sql.ErrNoRows
+	case len(ids) > 1:
+		return "", fmt.Errorf("several runs start so: %s", strings.Join(ids, ", "))
+	}
+	return ids[0], nil
+}
+
+// Run returns all that is recorded of the run that ref names, see Resolve.
+func (s *Store) Run(ctx context.Context, ref string) (RunDetail, error) {
+	var detail RunDetail
+	err := s.snapshot(ctx, func(q queryer) error {
+		id, err := resolve(ctx, q, ref)
+		if err != nil {
+			return err
+		}
+		detail, err = readDetail(ctx, q, id)
+		return err
+	})
+	if err != nil {
+		return RunDetail{}, fmt.Errorf("run %q: %w", ref, explain(err))
+	}
+	return detail, nil
+}
+
+func readDetail(ctx context.Context, q queryer, id string) (RunDetail, error) {
+	runs, err := readRuns(ctx, q, Query{IDs: []string{id}})
+	if err != nil {
+		return RunDetail{}, err
+	}
+	if len(runs) == 0 {
+		return RunDetail{}, ErrNoRun
+	}
+	d := RunDetail{RunSummary: runs[0], Events: []Event{}}
+	var facts, command, versions string
+	err = q.QueryRowContext(ctx, runDetailSQL, d.number).
+		Scan(&facts, &d.Git.Commit, &d.Git.Dirty, &d.Git.Diff, &command, &versions)
+	if err != nil {
+		return RunDetail{}, err
+	}
+	for _, field := range []struct {
+		text string
+		into any
+	}{{facts, &d.DatasetFacts}, {command, &d.Command}, {versions, &d.Versions}} {
+		if err := json.Unmarshal([]byte(field.text), field.into); err != nil {
+			return RunDetail{}, err
+		}
+	}
+	err = forEach(ctx, q, func(rows *sql.Rows) error {
+		var e Event
+		var at string
+		err := rows.Scan(&at, &e.Kind, &e.Message)
+		e.Time = parseTime(at)
+		d.Events = append(d.Events, e)
+		return err
+	}, runEventsSQL, d.number)
+	return d, err
+}

@@ -1,0 +1,148 @@
+package tracking
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// applicationID marks a SQLite file as a store: "koal" in ASCII.
+const applicationID = 0x6b6f616c
+
+// migrations returns the scripts in order; the number of the last is the
+// version of the schema, kept in SQLite's user_version.
+func migrations() ([]string, error) {
+	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	scripts := make([]string, len(names))
+	for i, name := range names {
+		text, err := migrationFiles.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		scripts[i] = string(text)
+	}
+	return scripts, nil
+}
+
+// Reasons why a file is not opened as a store; it stays as it was.
+var (
+	ErrNotAStore = errors.New("not a koala-lm store")
+	ErrNewer     = errors.New("the store was written by a newer koala-lm")
+	ErrOlder     = errors.New("the store was written by an older koala-lm and must be opened for writing once")
+)
+
+// identity is what a SQLite file says of itself.
+type identity struct{ application, version, objects int }
+
+func readIdentity(ctx context.Context, q queryer) (identity, error) {
+	var id identity
+	err := q.QueryRowContext(ctx, identitySQL).Scan(&id.application, &id.version, &id.objects)
+	var se sqlite3.Error
+	if errors.As(err, &se) && se.Code == sqlite3.ErrNotADB {
+		return id, ErrNotAStore
+	}
+	return id, err
+}
+
+// check says whether a file with this identity may be used by a program that
+// knows versions up to latest.
+func (id identity) check(latest int) error {
+	switch {
+	case id.application == 0 && id.version == 0 && id.objects == 0:
+		return nil // a new file
+	case id.application != applicationID:
+		return ErrNotAStore
+	case id.version > latest:
+		return fmt.Errorf("%w: it has version %d, this program knows up to %d", ErrNewer, id.version, latest)
+	}
+	return nil
+}
+
+// migrate brings the file to the latest version. Many processes may do so at
+// once: each script runs in a transaction that first takes the write lock and
+// then looks again at the version.
+func migrate(ctx context.Context, db *sql.DB) error {
+	scripts, err := migrations()
+	if err != nil {
+		return err
+	}
+	id, err := readIdentity(ctx, db)
+	if err != nil {
+		return err
+	}
+	if err := id.check(len(scripts)); err != nil {
+		return err
+	}
+	if err := enableWAL(ctx, db); err != nil {
+		return fmt.Errorf("enable wal: %w", err)
+	}
+	for version := id.version; version < len(scripts); version++ {
+		if err := applyMigration(ctx, db, version+1, scripts[version]); err != nil {
+			return fmt.Errorf("migrate to version %d: %w", version+1, err)
+		}
+	}
+	return nil
+}
+
+func applyMigration(ctx context.Context, db *sql.DB, version int, script string) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	id, err := readIdentity(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if id.version >= version {
+		return nil // another process was first
+	}
+	if _, err := tx.ExecContext(ctx, script); err != nil {
+		return err
+	}
+	stamp := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, version)
+	if _, err := tx.ExecContext(ctx, stamp); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// enableWAL retries by itself: SQLite does not call the busy handler while it
+// changes the journal mode, so of many starters all but one would fail.
+func enableWAL(ctx context.Context, db *sql.DB) error {
+	const patience = 15 * time.Second
+	deadline := time.Now().Add(patience)
+	for {
+		var mode string
+		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
+		if err == nil && mode != "wal" {
+			return fmt.Errorf("the file system allows only journal mode %q", mode)
+		}
+		if err == nil || !isBusy(err) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// isBusy reports whether another process held the lock for too long.
+func isBusy(err error) bool {
+	var se sqlite3.Error
+	return errors.As(err, &se) && (se.Code == sqlite3.ErrBusy || se.Code == sqlite3.ErrLocked)
+}

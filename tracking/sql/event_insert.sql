@@ -1,0 +1,1 @@
+INSERT INTO run_events (run, at, kind, message) VALUES (?, ?, ?, ?)

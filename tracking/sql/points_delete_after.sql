@@ -1,0 +1,1 @@
+DELETE FROM run_points WHERE run = ? AND step > ?

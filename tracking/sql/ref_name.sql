@@ -1,0 +1,1 @@
+SELECT id FROM runs WHERE name = ? ORDER BY started DESC, number DESC LIMIT 1

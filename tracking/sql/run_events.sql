@@ -1,0 +1,1 @@
+SELECT at, kind, message FROM run_events WHERE run = ? ORDER BY event

@@ -1,0 +1,1 @@
+INSERT INTO run_settings (run, key, value, type) VALUES (?, ?, ?, ?)

@@ -1,0 +1,1 @@
+INSERT INTO run_tags (run, tag) VALUES (?, ?) ON CONFLICT DO NOTHING
