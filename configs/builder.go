@@ -1,0 +1,147 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// A Builder lays sources of settings over one another, later over earlier, and
+// keeps everything that is wrong with them. Its zero value has the defaults.
+//
+// What is tuned for one kind is not carried to another: where a source changes
+// optimizer.kind, the optimizer's settings and train.clip of the sources
+// before it are dropped, and where it changes the family of model.kind, the
+// model's, the optimizer's and the batches' are. So `--set optimizer.kind=sgd`
+// alone, on any preset, trains with SGD's own defaults.
+type Builder struct {
+	layers   []layer
+	problems Problems
+	line     bool // the last layer is the command line's
+}
+
+// layer is what one source sets.
+type layer struct {
+	values map[string]assignment
+	broken map[string]bool // set, but to no legal value
+}
+
+type assignment struct {
+	value any
+	where string
+}
+
+func (b *Builder) newLayer() *layer {
+	b.layers = append(b.layers, layer{map[string]assignment{}, map[string]bool{}})
+	b.line = false
+	return &b.layers[len(b.layers)-1]
+}
+
+// commandLine is the layer that Assign and Set share.
+func (b *Builder) commandLine() *layer {
+	if !b.line {
+		b.newLayer()
+		b.line = true
+	}
+	return &b.layers[len(b.layers)-1]
+}
+
+// File adds a YAML file.
+func (b *Builder) File(path string) {
+	text, err := readSource(path)
+	if err != nil {
+		b.problems.add("", "read settings: %v", err)
+		return
+	}
+	b.Source(path, text)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func readSource(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSource+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxSource {
+		return nil, fmt.Errorf("%s: larger than 1 MiB, so no file of settings", path)
+	}
+	return text, nil
+}
+
+// Source adds YAML (or JSON) text; problems are placed by name and line.
+func (b *Builder) Source(name string, text []byte) {
+	b.newLayer().parse(name, text, &b.problems)
+}
+
+// Assign adds "key=value", the value in YAML as in a file. Of a key assigned
+// twice the last counts.
+func (b *Builder) Assign(text, where string) {
+	key, value, ok := strings.Cut(text, "=")
+	if !ok {
+		b.problems.add(where, "%s must be key=value, such as train.batch=40", quoted(text))
+		return
+	}
+	key = strings.TrimSpace(key)
+	if isSection(key) {
+		b.problems.add(where, "%s is a section (it has %s), not a setting", key, strings.Join(keysUnder(key+"."), ", "))
+		return
+	}
+	n, err := parseValue(value)
+	if err != nil {
+		b.problems.add(where, "%s: %s is not a YAML value", shortened(key), quoted(value))
+		return
+	}
+	b.commandLine().put(key, n, where, &b.problems)
+}
+
+func parseValue(text string) (*yaml.Node, error) {
+	loader, err := yaml.NewLoader(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	var document, more yaml.Node
+	if err := loader.Load(&document); err == io.EOF || err == nil && len(document.Content) == 0 {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if err := loader.Load(&more); err != io.EOF {
+		return nil, errors.New("more than one document")
+	}
+	return document.Content[0], nil
+}
+
+// Set adds one value of a setting's own type, as Flat has it.
+func (b *Builder) Set(key string, value any, where string) {
+	n, err := parseValue(Text(value))
+	if err != nil {
+		b.problems.add(where, "%s: %v", key, err)
+		return
+	}
+	b.commandLine().put(key, n, where, &b.problems)
+}
+
+// Settings resolves the layers, or returns all Problems.
+func (b *Builder) Settings() (Settings, error) {
+	problems := append(Problems{}, b.problems...)
+	r := b.resolve()
+	r.checkKinds(&problems)
+	r.checkTogether(&problems)
+	if len(problems) > 0 {
+		return Settings{}, problems
+	}
+	return r.settings, nil
+}

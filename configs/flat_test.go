@@ -1,0 +1,95 @@
+package configs
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestJSONRoundTrip(t *testing.T) {
+	cases := map[string][]string{
+		"defaults": nil,
+		"fixed r":  {"optimizer.r=1e-4", "train.seed=-9223372036854775808"},
+		"adaptive": {"model.softmax=adaptive", "model.cutoffs=[10, 20]", "train.time_limit=1h2m3.5s"},
+	}
+	for _, kind := range byKey["optimizer.kind"].in.(oneOf) {
+		cases[kind] = []string{"optimizer.kind=" + kind}
+		cases["transformer "+kind] = []string{"optimizer.kind=" + kind, "model.kind=transformer", "schedule.kind=cosine"}
+	}
+	for name, set := range cases {
+		want := build(t, set...)
+		text, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Settings
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestFlatHasWhatApplies(t *testing.T) {
+	var lines []string
+	for _, kv := range build(t, "optimizer.kind=sgd").Flat() {
+		lines = append(lines, kv.Key+"="+Text(kv.Value))
+	}
+	got := strings.Join(lines, "\n")
+	for _, want := range []string{"model.kind=lstm", "train.clip=0.25", "optimizer.lr=20", "train.bptt=35", "model.tied=true", "train.time_limit=0s"} {
+		if !strings.Contains("\n"+got+"\n", "\n"+want+"\n") {
+			t.Errorf("%s is missing in\n%s", want, got)
+		}
+	}
+	for _, key := range []string{"optimizer.sigma", "model.heads", "schedule.gamma", "model.cutoffs"} {
+		if strings.Contains(got, key) {
+			t.Errorf("%s means nothing here, but is listed", key)
+		}
+	}
+}
+
+func TestDiff(t *testing.T) {
+	a, b := build(t), build(t, "optimizer.kind=sgd", "train.seed=2")
+	want := []string{"optimizer.kind", "optimizer.lr", "optimizer.sigma", "optimizer.q", "optimizer.r", "optimizer.alpha_r",
+		"optimizer.decay_in_step", "optimizer.momentum", "optimizer.nesterov", "train.clip", "train.seed"}
+	if diff := cmp.Diff(want, Diff(a, b)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := Diff(a, build(t)); got != nil {
+		t.Errorf("equal settings differ in %q", got)
+	}
+}
+
+// The table holds together: kinds come before what depends on them, and the
+// defaults are legal values.
+func TestTable(t *testing.T) {
+	seen := map[string]bool{}
+	for i := range fields {
+		f := &fields[i]
+		if seen[f.Key] {
+			t.Errorf("%s is there twice", f.Key)
+		}
+		seen[f.Key] = true
+		if f.kindKey != "" && !seen[f.kindKey] {
+			t.Errorf("%s comes before %s", f.Key, f.kindKey)
+		}
+		if f.Meaning == "" || f.defaultText() == "" {
+			t.Errorf("%s is not documented", f.Key)
+		}
+		if f.kindKey != "" {
+			for _, kind := range f.kinds {
+				if _, ok := byKey[f.kindKey].in.parse(scalar(t, kind)); !ok {
+					t.Errorf("%s is for %s %q, which there is not", f.Key, f.kindKey, kind)
+				}
+			}
+		}
+	}
+	for _, kv := range build(t).Flat() {
+		if _, ok := byKey[kv.Key].in.parse(scalar(t, Text(kv.Value))); !ok {
+			t.Errorf("the default of %s, %v, is not %s", kv.Key, kv.Value, byKey[kv.Key].in)
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package configs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/koala-lm/koala-lm/internal/nearest"
+	"go.yaml.in/yaml/v4"
+)
+
+// maxSource bounds a file of settings: a larger one is some other file.
+const maxSource = 1 << 20
+
+// parse reads a document of settings into values by key. Sections nest, and a
+// key may be dotted. Decoding into structs would turn 1.5 into 1 and lose the
+// places, so the nodes are walked here.
+func (l *layer) parse(name string, text []byte, problems *Problems) {
+	loader, err := yaml.NewLoader(bytes.NewReader(text))
+	if err != nil {
+		problems.add(name, "%v", err)
+		return
+	}
+	var document, second yaml.Node
+	if err := loader.Load(&document); err == io.EOF {
+		return // nothing but comments
+	} else if err != nil {
+		addSyntaxError(problems, name, err)
+		return
+	}
+	w := &walker{layer: l, name: name, problems: problems, seen: map[string]*yaml.Node{}}
+	for _, root := range document.Content {
+		w.section("", root)
+	}
+	if err := loader.Load(&second); err == nil {
+		problems.add(place(name, &second), "a second document: settings are one document")
+	} else if err != io.EOF {
+		addSyntaxError(problems, name, err)
+	}
+}
+
+func addSyntaxError(problems *Problems, name string, err error) {
+	var load *yaml.LoadError
+	if !errors.As(err, &load) {
+		problems.add(name, "not YAML: %v", err)
+		return
+	}
+	if load.Mark.Line > 0 {
+		name = fmt.Sprintf("%s:%d:%d", name, load.Mark.Line, load.Mark.Column)
+	}
+	problems.add(name, "not YAML: %s", load.Message)
+}
+
+// place is where a node stands. JSON is parsed here too, on one line that
+// nobody wrote, so no position is given where name is empty.
+func place(name string, n *yaml.Node) string {
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d:%d", name, n.Line, n.Column)
+}
+
+// walker fills a layer from the nodes of a document.
+type walker struct {
+	layer    *layer
+	name     string
+	problems *Problems
+	seen     map[string]*yaml.Node
+}
+
+// section reads the mapping whose settings' keys begin with prefix.
+func (w *walker) section(prefix string, n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		w.notSection(prefix, n)
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i], n.Content[i+1]
+		if name.Kind != yaml.ScalarNode || name.ShortTag() == "!!merge" {
+			w.problems.add(place(w.name, name), "a setting's name must be plain text")
+			continue
+		}
+		key := prefix + name.Value
+		if first, twice := w.seen[key]; twice {
+			w.problems.add(place(w.name, name), "%s is set twice, first on line %d", shortened(key), first.Line)
+			continue
+		}
+		w.seen[key] = name
+		if isSection(key) {
+			w.section(key+".", value)
+			continue
+		}
+		w.layer.put(key, value, place(w.name, name), w.problems)
+	}
+}
+
+func (w *walker) notSection(prefix string, n *yaml.Node) {
+	where := place(w.name, n)
+	switch {
+	case n.Kind == yaml.AliasNode:
+		w.problems.add(where, "aliases (*%s) are not taken: write the value out", shortened(n.Value))
+	case prefix == "":
+		w.problems.add(where, "settings must be a mapping such as \"train: {batch: 20}\"")
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
+		// An empty section, as after commenting out all of it.
+	default:
+		section := strings.TrimSuffix(prefix, ".")
+		w.problems.add(where, "%s is a section (it has %s), not a setting", section, strings.Join(keysUnder(prefix), ", "))
+	}
+}
+
+// put reads one value and stores it.
+func (l *layer) put(key string, n *yaml.Node, where string, problems *Problems) {
+	field := byKey[key]
+	if field == nil {
+		if near := nearest.Name(key, slices.Concat(Keys(), sections())); near != "" {
+			problems.add(where, "unknown setting %s: did you mean %s?", quoted(key), near)
+		} else if section, _, dotted := strings.Cut(key, "."); dotted && isSection(section) {
+			problems.add(where, "unknown setting %s: %s has %s", quoted(key), section, strings.Join(keysUnder(section+"."), ", "))
+		} else {
+			problems.add(where, "unknown setting %s: the sections are %s", quoted(key), strings.Join(sections(), ", "))
+		}
+		return
+	}
+	if n.Kind == yaml.AliasNode {
+		problems.add(where, "%s: aliases (*%s) are not taken: write the value out", key, shortened(n.Value))
+		return
+	}
+	value, ok := field.in.parse(n)
+	if !ok {
+		text := "must be " + field.in.String() + ", not " + describe(n)
+		if words, choice := field.in.(oneOf); choice && n.Kind == yaml.ScalarNode {
+			if near := nearest.Name(n.Value, words); near != "" {
+				text += ": did you mean " + near + "?"
+			}
+		}
+		problems.add(where, "%s %s", key, text)
+		l.broken[key] = true
+		return
+	}
+	l.values[key] = assignment{value, where}
+}
+
+// describe names a value that was refused.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		items := make([]string, len(n.Content))
+		for i, item := range n.Content {
+			items[i] = describe(item)
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	}
+	if n.ShortTag() == "!!null" && n.Value == "" {
+		return "nothing"
+	}
+	if _, bare := plain(n); !bare {
+		return "the text " + quoted(n.Value)
+	}
+	return shortened(n.Value)
+}
+
+// quoted and shortened keep what a user wrote on one line of bearable length.
+func quoted(s string) string { return fmt.Sprintf("%q", cut(s)) }
+
+func shortened(s string) string {
+	if q := quoted(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
+}
+
+func cut(s string) string {
+	const most = 60
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}
