@@ -3,7 +3,6 @@ package tracking
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -130,10 +129,11 @@ func readDetail(ctx context.Context, q queryer, id string) (RunDetail, error) {
 		text string
 		into any
 	}{{facts, &d.DatasetFacts}, {command, &d.Command}, {versions, &d.Versions}} {
-		if err := json.Unmarshal([]byte(field.text), field.into); err != nil {
+		if err := decodeJSON(field.text, field.into); err != nil {
 			return RunDetail{}, err
 		}
 	}
+	plainNumbers(d.DatasetFacts)
 	err = forEach(ctx, q, func(rows *sql.Rows) error {
 		var e Event
 		var at string

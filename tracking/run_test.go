@@ -65,7 +65,7 @@ func TestRunIsRecordedWhole(t *testing.T) {
 			Dataset: "godoc", DatasetPath: "/p", DatasetFingerprint: "f00", Parent: "earlier",
 			Settings: map[string]any{
 				"optimizer.kind": "koala-v", "optimizer.lr": 1.0, "train.batch": int64(20), "model.tied": true,
-				"model.cutoffs": []any{10.0, 20.0}, "eval.patience": nil, "optimizer.q": 0.5,
+				"model.cutoffs": []any{int64(10), int64(20)}, "eval.patience": nil, "optimizer.q": 0.5,
 			},
 			Metrics: map[string]Summary{
 				"train_loss":        {Step: 5, Last: 4, BestStep: 2, Best: 3},
@@ -74,7 +74,7 @@ func TestRunIsRecordedWhole(t *testing.T) {
 			},
 			Tags: []string{"a", "b"},
 		},
-		DatasetFacts: map[string]any{"vocabulary": 8000.0},
+		DatasetFacts: map[string]any{"vocabulary": int64(8000)},
 		Git:          environment.Git{Commit: "abc", Dirty: true, Diff: "+1"},
 		Command:      []string{"koala-lm", "train", "--data", "a b"},
 		Versions:     map[string]string{"go": "go1.26"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 )
 
 // encodeSetting splits a value into what SQLite stores and the type that brings
@@ -37,7 +38,7 @@ func encodeSetting(value any) (stored any, kind string, err error) {
 }
 
 // decodeSetting undoes encodeSetting. What comes back is nil, bool, int64,
-// float64, string, or what encoding/json makes of a list or a map.
+// float64, string, []any or map[string]any.
 func decodeSetting(stored any, kind string) any {
 	switch value := stored.(type) {
 	case int64:
@@ -49,9 +50,41 @@ func decodeSetting(stored any, kind string) any {
 		}
 	case string:
 		var decoded any
-		if kind == "json" && json.Unmarshal([]byte(value), &decoded) == nil {
-			return decoded
+		if kind == "json" && decodeJSON(value, &decoded) == nil {
+			return plainNumbers(decoded)
 		}
 	}
 	return stored
+}
+
+// decodeJSON reads JSON with its numbers as written.
+func decodeJSON(text string, into any) error {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	return decoder.Decode(into)
+}
+
+// plainNumbers turns the numbers in a decoded value into int64 where they are
+// whole and float64 where not: a vocabulary has 8000 entries and not 8e+03.
+func plainNumbers(value any) any {
+	switch v := value.(type) {
+	case json.Number:
+		if whole, err := v.Int64(); err == nil {
+			return whole
+		}
+		number, err := v.Float64()
+		if err != nil {
+			return v.String()
+		}
+		return number
+	case []any:
+		for i := range v {
+			v[i] = plainNumbers(v[i])
+		}
+	case map[string]any:
+		for key := range v {
+			v[key] = plainNumbers(v[key])
+		}
+	}
+	return value
 }

@@ -61,4 +61,6 @@ var (
 	refLatestSQL string
 	//go:embed sql/ref_prefix.sql
 	refPrefixSQL string
+	//go:embed sql/id_neighbours.sql
+	idNeighboursSQL string
 )

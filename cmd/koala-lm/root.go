@@ -51,6 +51,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
 
 	root.AddCommand(
 		newCompletionCmd(a),
+		newReportCmd(a),
 		newVersionCmd(a),
 	)
 	a.prepareTree(root)

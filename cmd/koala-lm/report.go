@@ -1,0 +1,85 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/report"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// defaultStore is where runs are recorded unless --store or KOALA_LM_STORE say
+// otherwise.
+const defaultStore = "runs/koala.db"
+
+// storePath is the store to use given what --store says.
+func storePath(flag string) string {
+	return cmp.Or(flag, os.Getenv("KOALA_LM_STORE"), defaultStore)
+}
+
+// reportOptions are what the verbs of report share.
+type reportOptions struct {
+	app    *app
+	store  string
+	format string
+}
+
+func newReportCmd(a *app) *cobra.Command {
+	opts := &reportOptions{app: a}
+	list := newReportListCmd(opts)
+	cmd := &cobra.Command{
+		Use:   "report",
+		Short: "Ask the store about runs",
+		Long: `Ask the store about runs. Without a verb it lists them.
+
+A RUN is named by its id, the start of its id, its name (the newest of that
+name), "latest" (the newest of all) or "best" (the lowest validation perplexity).
+
+On a terminal results are tables, in a pipe lines of tab-separated exact values;
+--format asks for one of them.`,
+		Example: `  koala-lm report
+  koala-lm report show latest
+  koala-lm report list --format json`,
+		RunE: list.RunE,
+	}
+	cmd.Flags().AddFlagSet(list.Flags())
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&opts.store, "store", "", "store file (default $KOALA_LM_STORE or "+defaultStore+")")
+	formats := []string{"auto", "table", "json", "csv", "md", "tsv"}
+	opts.format = "auto"
+	flags.Var(&enumFlag{&opts.format, formats}, "format", "how to print the result")
+	// The only error is a flag that does not exist or has its completion already.
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	cmd.AddCommand(list, newReportShowCmd(opts))
+	return cmd
+}
+
+// open opens the store for reading. A store of an older version is brought up
+// to date first, which needs to write it.
+func (o *reportOptions) open() (*tracking.Store, error) {
+	path := storePath(o.store)
+	store, err := tracking.OpenReadOnly(path)
+	if errors.Is(err, tracking.ErrOlder) {
+		return tracking.Open(path)
+	}
+	return store, err
+}
+
+// output is standard output in the format asked for.
+func (o *reportOptions) output() report.Output {
+	io := o.app.io
+	out := report.Output{W: io.Out, Format: report.Format(o.format), Color: io.Color}
+	if o.format == "auto" {
+		out.Format = report.Separated
+		if io.OutIsTerminal {
+			out.Format = report.Aligned
+		}
+	}
+	if io.OutIsTerminal {
+		out.Width = io.Width
+	}
+	return out
+}

@@ -1,0 +1,130 @@
+package report
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// Record is the JSON shape of a run, the same wherever one is printed. Fields
+// are only ever added to it.
+type Record struct {
+	ID       string            `json:"id"`
+	Name     string            `json:"name"`
+	Status   tracking.Status   `json:"status"`
+	Started  string            `json:"started"` // RFC 3339 in UTC
+	Seconds  float64           `json:"seconds"` // spent training
+	Steps    int64             `json:"steps"`
+	Tokens   int64             `json:"tokens"`
+	Settings map[string]any    `json:"settings"` // by dotted key
+	Metrics  map[string]number `json:"metrics"`  // last values; null is no number
+	Best     map[string]number `json:"best"`     // best values
+	Tags     []string          `json:"tags"`
+	Note     string            `json:"note"`
+	Reason   string            `json:"reason"`          // of its end
+	Ended    string            `json:"ended,omitempty"` // absent while running
+	Dataset  RecordDataset     `json:"dataset"`
+	Host     string            `json:"host"`
+	CPU      string            `json:"cpu"`
+	Device   string            `json:"device"`
+	Threads  int               `json:"threads"`
+	Parent   string            `json:"parent,omitempty"`
+}
+
+// RecordDataset says what a run was trained on.
+type RecordDataset struct {
+	Name        string `json:"name"`
+	Path        string `json:"path"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+// DetailRecord is the JSON shape of `report show`.
+type DetailRecord struct {
+	Record
+	BestSteps    map[string]int64  `json:"best_steps"`
+	DatasetFacts map[string]any    `json:"dataset_facts"`
+	Git          RecordGit         `json:"git"`
+	Command      []string          `json:"command"`
+	Versions     map[string]string `json:"versions"`
+	Events       []RecordEvent     `json:"events"`
+}
+
+// RecordGit is the state of the checkout a run was started from.
+type RecordGit struct {
+	Commit string `json:"commit"`
+	Dirty  bool   `json:"dirty"`
+	Diff   string `json:"diff"`
+}
+
+// RecordEvent is something that happened to a run.
+type RecordEvent struct {
+	Time    string `json:"time"`
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+}
+
+// number is a float64 that JSON can carry: NaN and the infinities are null.
+type number float64
+
+func (n number) MarshalJSON() ([]byte, error) {
+	f := float64(n)
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return []byte("null"), nil
+	}
+	return strconv.AppendFloat(nil, f, 'g', -1, 64), nil
+}
+
+// NewRecord turns a run into its JSON shape.
+func NewRecord(r tracking.RunSummary) Record {
+	record := Record{
+		ID: r.ID, Name: r.Name, Status: r.Status, Started: stamp(r.Started), Seconds: math.Round(1000*r.Seconds) / 1000,
+		Steps: r.Steps, Tokens: r.Tokens, Settings: r.Settings, Tags: r.Tags,
+		Metrics: map[string]number{}, Best: map[string]number{},
+		Note: r.Note, Reason: r.Reason, Ended: stamp(r.Ended),
+		Dataset: RecordDataset{r.Dataset, r.DatasetPath, r.DatasetFingerprint},
+		Host:    r.Host, CPU: r.CPU, Device: r.Device, Threads: r.Threads, Parent: r.Parent,
+	}
+	for name, m := range r.Metrics {
+		record.Metrics[name] = number(m.Last)
+		record.Best[name] = number(m.Best)
+	}
+	return record
+}
+
+// NewDetailRecord turns all that is known of a run into its JSON shape.
+func NewDetailRecord(d tracking.RunDetail) DetailRecord {
+	record := DetailRecord{
+		Record: NewRecord(d.RunSummary), BestSteps: map[string]int64{},
+		DatasetFacts: d.DatasetFacts, Command: d.Command, Versions: d.Versions,
+		Git: RecordGit{d.Git.Commit, d.Git.Dirty, d.Git.Diff}, Events: []RecordEvent{},
+	}
+	for name, m := range d.Metrics {
+		if !math.IsNaN(m.Best) {
+			record.BestSteps[name] = m.BestStep
+		}
+	}
+	for _, e := range d.Events {
+		record.Events = append(record.Events, RecordEvent{stamp(e.Time), e.Kind, e.Message})
+	}
+	return record
+}
+
+// stamp writes a time in RFC 3339 in UTC, the zero time as nothing.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// writeJSON writes indented JSON that keeps <, > and & readable.
+func writeJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}

@@ -1,0 +1,209 @@
+package report
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// Format is how a result is written.
+type Format string
+
+const (
+	Aligned   Format = "table"
+	JSON      Format = "json"
+	CSV       Format = "csv"
+	Markdown  Format = "md"
+	Separated Format = "tsv" // for pipes: exact values between tabs
+)
+
+// Output is where a result goes and what it may look like there.
+type Output struct {
+	W      io.Writer
+	Format Format
+	Width  int  // of the terminal in columns; 0 is no limit
+	Color  bool // ANSI colours are understood
+}
+
+// Render writes tables in any format but JSON, whose shape is the result's own.
+func (o Output) Render(tables ...Table) error {
+	for i, t := range tables {
+		if i > 0 {
+			if _, err := fmt.Fprintln(o.W); err != nil {
+				return err
+			}
+		}
+		if err := o.render(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o Output) render(t Table) error {
+	switch o.Format {
+	case CSV:
+		return renderCSV(o.W, t)
+	case Separated:
+		return renderSeparated(o.W, t)
+	case Markdown:
+		return renderMarkdown(o.W, t)
+	}
+	rendered := o.aligned(t)
+	for o.Width > 0 && widest(rendered) > o.Width && t.sparest() >= 0 {
+		t = t.without(t.sparest())
+		rendered = o.aligned(t)
+	}
+	_, err := fmt.Fprintln(o.W, rendered)
+	return err
+}
+
+func renderCSV(w io.Writer, t Table) error {
+	writer := csv.NewWriter(w)
+	header := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		header[i] = c.Name
+	}
+	if err := writer.Write(header); err != nil {
+		return err
+	}
+	for _, row := range t.Rows {
+		cells := make([]string, len(row))
+		for i, value := range row {
+			cells[i] = plain(value)
+		}
+		if err := writer.Write(cells); err != nil {
+			return err
+		}
+	}
+	writer.Flush()
+	return writer.Error()
+}
+
+// oneLine keeps a value within its line and its column.
+var oneLine = strings.NewReplacer("\t", " ", "\n", " ", "\r", " ")
+
+func renderSeparated(w io.Writer, t Table) error {
+	var b strings.Builder
+	for i, c := range t.Columns {
+		if i > 0 {
+			b.WriteByte('\t')
+		}
+		b.WriteString(oneLine.Replace(c.Name))
+	}
+	b.WriteByte('\n')
+	for _, row := range t.Rows {
+		for i, value := range row {
+			if i > 0 {
+				b.WriteByte('\t')
+			}
+			b.WriteString(oneLine.Replace(plain(value)))
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// notHTML keeps a name from being markup where Markdown allows HTML.
+var notHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+func renderMarkdown(w io.Writer, t Table) error {
+	writer := newWriter(t, func(c Column, value any) string { return notHTML.Replace(c.human(value)) })
+	if t.Title != "" {
+		if _, err := fmt.Fprintf(w, "## %s\n\n", notHTML.Replace(harmless(t.Title))); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(w, writer.RenderMarkdown())
+	return err
+}
+
+// aligned renders for a terminal.
+func (o Output) aligned(t Table) string {
+	writer := newWriter(t, func(c Column, value any) string {
+		cell := c.human(value)
+		if status, ok := statusColor[cell]; ok && o.Color && c.Name == "status" {
+			return status + cell + reset
+		}
+		return cell
+	})
+	if t.headless() {
+		writer.ResetHeaders()
+	}
+	writer.SetStyle(tableStyle(o.Color))
+	rendered := trimLines(writer.Render())
+	if t.Title != "" {
+		rendered = o.bold(harmless(t.Title)) + "\n" + rendered
+	}
+	return rendered
+}
+
+func newWriter(t Table, cell func(Column, any) string) table.Writer {
+	writer := table.NewWriter()
+	header := make(table.Row, len(t.Columns))
+	configs := make([]table.ColumnConfig, len(t.Columns))
+	for i, c := range t.Columns {
+		header[i] = harmless(c.Title)
+		configs[i].Number = i + 1
+		if c.Right {
+			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
+		}
+	}
+	writer.AppendHeader(header)
+	writer.SetColumnConfigs(configs)
+	for _, row := range t.Rows {
+		cells := make(table.Row, len(row))
+		for i, value := range row {
+			cells[i] = cell(t.Columns[i], value)
+		}
+		writer.AppendRow(cells)
+	}
+	return writer
+}
+
+// tableStyle has no frame, only a rule under the header.
+func tableStyle(color bool) table.Style {
+	style := table.StyleLight
+	style.Options = table.Options{SeparateHeader: true}
+	style.Format = table.FormatOptions{}
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
+	if !color {
+		style.Box.MiddleHorizontal = "-"
+	}
+	return style
+}
+
+const reset = "\x1b[0m"
+
+var statusColor = map[string]string{
+	"running": "\x1b[36m", "finished": "\x1b[32m", "interrupted": "\x1b[33m",
+	"failed": "\x1b[31m", "crashed": "\x1b[31m",
+}
+
+func (o Output) bold(s string) string {
+	if !o.Color {
+		return s
+	}
+	return "\x1b[1m" + s + reset
+}
+
+func widest(s string) int {
+	width := 0
+	for line := range strings.Lines(s) {
+		width = max(width, text.StringWidthWithoutEscSequences(strings.TrimRight(line, "\n")))
+	}
+	return width
+}
+
+func trimLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return strings.Join(lines, "\n")
+}
