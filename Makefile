@@ -1,0 +1,39 @@
+# make demo and make test do everything from a bare checkout; make help lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CUDA_FLAG :=
+
+.PHONY: help setup setup-cuda build test race lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# go.work names folders that exist only after set-up, so set-up runs without it.
+setup: ## fetch libtorch, prepare gotch, compile the native kernels (into the cache folder)
+	@command -v go >/dev/null || { echo "setup: go not found: install Go 1.26 or later (https://go.dev/doc/install)" >&2; exit 1; }
+	@GOWORK=off go run ./internal/setup $(CUDA_FLAG)
+
+setup-cuda: CUDA_FLAG := -cuda
+setup-cuda: setup ## the same, with the CUDA libraries
+
+build: setup ## leave koala-lm and koala-lm-engine in bin/
+	@go build -o bin/ ./cmd/...
+
+test: setup ## run all tests
+	go test ./...
+
+race: setup ## run all tests under the race detector
+	go test -race ./...
+
+lint: setup ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+bench: setup ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built in this checkout (not the cache folder)
+	rm -rf bin go.work go.work.sum internal/torch/link_generated.go

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// fetchCUDA puts the libraries that libtorch_cuda needs beside the fetched
+// libtorch in the folder torch, where its rpath looks for them.
+func fetchCUDA(ctx context.Context, c *cache, torch string) error {
+	dir, err := c.entry("cuda-for-libtorch-"+libtorchVersion, 8<<30, func(tmp, _ string) error {
+		for _, w := range cudaWheels {
+			w.keep = isSharedLibrary
+			c.say("fetching %s %s", w.name, w.version)
+			if err := w.fetchInto(ctx, c, tmp); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	unlock, err := c.lock("libtorch-" + libtorchVersion)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return linkTree(dir, filepath.Dir(torch))
+}
+
+func isSharedLibrary(path string) bool {
+	return strings.HasPrefix(path, "nvidia/") && strings.Contains(filepath.Base(path), ".so")
+}
+
+// linkTree makes every file below src appear at the same place below dst, as a
+// symbolic link. It leaves alone what is there.
+func linkTree(src, dst string) error {
+	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(src, path)
+		if err != nil {
+			return err
+		}
+		link := filepath.Join(dst, rel)
+		if _, err := os.Lstat(link); err == nil {
+			return nil
+		}
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			return err
+		}
+		if err := os.Symlink(path, link); err != nil {
+			return fmt.Errorf("link the CUDA libraries: %w", err)
+		}
+		return nil
+	})
+}

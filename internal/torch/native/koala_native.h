@@ -1,0 +1,50 @@
+// The C interface between internal/torch and this project's own C++. Every
+// function that can fail returns 0 on success and another value after an
+// exception, whose text koala_last_error then holds (for this thread).
+//
+// A koala_tensor is a torch::Tensor* as gotch keeps it: those passed in stay the
+// caller's, those written to out are new and the caller's to free.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef void *koala_tensor;
+
+const char *koala_last_error(void);
+
+// runtime.cpp
+void koala_tune_allocator(void);
+void koala_trim_allocator(void);
+int koala_manual_seed(uint64_t seed);
+int koala_set_threads(int intraop);
+int koala_threads(void);
+const char *koala_libtorch_version(void);
+const char *koala_cpu_capability(void);
+int koala_open_cuda(const char **error);
+int koala_cuda_devices(void);
+int koala_shape(koala_tensor t, int64_t *sizes, int capacity);
+int koala_item(koala_tensor t, double *value);
+int koala_clone(koala_tensor t, koala_tensor *out);
+int koala_copy(koala_tensor dst, koala_tensor src);
+int koala_has_grad(koala_tensor t);
+int koala_grad(koala_tensor t, koala_tensor *out);
+int koala_clear_grad(koala_tensor t);
+int koala_set_requires_grad(koala_tensor t, int on);
+int koala_set_grad_mode(int on);
+int koala_backward(koala_tensor *tensors, koala_tensor *gradients, int n);
+
+// loss.cpp
+int koala_cross_entropy(koala_tensor hidden, koala_tensor weight, koala_tensor bias, koala_tensor targets,
+                        int64_t chunk_bytes, double out[3], koala_tensor *loss, koala_tensor *per_token);
+
+// lstm.cpp
+int koala_lstm_layer(koala_tensor x, koala_tensor h0, koala_tensor c0, koala_tensor w_ih, koala_tensor w_hh,
+                     koala_tensor b_ih, koala_tensor b_hh, koala_tensor *y, koala_tensor *h, koala_tensor *c);
+
+#ifdef __cplusplus
+}
+#endif

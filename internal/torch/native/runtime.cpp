@@ -1,0 +1,129 @@
+// The library as a whole: errors, seeds, threads, memory, devices, and the parts
+// of a tensor's life that gotch has no call for.
+#include <ATen/Parallel.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <ATen/Context.h>
+#include <ATen/Version.h>
+#include <dlfcn.h>
+#include <c10/core/GradMode.h>
+#include <malloc.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/version.h>
+
+#include "common.h"
+
+namespace koala {
+
+static thread_local std::string last_error;
+
+void set_last_error(const char *what) { last_error = what; }
+
+} // namespace koala
+
+using namespace koala;
+
+KOALA_API const char *koala_last_error(void) { return last_error.c_str(); }
+
+// glibc gives large blocks back to the kernel as soon as they are freed, so a
+// training step that frees and takes tens of megabytes pays for clearing the
+// same pages on every step. With these limits freed memory stays in the heap.
+KOALA_API void koala_tune_allocator(void) {
+  const int huge = 1 << 30; // larger than any single tensor of a usual step
+  mallopt(M_MMAP_THRESHOLD, huge);
+  mallopt(M_TRIM_THRESHOLD, huge);
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
+KOALA_API void koala_trim_allocator(void) { malloc_trim(0); }
+
+KOALA_API int koala_manual_seed(uint64_t seed) {
+  return guard([&] { at::manual_seed(seed); });
+}
+
+KOALA_API int koala_set_threads(int intraop) {
+  return guard([&] { at::set_num_threads(intraop); });
+}
+
+KOALA_API int koala_threads(void) { return at::get_num_threads(); }
+
+KOALA_API const char *koala_libtorch_version(void) { return TORCH_VERSION; }
+
+KOALA_API const char *koala_cpu_capability(void) {
+  static const std::string name = at::get_cpu_capability();
+  return name.c_str();
+}
+
+// libtorch_cuda registers its hooks and kernels when it is loaded. It is not
+// linked, so that the same program runs where there is no CUDA.
+KOALA_API int koala_open_cuda(const char **error) {
+  if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    *error = dlerror();
+    return 1;
+  }
+  return 0;
+}
+
+KOALA_API int koala_cuda_devices(void) {
+  try {
+    return at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
+  } catch (...) {
+    return 0;
+  }
+}
+
+KOALA_API int koala_shape(koala_tensor t, int64_t *sizes, int capacity) {
+  if (t == nullptr || !ref(t).defined())
+    return -1;
+  const auto shape = ref(t).sizes();
+  for (int i = 0; i < static_cast<int>(shape.size()) && i < capacity; i++)
+    sizes[i] = shape[i];
+  return static_cast<int>(shape.size());
+}
+
+KOALA_API int koala_item(koala_tensor t, double *value) {
+  return guard([&] { *value = ref(t).item<double>(); });
+}
+
+KOALA_API int koala_clone(koala_tensor t, koala_tensor *out) {
+  return guard([&] { *out = handle(ref(t).clone()); });
+}
+
+KOALA_API int koala_copy(koala_tensor dst, koala_tensor src) {
+  return guard([&] { ref(dst).copy_(ref(src)); });
+}
+
+KOALA_API int koala_has_grad(koala_tensor t) { return ref(t).grad().defined() ? 1 : 0; }
+
+// out stays null where there is no gradient.
+KOALA_API int koala_grad(koala_tensor t, koala_tensor *out) {
+  return guard([&] {
+    if (ref(t).grad().defined())
+      *out = handle(ref(t).grad());
+  });
+}
+
+KOALA_API int koala_clear_grad(koala_tensor t) {
+  return guard([&] { ref(t).mutable_grad().reset(); });
+}
+
+KOALA_API int koala_set_requires_grad(koala_tensor t, int on) {
+  return guard([&] { ref(t).set_requires_grad(on != 0); });
+}
+
+// Returns the mode before. (Gradient recording is a property of the thread.)
+KOALA_API int koala_set_grad_mode(int on) {
+  const bool before = c10::GradMode::is_enabled();
+  c10::GradMode::set_enabled(on != 0);
+  return before ? 1 : 0;
+}
+
+KOALA_API int koala_backward(koala_tensor *tensors, koala_tensor *gradients, int n) {
+  return guard([&] {
+    torch::autograd::variable_list roots, grads;
+    for (int i = 0; i < n; i++) {
+      roots.push_back(ref(tensors[i]));
+      grads.push_back(optional(gradients[i]));
+    }
+    torch::autograd::backward(roots, grads);
+  });
+}

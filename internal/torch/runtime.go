@@ -1,0 +1,72 @@
+package torch
+
+// #include "native/koala_native.h"
+import "C"
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"runtime"
+)
+
+// Main prepares this process for a long computation and runs f: the goroutine
+// stays on its thread, and the allocator keeps what it frees (native/runtime.cpp
+// says why). threads is the number that one operator may use, 0 for libtorch's
+// choice (the number of cores).
+func Main(threads int, f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	C.koala_tune_allocator()
+	if err := SetThreads(threads); err != nil {
+		return err
+	}
+	return f()
+}
+
+// SetThreads sets how many threads one operator may use; 0 leaves it as it is.
+func SetThreads(n int) error {
+	if n < 0 {
+		return fmt.Errorf("threads: %d is negative", n)
+	}
+	if n > 0 && C.koala_set_threads(C.int(n)) != 0 {
+		return fmt.Errorf("threads: %w", nativeError())
+	}
+	return nil
+}
+
+// Threads returns how many threads one operator may use.
+func Threads() int { return int(C.koala_threads()) }
+
+// ReleaseMemory gives memory that is free back to the operating system.
+func ReleaseMemory() { C.koala_trim_allocator() }
+
+// Seed sets libtorch's generators to a state that depends on the run's seed, the
+// step and the stream (the rank of a process, say) alone, not on what was drawn
+// before. So a run resumed at a step draws what the uninterrupted one drew.
+func Seed(seed uint64, step int64, stream int64) error {
+	h := fnv.New64a()
+	var b [24]byte
+	binary.LittleEndian.PutUint64(b[0:], seed)
+	binary.LittleEndian.PutUint64(b[8:], uint64(step))
+	binary.LittleEndian.PutUint64(b[16:], uint64(stream))
+	h.Write(b[:])
+	if C.koala_manual_seed(C.uint64_t(mix(h.Sum64()))) != 0 {
+		return fmt.Errorf("seed: %w", nativeError())
+	}
+	return nil
+}
+
+// mix is the finaliser of SplitMix64 (Steele et al. 2014): neighbouring inputs
+// give unrelated outputs.
+func mix(z uint64) uint64 {
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb
+	return z ^ (z >> 31)
+}
+
+// LibtorchVersion returns the version of the library that is loaded.
+func LibtorchVersion() string { return C.GoString(C.koala_libtorch_version()) }
+
+// CPUCapability names the instruction set that libtorch uses: DEFAULT, AVX2, AVX512.
+func CPUCapability() string { return C.GoString(C.koala_cpu_capability()) }
