@@ -1,0 +1,100 @@
+// Package request is what koala-lm hands to koala-lm-engine: one resolved and
+// validated request, as JSON, by execve. The command side makes one and calls
+// Exec; the engine side calls Parse. Nothing in a request needs the working
+// folder, the environment or a default to be understood.
+package request
+
+import (
+	"github.com/koala-lm/koala-lm/configs"
+)
+
+// Version is that of the requests; the two programs must agree on it.
+const Version = 1
+
+// Common is what every request carries.
+type Common struct {
+	Version int      `json:"version"` // set by Exec
+	Build   string   `json:"build"`   // the version of koala-lm that made the request
+	Command []string `json:"command"` // the command line that was typed
+	Quiet   bool     `json:"quiet"`
+	Device  Device   `json:"device"`
+	Threads int      `json:"threads"` // 0 is the engine's choice
+}
+
+// common lets functions over all requests reach what they share.
+func (c *Common) common() *Common { return c }
+
+// A Request is a pointer to one of the request types.
+type Request interface{ common() *Common }
+
+// Train asks for a training run, new, resumed or forked, or with FindLR for a
+// learning-rate range test. Paths are absolute.
+type Train struct {
+	Common
+	Data     string           `json:"data"`     // dataset folder
+	Settings configs.Settings `json:"settings"` // resolved; those of the run when resumed
+	Name     string           `json:"name,omitempty"`
+	Tags     []string         `json:"tags,omitempty"`
+	Note     string           `json:"note,omitempty"`
+	Store    string           `json:"store"`            // SQLite file
+	Runs     string           `json:"runs"`             // folder of the runs' folders
+	Resume   string           `json:"resume,omitempty"` // id of the run to go on with
+	Fork     string           `json:"fork,omitempty"`   // id of the run whose weights to start from
+	Init     string           `json:"init,omitempty"`   // safetensors file of weights to start from
+	FindLR   bool             `json:"find_lr,omitempty"`
+	NProc    int              `json:"nproc"` // processes on this machine
+}
+
+// Model names trained weights: a run's, or those at a path.
+type Model struct {
+	Run   string `json:"run,omitempty"`  // id of a run in Store
+	Path  string `json:"path,omitempty"` // checkpoint, or folder that other tools wrote; empty with Run
+	Store string `json:"store"`
+	Runs  string `json:"runs"`
+}
+
+// Eval asks for the loss of a model on a split or on a text.
+type Eval struct {
+	Common
+	Model  Model  `json:"model"`
+	Data   string `json:"data,omitempty"` // dataset folder; empty is the run's own
+	Split  string `json:"split,omitempty"`
+	Text   string `json:"text,omitempty"`   // file to score in place of a split
+	Stride int    `json:"stride,omitempty"` // new tokens in a Transformer's window; 0 is all
+	Batch  int    `json:"batch,omitempty"`  // sequences side by side; 0 is the run's eval.batch
+	Format string `json:"format"`
+}
+
+// Generate asks for text.
+type Generate struct {
+	Common
+	Model       Model   `json:"model"`
+	Prompt      string  `json:"prompt"`
+	Tokens      int     `json:"tokens"`      // at most this many new ones a sample
+	Temperature float64 `json:"temperature"` // 0 takes the likeliest token
+	TopK        int     `json:"top_k"`       // 0 is all
+	TopP        float64 `json:"top_p"`       // 1 is all
+	Seed        int64   `json:"seed"`
+	Count       int     `json:"count"` // samples
+	Format      string  `json:"format"`
+}
+
+// Bench asks for speed and memory of training steps.
+type Bench struct {
+	Common
+	Settings configs.Settings `json:"settings"`
+	Vocab    int              `json:"vocab"` // of random tokens, or 0 with Data
+	Data     string           `json:"data,omitempty"`
+	Steps    int              `json:"steps"`
+	Warmup   int              `json:"warmup"`
+	Format   string           `json:"format"`
+}
+
+// Export asks for a model's weights in another tool's layout.
+type Export struct {
+	Common
+	Model Model  `json:"model"`
+	To    string `json:"to"`  // huggingface or safetensors
+	Out   string `json:"out"` // folder or file to write
+	Force bool   `json:"force,omitempty"`
+}
