@@ -50,6 +50,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 
 	root.AddCommand(
+		newPrepareCmd(a),
 		newCompletionCmd(a),
 		newReportCmd(a),
 		newVersionCmd(a),

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/data/prepare"
+	"github.com/spf13/cobra"
+)
+
+type prepareOptions struct {
+	app *app
+	prepare.Options
+	valid, test string
+	invalid     string
+	verify      string
+	show        string
+	changed     func(flag string) bool
+}
+
+func newPrepareCmd(a *app) *cobra.Command {
+	opts := &prepareOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "prepare [PATH...]",
+		Short: "Turn text into a dataset folder",
+		Long: `prepare reads text, divides it into train, valid and test, learns a tokenizer
+from train, and writes a dataset folder that train and eval read.
+
+A PATH is a file (.txt .tokens .md), a folder, a glob, or - for standard input.
+A folder with a train file in it (train.txt, wiki.train.tokens, ...) keeps its
+splits. Other text is divided: whole documents, drawn at random, if there are at
+least 100 of them, otherwise at line ends, the head to train, then valid, then
+test. Without a PATH the text is --corpus godoc: the English documentation in the
+source of the installed Go.
+
+--valid and --test take a fraction of the text below 1, or, from 1 on, the
+largest number of tokens. 0 makes no such split.`,
+		Example: `  koala-lm prepare wikitext-2/ --out prepared/wt2
+  koala-lm prepare book.txt --out prepared/book --valid 0.1 --test 0.1
+  koala-lm prepare --corpus godoc --vocab-size 8000 --valid 20000 --test 20000
+  koala-lm prepare --verify prepared/wt2`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.Paths = args
+			opts.Stdin = a.io.In
+			opts.changed = cmd.Flags().Changed
+			return runPrepare(cmd.Context(), opts)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&opts.Out, "out", "o", "", "the dataset `folder` to make (default prepared/<name of the text>)")
+	f.StringVar(&opts.Corpus, "corpus", "", "a corpus known by `name`: godoc")
+	f.StringVar(&opts.valid, "valid", "0.05", "share of valid: a fraction, or from 1 on the largest number of tokens")
+	f.StringVar(&opts.test, "test", "0.05", "share of test, likewise")
+	f.StringSliceVar(&opts.ValidFiles, "valid-file", nil, "`path` of the text of valid")
+	f.StringSliceVar(&opts.TestFiles, "test-file", nil, "`path` of the text of test")
+	f.Uint64Var(&opts.Seed, "seed", 1, "of the order in which documents are drawn for valid and test")
+	f.StringVar(&opts.Tokenizer, "tokenizer", "word", "word")
+	f.IntVar(&opts.VocabSize, "vocab-size", 0, "the largest `number` of ids (default: every word)")
+	f.IntVar(&opts.MinCount, "min-count", 1, "words seen less often in train are <unk>")
+	f.BoolVar(&opts.Lower, "lower", false, "put everything in lower case")
+	f.StringVar(&opts.invalid, "invalid", "error", "what to do with bytes that are not UTF-8: error or replace")
+	f.IntVar(&opts.Workers, "workers", 0, "how many `threads` work (default: all processors)")
+	f.BoolVar(&opts.Force, "force", false, "replace the dataset that is there")
+	f.StringVar(&opts.verify, "verify", "", "check every file of the dataset `folder`, and do nothing else")
+	f.StringVar(&opts.show, "show", "", "print what is in the dataset `folder`, and do nothing else")
+	return cmd
+}
+
+func runPrepare(ctx context.Context, opts *prepareOptions) error {
+	if opts.verify != "" || opts.show != "" {
+		return runInspect(opts)
+	}
+	if err := opts.resolve(); err != nil {
+		return &usageError{err}
+	}
+	info, err := prepare.Run(ctx, opts.Options)
+	if err != nil {
+		return err
+	}
+	return printPrepared(opts.app.io.Out, opts.Out, info)
+}
+
+// resolve turns flags into the options of a preparation.
+func (o *prepareOptions) resolve() (err error) {
+	if o.Valid, err = parseShare("--valid", o.valid); err != nil {
+		return err
+	}
+	if o.Test, err = parseShare("--test", o.test); err != nil {
+		return err
+	}
+	// Files named for one split alone leave the other absent.
+	if held := o.changed("valid-file") || o.changed("test-file"); held {
+		for _, split := range []struct {
+			flag  string
+			share *prepare.Share
+		}{{"valid", &o.Valid}, {"test", &o.Test}} {
+			if o.changed(split.flag) && o.changed(split.flag+"-file") {
+				return fmt.Errorf("--%s and --%s-file exclude each other", split.flag, split.flag)
+			}
+			if !o.changed(split.flag) {
+				*split.share = 0
+			}
+		}
+	}
+	if !slices.Contains([]string{"error", "replace"}, o.invalid) {
+		return fmt.Errorf("--invalid is %q, want error or replace", o.invalid)
+	}
+	if o.changed("min-count") && o.MinCount < 1 {
+		return fmt.Errorf("--min-count is %d, want at least 1", o.MinCount)
+	}
+	if o.changed("workers") && o.Workers < 1 {
+		return fmt.Errorf("--workers is %d, want at least 1", o.Workers)
+	}
+	if o.changed("vocab-size") && o.VocabSize < 1 {
+		return fmt.Errorf("--vocab-size is %d, want a positive number", o.VocabSize)
+	}
+	o.ReplaceInvalid = o.invalid == "replace"
+	if o.Out == "" && !o.changed("out") {
+		o.Out = filepath.Join("prepared", o.defaultName())
+	}
+	return o.Check()
+}
+
+// parseShare reads a fraction or a number of tokens.
+func parseShare(flag, text string) (prepare.Share, error) {
+	number, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s is %q, want a fraction from 0 to 1, or a whole number of tokens", flag, text)
+	}
+	return prepare.Share(number), nil
+}
+
+// defaultName is the name of a dataset that was given none: that of its
+// corpus, or of its first path without endings.
+func (o *prepareOptions) defaultName() string {
+	if o.Corpus != "" {
+		return o.Corpus
+	}
+	if len(o.Paths) == 0 {
+		return "godoc"
+	}
+	name, _, _ := strings.Cut(filepath.Base(filepath.Clean(o.Paths[0])), ".")
+	if name = strings.Trim(name, "-*?[]/"); name == "" {
+		return "text"
+	}
+	return name
+}
+
+// printPrepared says what was made.
+func printPrepared(w io.Writer, dir string, info data.Info) error {
+	fmt.Fprintf(w, "%s: %s tokenizer, %s ids\n", dir, info.Tokenizer.Kind, humanize.Comma(int64(info.Tokenizer.Vocab)))
+	for _, name := range data.SplitNames {
+		if split, ok := info.Splits[name]; ok {
+			fmt.Fprintf(w, "  %-5s  %12s tokens  %s\n", name, humanize.Comma(split.Tokens), unknownRate(info, split))
+		}
+	}
+	return nil
+}
+
+func unknownRate(info data.Info, split data.SplitInfo) string {
+	if info.Tokenizer.Unknown == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.2f%% unknown", 100*float64(split.Unknowns)/float64(split.Tokens))
+}

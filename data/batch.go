@@ -1,0 +1,118 @@
+package data
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+)
+
+// Ignore is the target of a place in a batch that holds no prediction: the
+// loss must skip it. Only evaluation batches have such places.
+const Ignore = -1
+
+// A Batch holds B texts side by side, T tokens of each. Targets are the inputs
+// shifted by one token. The slices belong to the Batcher, which fills them
+// anew at every Next.
+type Batch struct {
+	Inputs, Targets []int64 // row-major: [T, B] if TimeMajor, else [B, T]
+	B, T            int
+	TimeMajor       bool
+	Fresh           bool // the texts start anew: carried state must be reset
+	Epoch           int  // from 0
+	Index           int  // of the batch in its epoch, from 0
+	Predictions     int  // targets that are not Ignore
+}
+
+// A Cursor is the place of the batch that Next returns next. It can be stored
+// and given to Seek of a Batcher made with the same arguments.
+type Cursor struct {
+	Epoch    int   `json:"epoch"`
+	Index    int   `json:"index"`    // batches of the epoch before it
+	Position int64 `json:"position"` // tokens of each text before it, for texts that run through an epoch
+}
+
+// A Batcher cuts tokens into batches. Training batchers never end; those for
+// evaluation return io.EOF after the last batch. What a batch holds depends
+// on the arguments of the Batcher and its place alone, not on what was read
+// before it.
+type Batcher interface {
+	Next() (Batch, error)
+	Cursor() Cursor
+	Seek(Cursor) error
+	// Steps is the number of batches in the epoch of the cursor.
+	Steps() int
+}
+
+// Options of batchers.
+type batchOptions struct {
+	variable bool
+	seed     uint64
+	evaluate bool
+	stride   int
+}
+
+// A BatchOption changes how a Batcher cuts.
+type BatchOption func(*batchOptions)
+
+// VariableLength makes NewContiguous draw the length of each batch as
+// AWD-LSTM does (Merity et al. 2018, section 5): normal around bptt, or
+// around half of it in one batch of twenty, with standard deviation 5 and at
+// least 5. The learning rate of a step should be scaled by Batch.T / bptt.
+// The length depends on seed, epoch and index alone.
+func VariableLength(seed uint64) BatchOption {
+	return func(o *batchOptions) { o.variable, o.seed = true, seed }
+}
+
+// Evaluation makes one pass over the text in which every token but the first
+// is predicted once, and then io.EOF. Places that are left over have the
+// target Ignore.
+func Evaluation() BatchOption { return func(o *batchOptions) { o.evaluate = true } }
+
+// Stride makes the windows of NewSequential overlap in evaluation: each starts
+// n tokens after the one before it and scores only what that one did not, so
+// that most tokens are predicted from at least context-n others.
+func Stride(n int) BatchOption { return func(o *batchOptions) { o.stride = n } }
+
+func options(list []BatchOption) (o batchOptions) {
+	for _, option := range list {
+		option(&o)
+	}
+	return o
+}
+
+// buffers are the two slices that a batcher fills again and again.
+type buffers struct{ inputs, targets []int64 }
+
+func (b *buffers) take(n int) (inputs, targets []int64) {
+	if cap(b.inputs) < n {
+		b.inputs, b.targets = make([]int64, n), make([]int64, n)
+	}
+	return b.inputs[:n], b.targets[:n]
+}
+
+// derived returns a source of randomness that depends on its arguments alone.
+func derived(seed, epoch, index uint64) *rand.Rand {
+	var key [32]byte
+	copy(key[:8], "batching")
+	binary.LittleEndian.PutUint64(key[8:], seed)
+	binary.LittleEndian.PutUint64(key[16:], epoch)
+	binary.LittleEndian.PutUint64(key[24:], index)
+	return rand.New(rand.NewChaCha8(key))
+}
+
+// ended is the answer of a Batcher of one pass that is over.
+func ended() (Batch, error) { return Batch{}, io.EOF }
+
+var errCursor = errors.New("the cursor does not fit this text and batching: was the dataset, the batch or the length changed?")
+
+func checkShape(what string, batch int, name string, length int) error {
+	if batch < 1 {
+		return fmt.Errorf("%s batching: batch is %d, want at least 1", what, batch)
+	}
+	if length < 1 {
+		return fmt.Errorf("%s batching: %s is %d, want at least 1", what, name, length)
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package prepare
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/koala-lm/koala-lm/data/tokenizer"
+)
+
+// wholeDocuments is the number of documents from which on splits take whole
+// ones. Fewer are divided at lines: one of 20 is no sample of the rest.
+const wholeDocuments = 100
+
+// divide gives valid and test their shares of the documents [0, n) of the
+// spool. It returns the pieces of each split and what the pieces are.
+func divide(s *spool, n int, valid, test Share, seed uint64) (splits map[string][]extent, by string, err error) {
+	documents := make([]extent, n)
+	for i := range documents {
+		documents[i] = s.document(i)
+	}
+	switch {
+	case valid == 0 && test == 0:
+		return map[string][]extent{"train": documents}, "none", nil
+	case n >= wholeDocuments:
+		splits, err = divideDocuments(s, documents, valid, test, seed)
+		return splits, "documents", err
+	default:
+		splits, err = divideLines(s, documents, valid, test)
+		return splits, "lines", err
+	}
+}
+
+// divideDocuments draws documents in an order that the seed gives; each split
+// keeps the order of the corpus.
+func divideDocuments(s *spool, documents []extent, valid, test Share, seed uint64) (map[string][]extent, error) {
+	drawn := make([]int32, len(documents))
+	for i := range drawn {
+		drawn[i] = int32(i)
+	}
+	random := rand.New(rand.NewPCG(seed, 0x6b6f616c61))
+	random.Shuffle(len(drawn), func(i, j int) { drawn[i], drawn[j] = drawn[j], drawn[i] })
+	total := totalSize(documents)
+	splits := map[string][]extent{}
+	for _, want := range []struct {
+		name  string
+		share Share
+	}{{"valid", valid}, {"test", test}} {
+		if want.share == 0 {
+			continue
+		}
+		measure, room := func(e extent) (int64, error) { return e.size(), nil }, int64(want.share.fraction()*float64(total))
+		if limit := want.share.limit(); limit > 0 {
+			measure, room = s.wordTokens, limit
+		}
+		taken, err := fit(drawn, room, func(i int32) (int64, error) { return measure(documents[i]) })
+		if err != nil {
+			return nil, err
+		}
+		slices.Sort(taken)
+		for _, i := range taken {
+			splits[want.name] = append(splits[want.name], documents[i])
+		}
+		drawn = slices.DeleteFunc(drawn, func(i int32) bool {
+			_, found := slices.BinarySearch(taken, i)
+			return found
+		})
+	}
+	slices.Sort(drawn)
+	for _, i := range drawn {
+		splits["train"] = append(splits["train"], documents[i])
+	}
+	return splits, nil
+}
+
+// fit takes documents in the order drawn that fit into room, passing over
+// those that are too large for what is left, until little room is left or
+// many in a row did not fit. It takes one at least.
+func fit(drawn []int32, room int64, measure func(int32) (int64, error)) ([]int32, error) {
+	const missesInARow = 100
+	var taken []int32
+	left, misses := room, 0
+	for _, i := range drawn {
+		if misses == missesInARow || left < room/100 {
+			break
+		}
+		size, err := measure(i)
+		if err != nil {
+			return nil, err
+		}
+		if size > left {
+			misses++
+			continue
+		}
+		taken = append(taken, i)
+		left, misses = left-size, 0
+	}
+	if len(taken) == 0 {
+		taken = append(taken, drawn[0])
+	}
+	return taken, nil
+}
+
+// wordTokens counts the words and line ends of a document.
+func (s *spool) wordTokens(e extent) (int64, error) {
+	text, err := s.read(e, nil)
+	if err != nil {
+		return 0, err
+	}
+	words, lines := tokenizer.CountWords(text)
+	return int64(words + lines), nil
+}
+
+// divideLines cuts the text at two line ends: its head is train, then come
+// valid and test.
+func divideLines(s *spool, documents []extent, valid, test Share) (map[string][]extent, error) {
+	total := documents[len(documents)-1].end
+	lines := lineFinder{s: s, end: total}
+	testStart, err := lines.tail(total, test, total)
+	if err != nil {
+		return nil, err
+	}
+	validStart, err := lines.tail(testStart, valid, total)
+	if err != nil {
+		return nil, err
+	}
+	if validStart <= 0 || valid > 0 && validStart == testStart || test > 0 && testStart == total {
+		return nil, fmt.Errorf("the text is too short to be divided at line ends: use --valid 0 --test 0, or --valid-file and --test-file")
+	}
+	return map[string][]extent{
+		"train": clip(documents, 0, validStart),
+		"valid": clip(documents, validStart, testStart),
+		"test":  clip(documents, testStart, total),
+	}, nil
+}
+
+// clip returns the parts of documents that are in [start, end).
+func clip(documents []extent, start, end int64) []extent {
+	var parts []extent
+	for _, d := range documents {
+		if part := (extent{max(d.start, start), min(d.end, end)}); part.start < part.end {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}

@@ -1,0 +1,165 @@
+package prepare
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// folder is the dataset folder while it is made: a hidden folder beside the
+// target, which becomes the target by one rename when it is whole.
+type folder struct {
+	target string
+	path   string
+	lock   *os.File
+	force  bool
+}
+
+// newFolder makes the hidden folder. It is locked, so that a second
+// preparation into the same target is refused, and what a killed one has left
+// behind is known for what it is and cleared.
+func newFolder(target string, force bool) (*folder, error) {
+	target = filepath.Clean(target)
+	if err := checkTarget(target, force); err != nil {
+		return nil, err
+	}
+	parent, name := filepath.Split(target)
+	if name == "." || name == ".." || name == "" {
+		absolute, err := filepath.Abs(target)
+		if err != nil {
+			return nil, err
+		}
+		parent, name = filepath.Split(absolute)
+	}
+	if parent != "" {
+		if err := os.MkdirAll(parent, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	f := &folder{target: target, path: filepath.Join(parent, "."+name+".preparing"), force: force}
+	if err := os.Mkdir(f.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	lock, err := os.Open(f.path)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another prepare is writing %s: wait for it, or choose another --out", target)
+		}
+		return nil, fmt.Errorf("lock %s: %w", f.path, err)
+	}
+	f.lock = lock
+	// The one who had the lock before may have renamed or removed the folder
+	// between our Open and our lock.
+	here, err := os.Stat(f.path)
+	locked, lockErr := lock.Stat()
+	if err != nil || lockErr != nil || !os.SameFile(here, locked) {
+		lock.Close()
+		return nil, fmt.Errorf("another prepare was writing %s: try again", target)
+	}
+	if err := f.clear(); err != nil {
+		return nil, errors.Join(err, f.abandon())
+	}
+	return f, nil
+}
+
+// checkTarget refuses a target that is there, before any work is done.
+func checkTarget(target string, force bool) error {
+	stat, err := os.Stat(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !stat.IsDir():
+		return fmt.Errorf("%s is a file: choose another --out", target)
+	}
+	entries, err := os.ReadDir(target)
+	if err != nil {
+		return err
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if !force {
+		return fmt.Errorf("%s exists: choose another --out, or replace it with --force", target)
+	}
+	// --force replaces a dataset, not whatever a slip of the pen names.
+	if _, err := os.Stat(filepath.Join(target, "dataset.json")); err != nil {
+		return fmt.Errorf("%s is not a dataset folder: --force does not replace it", target)
+	}
+	return nil
+}
+
+func (f *folder) clear() error {
+	entries, err := os.ReadDir(f.path)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if err := os.RemoveAll(filepath.Join(f.path, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// file is the path of a file in the folder.
+func (f *folder) file(name string) string { return filepath.Join(f.path, name) }
+
+// write writes a small file and syncs it.
+func (f *folder) write(name string, content []byte) error {
+	file, err := os.OpenFile(f.file(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+// commit makes the folder the target.
+func (f *folder) commit() error {
+	if err := f.lock.Sync(); err != nil { // the folder itself
+		return fmt.Errorf("sync %s: %w", f.path, err)
+	}
+	err := os.Rename(f.path, f.target) // also over an empty folder
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
+		err = f.replace()
+	}
+	if err != nil {
+		return err
+	}
+	defer f.lock.Close()
+	parent, err := os.Open(filepath.Dir(f.target))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+// replace changes places with the target in one step and removes what it was.
+func (f *folder) replace() error {
+	if err := checkTarget(f.target, f.force); err != nil {
+		return err
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, f.path, unix.AT_FDCWD, f.target, unix.RENAME_EXCHANGE); err != nil {
+		return fmt.Errorf("replace %s: %w", f.target, err)
+	}
+	return os.RemoveAll(f.path)
+}
+
+// abandon removes the folder.
+func (f *folder) abandon() error {
+	return errors.Join(os.RemoveAll(f.path), f.lock.Close())
+}

@@ -1,0 +1,102 @@
+package prepare
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/koala-lm/koala-lm/data/tokenizer"
+)
+
+// lineFinder finds places in the spool where a line ends: after a '\n', or
+// where a document does.
+type lineFinder struct {
+	s   *spool
+	end int64
+}
+
+// window is how much of the spool is read at a time.
+const window = 1 << 18
+
+// tail returns where the last lines before end start that make up a share of
+// the text. At least one line is taken, and not all of it is.
+func (l lineFinder) tail(end int64, share Share, total int64) (int64, error) {
+	switch {
+	case share == 0:
+		return end, nil
+	case share.limit() > 0:
+		return l.tailTokens(end, share.limit())
+	}
+	start, err := l.next(end - int64(share.fraction()*float64(total)))
+	if err != nil {
+		return 0, err
+	}
+	if start >= end {
+		return l.previous(end)
+	}
+	return start, nil
+}
+
+// next returns the first line end at or after place.
+func (l lineFinder) next(place int64) (int64, error) {
+	if place <= 0 {
+		return 0, nil
+	}
+	i, _ := slices.BinarySearch(l.s.ends, place)
+	limit := l.end
+	if i < len(l.s.ends) {
+		limit = min(limit, l.s.ends[i])
+	}
+	for at := place - 1; at < limit; at += window {
+		text, err := l.s.read(extent{at, min(limit, at+window)}, nil)
+		if err != nil {
+			return 0, err
+		}
+		if i := bytes.IndexByte(text, '\n'); i >= 0 {
+			return at + int64(i) + 1, nil
+		}
+	}
+	return limit, nil
+}
+
+// previous returns the last line end before place, or 0.
+func (l lineFinder) previous(place int64) (int64, error) {
+	i, _ := slices.BinarySearch(l.s.ends, place)
+	limit := int64(0)
+	if i > 0 {
+		limit = l.s.ends[i-1]
+	}
+	for at, step := place-1, int64(1<<12); at > limit; at, step = at-step, min(2*step, window) {
+		from := max(limit, at-step)
+		text, err := l.s.read(extent{from, at}, nil)
+		if err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(text, '\n'); i >= 0 {
+			return from + int64(i) + 1, nil
+		}
+	}
+	return limit, nil
+}
+
+// tailTokens returns where the last lines before end start that have at most
+// limit words and line ends; one line is taken even if it has more.
+func (l lineFinder) tailTokens(end, limit int64) (int64, error) {
+	start := end
+	for start > 0 {
+		line, err := l.previous(start)
+		if err != nil {
+			return 0, err
+		}
+		text, err := l.s.read(extent{line, start}, nil)
+		if err != nil {
+			return 0, err
+		}
+		words, _ := tokenizer.CountWords(text)
+		limit -= int64(words) + 1
+		if limit < 0 && start < end {
+			break
+		}
+		start = line
+	}
+	return start, nil
+}

@@ -1,0 +1,124 @@
+// Package prepare makes a dataset folder from text: it reads a corpus, divides
+// it into splits, learns a tokenizer from train and encodes every split. Text
+// passes through a file on disk, so memory does not grow with it.
+package prepare
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+)
+
+// Options of one preparation. The zero value of a field is its default where
+// one is given.
+type Options struct {
+	Paths      []string // files, folders, globs, "-"
+	Corpus     string   // a corpus known by name, instead of Paths
+	ValidFiles []string // paths whose text is valid, whatever Valid says
+	TestFiles  []string
+	Field      string    // of records that holds the text; default "text"
+	Stdin      io.Reader // what "-" reads
+
+	Out   string // the folder to make
+	Name  string // of the dataset; default the last element of Out
+	Force bool   // replace a folder that is there
+
+	Valid, Test Share
+	Seed        uint64 // of the order in which documents are drawn for valid and test
+
+	Tokenizer     string // word, bpe, byte, char, or the path of a tokenizer.json; default word
+	VocabSize     int    // the largest number of ids; 0 is the default of the tokenizer
+	MinCount      int    // words seen less often in train are <unk>; default 1
+	Lower         bool   // everything in lower case (word)
+	SpecialInText bool   // special tokens that stand in the text are those tokens
+
+	ReplaceInvalid bool // bytes that are not UTF-8 become U+FFFD; otherwise they are an error
+	Workers        int  // default: as many as there are processors
+
+	Progress Progress // may be nil
+}
+
+// A Share is how much of the text a split takes: 0 is nothing, a number below
+// 1 is a fraction of its bytes, and from 1 on it is at most so many tokens.
+type Share float64
+
+// Progress is told how the work goes on. Its methods are called from one
+// goroutine at a time.
+type Progress interface {
+	// Stage starts the next stage, of total bytes, or -1 if that is not known.
+	Stage(name string, total int64)
+	// Add counts n more bytes of the stage as done.
+	Add(n int64)
+}
+
+type noProgress struct{}
+
+func (noProgress) Stage(string, int64) {}
+func (noProgress) Add(int64)           {}
+
+// Check finds what can be told to be wrong before any work is done: wrong
+// usage rather than bad input.
+func (o Options) Check() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if o.Out == "" {
+		wrong("--out is missing: the folder to make")
+	}
+	if o.Corpus != "" && len(o.Paths) > 0 {
+		wrong("--corpus %s and paths exclude each other", o.Corpus)
+	}
+	for _, share := range []struct {
+		flag  string
+		share Share
+	}{{"--valid", o.Valid}, {"--test", o.Test}} {
+		if s := share.share; s < 0 || s != s || s >= 1 && s != Share(int64(s)) {
+			wrong("%s is %v, want a fraction from 0 to 1, or a whole number of tokens", share.flag, s)
+		}
+	}
+	if o.Valid.fraction()+o.Test.fraction() >= 1 {
+		wrong("--valid %v and --test %v leave nothing to train on", o.Valid, o.Test)
+	}
+	if o.VocabSize < 0 {
+		wrong("--vocab-size is %d, want a positive number", o.VocabSize)
+	}
+	if o.MinCount < 0 {
+		wrong("--min-count is %d, want at least 1", o.MinCount)
+	}
+	if o.Workers < 0 {
+		wrong("--workers is %d, want at least 1", o.Workers)
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Tokenizer == "" {
+		o.Tokenizer = "word"
+	}
+	if o.MinCount == 0 {
+		o.MinCount = 1
+	}
+	if o.Workers == 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Progress == nil {
+		o.Progress = noProgress{}
+	}
+	return o
+}
+
+// fraction is the share of the text, 0 for a number of tokens.
+func (s Share) fraction() float64 {
+	if s < 1 {
+		return float64(s)
+	}
+	return 0
+}
+
+// limit is the largest number of tokens, 0 if there is none.
+func (s Share) limit() int64 {
+	if s < 1 {
+		return 0
+	}
+	return int64(s)
+}

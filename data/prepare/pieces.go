@@ -1,0 +1,200 @@
+package prepare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+)
+
+// pieceSize is about how much text a worker gets at a time. Documents that are
+// longer are cut where it makes no difference; shorter ones come together.
+const pieceSize = 1 << 20
+
+// longestWord bounds the text that a cut is looked for in.
+const longestWord = 64 << 20
+
+// piece is text for one worker: documents, and parts of documents.
+type piece struct {
+	text      []byte
+	spans     []span
+	at        int64 // bytes of the split before it
+	continues bool  // the last document goes on in the next piece
+	done      chan struct{}
+	err       error
+
+	tokens []byte // the encoded text (encode)
+	stats  stats  // what was counted on the way (encode)
+}
+
+// span is the part of a document that is in a piece.
+type span struct {
+	start, end int
+	begins     bool // the document starts here
+	first      bool // it is the first document of the split
+	joined     bool // a word that the part before has started goes on here
+}
+
+// pieces reads extents of the spool in order, lets workers work on them and
+// gives what they made to take in order again. cut finds where a long
+// document may be cut; work makes the function that one worker calls. What is
+// in a piece does not depend on the number of workers.
+type pieces struct {
+	spool    *spool
+	extents  []extent
+	workers  int
+	cut      func(text []byte) int
+	work     func() func(p *piece) error
+	take     func(p *piece) error
+	progress Progress
+}
+
+func (ps pieces) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var (
+		wg    sync.WaitGroup
+		jobs  = make(chan *piece)
+		order = make(chan *piece, ps.workers+1)
+		free  = sync.Pool{New: func() any { return new(piece) }}
+	)
+	defer wg.Wait()
+	defer cancel()
+	var readErr error
+	wg.Go(func() {
+		defer close(order)
+		defer close(jobs)
+		readErr = ps.read(func() *piece {
+			p := free.Get().(*piece)
+			*p = piece{text: p.text[:0], spans: p.spans[:0], tokens: p.tokens[:0], done: make(chan struct{})}
+			return p
+		}, func(p *piece) error {
+			for _, to := range []chan *piece{order, jobs} {
+				select {
+				case to <- p:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		})
+	})
+	for range ps.workers {
+		work := ps.work()
+		wg.Go(func() {
+			for p := range jobs {
+				p.err = work(p)
+				close(p.done)
+			}
+		})
+	}
+	for p := range order {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if p.err != nil {
+			return p.err
+		}
+		if ps.take != nil {
+			if err := ps.take(p); err != nil {
+				return err
+			}
+		}
+		ps.progress.Add(int64(len(p.text)))
+		free.Put(p)
+	}
+	return readErr // written before order was closed
+}
+
+// read cuts the extents into pieces.
+func (ps pieces) read(fresh func() *piece, send func(*piece) error) error {
+	var (
+		p    = fresh()
+		done int64
+	)
+	flush := func() error {
+		if len(p.text) == 0 {
+			return nil
+		}
+		size := int64(len(p.text))
+		if err := send(p); err != nil {
+			return err
+		}
+		done += size
+		p = fresh()
+		p.at = done
+		return nil
+	}
+	for i, e := range ps.extents {
+		begins, inWord := true, false
+		for e.start < e.end {
+			from := len(p.text)
+			room := int64(max(pieceSize-from, 1<<12))
+			text, n, err := ps.part(p.text, e, room)
+			if err != nil {
+				return err
+			}
+			p.text = text
+			p.spans = append(p.spans, span{
+				start: from, end: len(text), begins: begins, first: begins && i == 0,
+				joined: inWord && !startsWithSpace(text[from:]),
+			})
+			e.start += n
+			begins, inWord = false, !endsWithSpace(text[from:])
+			p.continues = e.start < e.end
+			if len(p.text) >= pieceSize || p.continues {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return flush()
+}
+
+// part appends to dst about room bytes from the start of e: all of e, or up to
+// a place where it may be cut.
+func (ps pieces) part(dst []byte, e extent, room int64) (text []byte, n int64, err error) {
+	from := len(dst)
+	for ; ; room *= 2 {
+		n = min(room, e.size())
+		if dst, err = ps.spool.append(dst[:from], extent{e.start, e.start + n}); err != nil {
+			return nil, 0, err
+		}
+		if n == e.size() {
+			return dst, n, nil
+		}
+		if cut := ps.cut(dst[from:]); cut > 0 {
+			return dst[:from+cut], int64(cut), nil
+		}
+		if room > longestWord {
+			return nil, 0, errors.New("there are 64 MiB of text without a white space or line end to cut it at")
+		}
+	}
+}
+
+// append reads an extent to the end of dst.
+func (s *spool) append(dst []byte, e extent) ([]byte, error) {
+	from, n := len(dst), int(e.size())
+	if cap(dst)-from < n {
+		dst = append(make([]byte, 0, max(2*cap(dst), from+n)), dst...)
+	}
+	dst = dst[:from+n]
+	if _, err := s.f.ReadAt(dst[from:], e.start); err != nil {
+		return nil, fmt.Errorf("read the text back: %w", err)
+	}
+	return dst, nil
+}
+
+func startsWithSpace(text []byte) bool {
+	r, _ := utf8.DecodeRune(text)
+	return unicode.IsSpace(r)
+}
+
+func endsWithSpace(text []byte) bool {
+	r, _ := utf8.DecodeLastRune(text)
+	return unicode.IsSpace(r)
+}

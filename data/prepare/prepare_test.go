@@ -1,0 +1,315 @@
+package prepare
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/data/tokenizer"
+)
+
+// tree writes files into a new folder.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// run prepares and returns the text of each split, decoded.
+func run(t *testing.T, opts Options) (map[string]string, data.Info) {
+	t.Helper()
+	if opts.Out == "" {
+		opts.Out = filepath.Join(t.TempDir(), "out")
+	}
+	info, err := Run(context.Background(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := data.Open(opts.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	tok, err := d.Tokenizer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{}
+	for _, name := range data.SplitNames {
+		tokens, ok := d.Split(name)
+		if !ok {
+			continue
+		}
+		ids := make([]uint32, tokens.Len())
+		for i := range ids {
+			ids[i] = uint32(tokens.At(i))
+		}
+		texts[name] = tokenizer.Decode(tok, ids)
+	}
+	return texts, info
+}
+
+func numbered(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "line %d of the same text\n", i)
+	}
+	return b.String()
+}
+
+func TestSplitsAtLines(t *testing.T) {
+	text := numbered(1000)
+	dir := tree(t, map[string]string{"a.txt": text[:len(text)/3], "b.txt": text[len(text)/3:]})
+	got, info := run(t, Options{Paths: []string{dir}, Valid: 0.1, Test: 0.2})
+	if info.Split.By != "lines" {
+		t.Errorf("split by %s, want lines", info.Split.By)
+	}
+	for name, want := range map[string]float64{"train": 0.7, "valid": 0.1, "test": 0.2} {
+		share := float64(info.Splits[name].Bytes) / float64(len(text))
+		if share < want-0.01 || share > want+0.01 {
+			t.Errorf("%s has %.3f of the text, want %v", name, share, want)
+		}
+	}
+	if !strings.HasPrefix(got["train"], "line 0 of") || !strings.Contains(got["test"], " of the same text\n") {
+		t.Errorf("train starts %.20q, test %.20q", got["train"], got["test"])
+	}
+}
+
+func TestSplitsWholeDocuments(t *testing.T) {
+	files := map[string]string{}
+	for i := range 200 {
+		files[fmt.Sprintf("%03d.txt", i)] = strings.Repeat(fmt.Sprintf("d%d\n", i), 50)
+	}
+	opts := Options{Paths: []string{tree(t, files)}, Valid: 0.1, Test: 0.1, Seed: 7}
+	got, info := run(t, opts)
+	if info.Split.By != "documents" || info.Split.Seed != 7 {
+		t.Errorf("split %+v", info.Split)
+	}
+	documents := int64(0)
+	for _, name := range data.SplitNames {
+		documents += info.Splits[name].Documents
+		if name != "train" && (info.Splits[name].Documents < 18 || info.Splits[name].Documents > 21) {
+			t.Errorf("%s has %d documents, want about 20", name, info.Splits[name].Documents)
+		}
+	}
+	if documents != 200 {
+		t.Errorf("the splits have %d documents, want 200", documents)
+	}
+	again, _ := run(t, opts)
+	if diff := cmp.Diff(got, again); diff != "" {
+		t.Errorf("a second run differs:\n%s", diff)
+	}
+	opts.Seed = 8
+	if other, _ := run(t, opts); other["train"] == got["train"] {
+		t.Error("another seed draws the same documents")
+	}
+}
+
+func TestLimitsInTokens(t *testing.T) {
+	documents := map[string]string{}
+	for i := range 150 {
+		documents[fmt.Sprintf("%03d.txt", i)] = numbered(20 + i)
+	}
+	for name, files := range map[string]map[string]string{
+		"lines":     {"a.txt": numbered(5000)},
+		"documents": documents,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, info := run(t, Options{Paths: []string{tree(t, files)}, Valid: 3000, Test: 1000})
+			for name, limit := range map[string]int64{"valid": 3000, "test": 1000} {
+				if got := info.Splits[name].Tokens; got > limit || got < limit*9/10 {
+					t.Errorf("%s has %d tokens, want at most %d and nearly so", name, got, limit)
+				}
+			}
+		})
+	}
+}
+
+func TestSplitLayout(t *testing.T) {
+	dir := tree(t, map[string]string{
+		"wiki.train.tokens": "a b c\n", "wiki.valid.tokens": "a c\n", "README.md": "about test data\n",
+	})
+	got, info := run(t, Options{Paths: []string{dir}, Valid: 0.05, Test: 0.05})
+	if diff := cmp.Diff(map[string]string{"train": "a b c\n", "valid": "a c\n"}, got); diff != "" {
+		t.Errorf("splits (-want +got):\n%s", diff)
+	}
+	if info.Split.By != "layout" {
+		t.Errorf("split by %s, want layout", info.Split.By)
+	}
+	// A file given by name is no split, whatever its name.
+	got, _ = run(t, Options{Paths: []string{filepath.Join(dir, "wiki.train.tokens")}})
+	if diff := cmp.Diff(map[string]string{"train": "a b c\n"}, got); diff != "" {
+		t.Errorf("by name (-want +got):\n%s", diff)
+	}
+}
+
+func TestSplitFiles(t *testing.T) {
+	dir := tree(t, map[string]string{"a.txt": "a b\nc\n", "v.txt": "a x\n"})
+	got, info := run(t, Options{Paths: []string{filepath.Join(dir, "a.txt")}, ValidFiles: []string{filepath.Join(dir, "v.txt")}})
+	if diff := cmp.Diff(map[string]string{"train": "a b\nc\n", "valid": "a <unk>\n"}, got); diff != "" {
+		t.Errorf("splits (-want +got):\n%s", diff)
+	}
+	if info.Split.By != "files" {
+		t.Errorf("split by %s, want files", info.Split.By)
+	}
+}
+
+// The folder is the same to the byte for any number of workers.
+func TestWorkersDoNotShow(t *testing.T) {
+	var text strings.Builder
+	for i := range 120_000 {
+		fmt.Fprintf(&text, "w%d and w%d in line %d\n", i%977, i*i%4099, i/100)
+	}
+	dir := tree(t, map[string]string{"a.txt": text.String(), "b.txt": "a few more\n", "c.txt": text.String()[:1<<20]})
+	want := map[string]string{}
+	for _, workers := range []int{1, 2, 5} {
+		out := filepath.Join(t.TempDir(), "same")
+		run(t, Options{Paths: []string{dir}, Out: out, Valid: 0.05, Test: 0.05, Workers: workers})
+		for _, name := range []string{"dataset.json", "tokenizer.json", "train.bin", "valid.bin", "test.bin"} {
+			content, err := os.ReadFile(filepath.Join(out, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want[name] == "" {
+				want[name] = string(content)
+			} else if want[name] != string(content) {
+				t.Errorf("%s differs with %d workers", name, workers)
+			}
+		}
+	}
+}
+
+func TestReplaceInvalid(t *testing.T) {
+	dir := tree(t, map[string]string{"a.txt": "a\xff b\xe2\x82 \xe2\x82\xac\n"})
+	got, _ := run(t, Options{Paths: []string{dir}, ReplaceInvalid: true})
+	if want := "a\uFFFD b\uFFFD\uFFFD €\n"; got["train"] != want {
+		t.Errorf("train is %q, want %q", got["train"], want)
+	}
+}
+
+// What is wrong with the input is said in one line, and nothing is left.
+func TestBadInput(t *testing.T) {
+	dir := tree(t, map[string]string{
+		"empty.txt": "", "bad.txt": "one\ntwo\nth\xffree\n", "cut.txt": "one\n\xe2\x82", "line.txt": "one line\n",
+		"folder/picture.png": "x", "split/train.txt": "a\n",
+	})
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for name, c := range map[string]struct {
+		opts Options
+		want string
+	}{
+		"missing":       {Options{Paths: []string{at("nothing.txt")}}, "nothing.txt: no such file"},
+		"glob":          {Options{Paths: []string{at("*.csv")}}, "*.csv: no file matches"},
+		"empty":         {Options{Paths: []string{at("empty.txt")}}, "no text"},
+		"no text":       {Options{Paths: []string{at("folder")}}, "has no text in it"},
+		"invalid":       {Options{Paths: []string{at("bad.txt")}}, "bad.txt:3: byte 0xff is not UTF-8"},
+		"cut":           {Options{Paths: []string{at("cut.txt")}}, "cut.txt:2: byte 0xe2 is not UTF-8"},
+		"short":         {Options{Paths: []string{at("line.txt")}, Valid: 0.1}, "too short"},
+		"corpus":        {Options{Corpus: "godot"}, `"godot"`},
+		"two splits":    {Options{Paths: []string{at("split"), at("line.txt")}}, "prepare it alone"},
+		"held split":    {Options{Paths: []string{at("split")}, ValidFiles: []string{at("line.txt")}}, "splits of its own"},
+		"vocabulary":    {Options{Paths: []string{at("line.txt")}, VocabSize: 2}, "vocabulary of 2"},
+		"fractions":     {Options{Paths: []string{at("line.txt")}, Valid: 0.5, Test: 0.5}, "nothing to train on"},
+		"negative":      {Options{Paths: []string{at("line.txt")}, Valid: -1}, "--valid is -1"},
+		"both":          {Options{Paths: []string{at("line.txt")}, Corpus: "godoc"}, "exclude each other"},
+		"unwritable":    {Options{Paths: []string{at("line.txt")}, Out: "/proc/none/out"}, "/proc/none"},
+		"out is a file": {Options{Paths: []string{at("line.txt")}, Out: at("line.txt")}, "is a file"},
+		"out is there":  {Options{Paths: []string{at("line.txt")}, Out: at("folder")}, "--force"},
+		"not a dataset": {Options{Paths: []string{at("line.txt")}, Out: at("folder"), Force: true}, "not a dataset"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parent := t.TempDir()
+			if c.opts.Out == "" {
+				c.opts.Out = filepath.Join(parent, "out")
+			}
+			_, err := Run(context.Background(), c.opts)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error is %v, want one with %q", err, c.want)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("error has several lines: %v", err)
+			}
+			if left, _ := os.ReadDir(parent); len(left) > 0 {
+				t.Errorf("%s is left", left[0].Name())
+			}
+		})
+	}
+}
+
+func TestCancelLeavesNothing(t *testing.T) {
+	parent := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	opts := Options{Paths: []string{tree(t, map[string]string{"a.txt": numbered(200_000)})}, Out: filepath.Join(parent, "out")}
+	opts.Progress = stages(func(name string) {
+		if name == "encode train" {
+			cancel()
+		}
+	})
+	if _, err := Run(ctx, opts); err == nil {
+		t.Fatal("a cancelled run succeeds")
+	}
+	if left, _ := os.ReadDir(parent); len(left) > 0 {
+		t.Errorf("%s is left", left[0].Name())
+	}
+}
+
+type stages func(name string)
+
+func (f stages) Stage(name string, _ int64) { f(name) }
+func (stages) Add(int64)                    {}
+
+func TestForceReplaces(t *testing.T) {
+	dir := tree(t, map[string]string{"a.txt": "a b\n", "b.txt": "c d\n"})
+	out := filepath.Join(t.TempDir(), "out")
+	run(t, Options{Paths: []string{filepath.Join(dir, "a.txt")}, Out: out})
+	got, _ := run(t, Options{Paths: []string{filepath.Join(dir, "b.txt")}, Out: out, Force: true})
+	if got["train"] != "c d\n" {
+		t.Errorf("train is %q", got["train"])
+	}
+	if left, _ := os.ReadDir(filepath.Dir(out)); len(left) != 1 {
+		t.Errorf("%d entries beside the dataset", len(left)-1)
+	}
+}
+
+// What a killed preparation left is cleared; a running one is left alone.
+func TestLeftoversAndRivals(t *testing.T) {
+	dir := tree(t, map[string]string{"a.txt": "a b\n"})
+	parent := t.TempDir()
+	out := filepath.Join(parent, "out")
+	if err := os.MkdirAll(filepath.Join(parent, ".out.preparing", "text"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run(t, Options{Paths: []string{dir}, Out: out})
+	if _, err := os.Stat(filepath.Join(parent, ".out.preparing")); !os.IsNotExist(err) {
+		t.Errorf("the leftover is still there: %v", err)
+	}
+	second := filepath.Join(parent, "second")
+	rival, err := newFolder(second, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(context.Background(), Options{Paths: []string{dir}, Out: second}); err == nil || !strings.Contains(err.Error(), "another prepare") {
+		t.Errorf("beside a rival: %v", err)
+	}
+	if err := rival.abandon(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(second); !os.IsNotExist(err) && err != fs.ErrNotExist {
+		t.Errorf("second is there: %v", err)
+	}
+}

@@ -1,0 +1,281 @@
+package prepare
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/data/corpus"
+	"github.com/koala-lm/koala-lm/data/tokenizer"
+)
+
+// Run prepares a dataset. Either the folder Out is whole when it returns, or
+// it is as it was before.
+func Run(ctx context.Context, opts Options) (info data.Info, err error) {
+	if err := opts.Check(); err != nil {
+		return info, err
+	}
+	opts = opts.withDefaults()
+	plan, err := find(opts)
+	if err != nil {
+		return info, err
+	}
+	out, err := newFolder(opts.Out, opts.Force)
+	if err != nil {
+		return info, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, out.abandon())
+		}
+	}()
+	s, err := newSpool(out.file("text"), opts.ReplaceInvalid)
+	if err != nil {
+		return info, err
+	}
+	defer s.close()
+
+	info = data.Info{Format: data.Format, Name: opts.Name, Splits: map[string]data.SplitInfo{}}
+	if info.Name == "" {
+		absolute, err := filepath.Abs(opts.Out)
+		if err != nil {
+			return info, err
+		}
+		info.Name = filepath.Base(absolute)
+	}
+	splits, err := gather(ctx, s, plan, opts, &info)
+	if err != nil {
+		return info, err
+	}
+	t, err := learn(ctx, s, splits["train"], opts)
+	if err != nil {
+		return info, err
+	}
+	if err := describeTokenizer(&info, t, opts, out); err != nil {
+		return info, err
+	}
+	for _, name := range data.SplitNames {
+		extents := splits[name]
+		if len(extents) == 0 {
+			continue
+		}
+		if limit := opts.limit(name); limit > 0 {
+			if extents, err = truncate(s, extents, t, limit); err != nil {
+				return info, err
+			}
+		}
+		split, err := encodeSplit(ctx, s, name, extents, t, out.path, opts.Workers, opts.Progress)
+		if err != nil {
+			return info, err
+		}
+		info.Splits[name] = split
+	}
+	content, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return info, err
+	}
+	if err := out.write(data.InfoFile, append(content, '\n')); err != nil {
+		return info, err
+	}
+	if err := os.Remove(out.file("text")); err != nil {
+		return info, err
+	}
+	if err := ctx.Err(); err != nil {
+		return info, err
+	}
+	return info, out.commit()
+}
+
+// find finds the sources that the options name.
+func find(opts Options) (corpus.Plan, error) {
+	from := corpus.Options{Field: opts.Field, Stdin: opts.Stdin}
+	var plan corpus.Plan
+	var err error
+	if opts.Corpus != "" || len(opts.Paths) == 0 {
+		plan, err = corpus.Named(opts.Corpus, opts.Tokenizer == "word")
+	} else {
+		plan, err = corpus.Find(opts.Paths, from)
+	}
+	if err != nil {
+		return plan, err
+	}
+	for _, held := range []struct {
+		name  string
+		paths []string
+	}{{"valid", opts.ValidFiles}, {"test", opts.TestFiles}} {
+		if len(held.paths) == 0 {
+			continue
+		}
+		if plan.Splits != nil {
+			return plan, fmt.Errorf("%s has splits of its own: --%s-file has no place beside them", opts.Paths[0], held.name)
+		}
+		found, err := corpus.Find(held.paths, from)
+		if err != nil {
+			return plan, err
+		}
+		if found.Splits != nil {
+			return plan, fmt.Errorf("--%s-file %s is a folder with splits of its own", held.name, held.paths[0])
+		}
+		if plan.Held == nil {
+			plan.Held = map[string][]corpus.Source{}
+		}
+		plan.Held[held.name] = found.Loose
+	}
+	return plan, nil
+}
+
+// gather reads all sources into the spool and divides it into splits.
+func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info *data.Info) (map[string][]extent, error) {
+	groups := []struct {
+		name    string
+		sources []corpus.Source
+	}{{"", plan.Loose}}
+	for _, name := range data.SplitNames {
+		groups = append(groups, struct {
+			name    string
+			sources []corpus.Source
+		}{name, append(plan.Splits[name], plan.Held[name]...)})
+	}
+	total := int64(0)
+	for _, group := range groups {
+		for _, source := range group.sources {
+			if size := source.Size(); size < 0 || total < 0 {
+				total = -1
+			} else {
+				total += size
+			}
+		}
+	}
+	opts.Progress.Stage("read", total)
+	splits := map[string][]extent{}
+	loose := 0
+	for _, group := range groups {
+		from := len(s.ends)
+		for _, source := range group.sources {
+			read, err := source.Read(ctx, s)
+			if err != nil {
+				return nil, err
+			}
+			opts.Progress.Add(read.Bytes)
+			info.Sources = append(info.Sources, read)
+		}
+		if group.name == "" {
+			loose = len(s.ends)
+			continue
+		}
+		if len(group.sources) > 0 && len(s.ends) == from {
+			return nil, fmt.Errorf("there is no text in the %s files", group.name)
+		}
+		for i := from; i < len(s.ends); i++ {
+			splits[group.name] = append(splits[group.name], s.document(i))
+		}
+	}
+	if err := s.finish(); err != nil {
+		return nil, err
+	}
+	info.Corpus = plan.Corpus
+	return split(s, splits, loose, plan, opts, info)
+}
+
+// split completes the splits that came as such, and divides what did not.
+func split(s *spool, splits map[string][]extent, loose int, plan corpus.Plan, opts Options, info *data.Info) (map[string][]extent, error) {
+	if plan.Splits != nil {
+		info.Split = data.SplitRule{By: "layout"}
+		for name, share := range map[string]Share{"valid": opts.Valid, "test": opts.Test} {
+			if share == 0 {
+				delete(splits, name)
+			}
+		}
+		return splits, nil
+	}
+	if loose == 0 {
+		return nil, errors.New("there is no text in the input: nothing to prepare")
+	}
+	valid, test := opts.Valid, opts.Test
+	if plan.Held["valid"] != nil {
+		valid = 0
+	}
+	if plan.Held["test"] != nil {
+		test = 0
+	}
+	divided, by, err := divide(s, loose, valid, test, opts.Seed)
+	if err != nil {
+		return nil, err
+	}
+	info.Split = data.SplitRule{By: by, Valid: float64(valid), Test: float64(test)}
+	if by == "documents" {
+		info.Split.Seed = opts.Seed
+	}
+	if by == "none" && plan.Held != nil {
+		info.Split.By = "files"
+	}
+	for name, extents := range splits {
+		divided[name] = extents
+	}
+	return divided, nil
+}
+
+// learn makes the tokenizer from the training text.
+func learn(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
+	var counters []*tokenizer.WordCounter
+	opts.Progress.Stage("count words", totalSize(train))
+	err := pieces{
+		spool: s, extents: train, workers: opts.Workers, progress: opts.Progress,
+		cut: func(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 },
+		work: func() func(*piece) error {
+			counter := tokenizer.NewWordCounter(opts.Lower)
+			counters = append(counters, counter)
+			return func(p *piece) error {
+				for _, span := range p.spans {
+					counter.Add(p.text[span.start:span.end], 2*uint64(p.at+int64(span.start)))
+				}
+				return nil
+			}
+		},
+	}.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return tokenizer.NewWordFrom(counters, tokenizer.WordOptions{Size: opts.VocabSize, MinCount: opts.MinCount, Lower: opts.Lower})
+}
+
+// describeTokenizer writes tokenizer.json.
+func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out *folder) error {
+	var content bytes.Buffer
+	if err := t.WriteJSON(&content); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(content.Bytes())
+	info.Tokenizer = data.TokenizerInfo{Kind: t.Kind(), Vocab: t.Vocab(), SHA256: hex.EncodeToString(sum[:])}
+	if t.Kind() == "word" {
+		info.Tokenizer.MinCount, info.Tokenizer.Lower = opts.MinCount, opts.Lower
+	}
+	if id, ok := t.Unknown(); ok {
+		at := int64(id)
+		info.Tokenizer.Unknown = &at
+	}
+	if id, ok := t.Separator(); ok {
+		at := int64(id)
+		info.Tokenizer.Separator = &at
+	}
+	info.TokenType = data.TokenType(t.Vocab())
+	return out.write(data.TokenizerFile, content.Bytes())
+}
+
+// limit is the largest number of tokens of a split, 0 if there is none.
+func (o Options) limit(split string) int64 {
+	switch split {
+	case "valid":
+		return o.Valid.limit()
+	case "test":
+		return o.Test.limit()
+	}
+	return 0
+}

@@ -1,0 +1,169 @@
+package prepare
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"unicode/utf8"
+)
+
+// spool holds the text of the whole corpus in one file, documents one after
+// another, so that every later pass can read it again, from anywhere, and
+// always the same: the sources may be streams, compressed, or changing.
+type spool struct {
+	f       *os.File
+	w       *bufio.Writer
+	replace bool
+	size    int64
+	ends    []int64 // where each document ends
+	started int64   // where the open document starts
+
+	place   string // of the open document
+	line    int64  // of the open document, from 1
+	partial []byte // an unfinished character at the end of the last write
+}
+
+func newSpool(path string, replaceInvalid bool) (*spool, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &spool{f: f, w: bufio.NewWriterSize(f, 1<<20), replace: replaceInvalid}, nil
+}
+
+// Begin, Write and End make the spool a corpus.Sink.
+func (s *spool) Begin(place string) error {
+	s.place, s.line, s.started = place, 1, s.size
+	s.partial = s.partial[:0]
+	return nil
+}
+
+func (s *spool) Write(p []byte) (int, error) {
+	written := len(p)
+	if len(s.partial) > 0 {
+		p = append(s.partial, p...)
+		s.partial = nil
+	}
+	for len(p) > 0 {
+		valid := validPrefix(p)
+		if err := s.put(p[:valid]); err != nil {
+			return 0, err
+		}
+		if p = p[valid:]; len(p) == 0 {
+			break
+		}
+		if !utf8.FullRune(p) {
+			s.partial = append(s.partial[:0], p...)
+			break
+		}
+		if err := s.invalid(p[0]); err != nil {
+			return 0, err
+		}
+		p = p[1:]
+	}
+	return written, nil
+}
+
+// End leaves out a document without text.
+func (s *spool) End() error {
+	for _, b := range s.partial {
+		if err := s.invalid(b); err != nil {
+			return err
+		}
+	}
+	s.partial = s.partial[:0]
+	if s.size > s.started {
+		s.ends = append(s.ends, s.size)
+	}
+	return nil
+}
+
+func (s *spool) put(p []byte) error {
+	if !s.replace {
+		s.line += int64(bytes.Count(p, []byte{'\n'}))
+	}
+	n, err := s.w.Write(p)
+	s.size += int64(n)
+	if err != nil {
+		return fmt.Errorf("write the text to disk: %w", err)
+	}
+	return nil
+}
+
+func (s *spool) invalid(b byte) error {
+	if s.replace {
+		return s.put([]byte("\uFFFD"))
+	}
+	return fmt.Errorf("%s:%d: byte 0x%02x is not UTF-8: convert the file, or use --invalid replace", s.place, s.line, b)
+}
+
+// finish ends writing; after it the spool is read.
+func (s *spool) finish() error {
+	if err := s.w.Flush(); err != nil {
+		return fmt.Errorf("write the text to disk: %w", err)
+	}
+	s.w = nil
+	if len(s.ends) == 0 {
+		return errors.New("there is no text in the input: nothing to prepare")
+	}
+	return nil
+}
+
+func (s *spool) close() error { return s.f.Close() }
+
+// document returns where document i is.
+func (s *spool) document(i int) extent {
+	if i == 0 {
+		return extent{0, s.ends[0]}
+	}
+	return extent{s.ends[i-1], s.ends[i]}
+}
+
+// read returns the text of an extent that is known to be small.
+func (s *spool) read(e extent, buffer []byte) ([]byte, error) {
+	n := int(e.end - e.start)
+	if cap(buffer) < n {
+		buffer = make([]byte, n)
+	}
+	buffer = buffer[:n]
+	if _, err := io.ReadFull(io.NewSectionReader(s.f, e.start, int64(n)), buffer); err != nil {
+		return nil, fmt.Errorf("read the text back: %w", err)
+	}
+	return buffer, nil
+}
+
+// extent is a piece of the spool: a document, or the part of one that is in a
+// split.
+type extent struct{ start, end int64 }
+
+func (e extent) size() int64 { return e.end - e.start }
+
+func totalSize(extents []extent) (n int64) {
+	for _, e := range extents {
+		n += e.size()
+	}
+	return n
+}
+
+// validPrefix is the length of the longest valid UTF-8 that p starts with.
+func validPrefix(p []byte) int {
+	if utf8.Valid(p) {
+		return len(p)
+	}
+	i := 0
+	for i < len(p) {
+		if p[i] < utf8.RuneSelf {
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRune(p[i:])
+		if r == utf8.RuneError && n <= 1 {
+			break
+		}
+		i += n
+	}
+	return i
+}

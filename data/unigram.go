@@ -1,0 +1,62 @@
+package data
+
+import (
+	"fmt"
+	"math"
+)
+
+// UnigramPPL is the perplexity on a split of a model that knows only how
+// often each id is in train, each count raised by one. As for models, the
+// first token of the split is not scored. It is what a model must beat.
+func (d *Dataset) UnigramPPL(split string) (float64, error) {
+	tokens, ok := d.Split(split)
+	if !ok {
+		return 0, fmt.Errorf("dataset %s has no %s split", d.Name(), split)
+	}
+	counts, err := d.counts()
+	if err != nil {
+		return 0, err
+	}
+	scored, err := count(tokens, d.Vocab())
+	if err != nil {
+		return 0, err
+	}
+	scored[tokens.At(0)]--
+	n := float64(tokens.Len() - 1)
+	if n == 0 {
+		return math.NaN(), nil
+	}
+	train := d.splits["train"]
+	total := math.Log(float64(train.Len() + d.Vocab()))
+	var nats float64
+	for id, times := range scored {
+		if times > 0 {
+			nats += float64(times) * (total - math.Log(float64(counts[id]+1)))
+		}
+	}
+	return math.Exp(nats / n), nil
+}
+
+// Counts returns how often each id is in train.
+func (d *Dataset) Counts() ([]int64, error) { return d.counts() }
+
+func (d *Dataset) trainCounts() ([]int64, error) { return count(d.splits["train"], d.Vocab()) }
+
+// count returns how often each id is in tokens.
+func count(tokens *Tokens, vocab int) ([]int64, error) {
+	counts := make([]int64, vocab)
+	buffer := make([]int64, 1<<14)
+	for from := 0; from < tokens.Len(); from += len(buffer) {
+		part := buffer[:min(len(buffer), tokens.Len()-from)]
+		if err := tokens.Read(part, from); err != nil {
+			return nil, err
+		}
+		for _, id := range part {
+			if id >= int64(vocab) {
+				return nil, fmt.Errorf("%s holds the id %d, the vocabulary ends at %d", tokens.path, id, vocab-1)
+			}
+			counts[id]++
+		}
+	}
+	return counts, nil
+}
