@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -132,6 +134,19 @@ func (b *Builder) Set(key string, value any, where string) {
 		return
 	}
 	b.commandLine().put(key, n, where, &b.problems)
+}
+
+// Values adds recorded values by key, as Flat gave them to a store.
+func (b *Builder) Values(where string, values map[string]any) {
+	l := b.newLayer()
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		n, err := parseValue(Text(values[key]))
+		if err != nil {
+			b.problems.add(where, "%s: %v", key, err)
+			continue
+		}
+		l.put(key, n, where, &b.problems)
+	}
 }
 
 // Settings resolves the layers, or returns all Problems.

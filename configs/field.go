@@ -114,6 +114,12 @@ func Text(v any) string {
 			items[i] = strconv.Itoa(n)
 		}
 		return "[" + strings.Join(items, ", ") + "]"
+	case []any: // a list that went through JSON
+		items := make([]string, len(v))
+		for i, item := range v {
+			items[i] = Text(item)
+		}
+		return "[" + strings.Join(items, ", ") + "]"
 	}
 	return fmt.Sprint(v)
 }

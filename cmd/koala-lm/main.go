@@ -15,6 +15,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/koala-lm/koala-lm/configs"
 )
 
 // The exit codes, part of the command's contract.
@@ -58,12 +60,16 @@ func execute(ctx context.Context, io *streams, args []string) int {
 		err = io.outErr()
 	}
 	var usage *usageError
+	var settings configs.Problems
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		fmt.Fprintln(io.ErrOut, "koala-lm: interrupted")
 		return exitInterrupted
+	case errors.As(err, &settings):
+		printError(io.ErrOut, settings)
+		return exitUsage
 	case errors.As(err, &usage), !a.started:
 		fmt.Fprintf(io.ErrOut, "koala-lm: %v (see %s --help)\n", err, cmd.CommandPath())
 		return exitUsage

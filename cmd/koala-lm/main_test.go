@@ -13,12 +13,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/internal/request"
 )
 
-// TestMain makes `koala-lm` a command of the scripts in testdata/script: the
-// test binary run under another name.
+// TestMain makes `koala-lm` a command of the scripts in testdata/script, with
+// an engine beside it that computes nothing: the test binary under other names.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"koala-lm": main})
+	testscript.Main(m, map[string]func(){"koala-lm": main, request.EngineName: fakeEngine})
 }
 
 func TestScripts(t *testing.T) {

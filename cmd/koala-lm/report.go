@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -57,16 +56,8 @@ On a terminal results are tables, in a pipe lines of tab-separated exact values;
 	return cmd
 }
 
-// open opens the store for reading. A store of an older version is brought up
-// to date first, which needs to write it.
-func (o *reportOptions) open() (*tracking.Store, error) {
-	path := storePath(o.store)
-	store, err := tracking.OpenReadOnly(path)
-	if errors.Is(err, tracking.ErrOlder) {
-		return tracking.Open(path)
-	}
-	return store, err
-}
+// open opens the store for reading.
+func (o *reportOptions) open() (*tracking.Store, error) { return openStore(storePath(o.store)) }
 
 // output is standard output in the format asked for.
 func (o *reportOptions) output() report.Output {

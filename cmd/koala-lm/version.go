@@ -1,13 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/internal/request"
 )
 
 // What koala-lm-engine is built on. The command links neither, so that its
@@ -19,11 +25,13 @@ const (
 
 // versionInfo is what `koala-lm version --format json` prints.
 type versionInfo struct {
-	KoalaLM  string `json:"koala_lm"`
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-	Gotch    string `json:"gotch"`
-	Libtorch string `json:"libtorch"`
+	KoalaLM  string            `json:"koala_lm"`
+	Go       string            `json:"go"`
+	Platform string            `json:"platform"`
+	Gotch    string            `json:"gotch"`
+	Libtorch string            `json:"libtorch"`         // the version that is wanted
+	Engine   *request.Versions `json:"engine,omitempty"` // what the engine finds; absent without one
+	Problem  string            `json:"engine_problem,omitempty"`
 }
 
 type versionOptions struct {
@@ -36,15 +44,18 @@ func newVersionCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of koala-lm and of what it stands on",
+		Long: `Print the versions of koala-lm, Go, gotch and libtorch. Where koala-lm-engine is
+built it is asked for the libtorch it finds, the instruction sets that this uses
+of the CPU, and the devices.`,
 		Example: `  koala-lm version
   koala-lm version --format json`,
-		RunE: func(*cobra.Command, []string) error { return runVersion(opts) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runVersion(cmd.Context(), opts) },
 	}
 	addFormatFlag(cmd, &opts.format, "text", "json")
 	return cmd
 }
 
-func runVersion(opts *versionOptions) error {
+func runVersion(ctx context.Context, opts *versionOptions) error {
 	v := versionInfo{
 		KoalaLM:  ownVersion(),
 		Go:       runtime.Version(),
@@ -52,6 +63,11 @@ func runVersion(opts *versionOptions) error {
 		Gotch:    gotchVersion,
 		Libtorch: libtorchVersion,
 	}
+	engine, err := engineVersions(ctx)
+	if err != nil {
+		v.Problem = err.Error()
+	}
+	v.Engine = engine
 	out := opts.app.io.Out
 	if opts.format == "json" {
 		enc := json.NewEncoder(out)
@@ -61,8 +77,41 @@ func runVersion(opts *versionOptions) error {
 	fmt.Fprintf(out, "koala-lm  %s\n", v.KoalaLM)
 	fmt.Fprintf(out, "go        %s %s\n", strings.TrimPrefix(v.Go, "go"), v.Platform)
 	fmt.Fprintf(out, "gotch     %s\n", v.Gotch)
-	fmt.Fprintf(out, "libtorch  %s\n", v.Libtorch)
+	if engine == nil {
+		fmt.Fprintf(out, "libtorch  %s\n", v.Libtorch)
+		fmt.Fprintf(out, "engine    %s\n", v.Problem)
+		return nil
+	}
+	fmt.Fprintf(out, "libtorch  %s\n", engine.Libtorch)
+	fmt.Fprintf(out, "engine    %s\n", engine.Build)
+	fmt.Fprintf(out, "cpu       %s\n", engine.CPU)
+	for _, device := range engine.Devices {
+		fmt.Fprintf(out, "device    %s\n", device)
+	}
 	return nil
+}
+
+// engineVersions asks the engine, which loads libtorch to know.
+func engineVersions(ctx context.Context) (*request.Versions, error) {
+	path, err := request.FindEngine()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	output, err := exec.CommandContext(ctx, path, "version").Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		said, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
+		return nil, fmt.Errorf("%s: %v: %s", path, err, said)
+	} else if err != nil {
+		return nil, err
+	}
+	var v request.Versions
+	if err := json.Unmarshal(output, &v); err != nil {
+		return nil, fmt.Errorf("%s version: %w", path, err)
+	}
+	return &v, nil
 }
 
 // ownVersion is the module's version where it was installed as a module, else

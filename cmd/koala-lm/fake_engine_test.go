@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// fakeEngine stands for koala-lm-engine: it prints the request it was handed.
+// Of train it records a run that ends as FAKE_ENGINE says: finished,
+// interrupted, crash (it leaves without a word) or hang.
+func fakeEngine() {
+	if err := runFakeEngine(os.Args[1], strings.Join(os.Args[2:], " ")); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", request.EngineName, err)
+		os.Exit(1)
+	}
+}
+
+func runFakeEngine(verb, text string) error {
+	switch verb {
+	case "version":
+		if os.Getenv("FAKE_ENGINE") == "crash" {
+			return errors.New("libtorch_cpu.so: cannot open shared object file")
+		}
+		return json.NewEncoder(os.Stdout).Encode(request.Versions{
+			Build: "devel", Gotch: gotchVersion, Libtorch: "2.11.0+fake", CPU: "AVX2", Devices: []string{"cpu", "cuda:0"},
+		})
+	case "train":
+		var r request.Train
+		if err := request.Parse(text, &r); err != nil {
+			return err
+		}
+		if err := recordRun(&r); err != nil {
+			return err
+		}
+	}
+	fmt.Println(verb, text)
+	return nil
+}
+
+func recordRun(r *request.Train) error {
+	ctx := context.Background()
+	store, err := tracking.Open(r.Store)
+	if err != nil {
+		return err
+	}
+	dataset, err := data.Open(r.Data)
+	if err != nil {
+		return err
+	}
+	settings := map[string]any{}
+	for _, kv := range r.Settings.Flat() {
+		settings[kv.Key] = kv.Value
+	}
+	var run *tracking.Run
+	if r.Resume != "" {
+		run, err = store.ResumeRun(ctx, r.Resume, 0, tracking.Resume{Threads: r.Threads, Device: string(r.Device)})
+	} else {
+		run, err = store.StartRun(ctx, tracking.NewRun{
+			Name: r.Name, Tags: r.Tags, Note: r.Note, Settings: settings, Command: r.Command,
+			Device: "cpu", Threads: 3, Parent: r.Fork,
+			Dataset: tracking.Dataset{Name: dataset.Name(), Path: r.Data, Fingerprint: dataset.Fingerprint()},
+		})
+	}
+	if err != nil {
+		return err
+	}
+	switch status := os.Getenv("FAKE_ENGINE"); status {
+	case "crash":
+		os.Exit(1)
+	case "hang":
+		time.Sleep(time.Minute)
+	case "":
+		return run.Finish(tracking.Finished, "")
+	default:
+		return run.Finish(tracking.Status(status), "")
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/configs"
+)
+
+// settingsFlags are the flags that choose settings.
+type settingsFlags struct {
+	configs   []string
+	set       []string
+	seed      int64
+	steps     int
+	epochs    int
+	timeLimit time.Duration
+	changed   func(flag string) bool
+}
+
+func (s *settingsFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVarP(&s.configs, "config", "c", nil, "preset or YAML `file` of settings (repeatable, later over earlier; default "+configs.DefaultPreset+")")
+	f.StringArrayVarP(&s.set, "set", "s", nil, "one setting as `key=value` (repeatable)")
+	f.Int64Var(&s.seed, "seed", 0, "short for --set train.seed")
+	f.IntVar(&s.steps, "steps", 0, "total steps: short for --set train.steps")
+	f.IntVar(&s.epochs, "epochs", 0, "short for --set train.epochs")
+	f.DurationVar(&s.timeLimit, "time-limit", 0, "such as 10m: short for --set train.time_limit")
+	s.changed = f.Changed
+	// The only errors are flags that do not exist or have their completion already.
+	_ = cmd.RegisterFlagCompletionFunc("config", completePresets)
+	_ = cmd.RegisterFlagCompletionFunc("set", completeSettings)
+}
+
+// resolve lays what the flags say over what b has.
+func (s *settingsFlags) resolve(b *configs.Builder) (configs.Settings, error) {
+	for _, name := range s.configs {
+		b.Config(name)
+	}
+	for _, text := range s.set {
+		b.Assign(text, "--set")
+	}
+	for _, f := range []struct {
+		name, key string
+		value     any
+	}{
+		{"seed", "train.seed", s.seed},
+		{"steps", "train.steps", int64(s.steps)},
+		{"epochs", "train.epochs", int64(s.epochs)},
+		{"time-limit", "train.time_limit", s.timeLimit.String()},
+	} {
+		if s.changed(f.name) {
+			b.Set(f.key, f.value, "--"+f.name)
+		}
+	}
+	return b.Settings()
+}
+
+func completePresets(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var list []string
+	for _, p := range configs.Presets() {
+		list = append(list, p.Name+"\t"+p.About)
+	}
+	return list, cobra.ShellCompDirectiveDefault
+}
+
+func completeSettings(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var list []string
+	for _, e := range configs.Reference() {
+		list = append(list, e.Key+"=\t"+e.Meaning)
+	}
+	return list, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+}
+
+// printSettings writes settings as a file that --config takes.
+func printSettings(w io.Writer, s configs.Settings) {
+	var section []string
+	for _, kv := range s.Flat() {
+		path := strings.Split(kv.Key, ".")
+		name, within := path[len(path)-1], path[:len(path)-1]
+		for depth := range within {
+			if depth >= len(section) || section[depth] != within[depth] {
+				fmt.Fprintf(w, "%s%s:\n", indent(depth), within[depth])
+				section = nil
+			}
+		}
+		section = within
+		fmt.Fprintf(w, "%s%s: %s\n", indent(len(within)), name, configs.Text(kv.Value))
+	}
+}
+
+func indent(depth int) string { return strings.Repeat("  ", depth) }
+
+// printSettingsHelp writes the reference of all settings.
+func printSettingsHelp(streams *streams) error {
+	for _, e := range configs.Reference() {
+		fmt.Fprintf(streams.Out, "%s\n", e.Key)
+		fmt.Fprintf(streams.Out, "    %s.\n", e.Meaning)
+		fmt.Fprintf(streams.Out, "    %s%s; default %s\n", strings.ToUpper(e.Allowed[:1]), e.Allowed[1:], e.Default)
+		if e.For != "" {
+			fmt.Fprintf(streams.Out, "    Only for %s\n", e.For)
+		}
+	}
+	_, err := fmt.Fprintf(streams.Out, "\nIn parentheses: a Transformer's default, where it has one of its own.\n")
+	return err
+}
+
+// printPresetsHelp writes the names of the presets.
+func printPresetsHelp(streams *streams) error {
+	width := 0
+	for _, p := range configs.Presets() {
+		width = max(width, len(p.Name))
+	}
+	for _, p := range configs.Presets() {
+		if _, err := fmt.Fprintf(streams.Out, "%-*s  %s\n", width, p.Name, p.About); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/internal/request"
+)
+
+type trainOptions struct {
+	app      *app
+	data     string
+	settings settingsFlags
+	compute  computeFlags
+
+	name, note string
+	tags       []string
+	store      string
+	runs       string
+
+	resume, fork, init string
+	findLR             bool
+	nproc              int
+	dryRun             bool
+
+	// changed says whether a flag was given.
+	changed func(flag string) bool
+}
+
+func newTrainCmd(a *app) *cobra.Command {
+	opts := &trainOptions{app: a}
+	var helpSettings, helpPresets bool
+	cmd := &cobra.Command{
+		Use:   "train --data DIR",
+		Short: "Train a model and record the run",
+		Long: `Train a model on a dataset that prepare made, and record the run in the store.
+
+Settings come from defaults, a preset, a file, --set and flags, later over
+earlier; --help-settings and --help-presets list them. What is not set takes
+its default for the kind of model and optimizer chosen.
+
+Whichever of steps, epochs and time limit comes first ends the run. Ctrl-C
+saves and stops it (exit code 130); --resume goes on with the same bits.`,
+		Example: `  koala-lm train --data prepared/godoc
+  koala-lm train --data prepared/godoc --set optimizer.kind=sgd --epochs 2 --name sgd
+  koala-lm train --data prepared/wt2 --config mine.yaml --set train.batch=40 --seed 3
+  koala-lm train --resume latest
+  koala-lm train --fork sgd --set optimizer.lr=5 --steps 20000`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.changed = cmd.Flags().Changed
+			switch {
+			case helpSettings:
+				return printSettingsHelp(a.io)
+			case helpPresets:
+				return printPresetsHelp(a.io)
+			}
+			return runTrain(cmd.Context(), opts)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&opts.data, "data", "d", "", "dataset `folder` to train on")
+	opts.settings.add(cmd)
+	f.StringVarP(&opts.name, "name", "n", "", "what to call the run")
+	f.StringArrayVar(&opts.tags, "tag", nil, "`word` to find the run by (repeatable)")
+	f.StringVar(&opts.note, "note", "", "`text` to keep with the run")
+	f.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
+	f.StringVar(&opts.runs, "runs", "", "`folder` of the runs' folders (default $KOALA_LM_RUNS or "+defaultRuns+")")
+	f.StringVar(&opts.resume, "resume", "", "go on with this `RUN` from its last checkpoint")
+	f.StringVar(&opts.fork, "fork", "", "start a new run from this `RUN`'s weights and settings")
+	f.StringVar(&opts.init, "init", "", "start from the weights in this safetensors `file`")
+	f.BoolVar(&opts.findLR, "find-lr", false, "run a learning-rate range test in place of training")
+	f.IntVar(&opts.nproc, "nproc", 1, "how many processes on this machine share each batch")
+	opts.compute.add(cmd)
+	f.BoolVar(&opts.dryRun, "dry-run", false, "check everything, print the settings and stop")
+	f.BoolVar(&helpSettings, "help-settings", false, "list all settings")
+	f.BoolVar(&helpPresets, "help-presets", false, "list the presets")
+	registerRunCompletion(cmd, &opts.store, "resume", "fork")
+	return cmd
+}
+
+// runTrain finds everything that can be wrong before libtorch is loaded, and
+// hands the run over to the engine.
+func runTrain(ctx context.Context, opts *trainOptions) error {
+	if err := opts.checkUsage(); err != nil {
+		return err
+	}
+	r, err := opts.request(ctx)
+	if err != nil || r == nil {
+		return err
+	}
+	if opts.dryRun {
+		printSettings(opts.app.io.Out, r.Settings)
+		return nil
+	}
+	if _, err := request.FindEngine(); err != nil {
+		return err // before anything is written
+	}
+	if err := opts.prepareOutput(r); err != nil {
+		return err
+	}
+	return request.Exec("train", r)
+}
+
+// checkUsage refuses flags that contradict one another.
+func (opts *trainOptions) checkUsage() error {
+	given := func(names ...string) string {
+		for _, name := range names {
+			if opts.changed(name) {
+				return name
+			}
+		}
+		return ""
+	}
+	const settings = "config set seed steps epochs time-limit"
+	switch {
+	case opts.resume != "":
+		if name := given(strings.Fields("data fork init find-lr name tag note " + settings)...); name != "" {
+			return usagef("--resume goes on with a run as it is: --%s cannot be given beside it (--fork starts a new run with other settings)", name)
+		}
+	case opts.fork != "":
+		if name := given("init"); name != "" {
+			return usagef("--fork and --init both say where the weights come from: give one")
+		}
+	case opts.data == "":
+		return usagef("no data: give --data DIR, a folder that `koala-lm prepare` made")
+	}
+	if opts.nproc < 1 || opts.nproc > 1024 {
+		return usagef("--nproc must be from 1 to 1024, not %d", opts.nproc)
+	}
+	if opts.name != strings.TrimSpace(opts.name) || strings.ContainsAny(opts.name, "\n\r\x00") {
+		return usagef("--name %q must be one line without white space around it", opts.name)
+	}
+	return opts.compute.check()
+}
+
+// request resolves what is to be trained. It is nil, without an error, where
+// nothing is left to do.
+func (opts *trainOptions) request(ctx context.Context) (*request.Train, error) {
+	r := &request.Train{
+		Common: opts.compute.common(opts.app),
+		Name:   opts.name, Tags: opts.tags, Note: opts.note,
+		FindLR: opts.findLR, NProc: opts.nproc,
+	}
+	var err error
+	paths := []struct {
+		to   *string
+		from string
+	}{{&r.Data, opts.data}, {&r.Store, storePath(opts.store)}, {&r.Runs, runsPath(opts.runs)}, {&r.Init, opts.init}}
+	for _, p := range paths {
+		if *p.to, err = absolute(p.from); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case opts.resume != "":
+		return opts.resumed(ctx, r)
+	case opts.fork != "":
+		err = opts.forked(ctx, r)
+	default:
+		var b configs.Builder
+		if len(opts.settings.configs) == 0 {
+			b.Preset(configs.DefaultPreset)
+		}
+		r.Settings, err = opts.settings.resolve(&b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkInit(r.Init); err != nil {
+		return nil, err
+	}
+	if err := checkData(r.Data, r.Settings); err != nil {
+		return nil, err
+	}
+	return r, nil
+}

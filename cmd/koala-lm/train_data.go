@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/data"
+)
+
+// checkData makes sure that dir is a dataset that these settings can train on.
+// The files' checksums are left to the engine, which reads all of them anyway.
+func checkData(dir string, s configs.Settings) error {
+	dataset, err := data.Open(dir, data.Unverified())
+	if err != nil {
+		return err
+	}
+	defer dataset.Close()
+	train, ok := dataset.Split("train")
+	if !ok {
+		return fmt.Errorf("dataset %s has no train split", dir)
+	}
+	switch s.Train.Batching {
+	case "contiguous":
+		_, err = data.NewContiguous(train, s.Train.Batch, s.SequenceLength())
+	case "random":
+		_, err = data.NewRandom(train, s.Train.Batch, s.SequenceLength(), uint64(s.Train.Seed))
+	case "sequential":
+		_, err = data.NewSequential(train, s.Train.Batch, s.SequenceLength())
+	}
+	if err != nil {
+		return fmt.Errorf("dataset %s: %w", dir, err)
+	}
+	if _, ok := dataset.Split("valid"); !ok {
+		return needsValid(dir, s)
+	}
+	return nil
+}
+
+// needsValid refuses settings that wait for evaluations which a dataset
+// without a valid split does not allow.
+func needsValid(dir string, s configs.Settings) error {
+	key := ""
+	switch {
+	case s.Schedule.Kind == "plateau":
+		key = "schedule.kind plateau"
+	case s.Eval.Patience > 0:
+		key = "eval.patience"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s needs evaluations, and dataset %s has no valid split", key, dir)
+}
+
+// checkSameData makes sure that a run goes on with the data it was started on.
+func checkSameData(dir, fingerprint string) error {
+	dataset, err := data.Open(dir, data.Unverified())
+	if err != nil {
+		return err
+	}
+	defer dataset.Close()
+	if dataset.Fingerprint() != fingerprint {
+		return fmt.Errorf("dataset %s is not the one that the run was started on (it was prepared anew): --fork starts a run on it from these weights", dir)
+	}
+	return nil
+}

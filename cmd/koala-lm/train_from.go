@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// resumed completes the request to go on with a run: its data, settings and,
+// unless told otherwise, threads and device, as the same bits need the same.
+// It returns nil where the run has finished.
+func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*request.Train, error) {
+	run, err := findRun(ctx, r.Store, opts.resume)
+	if err != nil {
+		return nil, err
+	}
+	switch run.Status {
+	case tracking.Finished:
+		opts.app.notef("run %s (%s) is already finished, nothing to do", run.ID, run.Name)
+		return nil, nil
+	case tracking.Running:
+		return nil, fmt.Errorf("run %s (%s) is still running, as process %d on %s", run.ID, run.Name, run.PID, run.Host)
+	}
+	var b configs.Builder
+	b.Values("run "+run.ID, run.Settings)
+	if r.Settings, err = b.Settings(); err != nil {
+		return nil, err
+	}
+	r.Resume, r.Name, r.Data = run.ID, run.Name, run.DatasetPath
+	if !opts.changed("threads") {
+		r.Threads = run.Threads
+	}
+	if device, err := request.ParseDevice(run.Device); err == nil && !opts.changed("device") {
+		r.Device = device
+	}
+	if err := checkSameData(r.Data, run.DatasetFingerprint); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// forked completes the request for a child of a run: its settings with the
+// flags' over them, and its data unless --data names other.
+func (opts *trainOptions) forked(ctx context.Context, r *request.Train) error {
+	run, err := findRun(ctx, r.Store, opts.fork)
+	if err != nil {
+		return err
+	}
+	var parent configs.Builder
+	parent.Values("run "+run.ID, run.Settings)
+	before, err := parent.Settings()
+	if err != nil {
+		return err
+	}
+	var b configs.Builder
+	b.Values("run "+run.ID, run.Settings)
+	if r.Settings, err = opts.settings.resolve(&b); err != nil {
+		return err
+	}
+	isShape := func(key string) bool {
+		return strings.HasPrefix(key, "model.") && !strings.HasPrefix(key, "model.dropout.")
+	}
+	changed := configs.Diff(before, r.Settings)
+	if i := slices.IndexFunc(changed, isShape); i >= 0 {
+		return fmt.Errorf("--fork starts from the weights of run %s: %s cannot be changed", run.ID, changed[i])
+	}
+	r.Fork = run.ID
+	if r.Data == "" {
+		r.Data = run.DatasetPath
+	}
+	return nil
+}
+
+// checkInit makes sure that there are weights to start from.
+func checkInit(path string) error {
+	if path == "" {
+		return nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("--init: %w", err)
+	}
+	if !info.IsDir() && filepath.Ext(path) != ".safetensors" {
+		return fmt.Errorf("--init %s: weights are read from a .safetensors file or a folder that holds one", path)
+	}
+	return nil
+}
+
+// prepareOutput makes sure that the run can be recorded: the store is one, or
+// can be made, and the folder of runs takes files. What makes nothing comes
+// first, so that a mistake leaves nothing behind.
+func (opts *trainOptions) prepareOutput(r *request.Train) error {
+	if info, err := os.Stat(r.Runs); err == nil && !info.IsDir() {
+		return fmt.Errorf("folder of runs: %s is a file", r.Runs)
+	}
+	store, err := tracking.Open(r.Store)
+	if err != nil {
+		return err
+	}
+	if err := store.Close(); err != nil {
+		return err
+	}
+	if err := checkWritable(r.Runs); err != nil {
+		return fmt.Errorf("folder of runs: %w", err)
+	}
+	return nil
+}
