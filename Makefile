@@ -5,7 +5,12 @@ SHELL := /bin/bash
 
 CUDA_FLAG :=
 
-.PHONY: help setup setup-cuda build test race lint bench clean
+# PyTorch and Hugging Face packages to compare with, one folder for each list of versions.
+CACHE := $(or $(KOALA_LM_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/koala-lm)
+PEERS := $(CACHE)/peers-$(shell sha256sum bench/peers.txt | cut -c1-12)
+PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
+
+.PHONY: help setup setup-cuda build test race lint bench peers bench-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +39,19 @@ lint: setup ## gofmt, go vet, staticcheck
 
 bench: setup ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
+
+peers: | $(PEERS) ## install PyTorch and the other peers into the cache folder
+
+$(PEERS):
+	@mkdir -p $(CACHE)
+	@rm -rf $@.tmp && python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.tmp -r bench/peers.txt
+	@mv -T $@.tmp $@
+
+bench-peers: peers ## time the same training steps in PyTorch
+	@cd bench && for flags in "" --tuned-allocator; do \
+		$(PEER_PYTHON) lstm_peer.py $$flags && \
+		$(PEER_PYTHON) gpt_peer.py $$flags || exit 1; \
+	done && $(PEER_PYTHON) gpt_peer.py --compile
 
 clean: ## remove what was built in this checkout (not the cache folder)
 	rm -rf bin go.work go.work.sum internal/torch/link_generated.go
