@@ -21,13 +21,14 @@ import (
 // model's, the optimizer's and the batches' are. So `--set optimizer.kind=sgd`
 // alone, on any preset, trains with SGD's own defaults.
 type Builder struct {
-	layers   []layer
+	layers   []*layer
 	problems Problems
 	line     bool // the last layer is the command line's
 }
 
 // layer is what one source sets.
 type layer struct {
+	base   string // preset that it stands on
 	values map[string]assignment
 	broken map[string]bool // set, but to no legal value
 }
@@ -37,19 +38,22 @@ type assignment struct {
 	where string
 }
 
-func (b *Builder) newLayer() *layer {
-	b.layers = append(b.layers, layer{map[string]assignment{}, map[string]bool{}})
+func newLayer() *layer {
+	return &layer{values: map[string]assignment{}, broken: map[string]bool{}}
+}
+
+func (b *Builder) add(l *layer) {
+	b.layers = append(b.layers, l)
 	b.line = false
-	return &b.layers[len(b.layers)-1]
 }
 
 // commandLine is the layer that Assign and Set share.
 func (b *Builder) commandLine() *layer {
 	if !b.line {
-		b.newLayer()
+		b.add(newLayer())
 		b.line = true
 	}
-	return &b.layers[len(b.layers)-1]
+	return b.layers[len(b.layers)-1]
 }
 
 // File adds a YAML file.
@@ -83,9 +87,15 @@ func readSource(path string) ([]byte, error) {
 	return text, nil
 }
 
-// Source adds YAML (or JSON) text; problems are placed by name and line.
+// Source adds YAML (or JSON) text; problems are placed by name and line. Beside
+// settings it may hold "base: PRESET", whose settings are added before its own.
 func (b *Builder) Source(name string, text []byte) {
-	b.newLayer().parse(name, text, &b.problems)
+	l := newLayer()
+	l.parse(name, text, &b.problems)
+	if l.base != "" {
+		b.Preset(l.base)
+	}
+	b.add(l)
 }
 
 // Assign adds "key=value", the value in YAML as in a file. Of a key assigned
@@ -138,7 +148,8 @@ func (b *Builder) Set(key string, value any, where string) {
 
 // Values adds recorded values by key, as Flat gave them to a store.
 func (b *Builder) Values(where string, values map[string]any) {
-	l := b.newLayer()
+	l := newLayer()
+	b.add(l)
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		n, err := parseValue(Text(values[key]))
 		if err != nil {

@@ -176,3 +176,33 @@ func TestEveryPresetIsValid(t *testing.T) {
 		}
 	}
 }
+
+func preset(t *testing.T, name string) Settings {
+	t.Helper()
+	var b Builder
+	b.Preset(name)
+	s, err := b.Settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A preset on another has its settings, less those tuned for an optimizer that
+// it replaces.
+func TestPresetsOnPresets(t *testing.T) {
+	awd, ptb, koala := preset(t, "awd-lstm-wt2"), preset(t, "awd-lstm-ptb"), preset(t, "awd-lstm-ptb-koala")
+	if ptb.Model.Hidden != awd.Model.Hidden || ptb.Model.Dropout.Input != 0.4 || ptb.Optimizer.LR != 30 || ptb.Train.Clip != 0.25 {
+		t.Errorf("awd-lstm-ptb: %+v, lr %v, clip %v", ptb.Model, ptb.Optimizer.LR, ptb.Train.Clip)
+	}
+	if o := koala.Optimizer; o.Kind != KoalaV || o.LR != 1 || o.WeightDecay != 0 || koala.Train.Clip != 0 || koala.Model.Dropout.Input != 0.4 {
+		t.Errorf("awd-lstm-ptb-koala: %+v, clip %v, %+v", o, koala.Train.Clip, koala.Model)
+	}
+	if got := preset(t, "small"); !cmp.Equal(got, build(t)) {
+		t.Errorf("small is not the defaults: %v", Diff(got, build(t)))
+	}
+	cpu := preset(t, "gpt-char-cpu")
+	if cpu.Model.Embed != 128 || cpu.Train.Steps != 2000 || cpu.Schedule.Floor != 0.1 || cpu.Optimizer.Beta2 != 0.99 {
+		t.Errorf("gpt-char-cpu: %+v", cpu)
+	}
+}

@@ -38,6 +38,8 @@ func (r *resolved) checkTogether(problems *Problems) {
 	check(o.Nesterov && o.Momentum == 0, "optimizer.nesterov needs a momentum: set optimizer.momentum, such as 0.9", "optimizer.nesterov", "optimizer.momentum")
 
 	t, c := s.Train, s.Schedule
+	check(t.VariableBPTT && t.Batching != "contiguous", fmt.Sprintf("train.variable_bptt is for train.batching contiguous, not %s", t.Batching),
+		"train.variable_bptt", "train.batching")
 	decays := c.Kind == "cosine" || c.Kind == "linear"
 	check(t.Steps == 0 && t.Epochs == 0 && t.TimeLimit == 0,
 		"nothing would end the run: set train.steps, train.epochs or train.time_limit", "train.steps", "train.epochs", "train.time_limit")

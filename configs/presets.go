@@ -63,16 +63,20 @@ func (b *Builder) Preset(name string) {
 	b.Source("preset "+name, []byte(p.Text))
 }
 
-func unknownPreset(name string) string {
+func presetNames() []string {
 	var names []string
 	for _, p := range Presets() {
 		names = append(names, p.Name)
 	}
+	return names
+}
+
+func unknownPreset(name string) string {
 	text := "no preset and no file is named " + quoted(name)
-	if near := nearest.Name(name, names); near != "" {
+	if near := nearest.Name(name, presetNames()); near != "" {
 		return text + ": did you mean " + near + "?"
 	}
-	return text + ": the presets are " + strings.Join(names, ", ")
+	return text + ": the presets are " + strings.Join(presetNames(), ", ")
 }
 
 // Config adds a preset, or a file of settings: a preset's name always means

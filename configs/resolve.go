@@ -41,7 +41,7 @@ func (b *Builder) resolve() resolved {
 }
 
 // dropTuned forgets what earlier layers chose for a kind that l changes.
-func (r *resolved) dropTuned(l layer) {
+func (r *resolved) dropTuned(l *layer) {
 	var tuned []string
 	if kind, ok := l.values["optimizer.kind"]; ok && kind.value != r.kind("optimizer.kind") {
 		tuned = []string{"optimizer.", "train.clip"}

@@ -114,18 +114,19 @@ type Schedule struct {
 
 // Train is the loop: batches, length and precision.
 type Train struct {
-	Batch      int           // sequences in a batch
-	BPTT       int           // tokens of a sequence, for a recurrent model
-	Batching   string        // "contiguous", "random" or "sequential"
-	Clip       float64       // largest norm of the gradient; 0 is no limit
-	Accumulate int           // batches in an optimizer step
-	Epochs     int           // 0 is no limit
-	Steps      int           // total optimizer steps; 0 is no limit
-	TimeLimit  time.Duration // 0 is no limit
-	Seed       int64
-	Precision  string  // "float32" or "bfloat16"
-	Alpha      float64 // activation regularisation (Merity et al. 2017)
-	Beta       float64 // temporal activation regularisation
+	Batch        int           // sequences in a batch
+	BPTT         int           // tokens of a sequence, for a recurrent model
+	VariableBPTT bool          // each sequence's length is drawn around BPTT (Merity et al. 2018, section 5)
+	Batching     string        // "contiguous", "random" or "sequential"
+	Clip         float64       // largest norm of the gradient; 0 is no limit
+	Accumulate   int           // batches in an optimizer step
+	Epochs       int           // 0 is no limit
+	Steps        int           // total optimizer steps; 0 is no limit
+	TimeLimit    time.Duration // 0 is no limit
+	Seed         int64
+	Precision    string  // "float32" or "bfloat16"
+	Alpha        float64 // activation regularisation (Merity et al. 2017)
+	Beta         float64 // temporal activation regularisation
 }
 
 // Eval is the evaluation on the valid split while training.

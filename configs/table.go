@@ -95,6 +95,8 @@ var trainFields = []Field{
 		Meaning: "sequences in a batch"},
 	recurrentOnly(Field{Key: "train.bptt", at: func(s *Settings) any { return &s.Train.BPTT }, in: atLeast(1), byModel: both(35),
 		Meaning: "tokens through which a recurrent model is unrolled"}),
+	recurrentOnly(Field{Key: "train.variable_bptt", at: func(s *Settings) any { return &s.Train.VariableBPTT }, in: truth{}, byModel: both(false),
+		Meaning: "draw each sequence's length around train.bptt and scale its step by it, as AWD-LSTM; for contiguous batching"}),
 	{Key: "train.batching", at: func(s *Settings) any { return &s.Train.Batching }, in: oneOf{"contiguous", "random", "sequential"}, byModel: [2]any{"contiguous", "random"},
 		Meaning: "where sequences come from: parallel streams with carried state, random places, or one after another"},
 	{Key: "train.clip", at: func(s *Settings) any { return &s.Train.Clip }, in: natural, byOption: defaultClip, optionText: "0; sgd, adam, adamw and asgd 0.25 (1)",

@@ -89,12 +89,25 @@ func (w *walker) section(prefix string, n *yaml.Node) {
 			continue
 		}
 		w.seen[key] = name
+		if key == "base" {
+			w.base(value)
+			continue
+		}
 		if isSection(key) {
 			w.section(key+".", value)
 			continue
 		}
 		w.layer.put(key, value, place(w.name, name), w.problems)
 	}
+}
+
+// base notes the preset that the document stands on.
+func (w *walker) base(n *yaml.Node) {
+	if n.Kind != yaml.ScalarNode || !IsPreset(n.Value) {
+		w.problems.add(place(w.name, n), "base must be a preset (%s), not %s", strings.Join(presetNames(), ", "), describe(n))
+		return
+	}
+	w.layer.base = n.Value
 }
 
 func (w *walker) notSection(prefix string, n *yaml.Node) {
