@@ -3,6 +3,7 @@ package configs
 import (
 	"embed"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/koala-lm/koala-lm/internal/nearest"
@@ -35,6 +36,7 @@ func Presets() []Preset {
 			Text:  string(text),
 		}
 	}
+	slices.SortFunc(list, func(a, b Preset) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 

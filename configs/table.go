@@ -80,7 +80,7 @@ var scheduleFields = []Field{
 	onlyBeside("schedule.kind", Field{Key: "schedule.steps", at: func(s *Settings) any { return &s.Schedule.Steps }, in: atLeast(0), byModel: both(0),
 		Meaning: "step at which the decay ends; 0 is the run's last"}, "cosine", "linear"),
 	onlyBeside("schedule.kind", Field{Key: "schedule.floor", at: func(s *Settings) any { return &s.Schedule.Floor }, in: fraction, byOption: defaultFloor, optionText: "0; cosine 0.1",
-		Meaning: "smallest share of optimizer.lr"}, "cosine", "linear", "step", "plateau"),
+		Meaning: "smallest share of optimizer.lr"}, "cosine", "linear", "step", "inverse-sqrt", "plateau"),
 	onlyBeside("schedule.kind", Field{Key: "schedule.gamma", at: func(s *Settings) any { return &s.Schedule.Gamma },
 		in: decimal{min: 0, max: 1, openMin: true}, byModel: both(0.25),
 		Meaning: "factor of one decay"}, "step", "plateau"),
