@@ -107,6 +107,13 @@ func (s *summary) add(step int64, value float64, highest bool) {
 	}
 }
 
+func (s summary) args(run, metric int64) []any {
+	if best := null(s.best); best != nil {
+		return []any{run, metric, s.step, null(s.value), s.bestStep, best}
+	}
+	return []any{run, metric, s.step, null(s.value), nil, nil}
+}
+
 // null turns NaN into SQL's NULL.
 func null(value float64) any {
 	if math.IsNaN(value) {

@@ -75,7 +75,7 @@ func (s *Store) StartRun(ctx context.Context, n NewRun) (*Run, error) {
 			return nil, fmt.Errorf("start run: %w", err)
 		}
 	}
-	go run.write(nil)
+	go run.write(progress{})
 	return run, nil
 }
 

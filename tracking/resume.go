@@ -67,7 +67,10 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	if err != nil {
 		return nil, err
 	}
-	for _, statement := range []string{summariesDeleteSQL, summariesRebuildSQL} {
+	if _, err := tx.ExecContext(ctx, spansDeleteAfterSQL, number, fromStep); err != nil {
+		return nil, err
+	}
+	for _, statement := range []string{summariesDeleteSQL, summariesRebuildSQL, spansRebuildSQL} {
 		if _, err := tx.ExecContext(ctx, statement, sql.Named("run", number)); err != nil {
 			return nil, err
 		}
@@ -92,36 +95,38 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	}
 	run := newRunHandle(s, id, number, now)
 	run.before = time.Duration(milliseconds) * time.Millisecond
-	known, err := loadSummaries(ctx, tx, run)
+	reached, err := loadProgress(ctx, tx, run)
 	if err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(); err != nil {
 		return nil, err
 	}
-	go run.write(known)
+	go run.write(reached)
 	return run, nil
 }
 
-// loadSummaries reads what the writer goes on from, and gives the metrics their
-// places in the handle.
-func loadSummaries(ctx context.Context, q queryer, run *Run) ([]summary, error) {
-	var summaries []summary
+// loadProgress reads what the writer goes on from, and gives the metrics their
+// places in the handle. The writer begins new spans.
+func loadProgress(ctx context.Context, q queryer, run *Run) (progress, error) {
+	var p progress
 	err := forEach(ctx, q, func(rows *sql.Rows) error {
+		var id int64
 		var name string
 		var s summary
 		var value, best sql.NullFloat64
 		var bestStep sql.NullInt64
-		if err := rows.Scan(&name, &s.step, &value, &bestStep, &best); err != nil {
+		if err := rows.Scan(&id, &name, &s.step, &value, &bestStep, &best); err != nil {
 			return err
 		}
 		s.value, s.best, s.bestStep = number(value), number(best), bestStep.Int64
 		run.index[name] = len(run.names)
 		run.names = append(run.names, name)
-		summaries = append(summaries, s)
+		p.ids = append(p.ids, id)
+		p.series = append(p.series, series{summary: s})
 		return nil
 	}, summariesSQL, run.number)
-	return summaries, err
+	return p, err
 }
 
 // number turns SQL's NULL into NaN.

@@ -63,4 +63,16 @@ var (
 	refPrefixSQL string
 	//go:embed sql/id_neighbours.sql
 	idNeighboursSQL string
+	//go:embed sql/spans_delete_after.sql
+	spansDeleteAfterSQL string
+	//go:embed sql/spans_rebuild.sql
+	spansRebuildSQL string
+	//go:embed sql/span_upsert.sql
+	spanUpsertSQL string
+	//go:embed sql/series_spans.sql
+	seriesSpansSQL string
+	//go:embed sql/series_points.sql
+	seriesPointsSQL string
+	//go:embed sql/series_count.sql
+	seriesCountSQL string
 )

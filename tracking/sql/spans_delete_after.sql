@@ -1,0 +1,1 @@
+DELETE FROM run_spans WHERE run = ? AND last > ?
