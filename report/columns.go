@@ -1,11 +1,18 @@
 package report
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/koala-lm/koala-lm/tracking"
 )
+
+// Columns are the columns of a list of runs.
+type Columns []field
 
 // field is a column together with how its value is had from a run.
 type field struct {
@@ -50,15 +57,17 @@ func brief(limit int) func(any) string {
 }
 
 // setting is the column of a setting.
-func setting(key string) field {
-	return field{Column{Name: key, Title: strings.TrimPrefix(key, "settings.")}, func(r tracking.RunSummary) any {
-		return r.Settings[strings.TrimPrefix(key, "settings.")]
-	}}
+func setting(name, key string) field {
+	return field{Column{Name: name, Title: key, Human: brief(40)}, func(r tracking.RunSummary) any { return r.Settings[key] }}
 }
 
-// metric is the column of a metric's last value.
-func metric(name string) field {
-	return metricOf(name, strings.TrimPrefix(name, "metrics."), func(m tracking.Summary) float64 { return m.Last })
+// lastOf is the column of a metric's last value, bestOf that of its best.
+func lastOf(name, metric string) field {
+	return metricOf(name, metric, func(m tracking.Summary) float64 { return m.Last })
+}
+
+func bestOf(name, metric string) field {
+	return metricOf(name, metric, func(m tracking.Summary) float64 { return m.Best })
 }
 
 func metricOf(name, metric string, value func(tracking.Summary) float64) field {
@@ -80,6 +89,9 @@ func metricTitle(name string) string {
 	case "val_unigram_ppl":
 		return "unigram"
 	}
+	if metric, ok := strings.CutPrefix(name, "best."); ok {
+		return "best " + metric
+	}
 	return strings.TrimPrefix(name, "metrics.")
 }
 
@@ -90,46 +102,117 @@ func metricFormat(metric string) func(any) string {
 	return significant
 }
 
-// listFields are the columns of a list unless others are asked for.
-func listFields(now time.Time) []field {
-	byName := map[string]field{}
-	for _, f := range runFields(now) {
-		byName[f.Name] = f
-	}
+// DefaultColumns are the columns of a list unless others are asked for.
+func DefaultColumns(now time.Time) Columns {
 	spare := func(f field, spare int) field {
 		f.Spare = spare
 		return f
 	}
-	optimizer := setting("optimizer.kind")
-	optimizer.Title = "optimizer"
-	model := setting("model.kind")
-	model.Title = "model"
-	return []field{
-		byName["id"], byName["name"], byName["status"],
-		spare(model, 6), optimizer,
-		spare(byName["dataset"], 7), spare(byName["steps"], 1), spare(byName["tokens"], 5), spare(byName["seconds"], 4),
-		spare(metric("tokens_per_second"), 2),
-		metric("val_ppl"), metric("test_ppl"), metric("val_unigram_ppl"),
-		spare(byName["started"], 3),
+	titled := func(f field, title string) field {
+		f.Title = title
+		return f
+	}
+	return Columns{
+		runField("id", now), runField("name", now), runField("status", now),
+		spare(titled(setting("model.kind", "model.kind"), "model"), 6),
+		titled(setting("optimizer.kind", "optimizer.kind"), "optimizer"),
+		spare(runField("dataset", now), 7), spare(runField("steps", now), 1),
+		spare(runField("tokens", now), 5), spare(runField("seconds", now), 4),
+		spare(lastOf("tokens_per_second", "tokens_per_second"), 2),
+		lastOf("val_ppl", "val_ppl"), lastOf("test_ppl", "test_ppl"), lastOf("val_unigram_ppl", "val_unigram_ppl"),
+		spare(runField("started", now), 3),
 	}
 }
 
-// columnsOf returns the heads of fields.
-func columnsOf(fields []field) []Column {
-	columns := make([]Column, len(fields))
-	for i, f := range fields {
-		columns[i] = f.Column
+// ParseColumns reads names with commas between them: fields, settings, metrics
+// and "best." metrics, see tracking.Store.Name. After a + they come beside the
+// default ones.
+func ParseColumns(ctx context.Context, store *tracking.Store, text string, now time.Time) (Columns, error) {
+	if text == "" {
+		return DefaultColumns(now), nil
 	}
-	return columns
+	names, beside := strings.CutPrefix(text, "+")
+	var columns Columns
+	if beside {
+		columns = DefaultColumns(now)
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		f, err := parseColumn(ctx, store, strings.TrimSpace(name), now)
+		if err != nil {
+			return nil, err
+		}
+		columns = append(columns, f)
+	}
+	return columns, nil
 }
 
-// rowsOf returns the values of fields for each run.
-func rowsOf(fields []field, runs []tracking.RunSummary) [][]any {
+func parseColumn(ctx context.Context, store *tracking.Store, text string, now time.Time) (field, error) {
+	if f := runField(text, now); f.value != nil {
+		return f, nil
+	}
+	name, err := store.Name(ctx, text)
+	if errors.Is(err, tracking.ErrUnknownName) {
+		return field{}, fmt.Errorf("column %w: %w", tracking.ErrBadQuestion, err)
+	}
+	if err != nil {
+		return field{}, err
+	}
+	return fieldOf(text, name, now), nil
+}
+
+// fieldOf is the column of a name that was looked up.
+func fieldOf(text string, name tracking.Name, now time.Time) field {
+	switch name.Kind {
+	case tracking.SettingName:
+		return setting(text, name.Key)
+	case tracking.BestName:
+		return bestOf(text, name.Key)
+	case tracking.MetricName:
+		return lastOf(text, name.Key)
+	}
+	return runField(name.Key, now)
+}
+
+// runField is one of runFields by name, or nothing.
+func runField(name string, now time.Time) field {
+	for _, f := range runFields(now) {
+		if f.Name == name {
+			return f
+		}
+	}
+	return field{}
+}
+
+// heads are the columns without the way to their values.
+func (c Columns) heads() []Column {
+	heads := make([]Column, len(c))
+	for i, f := range c {
+		heads[i] = f.Column
+	}
+	return heads
+}
+
+// rows are the values for each run.
+func (c Columns) rows(runs []tracking.RunSummary) [][]any {
 	rows := make([][]any, len(runs))
 	for i, run := range runs {
-		for _, f := range fields {
+		for _, f := range c {
 			rows[i] = append(rows[i], f.value(run))
 		}
 	}
 	return rows
+}
+
+// abbreviated makes ids as short for people as still names their runs.
+func (c Columns) abbreviated(prefix int) Columns {
+	c = slices.Clone(c)
+	for i := range c {
+		if c[i].Name == "id" && prefix > 0 {
+			c[i].Human = func(value any) string {
+				id := plain(value)
+				return harmless(id[:min(prefix, len(id))])
+			}
+		}
+	}
+	return c
 }

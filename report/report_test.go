@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
+	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +54,7 @@ func written(t testing.TB, o Output, write func(Output) error) string {
 
 func TestListJSON(t *testing.T) {
 	s := filled(t)
-	text := written(t, Output{Format: JSON}, List{Runs: allRuns(t, s)}.Write)
+	text := written(t, Output{Format: JSON}, List{Runs: allRuns(t, s), Columns: DefaultColumns(time.Now())}.Write)
 	var records []map[string]any
 	if err := json.Unmarshal([]byte(text), &records); err != nil {
 		t.Fatal(err)
@@ -84,7 +87,7 @@ func TestEmptyListJSON(t *testing.T) {
 
 func TestCSVKeepsNames(t *testing.T) {
 	s := filled(t)
-	rows, err := csv.NewReader(strings.NewReader(written(t, Output{Format: CSV}, List{Runs: allRuns(t, s)}.Write))).ReadAll()
+	rows, err := csv.NewReader(strings.NewReader(written(t, Output{Format: CSV}, List{Runs: allRuns(t, s), Columns: DefaultColumns(time.Now())}.Write))).ReadAll()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +108,7 @@ func TestNamesAreHarmless(t *testing.T) {
 		t.Fatal(err)
 	}
 	presentations := map[string]func(Output) error{
-		"list": List{Runs: runs, Prefix: 8, Now: time.Now()}.Write,
+		"list": List{Runs: runs, Columns: DefaultColumns(time.Now()), Prefix: 8}.Write,
 		"show": Show{Run: detail, Now: time.Now()}.Write,
 	}
 	for name, write := range presentations {
@@ -134,7 +137,7 @@ func TestNamesAreHarmless(t *testing.T) {
 
 func TestNarrowTerminalDropsSpareColumns(t *testing.T) {
 	s := filled(t)
-	text := written(t, Output{Format: Aligned, Width: 110}, List{Runs: allRuns(t, s), Prefix: 10, Now: time.Now()}.Write)
+	text := written(t, Output{Format: Aligned, Width: 110}, List{Runs: allRuns(t, s), Columns: DefaultColumns(time.Now()), Prefix: 10}.Write)
 	if widest(text) > 110 {
 		t.Errorf("%d columns wide", widest(text))
 	}
@@ -180,5 +183,84 @@ func TestFormats(t *testing.T) {
 		if got := short(value); got != want {
 			t.Errorf("short(%v) = %s, want %s", value, got, want)
 		}
+	}
+}
+
+func TestCompareShowsWhatDiffers(t *testing.T) {
+	s := filled(t)
+	runs, err := s.Runs(context.Background(), tracking.Query{Where: "steps >= 200", Sort: "started"})
+	if err != nil || len(runs) != 4 {
+		t.Fatalf("%d runs (%v)", len(runs), err)
+	}
+	compare := Compare{Runs: runs, Now: time.Now()}
+	header, _, _ := strings.Cut(written(t, Output{Format: Separated}, compare.Write), "\n")
+	columns := strings.Split(header, "\t")
+	for _, want := range []string{"id", "name", "status", "optimizer.kind", "optimizer.lr", "model.layers", "val_ppl", "test_ppl"} {
+		if !slices.Contains(columns, want) {
+			t.Errorf("no %s in %q", want, columns)
+		}
+	}
+	for _, same := range []string{"model.hidden", "dataset", "host", "optimizer.q"} {
+		if slices.Contains(columns, same) {
+			t.Errorf("%s is the same in all and yet in %q", same, columns)
+		}
+	}
+	narrow := written(t, Output{Format: Aligned, Width: 80}, compare.Write)
+	if !strings.HasPrefix(narrow, "id ") || !strings.Contains(narrow, "\noptimizer.kind ") {
+		t.Errorf("not turned for a narrow terminal:\n%s", narrow)
+	}
+	if MixedDatasets(runs) != "" {
+		t.Error("one dataset taken for several")
+	}
+	runs[0].DatasetFingerprint = "another"
+	if MixedDatasets(runs) == "" {
+		t.Error("different datasets go unnoticed")
+	}
+}
+
+func TestBestRanksGroups(t *testing.T) {
+	s, err := tracking.Open(filepath.Join(t.TempDir(), "koala.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	for _, n := range []struct {
+		optimizer, dataset string
+		ppl                float64
+	}{{"sgd", "d", 100}, {"sgd", "d", 104}, {"koala-v", "d", 90}, {"koala-v", "d", 96}, {"koala-v", "d", math.NaN()}, {"koala-v", "e", 5}} {
+		run, err := s.StartRun(context.Background(), tracking.NewRun{
+			Settings: map[string]any{"optimizer.kind": n.optimizer}, Dataset: tracking.Dataset{Fingerprint: n.dataset}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run.Log(tracking.Point{Step: 1, Values: map[string]float64{"val_ppl": n.ppl}})
+		run.Log(tracking.Point{Step: 2, Values: map[string]float64{"val_ppl": n.ppl + 50}})
+		if err := run.Finish(tracking.Finished, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rank := func(where string) string {
+		best, err := NewBest(context.Background(), s, tracking.Query{Where: where}, "val_ppl", []string{"optimizer.kind"}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := csv.NewReader(strings.NewReader(written(t, Output{Format: CSV}, best.Write))).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text []string
+		for _, row := range rows[1:] {
+			text = append(text, strings.Join(row[:len(row)-1], " "))
+		}
+		return strings.Join(text, "; ")
+	}
+	if got, want := rank("dataset_fingerprint == 'd'"), "koala-v 2 93 4.242640687119285 90; sgd 2 102 2.8284271247461903 100"; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	if got, want := rank(""), "e koala-v 1 5  5; d koala-v 2 93 4.242640687119285 90; d sgd 2 102 2.8284271247461903 100"; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	if _, err := NewBest(context.Background(), s, tracking.Query{}, "val_pll", nil, time.Now()); !errors.Is(err, tracking.ErrBadQuestion) {
+		t.Error(err)
 	}
 }

@@ -1,5 +1,7 @@
 package report
 
+import "time"
+
 // Column is one column of a table.
 type Column struct {
 	Name  string           // what --columns takes and what CSV and JSON call it
@@ -50,4 +52,46 @@ func (t Table) sparest() int {
 		}
 	}
 	return found
+}
+
+// objects are the rows as JSON objects by column name.
+func (t Table) objects() []map[string]any {
+	objects := make([]map[string]any, len(t.Rows))
+	for i, row := range t.Rows {
+		objects[i] = map[string]any{}
+		for j, value := range row {
+			objects[i][t.Columns[j].Name] = jsonValue(value)
+		}
+	}
+	return objects
+}
+
+// jsonValue makes a value fit for JSON: no NaN, and times in RFC 3339.
+func jsonValue(value any) any {
+	switch v := value.(type) {
+	case float64:
+		return number(v)
+	case time.Time:
+		return stamp(v)
+	case []byte:
+		return string(v)
+	}
+	return value
+}
+
+// transposed turns rows into columns. Values become text as people read it, for
+// a column then holds many kinds.
+func (t Table) transposed() Table {
+	turned := Table{Title: t.Title, Columns: make([]Column, 1+len(t.Rows))}
+	for i := range t.Rows {
+		turned.Columns[1+i].Right = true
+	}
+	for j, c := range t.Columns {
+		row := []any{c.Title}
+		for i := range t.Rows {
+			row = append(row, c.human(t.Rows[i][j]))
+		}
+		turned.Rows = append(turned.Rows, row)
+	}
+	return turned
 }

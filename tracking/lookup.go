@@ -101,7 +101,7 @@ func (s *Store) Run(ctx context.Context, ref string) (RunDetail, error) {
 		if err != nil {
 			return err
 		}
-		detail, err = readDetail(ctx, q, id)
+		detail, err = s.readDetail(ctx, q, id)
 		return err
 	})
 	if err != nil {
@@ -110,8 +110,8 @@ func (s *Store) Run(ctx context.Context, ref string) (RunDetail, error) {
 	return detail, nil
 }
 
-func readDetail(ctx context.Context, q queryer, id string) (RunDetail, error) {
-	runs, err := readRuns(ctx, q, Query{IDs: []string{id}})
+func (s *Store) readDetail(ctx context.Context, q queryer, id string) (RunDetail, error) {
+	runs, err := s.readRuns(ctx, q, Query{IDs: []string{id}})
 	if err != nil {
 		return RunDetail{}, err
 	}

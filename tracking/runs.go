@@ -11,18 +11,21 @@ import (
 // Query selects runs. The zero value selects all, the newest first.
 type Query struct {
 	IDs   []string // only these
+	Where string   // an expression over names, see Name; "" is no filter
+	Sort  string   // names with commas between them, - before one for falling order
 	Limit int      // 0 is no limit
 }
 
-// Runs returns the selected runs.
+// Runs returns the selected runs. An error of the question itself is
+// ErrBadQuestion.
 func (s *Store) Runs(ctx context.Context, query Query) ([]RunSummary, error) {
 	var runs []RunSummary
 	err := s.snapshot(ctx, func(q queryer) (err error) {
-		runs, err = readRuns(ctx, q, query)
+		runs, err = s.readRuns(ctx, q, query)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read runs: %w", explain(err))
+		return nil, explainQuestion(err, query)
 	}
 	return runs, nil
 }
@@ -37,33 +40,66 @@ func (s *Store) snapshot(ctx context.Context, read func(queryer) error) error {
 	return read(tx)
 }
 
-func readRuns(ctx context.Context, q queryer, query Query) ([]RunSummary, error) {
-	text := strings.Builder{}
-	text.WriteString(runsSQL)
-	var args []any
-	if query.IDs != nil {
-		ids, err := json.Marshal(query.IDs)
-		if err != nil {
-			return nil, err
-		}
-		text.WriteString(" WHERE id IN (SELECT value FROM json_each(?))")
-		args = append(args, string(ids))
-	}
-	text.WriteString(" ORDER BY started DESC, number DESC")
-	if query.Limit > 0 {
-		text.WriteString(" LIMIT ?")
-		args = append(args, query.Limit)
+func (s *Store) readRuns(ctx context.Context, q queryer, query Query) ([]RunSummary, error) {
+	clauses, args, err := s.clauses(ctx, q, query)
+	if err != nil {
+		return nil, err
 	}
 	var runs []RunSummary
-	err := forEach(ctx, q, func(rows *sql.Rows) error {
+	err = forEach(ctx, q, func(rows *sql.Rows) error {
 		run, err := scanRun(rows)
 		runs = append(runs, run)
 		return err
-	}, text.String(), args...)
+	}, seenSQL+runsSQL+clauses, args...)
 	if err != nil {
 		return nil, err
 	}
 	return runs, fillRuns(ctx, q, runs)
+}
+
+// clauses writes what follows FROM seen: the selection, its order and its limit.
+func (s *Store) clauses(ctx context.Context, q queryer, query Query) (string, []any, error) {
+	conditions, args, err := s.conditions(ctx, q, query)
+	if err != nil {
+		return "", nil, err
+	}
+	order, orderArgs, err := compileOrder(ctx, q, query.Sort)
+	if err != nil {
+		return "", nil, err
+	}
+	clauses := conditions + " ORDER BY " + order
+	args = append(args, orderArgs...)
+	if query.Limit > 0 {
+		clauses += " LIMIT ?"
+		args = append(args, query.Limit)
+	}
+	return clauses, args, nil
+}
+
+// conditions writes the WHERE clause of a query, if it has one.
+func (s *Store) conditions(ctx context.Context, q queryer, query Query) (string, []any, error) {
+	var conditions []string
+	var args []any
+	if query.IDs != nil {
+		ids, err := json.Marshal(query.IDs)
+		if err != nil {
+			return "", nil, err
+		}
+		conditions = append(conditions, "id IN (SELECT value FROM json_each(?))")
+		args = append(args, string(ids))
+	}
+	if query.Where != "" {
+		condition, whereArgs, err := compileWhere(ctx, q, s.now(), query.Where)
+		if err != nil {
+			return "", nil, err
+		}
+		conditions = append(conditions, condition)
+		args = append(args, whereArgs...)
+	}
+	if len(conditions) == 0 {
+		return "", nil, nil
+	}
+	return " WHERE " + strings.Join(conditions, " AND "), args, nil
 }
 
 func scanRun(rows *sql.Rows) (RunSummary, error) {

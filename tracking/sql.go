@@ -75,4 +75,12 @@ var (
 	seriesPointsSQL string
 	//go:embed sql/series_count.sql
 	seriesCountSQL string
+	//go:embed sql/name_is_metric.sql
+	nameIsMetricSQL string
+	//go:embed sql/name_is_setting.sql
+	nameIsSettingSQL string
+	//go:embed sql/name_list.sql
+	nameListSQL string
+	//go:embed sql/seen.sql
+	seenSQL string
 )

@@ -42,6 +42,7 @@ On a terminal results are tables, in a pipe lines of tab-separated exact values;
 		Example: `  koala-lm report
   koala-lm report show latest
   koala-lm report list --format json`,
+		Args: noArguments,
 		RunE: list.RunE,
 	}
 	cmd.Flags().AddFlagSet(list.Flags())
@@ -52,7 +53,7 @@ On a terminal results are tables, in a pipe lines of tab-separated exact values;
 	flags.Var(&enumFlag{&opts.format, formats}, "format", "how to print the result")
 	// The only error is a flag that does not exist or has its completion already.
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
-	cmd.AddCommand(list, newReportShowCmd(opts))
+	cmd.AddCommand(list, newReportShowCmd(opts), newReportCompareCmd(opts), newReportBestCmd(opts))
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,9 @@ import (
 
 type reportListOptions struct {
 	*reportOptions
-	limit int
+	selection
+	columns string
+	watch   bool
 }
 
 func newReportListCmd(shared *reportOptions) *cobra.Command {
@@ -20,34 +23,58 @@ func newReportListCmd(shared *reportOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List runs, the newest first",
+		Long: `List runs, the newest first.
+
+` + whereHelp,
 		Example: `  koala-lm report list
+  koala-lm report list --where "optimizer.kind == 'koala-v' && val_ppl < 120" --sort val_ppl
+  koala-lm report list --columns id,name,optimizer.lr,best.val_ppl
+  koala-lm report list --columns +train.seed --watch
   koala-lm report list --limit 0 --format csv > runs.csv`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runReportList(cmd.Context(), opts) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return asUsage(runReportList(cmd.Context(), opts)) },
 	}
-	cmd.Flags().IntVar(&opts.limit, "limit", 50, "list at most this many runs, 0 for all")
+	opts.selection.addFlags(cmd, 50)
+	cmd.Flags().StringVar(&opts.columns, "columns", "", "show these names instead, or after a + these too")
+	cmd.Flags().BoolVar(&opts.watch, "watch", false, "show the list anew every two seconds while runs go on")
 	return cmd
 }
 
 func runReportList(ctx context.Context, opts *reportListOptions) error {
-	if opts.limit < 0 {
-		return usagef("--limit must not be negative, got %d", opts.limit)
+	if err := opts.check(); err != nil {
+		return err
 	}
 	store, err := opts.open()
 	if err != nil {
 		return err
 	}
 	defer store.Close()
+	list := func(out report.Output) (goesOn bool, err error) {
+		runs, err := listRuns(ctx, store, out, opts)
+		return slices.ContainsFunc(runs, isRunning), err
+	}
+	if opts.watch {
+		return opts.watchIt(ctx, list)
+	}
+	_, err = list(opts.output())
+	return err
+}
+
+func listRuns(ctx context.Context, store *tracking.Store, out report.Output, opts *reportListOptions) ([]tracking.RunSummary, error) {
+	columns, err := report.ParseColumns(ctx, store, opts.columns, time.Now())
+	if err != nil {
+		return nil, err
+	}
 	// One more than asked for tells whether any were left out.
-	query := tracking.Query{}
+	query := opts.query()
 	if opts.limit > 0 {
-		query.Limit = opts.limit + 1
+		query.Limit++
 	}
 	runs, err := store.Runs(ctx, query)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(runs) == 0 {
-		opts.app.notef("no runs in %s", store.Path())
+		opts.app.notef("no runs to show in %s", store.Path())
 	}
 	if opts.limit > 0 && len(runs) > opts.limit {
 		runs = runs[:opts.limit]
@@ -55,7 +82,9 @@ func runReportList(ctx context.Context, opts *reportListOptions) error {
 	}
 	prefix, err := store.PrefixLength(ctx, runs)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return report.List{Runs: runs, Prefix: prefix, Now: time.Now()}.Write(opts.output())
+	return runs, report.List{Runs: runs, Columns: columns, Chosen: opts.columns != "", Prefix: prefix}.Write(out)
 }
+
+func isRunning(run tracking.RunSummary) bool { return run.Status == tracking.Running }

@@ -9,8 +9,14 @@ import (
 	"github.com/koala-lm/koala-lm/report"
 )
 
-func newReportShowCmd(opts *reportOptions) *cobra.Command {
-	return &cobra.Command{
+type reportShowOptions struct {
+	*reportOptions
+	watch bool
+}
+
+func newReportShowCmd(shared *reportOptions) *cobra.Command {
+	opts := &reportShowOptions{reportOptions: shared}
+	cmd := &cobra.Command{
 		Use:   "show RUN",
 		Short: "Show all that is recorded of a run",
 		Example: `  koala-lm report show latest
@@ -18,17 +24,26 @@ func newReportShowCmd(opts *reportOptions) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runReportShow(cmd.Context(), opts, args[0]) },
 	}
+	cmd.Flags().BoolVar(&opts.watch, "watch", false, "show the run anew every two seconds while it goes on")
+	return cmd
 }
 
-func runReportShow(ctx context.Context, opts *reportOptions, ref string) error {
+func runReportShow(ctx context.Context, opts *reportShowOptions, ref string) error {
 	store, err := opts.open()
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	run, err := store.Run(ctx, ref)
-	if err != nil {
-		return err
+	show := func(out report.Output) (goesOn bool, err error) {
+		run, err := store.Run(ctx, ref)
+		if err != nil {
+			return false, err
+		}
+		return isRunning(run.RunSummary), report.Show{Run: run, Now: time.Now()}.Write(out)
 	}
-	return report.Show{Run: run, Now: time.Now()}.Write(opts.output())
+	if opts.watch {
+		return opts.watchIt(ctx, show)
+	}
+	_, err = show(opts.output())
+	return err
 }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// selection are the flags that choose runs.
+type selection struct {
+	where string
+	sort  string
+	limit int
+}
+
+const whereHelp = `--where is an expression over names: those of every run (id, name, status, note,
+started, seconds, steps, tokens, dataset, device, host, ...), settings
+(optimizer.lr) and metrics (val_ppl is the last value, best.val_ppl the best),
+with == != < <= > >= && || ! + - * /, in ['a', 'b'], 'tag' in tags, contains,
+startsWith, endsWith, and ago('36h') for times.`
+
+func (s *selection) addFlags(cmd *cobra.Command, limit int) {
+	flags := cmd.Flags()
+	flags.StringVar(&s.where, "where", "", "only runs for which this holds")
+	flags.StringVar(&s.sort, "sort", "", "order by these names, - before one for falling order (default -started)")
+	flags.IntVar(&s.limit, "limit", limit, "at most this many, 0 for all")
+}
+
+func (s *selection) check() error {
+	if s.limit < 0 {
+		return usagef("--limit must not be negative, got %d", s.limit)
+	}
+	return nil
+}
+
+func (s *selection) query() tracking.Query {
+	return tracking.Query{Where: s.where, Sort: s.sort, Limit: s.limit}
+}
+
+// chosenRuns are the runs that refs name, in their order, or without any those
+// that the flags select.
+func chosenRuns(ctx context.Context, store *tracking.Store, refs []string, s selection) ([]tracking.RunSummary, error) {
+	query := s.query()
+	if len(refs) == 0 {
+		return store.Runs(ctx, query)
+	}
+	query.IDs = []string{}
+	for _, ref := range refs {
+		id, err := store.Resolve(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		query.IDs = append(query.IDs, id)
+	}
+	runs, err := store.Runs(ctx, query)
+	if err != nil || s.sort != "" {
+		return runs, err
+	}
+	return inOrder(runs, query.IDs), nil
+}
+
+// inOrder puts runs in the order of ids, each once.
+func inOrder(runs []tracking.RunSummary, ids []string) []tracking.RunSummary {
+	byID := map[string]tracking.RunSummary{}
+	for _, run := range runs {
+		byID[run.ID] = run
+	}
+	var ordered []tracking.RunSummary
+	for _, id := range ids {
+		if run, ok := byID[id]; ok {
+			ordered = append(ordered, run)
+			delete(byID, id)
+		}
+	}
+	return ordered
+}
+
+// asUsage makes a question that cannot be meant as it stands wrong usage.
+func asUsage(err error) error {
+	if errors.Is(err, tracking.ErrBadQuestion) {
+		return &usageError{err}
+	}
+	return err
+}
