@@ -126,6 +126,11 @@ func (d *Dataset) loadTokenizer() (tokenizer.Tokenizer, error) {
 	if t.Vocab() != d.Vocab() {
 		return nil, fmt.Errorf("%s has %d ids, dataset.json says %d", filepath.Join(d.dir, TokenizerFile), t.Vocab(), d.Vocab())
 	}
+	if d.info.Tokenizer.Special {
+		if err := tokenizer.SpecialInText(t); err != nil {
+			return nil, fmt.Errorf("%s: special_in_text: %w", filepath.Join(d.dir, InfoFile), err)
+		}
+	}
 	return t, nil
 }
 

@@ -44,6 +44,7 @@ type TokenizerInfo struct {
 	Vocab     int    `json:"vocab"`
 	MinCount  int    `json:"min_count,omitempty"`
 	Lower     bool   `json:"lower,omitempty"`
+	Special   bool   `json:"special_in_text,omitempty"` // special tokens that text spells out are those tokens
 	SHA256    string `json:"sha256"`
 	Unknown   *int64 `json:"unknown,omitempty"`   // the id of the unknown token, if there is one
 	Separator *int64 `json:"separator,omitempty"` // the id between documents, if there is one

@@ -82,6 +82,17 @@ func (o Options) Check() error {
 	if o.VocabSize < 0 {
 		wrong("--vocab-size is %d, want a positive number", o.VocabSize)
 	}
+	kind := o.Tokenizer
+	learned := kind == "" || kind == "word" || kind == "bpe" || kind == "char"
+	if o.VocabSize > 0 && !learned {
+		wrong("--vocab-size has no meaning with --tokenizer %s", kind)
+	}
+	if o.MinCount > 1 && (!learned || kind == "bpe") {
+		wrong("--min-count has no meaning with --tokenizer %s", kind)
+	}
+	if o.Lower && kind != "" && kind != "word" {
+		wrong("--lower has no meaning with --tokenizer %s", kind)
+	}
 	if o.MinCount < 0 {
 		wrong("--min-count is %d, want at least 1", o.MinCount)
 	}

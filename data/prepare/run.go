@@ -58,6 +58,11 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	if err != nil {
 		return info, err
 	}
+	if opts.SpecialInText {
+		if err := tokenizer.SpecialInText(t); err != nil {
+			return info, fmt.Errorf("--special-in-text: %w", err)
+		}
+	}
 	if err := describeTokenizer(&info, t, opts, out); err != nil {
 		return info, err
 	}
@@ -222,30 +227,6 @@ func split(s *spool, splits map[string][]extent, loose int, plan corpus.Plan, op
 	return divided, nil
 }
 
-// learn makes the tokenizer from the training text.
-func learn(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
-	var counters []*tokenizer.WordCounter
-	opts.Progress.Stage("count words", totalSize(train))
-	err := pieces{
-		spool: s, extents: train, workers: opts.Workers, progress: opts.Progress,
-		cut: func(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 },
-		work: func() func(*piece) error {
-			counter := tokenizer.NewWordCounter(opts.Lower)
-			counters = append(counters, counter)
-			return func(p *piece) error {
-				for _, span := range p.spans {
-					counter.Add(p.text[span.start:span.end], 2*uint64(p.at+int64(span.start)))
-				}
-				return nil
-			}
-		},
-	}.run(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return tokenizer.NewWordFrom(counters, tokenizer.WordOptions{Size: opts.VocabSize, MinCount: opts.MinCount, Lower: opts.Lower})
-}
-
 // describeTokenizer writes tokenizer.json.
 func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out *folder) error {
 	var content bytes.Buffer
@@ -254,7 +235,8 @@ func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out
 	}
 	sum := sha256.Sum256(content.Bytes())
 	info.Tokenizer = data.TokenizerInfo{Kind: t.Kind(), Vocab: t.Vocab(), SHA256: hex.EncodeToString(sum[:])}
-	if t.Kind() == "word" {
+	info.Tokenizer.Special = opts.SpecialInText
+	if opts.Tokenizer == "word" {
 		info.Tokenizer.MinCount, info.Tokenizer.Lower = opts.MinCount, opts.Lower
 	}
 	if id, ok := t.Unknown(); ok {

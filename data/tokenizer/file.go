@@ -119,6 +119,8 @@ func Parse(content []byte) (Tokenizer, error) {
 		return nil, errors.New("not a tokenizer.json: it has no model with a type")
 	case "WordLevel":
 		return parseWordLevel(raw)
+	case "BPE":
+		return parseBPE(raw)
 	}
 	return nil, fmt.Errorf("model type %q is not supported", kind)
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // parseWordLevel reads a WordLevel model whose other parts say that it is the
-// Word tokenizer.
+// Word or the Char tokenizer.
 func parseWordLevel(raw rawFile) (Tokenizer, error) {
 	var model struct {
 		Vocab    vocab  `json:"vocab"`
@@ -14,6 +14,13 @@ func parseWordLevel(raw rawFile) (Tokenizer, error) {
 	}
 	if err := json.Unmarshal(raw.Model, &model); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
+	}
+	if splitsChars(raw.PreTokenizer) && typeOf(raw.Normalizer) == "" {
+		t, err := parseChar(model.Vocab)
+		if err != nil {
+			return nil, fmt.Errorf("model: %w", err)
+		}
+		return t, nil
 	}
 	if kind := typeOf(raw.PreTokenizer); kind != "WhitespaceSplit" {
 		return nil, fmt.Errorf("WordLevel with pre_tokenizer %q is not supported, only with WhitespaceSplit", kind)

@@ -1,0 +1,87 @@
+package prepare
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/koala-lm/koala-lm/data/tokenizer"
+)
+
+// defaultBPE is the vocabulary of a byte-level BPE that was given no size.
+const defaultBPE = 8192
+
+// learn makes the tokenizer: from the training text, or from a file.
+func learn(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
+	switch opts.Tokenizer {
+	case "word":
+		return learnWords(ctx, s, train, opts)
+	case "bpe":
+		return learnBPE(ctx, s, train, opts)
+	case "char":
+		return learnChars(ctx, s, train, opts)
+	case "byte":
+		return tokenizer.Byte{}, nil
+	}
+	t, err := tokenizer.Load(opts.Tokenizer)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
+	}
+	return t, nil
+}
+
+// count lets each worker count the training text into a counter of its own.
+// Pieces end with a line or with a document.
+func count[C any](ctx context.Context, s *spool, train []extent, opts Options, fresh func() C, add func(c C, text []byte, at int64)) ([]C, error) {
+	var counters []C
+	opts.Progress.Stage("count", totalSize(train))
+	err := pieces{
+		spool: s, extents: train, workers: opts.Workers, progress: opts.Progress,
+		cut: func(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 },
+		work: func() func(*piece) error {
+			counter := fresh()
+			counters = append(counters, counter)
+			return func(p *piece) error {
+				for _, span := range p.spans {
+					add(counter, p.text[span.start:span.end], p.at+int64(span.start))
+				}
+				return nil
+			}
+		},
+	}.run(ctx)
+	return counters, err
+}
+
+func learnWords(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
+	counters, err := count(ctx, s, train, opts,
+		func() *tokenizer.WordCounter { return tokenizer.NewWordCounter(opts.Lower) },
+		// Twice the place leaves room for the line end that a document may lack.
+		func(c *tokenizer.WordCounter, text []byte, at int64) { c.Add(text, 2*uint64(at)) })
+	if err != nil {
+		return nil, err
+	}
+	return tokenizer.NewWordFrom(counters, tokenizer.WordOptions{Size: opts.VocabSize, MinCount: opts.MinCount, Lower: opts.Lower})
+}
+
+func learnChars(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
+	counters, err := count(ctx, s, train, opts, tokenizer.NewCharCounter,
+		func(c *tokenizer.CharCounter, text []byte, _ int64) { c.Add(text) })
+	if err != nil {
+		return nil, err
+	}
+	return tokenizer.NewCharFrom(counters, opts.VocabSize, opts.MinCount)
+}
+
+func learnBPE(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
+	counters, err := count(ctx, s, train, opts, tokenizer.NewPieceCounter,
+		func(c *tokenizer.PieceCounter, text []byte, _ int64) { c.Add(text) })
+	if err != nil {
+		return nil, err
+	}
+	size := opts.VocabSize
+	if size == 0 {
+		size = defaultBPE
+	}
+	opts.Progress.Stage("learn merges", -1)
+	return tokenizer.TrainBPE(counters, tokenizer.BPEOptions{Size: size})
+}

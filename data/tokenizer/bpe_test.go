@@ -1,0 +1,281 @@
+package tokenizer
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func fixture(t testing.TB, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func trainFixture(t testing.TB, counters int) *BPE {
+	t.Helper()
+	all := make([]*PieceCounter, counters)
+	for i := range all {
+		all[i] = NewPieceCounter()
+	}
+	for i, line := range bytes.SplitAfter(fixture(t, "text.txt"), []byte("\n")) {
+		all[i%counters].Add(line)
+	}
+	b, err := TrainBPE(all, BPEOptions{Size: 700})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Training gives the merges and ids that Hugging Face's BpeTrainer gives.
+func TestTrainBPE(t *testing.T) {
+	theirs, err := Parse(fixture(t, "bpe.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, counters := range []int{1, 3} {
+		ours := trainFixture(t, counters)
+		if diff := cmp.Diff(vocabulary(theirs), vocabulary(ours)); diff != "" {
+			t.Errorf("vocabulary with %d counters (-theirs +ours):\n%s", counters, diff)
+		}
+		if !slices.Equal(theirs.(*BPE).merges, ours.merges) {
+			t.Errorf("merges differ with %d counters", counters)
+		}
+	}
+}
+
+// Encoding gives the ids that Hugging Face gives, decoding the text back.
+func TestEncodeBPE(t *testing.T) {
+	var cases []struct {
+		Text string
+		IDs  []uint32
+	}
+	if err := json.Unmarshal(fixture(t, "cases.json"), &cases); err != nil {
+		t.Fatal(err)
+	}
+	b, err := Parse(fixture(t, "bpe.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := b.NewEncoder()
+	for _, c := range cases {
+		for range 2 { // the second time from the cache
+			got, err := e.Encode(nil, []byte(c.Text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, c.IDs) {
+				t.Errorf("%q: %v, want %v", c.Text, got, c.IDs)
+			}
+		}
+		if got := Decode(b, c.IDs); got != c.Text {
+			t.Errorf("decoded %q, want %q", got, c.Text)
+		}
+	}
+}
+
+func TestBPEJSON(t *testing.T) {
+	ours := trainFixture(t, 1)
+	var content bytes.Buffer
+	if err := ours.WriteJSON(&content); err != nil {
+		t.Fatal(err)
+	}
+	back, err := Parse(content.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	if err := back.WriteJSON(&again); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(content.String(), again.String()); diff != "" {
+		t.Errorf("read and written again (-first +second):\n%s", diff)
+	}
+	var layout map[string]any
+	if err := json.Unmarshal(content.Bytes(), &layout); err != nil {
+		t.Fatal(err)
+	}
+	var theirs map[string]any
+	if err := json.Unmarshal(fixture(t, "bpe.json"), &theirs); err != nil {
+		t.Fatal(err)
+	}
+	// They write a default that has no effect there as true.
+	for _, part := range []string{"decoder", "post_processor"} {
+		theirs[part].(map[string]any)["add_prefix_space"] = false
+	}
+	if diff := cmp.Diff(theirs, layout); diff != "" {
+		t.Errorf("layout (-theirs +ours):\n%s", diff)
+	}
+}
+
+// Special tokens that are written out are text, unless asked otherwise.
+func TestSpecialInText(t *testing.T) {
+	b := trainFixture(t, 1)
+	const text = "a<|endoftext|>b <|endoftext|><|end"
+	plain, err := Encode(b, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(plain, 0) || Decode(b, plain) != text {
+		t.Errorf("as text: %v", plain)
+	}
+	if err := SpecialInText(b); err != nil {
+		t.Fatal(err)
+	}
+	special, err := Encode(b, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(slices.DeleteFunc(slices.Clone(special), func(id uint32) bool { return id != 0 })); n != 2 {
+		t.Errorf("%d special tokens in %v, want 2", n, special)
+	}
+	if got := Decode(b, special); got != text {
+		t.Errorf("decoded %q, want %q", got, text)
+	}
+	for n := range len(text) { // no cut through a special token
+		e := b.NewEncoder()
+		cut := e.Cut([]byte(text[:n]))
+		parts, _ := e.Encode(nil, []byte(text[:cut]))
+		parts, _ = e.Encode(parts, []byte(text[cut:]))
+		if !slices.Equal(parts, special) {
+			t.Errorf("cut at %d of %d: %v, want %v", cut, n, parts, special)
+		}
+	}
+}
+
+func TestStream(t *testing.T) {
+	b := trainFixture(t, 1)
+	text := "koala 日本語 \U0001F468\u200D\U0001F469 é"
+	ids, err := Encode(b, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewStream(b, -1)
+	var got strings.Builder
+	for _, id := range ids {
+		part := s.Next(id)
+		if strings.ToValidUTF8(part, "?") != part {
+			t.Errorf("a part is %q", part)
+		}
+		got.WriteString(part)
+	}
+	if got.String()+s.Rest() != text {
+		t.Errorf("streamed %q, want %q", got.String(), text)
+	}
+}
+
+func TestByteAndChar(t *testing.T) {
+	counter := NewCharCounter()
+	counter.Add([]byte("koala\nblätter 日本\x00"))
+	char, err := NewCharFrom([]*CharCounter{counter}, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tok := range []Tokenizer{Byte{}, char} {
+		text := "koala\nbätter\x00 日"
+		ids, err := Encode(tok, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Decode(tok, ids); got != text {
+			t.Errorf("%s: decoded %q, want %q", tok.Kind(), got, text)
+		}
+		var content bytes.Buffer
+		if err := tok.WriteJSON(&content); err != nil {
+			t.Fatal(err)
+		}
+		back, err := Parse(content.Bytes())
+		if err != nil {
+			t.Fatalf("%s: %v", tok.Kind(), err)
+		}
+		if back.Kind() != tok.Kind() {
+			t.Errorf("%s is read back as %s", tok.Kind(), back.Kind())
+		}
+		again, err := Encode(back, text)
+		if err != nil || !slices.Equal(ids, again) {
+			t.Errorf("%s: %v, read back %v, %v", tok.Kind(), ids, again, err)
+		}
+	}
+	ids, _ := Encode(char, "qk")
+	if want := char.ids['k']; !slices.Equal(ids, []uint32{charUnknown, want}) {
+		t.Errorf("qk is %v, want [0 %d]", ids, want)
+	}
+	small, err := NewCharFrom([]*CharCounter{counter}, 4, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(vocabulary(small), " "); got != "<unk> <|endoftext|> a t" && small.Vocab() != 4 {
+		t.Errorf("a vocabulary of 4 is %s", got)
+	}
+}
+
+// A tokenizer.json that is none gives an error that says so, never a panic.
+func TestParseRefuses(t *testing.T) {
+	good := string(fixture(t, "bpe.json"))
+	for name, c := range map[string]struct{ content, want string }{
+		"nothing":         {``, "unexpected end"},
+		"null":            {`null`, "no model"},
+		"object":          {`{}`, "no model"},
+		"list":            {`[]`, "cannot unmarshal array"},
+		"cut":             {good[:len(good)/2], "line "},
+		"model":           {`{"model":null}`, "no model"},
+		"type":            {`{"model":{"type":"Rules"}}`, `"Rules"`},
+		"vocab type":      {`{"model":{"type":"BPE","vocab":[1],"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "vocab"},
+		"id type":         {`{"model":{"type":"BPE","vocab":{"a":"b"},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "not a number"},
+		"fraction":        {`{"model":{"type":"BPE","vocab":{"a":0.5},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "0.5"},
+		"negative id":     {`{"model":{"type":"BPE","vocab":{"a":-1},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "-1"},
+		"twice":           {`{"model":{"type":"WordLevel","vocab":{"a":0,"b":0},"unk_token":"<unk>"}}`, "same id 0"},
+		"gap":             {`{"model":{"type":"WordLevel","vocab":{"a":0,"b":7},"unk_token":"<unk>"}}`, "7"},
+		"huge id":         {`{"model":{"type":"WordLevel","vocab":{"a":99999999999999999999},"unk_token":"<unk>"}}`, "99999"},
+		"no unknown":      {`{"model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"<unk>"},"pre_tokenizer":{"type":"WhitespaceSplit"},"normalizer":{"type":"Replace","pattern":{"String":"\n"},"content":" <eos> "}}`, "<unk>"},
+		"no bytes":        {`{"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "not a byte-level"},
+		"normalizer":      {strings.Replace(good, `"normalizer": null`, `"normalizer": {"type":"NFC"}`, 1), "NFC"},
+		"merge":           {strings.Replace(good, `"merges": [`, `"merges": [["zz","zz"],`, 1), "merge 0"},
+		"merge of three":  {strings.Replace(good, `"merges": [`, `"merges": [["a","b","c"],`, 1), "merge 0"},
+		"added elsewhere": {strings.Replace(good, `"id": 0`, `"id": 5`, 1), "is missing"},
+		"end of word":     {strings.Replace(good, `"end_of_word_suffix": null`, `"end_of_word_suffix": "</w>"`, 1), "end_of_word_suffix"},
+	} {
+		if _, err := Parse([]byte(c.content)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error is %v, want one with %q", name, err, c.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, tok := range []Tokenizer{Byte{}, learnWords(f, WordOptions{Lower: true}, "a b\nc")} {
+		var content bytes.Buffer
+		if err := tok.WriteJSON(&content); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content.Bytes())
+	}
+	f.Add([]byte(`{"model":{"type":"WordLevel","vocab":{"<unk>":0,"<|endoftext|>":1,"a":2},"unk_token":"<unk>"},"pre_tokenizer":{"type":"Split","pattern":{"Regex":"[\\s\\S]"}}}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		tok, err := Parse(content)
+		if err != nil {
+			return
+		}
+		ids, err := Encode(tok, "the koala's 12 leaves \u2003日本\n\x00<|endoftext|>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids {
+			if int(id) >= tok.Vocab() {
+				t.Fatalf("id %d in a vocabulary of %d", id, tok.Vocab())
+			}
+		}
+		Decode(tok, ids)
+		if err := tok.WriteJSON(new(bytes.Buffer)); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,257 @@
+package tokenizer
+
+import (
+	"bytes"
+	"container/heap"
+	"fmt"
+	"slices"
+)
+
+// PieceCounter counts the pieces of a training text for one goroutine.
+type PieceCounter struct {
+	splitter gpt2Splitter
+	pieces   *table
+	counts   []int64
+}
+
+// NewPieceCounter returns an empty counter.
+func NewPieceCounter() *PieceCounter {
+	return &PieceCounter{splitter: newGPT2Splitter(), pieces: newTable(1 << 12)}
+}
+
+// Add counts text that ends with a line or with its document. Pieces do not
+// reach across lines here, although they do when text is encoded: that is how
+// Hugging Face's trainer reads files, and merges are to be the same.
+func (c *PieceCounter) Add(text []byte) {
+	for len(text) > 0 {
+		line := text
+		if end := bytes.IndexByte(text, '\n'); end >= 0 {
+			line = text[:end+1]
+		}
+		text = text[len(line):]
+		for i := 0; i < len(line); {
+			end := c.splitter.next(line, i)
+			c.add(line[i:end], 1)
+			i = end
+		}
+	}
+}
+
+func (c *PieceCounter) add(piece []byte, n int64) {
+	id, fresh := c.pieces.add(piece)
+	if fresh {
+		c.counts = append(c.counts, 0)
+	}
+	c.counts[id] += n
+}
+
+// BPEOptions of training.
+type BPEOptions struct {
+	Size     int // ids, of which 257 are <|endoftext|> and the bytes
+	MinCount int // pairs seen less often are not merged; default 2
+}
+
+// TrainBPE learns the merges that Hugging Face's BpeTrainer learns from the
+// same text with the special token <|endoftext|> and the byte alphabet. The
+// counters are used up.
+func TrainBPE(counters []*PieceCounter, opts BPEOptions) (*BPE, error) {
+	if opts.Size < 257 {
+		return nil, fmt.Errorf("a vocabulary of %d has no room for the 256 bytes and %s: want at least 257", opts.Size, EndOfText)
+	}
+	if opts.MinCount == 0 {
+		opts.MinCount = 2
+	}
+	all := counters[0]
+	for _, c := range counters[1:] {
+		for id, n := range c.counts {
+			all.add(c.pieces.bytes(uint32(id)), n)
+		}
+	}
+	t := newTrainer(all)
+	t.learn(opts)
+	bpe, err := newBPE(t.vocabulary, t.merges, map[uint32]bool{0: true})
+	if err != nil {
+		return nil, err
+	}
+	bpe.parts = parts{newByteLevel(true), newByteLevel(true), newByteLevel(true)}
+	return bpe, bpe.addTokens([]addedToken{{ID: 0, Content: EndOfText, Special: true}})
+}
+
+// trainer learns merges from counted words. A word is a run of symbols in one
+// large slice, which shrinks in its place as symbols are merged.
+type trainer struct {
+	vocabulary []string
+	ids        map[string]uint32
+	merges     [][2]string
+
+	symbols []uint32
+	starts  []uint32 // of each word in symbols; one more than there are words
+	lengths []uint32
+	counts  []int64
+
+	pairs     *pairTable // pair -> index of the slices below
+	pairCount []int64
+	fresh     [][]uint32    // words in which this merge made the pair
+	came      []queuedMerge // pairs with fresh words, not in the queue yet
+	queue     mergeQueue
+}
+
+func newTrainer(words *PieceCounter) *trainer {
+	t := &trainer{
+		vocabulary: []string{EndOfText}, ids: map[string]uint32{EndOfText: 0},
+		counts: words.counts, pairs: newPairTable(1 << 12),
+	}
+	alphabet := byteChars
+	slices.Sort(alphabet[:])
+	for _, c := range alphabet {
+		t.id(string(c))
+	}
+	var byID [256]uint32
+	for b, c := range byteChars {
+		byID[b] = t.ids[string(c)]
+	}
+	t.symbols = make([]uint32, 0, len(words.pieces.arena))
+	for id := range words.counts {
+		t.starts = append(t.starts, uint32(len(t.symbols)))
+		for _, b := range words.pieces.bytes(uint32(id)) {
+			t.symbols = append(t.symbols, byID[b])
+		}
+		t.lengths = append(t.lengths, uint32(len(t.symbols))-t.starts[id])
+	}
+	return t
+}
+
+// id returns the id of a token, a new one if it was not there.
+func (t *trainer) id(token string) uint32 {
+	id, ok := t.ids[token]
+	if !ok {
+		id = uint32(len(t.vocabulary))
+		t.ids[token] = id
+		t.vocabulary = append(t.vocabulary, token)
+	}
+	return id
+}
+
+func (t *trainer) word(i uint32) []uint32 {
+	return t.symbols[t.starts[i] : t.starts[i]+t.lengths[i]]
+}
+
+func (t *trainer) learn(opts BPEOptions) {
+	for i := range t.counts {
+		word := t.word(uint32(i))
+		for j := 1; j < len(word); j++ {
+			t.change(pair{word[j-1], word[j]}, t.counts[i], uint32(i), true)
+		}
+	}
+	t.enqueue()
+	for len(t.vocabulary) < opts.Size && len(t.queue) > 0 {
+		best := &t.queue[0]
+		// A pair that was taken apart since it came into the queue goes back
+		// with the count that it has now.
+		if now := t.pairCount[best.index]; best.count != now {
+			best.count = now
+			heap.Fix(&t.queue, 0)
+			continue
+		}
+		if best.count < 1 || best.count < int64(opts.MinCount) {
+			break
+		}
+		m := heap.Pop(&t.queue).(queuedMerge)
+		left, right := t.vocabulary[m.pair.left], t.vocabulary[m.pair.right]
+		to := t.id(left + right)
+		t.merges = append(t.merges, [2]string{left, right})
+		for _, word := range m.words {
+			t.merge(word, m.pair, to)
+		}
+		t.enqueue()
+	}
+}
+
+// change counts a pair that came into or went from a word.
+func (t *trainer) change(p pair, n int64, word uint32, came bool) {
+	index, ok := t.pairs.get(p)
+	if !ok {
+		index = uint32(len(t.pairCount))
+		t.pairs.put(p, index)
+		t.pairCount = append(t.pairCount, 0)
+		t.fresh = append(t.fresh, nil)
+	}
+	t.pairCount[index] += n
+	if !came {
+		return
+	}
+	words := t.fresh[index]
+	if len(words) == 0 {
+		t.came = append(t.came, queuedMerge{pair: p, index: index})
+	} else if words[len(words)-1] == word {
+		return
+	}
+	t.fresh[index] = append(words, word)
+}
+
+// enqueue queues the pairs that came into words since the last time.
+func (t *trainer) enqueue() {
+	for _, m := range t.came {
+		m.count, m.words = t.pairCount[m.index], t.fresh[m.index]
+		t.fresh[m.index] = nil
+		if m.count > 0 {
+			heap.Push(&t.queue, m)
+		}
+	}
+	t.came = t.came[:0]
+}
+
+// merge merges a pair everywhere in a word, from left to right.
+func (t *trainer) merge(i uint32, p pair, to uint32) {
+	word, n := t.word(i), t.counts[i]
+	kept := 0
+	for j := 0; j < len(word); j++ {
+		if word[j] != p.left || j+1 == len(word) || word[j+1] != p.right {
+			word[kept] = word[j]
+			kept++
+			continue
+		}
+		if kept > 0 {
+			before := word[kept-1]
+			t.change(pair{before, p.left}, -n, i, false)
+			t.change(pair{before, to}, n, i, true)
+		}
+		if j+2 < len(word) {
+			after := word[j+2]
+			t.change(pair{p.right, after}, -n, i, false)
+			t.change(pair{to, after}, n, i, true)
+		}
+		word[kept] = to
+		kept++
+		j++
+	}
+	t.lengths[i] = uint32(kept)
+}
+
+// queuedMerge is a pair that may be merged, with the words in which it was
+// when it came into the queue. A pair that comes back is queued once more.
+type queuedMerge struct {
+	pair  pair
+	index uint32
+	count int64
+	words []uint32
+}
+
+// mergeQueue is a heap: the most frequent pair first, then the lowest ids.
+type mergeQueue []queuedMerge
+
+func (q mergeQueue) Len() int      { return len(q) }
+func (q mergeQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q mergeQueue) Less(i, j int) bool {
+	if q[i].count != q[j].count {
+		return q[i].count > q[j].count
+	}
+	return q[i].pair.key() < q[j].pair.key()
+}
+func (q *mergeQueue) Push(x any) { *q = append(*q, x.(queuedMerge)) }
+func (q *mergeQueue) Pop() any {
+	last := len(*q) - 1
+	x := (*q)[last]
+	*q = (*q)[:last]
+	return x
+}

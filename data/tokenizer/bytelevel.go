@@ -1,0 +1,49 @@
+package tokenizer
+
+import "unicode/utf8"
+
+// Byte-level tokens are written with one printable character a byte: a byte
+// that is a printable character of Latin-1 is itself, the others follow from
+// U+0100 on in their order.
+var (
+	byteChars [256]rune
+	charBytes [0x144]int16 // -1 for characters that stand for no byte
+)
+
+func init() {
+	for i := range charBytes {
+		charBytes[i] = -1
+	}
+	next := rune(0x100)
+	for b := range 256 {
+		c := rune(b)
+		if !('!' <= c && c <= '~' || 0xa1 <= c && c <= 0xac || 0xae <= c && c <= 0xff) {
+			c = next
+			next++
+		}
+		byteChars[b] = c
+		charBytes[c] = int16(b)
+	}
+}
+
+// spell writes bytes as a byte-level token.
+func spell(text []byte) string {
+	spelled := make([]byte, 0, 2*len(text))
+	for _, b := range text {
+		spelled = utf8.AppendRune(spelled, byteChars[b])
+	}
+	return string(spelled)
+}
+
+// unspell returns the bytes of a byte-level token; ok is false if one of its
+// characters stands for no byte.
+func unspell(token string) (text []byte, ok bool) {
+	text = make([]byte, 0, len(token))
+	for _, c := range token {
+		if int(c) >= len(charBytes) || charBytes[c] < 0 {
+			return nil, false
+		}
+		text = append(text, byte(charBytes[c]))
+	}
+	return text, true
+}

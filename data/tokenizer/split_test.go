@@ -1,0 +1,159 @@
+package tokenizer
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// slowGPT2 is gpt2Pattern word for word: it tries the alternatives in their
+// order at every place.
+func slowGPT2(text string) (pieces []string) {
+	c := classifier{classes()}
+	class := func(r rune) uint8 { return c.all[r] }
+	all := []rune(text)
+	for i := 0; i < len(all); {
+		n := 0
+		for _, word := range []string{"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"} {
+			if n == 0 && strings.HasPrefix(string(all[i:]), word) {
+				n = len(word)
+			}
+		}
+		for _, want := range []uint8{classLetter, classNumber, classOther} {
+			if n > 0 {
+				break
+			}
+			j := i
+			if all[j] == ' ' {
+				j++
+			}
+			from := j
+			for j < len(all) && class(all[j]) == want {
+				j++
+			}
+			if j > from {
+				n = j - i
+			}
+		}
+		if n == 0 {
+			j := i
+			for j < len(all) && class(all[j]) == classSpace {
+				j++
+			}
+			if n = j - i; j < len(all) && n > 1 {
+				n-- // \s+(?!\S) gives one character back
+			}
+		}
+		pieces = append(pieces, string(all[i:i+n]))
+		i += n
+	}
+	return pieces
+}
+
+func splitAll(s splitter, text string) (pieces []string) {
+	for i := 0; i < len(text); {
+		end := s.next([]byte(text), i)
+		pieces = append(pieces, text[i:end])
+		i = end
+	}
+	return pieces
+}
+
+func FuzzSplit(f *testing.F) {
+	for _, seed := range []string{
+		"it's  'S 'll ''re don't", " \n\n x\u00a0 y", "a1 1a !a a!  ", "\u3000\u3000日本 １２", "'", "' s", "  's", "\t\r\n\v",
+	} {
+		f.Add(seed)
+	}
+	s := newGPT2Splitter()
+	f.Fuzz(func(t *testing.T, text string) {
+		text = strings.ToValidUTF8(text, "?")
+		whole := splitAll(s, text)
+		if want := slowGPT2(text); !slices.Equal(whole, want) {
+			t.Fatalf("%q: %q, want %q", text, whole, want)
+		}
+		// Every prefix may be all that is known when a cut is sought.
+		for n := range len(text) {
+			cut := s.cut([]byte(text[:n]))
+			parts := append(splitAll(s, text[:cut]), splitAll(s, text[cut:])...)
+			if !slices.Equal(whole, parts) {
+				t.Fatalf("%q cut at %d: %q, want %q", text, cut, parts, whole)
+			}
+		}
+	})
+}
+
+// The heap and the scan over all pairs merge alike.
+func FuzzMerge(f *testing.F) {
+	f.Add("rooms 1000")
+	f.Add(strings.Repeat("koala", 12))
+	b := trainFixture(f, 1)
+	e := b.NewEncoder().(*bpeEncoder)
+	f.Fuzz(func(t *testing.T, text string) {
+		if len(text) == 0 || len(text) > shortPiece {
+			return
+		}
+		short := e.merge(nil, []byte(text))
+		var long longMerger
+		if got := long.merge(b, nil, []byte(text)); !slices.Equal(short, got) {
+			t.Fatalf("%q: %v, with the heap %v", text, short, got)
+		}
+	})
+}
+
+func benchmarkEncode(b *testing.B, tok Tokenizer) {
+	text := bytes.Repeat(fixture(b, "text.txt"), 30)
+	e := tok.NewEncoder()
+	ids := make([]uint32, 0, len(text))
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		var err error
+		if ids, err = e.Encode(ids[:0], text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncodeBPE(b *testing.B) { benchmarkEncode(b, trainFixture(b, 1)) }
+
+func BenchmarkEncodeWord(b *testing.B) {
+	benchmarkEncode(b, learnWords(b, WordOptions{}, string(fixture(b, "text.txt"))))
+}
+
+// BenchmarkFieldsAndMap is what one would write without this package.
+func BenchmarkFieldsAndMap(b *testing.B) {
+	text := strings.Repeat(string(fixture(b, "text.txt")), 30)
+	w := learnWords(b, WordOptions{}, text)
+	vocabulary := map[string]uint32{}
+	for id := range uint32(w.Vocab()) {
+		vocabulary[w.Token(id)] = id
+	}
+	ids := make([]uint32, 0, len(text))
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		ids = ids[:0]
+		for line := range strings.Lines(text) {
+			for _, word := range strings.Fields(line) {
+				id, ok := vocabulary[word]
+				if !ok {
+					id = w.unk
+				}
+				ids = append(ids, id)
+			}
+			ids = append(ids, w.eos)
+		}
+	}
+}
+
+func BenchmarkTrainBPE(b *testing.B) {
+	text := fixture(b, "text.txt")
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		c := NewPieceCounter()
+		c.Add(text)
+		if _, err := TrainBPE([]*PieceCounter{c}, BPEOptions{Size: 700}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
