@@ -20,6 +20,8 @@ func plain(value any) string {
 		return ""
 	case string:
 		return v
+	case []byte:
+		return string(v)
 	case float64:
 		if math.IsNaN(v) {
 			return ""

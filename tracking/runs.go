@@ -109,7 +109,8 @@ func scanRun(rows *sql.Rows) (RunSummary, error) {
 		&r.Seconds, &r.Steps, &r.Tokens, &r.Host, &r.PID, &r.CPU, &r.Device, &r.Threads,
 		&r.Dataset, &r.DatasetPath, &r.DatasetFingerprint, &r.Parent)
 	r.Started, r.Ended = parseTime(started), parseTime(ended)
-	if r.Status == Crashed && r.Ended.IsZero() {
+	r.recorded = !r.Ended.IsZero()
+	if r.Status == Crashed && !r.recorded {
 		r.Ended = parseTime(heartbeat)
 		r.Reason = fmt.Sprintf("process %d on %s is gone", r.PID, r.Host)
 	}

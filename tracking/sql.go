@@ -83,4 +83,28 @@ var (
 	nameListSQL string
 	//go:embed sql/seen.sql
 	seenSQL string
+	//go:embed sql/seen_view.sql
+	seenViewSQL string
+	//go:embed sql/tag_delete.sql
+	tagDeleteSQL string
+	//go:embed sql/note_update.sql
+	noteUpdateSQL string
+	//go:embed sql/run_number.sql
+	runNumberSQL string
+	//go:embed sql/run_delete.sql
+	runDeleteSQL string
+	//go:embed sql/removed_insert.sql
+	removedInsertSQL string
+	//go:embed sql/removed_list.sql
+	removedListSQL string
+	//go:embed sql/removed_delete.sql
+	removedDeleteSQL string
+	//go:embed sql/metrics_unused.sql
+	metricsUnusedSQL string
+	//go:embed sql/metrics_delete_unused.sql
+	metricsDeleteUnusedSQL string
+	//go:embed sql/free_bytes.sql
+	freeBytesSQL string
+	//go:embed sql/crashes_record.sql
+	crashesRecordSQL string
 )

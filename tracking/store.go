@@ -152,6 +152,9 @@ func explain(err error) error {
 	if !errors.As(err, &se) {
 		return err
 	}
+	if se.ExtendedCode == sqlite3.ErrConstraintForeignKey {
+		return fmt.Errorf("%w: it was removed meanwhile", ErrNoRun)
+	}
 	switch se.Code {
 	case sqlite3.ErrFull:
 		return fmt.Errorf("the disk is full: %w", err)

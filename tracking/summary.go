@@ -34,7 +34,8 @@ type RunSummary struct {
 	Metrics  map[string]Summary
 	Tags     []string
 
-	number int64
+	number   int64
+	recorded bool // its end is written down
 }
 
 // Summary is the last and the best value of one metric of a run. NaN stands for

@@ -62,7 +62,11 @@ func (w *writer) writeIfDue() {
 // finish tries until the store takes the last batch, or gives up.
 func (w *writer) finish(end ending) {
 	deadline := time.Now().Add(finishPatience)
-	for w.writeNow(&end) != nil && time.Now().Before(deadline) {
+	for {
+		err := w.writeNow(&end)
+		if err == nil || errors.Is(err, ErrNoRun) || time.Now().After(deadline) {
+			return
+		}
 		time.Sleep(flushEvery)
 	}
 }

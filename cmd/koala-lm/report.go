@@ -53,7 +53,10 @@ On a terminal results are tables, in a pipe lines of tab-separated exact values;
 	flags.Var(&enumFlag{&opts.format, formats}, "format", "how to print the result")
 	// The only error is a flag that does not exist or has its completion already.
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
-	cmd.AddCommand(list, newReportShowCmd(opts), newReportCompareCmd(opts), newReportBestCmd(opts))
+	cmd.AddCommand(
+		list, newReportShowCmd(opts), newReportCompareCmd(opts), newReportBestCmd(opts), newReportQueryCmd(opts),
+		newReportTagCmd(opts), newReportNoteCmd(opts), newReportRmCmd(opts), newReportGCCmd(opts),
+	)
 	return cmd
 }
 

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/report"
+)
+
+type reportQueryOptions struct {
+	*reportOptions
+	sql     string
+	timeout time.Duration
+}
+
+func newReportQueryCmd(shared *reportOptions) *cobra.Command {
+	opts := &reportQueryOptions{reportOptions: shared}
+	cmd := &cobra.Command{
+		Use:   "query SQL",
+		Short: "Ask the store in SQL",
+		Long: `Ask the store in SQL. Only reading is possible, and not for ever.
+
+  runs      id, name, status, started, seconds, steps, tokens, dataset, ...
+  settings  run, key, value
+  metrics   run, name, step, tokens, time, seconds, value
+  latest    run, name, step, value, best_step, best
+  tags      run, tag
+  events    run, time, kind, message
+
+The column run is the id of a run. NaN is NULL, times are RFC 3339 in UTC.`,
+		Example: `  koala-lm report query "SELECT status, count(*) FROM runs GROUP BY status"
+  koala-lm report query "SELECT step, value FROM metrics WHERE run = '01k...' AND name = 'val_ppl'" --format csv`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.sql = args[0]
+			return asUsage(runReportQuery(cmd.Context(), opts))
+		},
+	}
+	cmd.Flags().DurationVar(&opts.timeout, "timeout", 30*time.Second, "give up after this time")
+	return cmd
+}
+
+func runReportQuery(ctx context.Context, opts *reportQueryOptions) (err error) {
+	store, err := opts.open()
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	tooSlow := fmt.Errorf("no answer within %v: ask for less, or for longer with --timeout", opts.timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, opts.timeout, tooSlow)
+	defer cancel()
+	answer, err := store.Ask(ctx, opts.sql)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, answer.Close()) }()
+	if err := report.WriteAnswer(opts.output(), answer); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	return nil
+}

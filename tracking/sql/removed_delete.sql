@@ -1,0 +1,1 @@
+DELETE FROM removed_runs WHERE id = ?

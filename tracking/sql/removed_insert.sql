@@ -1,0 +1,1 @@
+INSERT INTO removed_runs (id, removed) VALUES (?, ?) ON CONFLICT DO NOTHING

@@ -1,0 +1,1 @@
+SELECT id FROM removed_runs ORDER BY id

@@ -1,0 +1,10 @@
+-- Stands before the table of the same name: its status is the one readers see.
+CREATE TEMP VIEW runs AS
+SELECT number, id, name, note,
+       CASE WHEN status = 'running' AND is_dead(host, boot, pid_namespace, pid, process_start, heartbeat)
+            THEN 'crashed' ELSE status END AS status,
+       reason, started, ended, heartbeat, seconds, steps, tokens,
+       host, boot, pid_namespace, pid, process_start, cpu, device, threads,
+       dataset, dataset_path, dataset_fingerprint, dataset_facts,
+       parent, git_commit, git_dirty, command, versions, git_diff
+FROM main.runs
