@@ -6,10 +6,13 @@
 //
 // libtorch on a CPU records some ten operators a time step. Here a step is one
 // matrix product and one pass, the input's share of all steps is one product
-// ahead, and so are the gradients of both weights at the end.
+// ahead, and so are the gradients of both weights at the end. Sequences do not
+// depend on one another, so each thread takes some of them through all time
+// steps: two waits a layer and not two a step.
 #include <omp.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "blas.h"
 #include "common.h"
 #include "simd_math.h"
 
@@ -54,6 +57,16 @@ KOALA_SIMD static void cell_backward(float *__restrict gates, const float *__res
   }
 }
 
+// over_sequences calls f(first, count) for shares of the batch, one a thread.
+template <typename F> static void over_sequences(int64_t batch, const F &f) {
+  const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), batch / 2));
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t i = 0; i < threads; i++) {
+    const int64_t from = batch * i / threads;
+    f(from, batch * (i + 1) / threads - from);
+  }
+}
+
 struct LstmLayer : torch::autograd::Function<LstmLayer> {
   static variable_list forward(AutogradContext *ctx, const Variable &x, const Variable &h0, const Variable &c0,
                                const Variable &w_ih, const Variable &w_hh, const Variable &b_ih,
@@ -64,20 +77,23 @@ struct LstmLayer : torch::autograd::Function<LstmLayer> {
     Tensor gates_flat = gates.view({steps * batch, 4 * n});
     at::addmm_out(gates_flat, b_ih + b_hh, flat, w_ih.t());
     Tensor y = at::empty({steps, batch, n}, x.options()), c = at::empty({steps, batch, n}, x.options());
-    const Tensor first_h = h0.contiguous(), first_c = c0.contiguous(), u = w_hh.t();
-    Tensor h_prev = first_h;
-    const float *c_prev = first_c.const_data_ptr<float>();
-    for (int64_t t = 0; t < steps; t++) {
-      Tensor z = gates.select(0, t);
-      z.addmm_(h_prev, u);
-      float *zp = z.mutable_data_ptr<float>();
-      float *cp = c.mutable_data_ptr<float>() + t * batch * n, *hp = y.mutable_data_ptr<float>() + t * batch * n;
-      for (int64_t b = 0; b < batch; b++)
-        cell_forward(zp + b * 4 * n, c_prev + b * n, cp + b * n, hp + b * n, n);
-      h_prev = y.select(0, t);
-      c_prev = cp;
-    }
-    ctx->save_for_backward({flat, first_h, first_c, w_ih, w_hh, y, c});
+    const Tensor first_h = h0.contiguous(), first_c = c0.contiguous();
+    const Tensor w = w_hh.contiguous();
+    float *zp = gates.mutable_data_ptr<float>(), *yp = y.mutable_data_ptr<float>(), *cp = c.mutable_data_ptr<float>();
+    const float *hp0 = first_h.const_data_ptr<float>(), *cp0 = first_c.const_data_ptr<float>(), *wp = w.const_data_ptr<float>();
+    over_sequences(batch, [&](int64_t from, int64_t rows) {
+      const float *h = hp0 + from * n, *c_before = cp0 + from * n;
+      for (int64_t t = 0; t < steps; t++) {
+        const int64_t at = t * batch + from;
+        float *z = zp + at * 4 * n, *h_next = yp + at * n, *c_next = cp + at * n;
+        add_product_transposed(z, h, wp, rows, 4 * n, n);
+        for (int64_t b = 0; b < rows; b++)
+          cell_forward(z + b * 4 * n, c_before + b * n, c_next + b * n, h_next + b * n, n);
+        h = h_next;
+        c_before = c_next;
+      }
+    });
+    ctx->save_for_backward({flat, first_h, first_c, w_ih, w, y, c});
     // Not an input, not an output: it may live outside save_for_backward.
     ctx->saved_data["gates"] = gates;
     return {y, c.select(0, steps - 1).clone()};
@@ -93,17 +109,23 @@ struct LstmLayer : torch::autograd::Function<LstmLayer> {
     Tensor dh = at::zeros({batch, n}, y.options());
     Tensor dc = grads[1].defined() ? grads[1].clone() : at::zeros({batch, n}, y.options());
     const Tensor dy = grads[0].defined() ? grads[0].contiguous() : Tensor();
-    for (int64_t t = steps - 1; t >= 0; t--) {
-      if (dy.defined())
-        dh.add_(dy.select(0, t));
-      Tensor z = gates.select(0, t);
-      float *zp = z.mutable_data_ptr<float>(), *dcp = dc.mutable_data_ptr<float>();
-      const float *dhp = dh.const_data_ptr<float>(), *cp = c.const_data_ptr<float>() + t * batch * n;
-      const float *c_prev = t > 0 ? cp - batch * n : c0.const_data_ptr<float>();
-      for (int64_t b = 0; b < batch; b++)
-        cell_backward(zp + b * 4 * n, c_prev + b * n, cp + b * n, dhp + b * n, dcp + b * n, n);
-      at::mm_out(dh, z, w_hh);
-    }
+    const float *dyp = dy.defined() ? dy.const_data_ptr<float>() : nullptr, *wp = w_hh.const_data_ptr<float>();
+    const float *cp = c.const_data_ptr<float>(), *cp0 = c0.const_data_ptr<float>();
+    float *zp = gates.mutable_data_ptr<float>(), *dhp = dh.mutable_data_ptr<float>(), *dcp = dc.mutable_data_ptr<float>();
+    over_sequences(batch, [&](int64_t from, int64_t rows) {
+      float *dh_t = dhp + from * n, *dc_t = dcp + from * n;
+      for (int64_t t = steps - 1; t >= 0; t--) {
+        const int64_t at = t * batch + from;
+        if (dyp != nullptr)
+          for (int64_t j = 0; j < rows * n; j++)
+            dh_t[j] += dyp[at * n + j];
+        float *z = zp + at * 4 * n;
+        const float *c_t = cp + at * n, *c_before = t > 0 ? c_t - batch * n : cp0 + from * n;
+        for (int64_t b = 0; b < rows; b++)
+          cell_backward(z + b * 4 * n, c_before + b * n, c_t + b * n, dh_t + b * n, dc_t + b * n, n);
+        product(dh_t, z, wp, rows, n, 4 * n);
+      }
+    });
     const Tensor dz = gates.view({steps * batch, 4 * n});
     // The hidden state before each step: h0, then y but its last.
     Tensor before = at::empty_like(y);
