@@ -8,18 +8,18 @@ class LSTM(nn.Module):
     def __init__(self, vocab, embed=200, hidden=200, layers=2, dropout=0.2, tied=True):
         super().__init__()
         self.drop = nn.Dropout(dropout)
-        self.embedding = nn.Embedding(vocab, embed)
+        self.encoder = nn.Embedding(vocab, embed)
         self.rnn = nn.LSTM(embed, hidden, layers, dropout=dropout)
         self.decoder = nn.Linear(hidden, vocab)
         if tied:
-            self.decoder.weight = self.embedding.weight
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+            self.decoder.weight = self.encoder.weight
+        nn.init.uniform_(self.encoder.weight, -0.1, 0.1)
         nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
         nn.init.zeros_(self.decoder.bias)
 
     def forward(self, ids, state):
         """ids [time, batch] -> logits [time * batch, vocab] and the state after."""
-        y, state = self.rnn(self.drop(self.embedding(ids)), state)
+        y, state = self.rnn(self.drop(self.encoder(ids)), state)
         return self.decoder(self.drop(y)).flatten(0, 1), state
 
     def zero_state(self, batch):
