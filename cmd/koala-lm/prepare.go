@@ -33,7 +33,9 @@ func newPrepareCmd(a *app) *cobra.Command {
 		Long: `prepare reads text, divides it into train, valid and test, learns a tokenizer
 from train, and writes a dataset folder that train and eval read.
 
-A PATH is a file (.txt .tokens .md), a folder, a glob, or - for standard input.
+A PATH is a file, a folder, a glob, or - for standard input. Files are .txt
+.tokens .md .jsonl .parquet, each also as .gz .zst .bz2 .xz, and .zip and .tar.*
+that hold them; a record of .jsonl or .parquet is a document, --field its text.
 A folder with a train file in it (train.txt, wiki.train.tokens, ...) keeps its
 splits. Other text is divided: whole documents, drawn at random, if there are at
 least 100 of them, otherwise at line ends, the head to train, then valid, then
@@ -61,6 +63,7 @@ largest number of tokens. 0 makes no such split.`,
 	f.StringVar(&opts.test, "test", "0.05", "share of test, likewise")
 	f.StringSliceVar(&opts.ValidFiles, "valid-file", nil, "`path` of the text of valid")
 	f.StringSliceVar(&opts.TestFiles, "test-file", nil, "`path` of the text of test")
+	f.StringVar(&opts.Field, "field", "", "the `name` of the field that holds the text of records (default text)")
 	f.Uint64Var(&opts.Seed, "seed", 1, "of the order in which documents are drawn for valid and test")
 	f.StringVar(&opts.Tokenizer, "tokenizer", "word", "word, bpe, byte, char, or the `file` of a Hugging Face tokenizer.json")
 	f.IntVar(&opts.VocabSize, "vocab-size", 0, "the largest `number` of ids (default: every word or character; bpe 8192)")

@@ -41,6 +41,15 @@ type Plan struct {
 
 // Options say how files are read.
 type Options struct {
-	Field string    // the field of records that holds the text; "" is "text"
-	Stdin io.Reader // what the path "-" reads
+	Field          string      // the field of records that holds the text; "" is "text"
+	Stdin          io.Reader   // what the path "-" reads
+	ReplaceInvalid bool        // bytes that are not UTF-8 are left for the sink to replace
+	Progress       func(int64) // is told of every so many bytes of the sources that were read; may be nil
+}
+
+func (o Options) field() string {
+	if o.Field == "" {
+		return "text"
+	}
+	return o.Field
 }

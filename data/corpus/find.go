@@ -17,7 +17,7 @@ func Find(paths []string, opts Options) (Plan, error) {
 	var plan Plan
 	for _, path := range paths {
 		if path == "-" {
-			plan.Loose = append(plan.Loose, &stdin{r: opts.Stdin})
+			plan.Loose = append(plan.Loose, &stdin{opts})
 			continue
 		}
 		found, err := expand(path)
@@ -108,7 +108,7 @@ func walk(dir string, opts Options) ([]Source, error) {
 		return nil, err
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("%s has no text in it: looked for files that end in %s, plain or compressed", dir, strings.Join(formats, " "))
+		return nil, fmt.Errorf("%s has no text in it: looked for %s", dir, readable)
 	}
 	return files, nil
 }

@@ -25,6 +25,8 @@ type Godoc struct {
 	Root    string // GOROOT
 	Version string // of Go, from the file VERSION
 	Apart   bool   // punctuation stands apart from words, as in WikiText
+
+	progress func(int64)
 }
 
 // FindGodoc finds the Go installation: GOROOT, or that of the go command.
@@ -101,6 +103,9 @@ func (g *Godoc) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 			}
 			sum.Write(got.text)
 			info.Bytes += int64(len(got.text))
+			if g.progress != nil {
+				g.progress(int64(len(got.text)))
+			}
 			if err := document(sink, path, got.text); err != nil {
 				return info, err
 			}
@@ -113,17 +118,6 @@ func (g *Godoc) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 type extracted struct {
 	text []byte
 	err  error
-}
-
-// document hands out a text that is in memory.
-func document(sink Sink, place string, text []byte) error {
-	if err := sink.Begin(place); err != nil {
-		return err
-	}
-	if _, err := sink.Write(text); err != nil {
-		return err
-	}
-	return sink.End()
 }
 
 // files returns the paths of all Go files, in their order.

@@ -100,11 +100,11 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 
 // find finds the sources that the options name.
 func find(opts Options) (corpus.Plan, error) {
-	from := corpus.Options{Field: opts.Field, Stdin: opts.Stdin}
+	from := corpus.Options{Field: opts.Field, Stdin: opts.Stdin, ReplaceInvalid: opts.ReplaceInvalid, Progress: opts.Progress.Add}
 	var plan corpus.Plan
 	var err error
 	if opts.Corpus != "" || len(opts.Paths) == 0 {
-		plan, err = corpus.Named(opts.Corpus, opts.Tokenizer == "word")
+		plan, err = corpus.Named(opts.Corpus, opts.Tokenizer == "word", from)
 	} else {
 		plan, err = corpus.Find(opts.Paths, from)
 	}
@@ -168,7 +168,6 @@ func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info 
 			if err != nil {
 				return nil, err
 			}
-			opts.Progress.Add(read.Bytes)
 			info.Sources = append(info.Sources, read)
 		}
 		if group.name == "" {

@@ -1,0 +1,138 @@
+package corpus
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"cmp"
+	"fmt"
+	"io"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// zip reads the files in a zip archive whose formats are known, in the order
+// of the archive.
+func (r reading) zip(from io.ReaderAt, size int64, name string) error {
+	archive, err := zip.NewReader(from, size)
+	if err != nil {
+		return damaged(name, err)
+	}
+	for _, entry := range archive.File {
+		if err := checkEntry(name, entry.Name); err != nil {
+			return err
+		}
+	}
+	members, unpacked := 0, int64(0)
+	for _, entry := range archive.File {
+		if !entry.Mode().IsRegular() || !wanted(entry.Name) {
+			continue
+		}
+		members++
+		content, err := entry.Open()
+		if err != nil {
+			return damaged(name+": "+entry.Name, err)
+		}
+		guarded := &member{
+			unpacker: unpacker{name: name + ": " + entry.Name, from: content, packed: func() int64 { return int64(entry.CompressedSize64) }},
+			// Entries may overlap in the archive: all together are bounded too.
+			archive: name, total: &unpacked, size: size,
+		}
+		err = r.member(guarded, entry.Name, name+": "+entry.Name)
+		if err := cmp.Or(err, content.Close()); err != nil {
+			return err
+		}
+	}
+	return checkMembers(name, members)
+}
+
+// tar reads the files in a tar stream whose formats are known.
+func (r reading) tar(from io.Reader, name string) error {
+	archive := tar.NewReader(from)
+	members := 0
+	for {
+		entry, err := archive.Next()
+		if err == io.EOF {
+			return checkMembers(name, members)
+		}
+		if err != nil {
+			return damaged(name, err)
+		}
+		if err := checkEntry(name, entry.Name); err != nil {
+			return err
+		}
+		if entry.Typeflag != tar.TypeReg || !wanted(entry.Name) {
+			continue
+		}
+		members++
+		if err := r.member(archive, entry.Name, name+": "+entry.Name); err != nil {
+			return err
+		}
+	}
+}
+
+// member reads one file of an archive.
+func (r reading) member(from io.Reader, entry, name string) error {
+	held, packing := formatOf(entry)
+	if packing == "" {
+		return r.unpacked(from, held, name)
+	}
+	counted := &counter{r: from}
+	u, err := unpack(counted, packing, name, func() int64 { return counted.n })
+	if err != nil {
+		return err
+	}
+	return cmp.Or(r.unpacked(u, held, name), u.Close())
+}
+
+// wanted tells whether a file in an archive is read: not if it is hidden, of
+// an unknown format, or an archive again.
+func wanted(entry string) bool {
+	held, _ := formatOf(entry)
+	return held != "" && held != kindZip && held != kindTar &&
+		!strings.HasPrefix(path.Base(entry), ".") && !strings.HasPrefix(entry, "__MACOSX/")
+}
+
+// checkEntry refuses names that lead out of a folder, although nothing is
+// unpacked to disk: an archive with such a name is not what it seems.
+func checkEntry(archive, entry string) error {
+	if name := strings.TrimSuffix(entry, "/"); !filepath.IsLocal(name) && name != "." || strings.ContainsAny(entry, "\\\x00") {
+		return fmt.Errorf("%s is refused: it holds a file with the unsafe name %q", archive, entry)
+	}
+	return nil
+}
+
+func checkMembers(name string, members int) error {
+	if members == 0 {
+		return fmt.Errorf("%s has no text in it: looked for %s", name, readable)
+	}
+	return nil
+}
+
+// member is a file in a zip archive.
+type member struct {
+	unpacker
+	archive string
+	total   *int64 // bytes that were unpacked of the whole archive
+	size    int64  // of the archive
+}
+
+func (m *member) Read(p []byte) (int, error) {
+	n, err := m.unpacker.Read(p)
+	*m.total += int64(n)
+	if bombErr := checkBomb(m.archive, *m.total, m.size); bombErr != nil {
+		return n, bombErr
+	}
+	return n, err
+}
+
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}

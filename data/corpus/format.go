@@ -1,0 +1,135 @@
+package corpus
+
+import (
+	"bufio"
+	"compress/bzip2"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// kind is what a file holds once it is unpacked.
+type kind string
+
+const (
+	kindText    kind = "text"
+	kindJSONL   kind = "jsonl"
+	kindParquet kind = "parquet"
+	kindZip     kind = "zip"
+	kindTar     kind = "tar"
+)
+
+// kinds are the endings that tell what a file holds.
+var kinds = map[string]kind{
+	".txt": kindText, ".tokens": kindText, ".md": kindText,
+	".jsonl": kindJSONL, ".ndjson": kindJSONL, ".parquet": kindParquet,
+	".zip": kindZip, ".tar": kindTar,
+}
+
+// readable is what messages say of kinds.
+const readable = ".txt .tokens .md .jsonl .parquet, each also .gz .zst .bz2 .xz, .zip and .tar.*"
+
+// packings are the endings of compressed files.
+var packings = map[string]func(io.Reader) (io.ReadCloser, error){
+	".gz":  func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) },
+	".bz2": func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil },
+	".zst": func(r io.Reader) (io.ReadCloser, error) {
+		// The window bounds the memory; 128 MiB is what zstd --long makes.
+		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	},
+	".xz": func(r io.Reader) (io.ReadCloser, error) {
+		d, err := xz.NewReader(r) // reads byte by byte: r is buffered
+		if err != nil {
+			return nil, err
+		}
+		return io.NopCloser(d), nil
+	},
+}
+
+var shortTars = map[string]string{".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz", ".tzst": ".zst"}
+
+// formatOf tells from a name what a file holds and how it is packed ("" if it
+// is not). kind is "" if the ending is unknown.
+func formatOf(name string) (held kind, packing string) {
+	name = strings.ToLower(name)
+	ending := filepath.Ext(name)
+	if packing, ok := shortTars[ending]; ok {
+		return kindTar, packing
+	}
+	if _, ok := packings[ending]; ok {
+		packing = ending
+		ending = filepath.Ext(strings.TrimSuffix(name, ending))
+	}
+	return kinds[ending], packing
+}
+
+func known(path string) bool {
+	held, _ := formatOf(path)
+	return held != ""
+}
+
+// Limits of unpacking. Text that is worth training on packs ten times, or
+// perhaps fifty; a bomb a thousand times and more.
+const (
+	maxRatio    = 250
+	ratioFrom   = 64 << 20 // bytes from which on the ratio counts
+	maxUnpacked = 1 << 40
+)
+
+// unpacker reads a packed stream and stops at a bomb.
+type unpacker struct {
+	name   string
+	packed func() int64 // bytes that were read of the packed stream
+	from   io.ReadCloser
+	n      int64
+}
+
+// unpack returns the unpacked stream of r; packed tells how much of it was
+// read.
+func unpack(r io.Reader, packing, name string, packed func() int64) (io.ReadCloser, error) {
+	from, err := packings[packing](bufio.NewReaderSize(r, 1<<18))
+	if err != nil {
+		return nil, damaged(name, err)
+	}
+	return &unpacker{name: name, packed: packed, from: from}, nil
+}
+
+func (u *unpacker) Read(p []byte) (int, error) {
+	n, err := u.from.Read(p)
+	u.n += int64(n)
+	if bombErr := checkBomb(u.name, u.n, u.packed()); bombErr != nil {
+		return n, bombErr
+	}
+	if err != nil && err != io.EOF {
+		err = damaged(u.name, err)
+	}
+	return n, err
+}
+
+func (u *unpacker) Close() error { return u.from.Close() }
+
+func checkBomb(name string, unpacked, packed int64) error {
+	if unpacked > ratioFrom && unpacked/maxRatio > packed {
+		return fmt.Errorf("%s unpacks to more than %d times its size: if that is meant, unpack it first", name, maxRatio)
+	}
+	if unpacked > maxUnpacked {
+		return fmt.Errorf("%s unpacks to more than a terabyte: if that is meant, unpack it first", name)
+	}
+	return nil
+}
+
+func damaged(name string, err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return fmt.Errorf("%s is cut short: its end is missing", name)
+	}
+	return fmt.Errorf("%s is damaged, or not what its name says: %w", name, err)
+}
