@@ -136,10 +136,18 @@ type Eval struct {
 	Batch    int // sequences scored side by side
 }
 
+// What a checkpoint that cannot be written means for the run.
+const (
+	OnErrorContinue = "continue"
+	OnErrorStop     = "stop"
+)
+
 // Checkpoint is what is kept on disk.
 type Checkpoint struct {
-	Every int // steps between checkpoints; 0 is with each evaluation
-	Keep  int // how many of the last are kept, beside the best
+	Every    int           // steps between checkpoints; 0 is with each evaluation
+	Interval time.Duration // after which there is one in any case; 0 is never
+	Keep     int           // how many of the last are kept, beside the best
+	OnError  string        // OnErrorContinue or OnErrorStop
 }
 
 // SequenceLength is the number of tokens a training sequence has.

@@ -1,6 +1,9 @@
 package configs
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // fields is every setting, in the order in which they are printed and in which
 // defaults are found: one that depends on another comes after it.
@@ -126,6 +129,10 @@ var trainFields = []Field{
 		Meaning: "sequences scored side by side"},
 	{Key: "checkpoint.every", at: func(s *Settings) any { return &s.Checkpoint.Every }, in: atLeast(0), byModel: both(0),
 		Meaning: "steps between checkpoints; 0 is with each evaluation"},
-	{Key: "checkpoint.keep", at: func(s *Settings) any { return &s.Checkpoint.Keep }, in: whole{1, 1000}, byModel: both(1),
+	{Key: "checkpoint.interval", at: func(s *Settings) any { return &s.Checkpoint.Interval }, in: span{}, byModel: both(10 * time.Minute),
+		Meaning: "time after which there is one in any case; 0 is never"},
+	{Key: "checkpoint.keep", at: func(s *Settings) any { return &s.Checkpoint.Keep }, in: whole{1, 1000}, byModel: both(2),
 		Meaning: "how many of the last are kept, beside the best"},
+	{Key: "checkpoint.on_error", at: func(s *Settings) any { return &s.Checkpoint.OnError }, in: oneOf{OnErrorContinue, OnErrorStop}, byModel: both(OnErrorContinue),
+		Meaning: "what one that cannot be written (full disk) does: go on training with a warning, or stop"},
 }
