@@ -147,3 +147,9 @@ func ToSlice[T element](s *Scope, t *ts.Tensor) []T {
 	copy(out, unsafe.Slice((*T)(p), n))
 	return out
 }
+
+// Address returns where t's first element lies in memory, 0 for none.
+func Address(t *ts.Tensor) uintptr { return uintptr(C.koala_address(handle(t))) }
+
+// Same reports whether two handles are of one tensor, gradient and all.
+func Same(a, b *ts.Tensor) bool { return C.koala_same(handle(a), handle(b)) != 0 }

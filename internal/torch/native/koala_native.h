@@ -45,6 +45,41 @@ int koala_cross_entropy(koala_tensor hidden, koala_tensor weight, koala_tensor b
 int koala_lstm_layer(koala_tensor x, koala_tensor h0, koala_tensor c0, koala_tensor w_ih, koala_tensor w_hh,
                      koala_tensor b_ih, koala_tensor b_hh, koala_tensor *y, koala_tensor *h, koala_tensor *c);
 
+// optim.cpp
+enum {
+  // Sums.
+  KOALA_SQUARES,
+  KOALA_MOMENTS,
+  KOALA_PRODUCTS,
+  KOALA_ALL_PRODUCTS,
+  KOALA_DISTANCE,
+  KOALA_SCALED_SQUARE,
+  // Updates.
+  KOALA_AXPBY,
+  KOALA_SHIFT,
+  KOALA_MOMENTUM,
+  KOALA_VELOCITY,
+  KOALA_COVARIANCE,
+  KOALA_SCALED,
+  KOALA_AVERAGED,
+};
+
+#define KOALA_SUMS 7
+
+// One parameter in a pass: the tensors (null where a kernel has no use for one),
+// the coefficients that go in and the sums that come out.
+typedef struct {
+  koala_tensor p, g, a, b;
+  double k[8];
+  double sum[KOALA_SUMS];
+} koala_lane;
+
+uint64_t koala_address(koala_tensor t);
+int koala_same(koala_tensor a, koala_tensor b);
+int koala_fusable(koala_tensor p);
+int koala_laid_out_like(koala_tensor p, koala_tensor t, koala_tensor *out);
+int koala_run_kernel(int kernel, koala_lane *lanes, int count);
+
 #ifdef __cplusplus
 }
 #endif

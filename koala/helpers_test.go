@@ -1,0 +1,106 @@
+package koala
+
+import (
+	"math"
+	"testing"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+)
+
+// newParam returns a leaf with the given values that the test frees.
+func newParam(t testing.TB, dtype gotch.DType, values []float64, shape ...int64) *ts.Tensor {
+	t.Helper()
+	var p *ts.Tensor
+	err := torch.Do(func(s *torch.Scope) error {
+		p = s.Keep(s.Clone(s.To(torch.FromSlice(s, values, shape...), dtype, gotch.CPU)))
+		s.RequireGrad(p, true)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Drop() })
+	return p
+}
+
+// setGrad makes values the gradient of p; nil for none.
+func setGrad(t testing.TB, p *ts.Tensor, values []float64) {
+	t.Helper()
+	err := torch.Do(func(s *torch.Scope) error {
+		s.ClearGrad(p)
+		if values == nil {
+			return nil
+		}
+		g := s.To(torch.FromSlice(s, values, torch.Shape(p)...), p.DType(), gotch.CPU)
+		s.BackwardFrom([]*ts.Tensor{p}, []*ts.Tensor{g})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func valuesOf(t testing.TB, p *ts.Tensor) []float64 {
+	t.Helper()
+	var values []float64
+	err := torch.Do(func(s *torch.Scope) error {
+		values = torch.ToSlice[float64](s, p)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func newOptimizer(t testing.TB, kind string, groups []Group, o Options) Optimizer {
+	t.Helper()
+	opt, err := New(kind, groups, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := opt.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return opt
+}
+
+func stateOf(t testing.TB, opt Optimizer) State {
+	t.Helper()
+	s, err := opt.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// forms runs a test with the fused kernels and with libtorch's operators alone.
+func forms(t *testing.T, test func(t *testing.T, operators bool)) {
+	t.Run("kernels", func(t *testing.T) { test(t, false) })
+	t.Run("operators", func(t *testing.T) { test(t, true) })
+}
+
+func (o *base) useOperators(on bool) { o.operators = on }
+
+func useOperators(opt Optimizer, on bool) { opt.(interface{ useOperators(bool) }).useOperators(on) }
+
+// worst returns the largest difference, relative where values are above floor.
+func worst(got, want []float64, floor float64) float64 {
+	if len(got) != len(want) {
+		return math.Inf(1)
+	}
+	d := 0.0
+	for i := range got {
+		e := math.Abs(got[i]-want[i]) / max(math.Abs(want[i]), floor)
+		if math.IsNaN(e) {
+			return math.Inf(1)
+		}
+		d = max(d, e)
+	}
+	return d
+}
