@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/internal/atomicfile"
+	"github.com/koala-lm/koala-lm/report"
+)
+
+type reportCurveOptions struct {
+	*reportOptions
+	selection
+	report.CurveOptions
+	runs []string
+	out  string
+}
+
+func newReportCurveCmd(shared *reportOptions) *cobra.Command {
+	opts := &reportCurveOptions{reportOptions: shared}
+	cmd := &cobra.Command{
+		Use:   "curve [RUN...]",
+		Short: "Draw how a metric went, of one run or of many",
+		Long: `Draw how a metric went: on a terminal, as SVG or PNG with --out, or as the
+points themselves in a pipe. With --group-by the runs that share these settings
+become their mean, with a band of one standard deviation around it.
+
+` + whereHelp,
+		Example: `  koala-lm report curve latest --metric train_loss --smooth 0.9
+  koala-lm report curve latest best --metric val_ppl --x time --out ppl.svg
+  koala-lm report curve --where "'study' in tags" --group-by optimizer.kind --log-y --out study.png`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.runs = args
+			return asUsage(runReportCurve(cmd.Context(), opts))
+		},
+	}
+	opts.selection.addFlags(cmd, 20)
+	flags := cmd.Flags()
+	flags.StringSliceVar(&opts.Metrics, "metric", []string{"val_ppl"}, "the metric, or several with commas between them")
+	addEnumFlag(cmd, &opts.X, "x", "step", "what the horizontal axis counts", "step", "tokens", "time")
+	flags.BoolVar(&opts.LogX, "log-x", false, "logarithmic horizontal axis")
+	flags.BoolVar(&opts.LogY, "log-y", false, "logarithmic vertical axis")
+	flags.Float64Var(&opts.Smooth, "smooth", 0, "moving average: 0 none, 0.9 much, below 1")
+	flags.StringSliceVar(&opts.GroupBy, "group-by", nil, "names whose values runs of a group share")
+	flags.StringVar(&opts.out, "out", "", "write the picture to this file, .svg or .png")
+	return cmd
+}
+
+func (o *reportCurveOptions) check() error {
+	if o.Smooth < 0 || o.Smooth >= 1 {
+		return usagef("--smooth must be at least 0 and below 1, got %v", o.Smooth)
+	}
+	if extension := strings.ToLower(filepath.Ext(o.out)); o.out != "" && extension != ".svg" && extension != ".png" {
+		return usagef("--out must end in .svg or .png, got %q", o.out)
+	}
+	if len(o.runs) == 0 && o.where == "" {
+		o.runs = []string{"latest"}
+	}
+	return o.selection.check()
+}
+
+func runReportCurve(ctx context.Context, opts *reportCurveOptions) error {
+	if err := opts.check(); err != nil {
+		return err
+	}
+	store, err := opts.open()
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	runs, err := chosenRuns(ctx, store, opts.runs, opts.selection)
+	if err != nil {
+		return err
+	}
+	if len(runs) == 0 {
+		return fmt.Errorf("no run is chosen")
+	}
+	if warning := report.MixedDatasets(runs); warning != "" {
+		opts.app.notef("%s", warning)
+	}
+	curves, err := report.NewCurves(ctx, store, runs, opts.CurveOptions)
+	if err != nil {
+		return err
+	}
+	if opts.out == "" {
+		return curves.Write(opts.output())
+	}
+	picture := curves.Chart()
+	draw := picture.WriteSVG
+	if strings.EqualFold(filepath.Ext(opts.out), ".png") {
+		draw = picture.WritePNG
+	}
+	return atomicfile.Write(opts.out, func(w io.Writer) error { return draw(w) })
+}

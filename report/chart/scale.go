@@ -1,0 +1,133 @@
+package chart
+
+import (
+	"math"
+	"strconv"
+)
+
+// interval is a range of values.
+type interval struct{ low, high float64 }
+
+func nothing() interval { return interval{math.Inf(1), math.Inf(-1)} }
+
+func (i *interval) include(v float64) { i.low, i.high = min(i.low, v), max(i.high, v) }
+
+// scale maps values to places.
+type scale struct {
+	interval
+	log      bool
+	from, to float64 // places of low and high
+}
+
+// newScale makes room for the values: an interval of nothing or of one value
+// gets some width.
+func newScale(values interval, log bool, from, to float64) scale {
+	switch {
+	case values.low > values.high:
+		values = interval{1, 10}
+	case values.low == values.high && log:
+		values = interval{values.low / 2, values.high * 2}
+	case values.low == values.high:
+		room := max(1, math.Abs(values.low)) / 10
+		values = interval{values.low - room, values.high + room}
+	}
+	return scale{values, log, from, to}
+}
+
+// padded widens the interval by a part of itself, so that lines do not lie on
+// the frame.
+func (s scale) padded(part float64) scale {
+	if s.log {
+		room := math.Exp(part * (math.Log(s.high) - math.Log(s.low)))
+		s.low, s.high = s.low/room, s.high*room
+		return s
+	}
+	room := part * (s.high - s.low)
+	s.low, s.high = s.low-room, s.high+room
+	return s
+}
+
+func (s scale) place(v float64) float64 {
+	low, high := s.low, s.high
+	if s.log {
+		v, low, high = math.Log(v), math.Log(low), math.Log(high)
+	}
+	return s.from + (v-low)/(high-low)*(s.to-s.from)
+}
+
+// ticks are some n round values within the interval.
+func (s scale) ticks(n int) []float64 {
+	if s.log {
+		return s.logTicks(n)
+	}
+	step := roundStep((s.high - s.low) / float64(max(1, n)))
+	var ticks []float64
+	for i := math.Ceil(s.low / step); i*step <= s.high*(1+1e-12) && len(ticks) < 4*n; i++ {
+		ticks = append(ticks, i*step)
+	}
+	return ticks
+}
+
+// logTicks are powers of ten, with values between them where those are few, or
+// plain round values where the interval is within one.
+func (s scale) logTicks(n int) []float64 {
+	decades := math.Log10(s.high) - math.Log10(s.low)
+	if decades < 0.7 {
+		linear := s
+		linear.log = false
+		return linear.ticks(n)
+	}
+	between := []float64{1}
+	switch {
+	case decades < 1.5:
+		between = []float64{1, 2, 3, 5, 7}
+	case decades < 4:
+		between = []float64{1, 2, 5}
+	}
+	every := max(1, math.Ceil(decades/float64(n)))
+	var ticks []float64
+	for power := math.Floor(math.Log10(s.low)); power <= math.Log10(s.high); power += every {
+		for _, b := range between {
+			if v := b * math.Pow(10, power); v >= s.low && v <= s.high {
+				ticks = append(ticks, v)
+			}
+		}
+	}
+	return ticks
+}
+
+// roundStep is the smallest of 1, 2 or 5 times a power of ten that is not below
+// step.
+func roundStep(step float64) float64 {
+	if !(step > 0) {
+		return 1
+	}
+	power := math.Pow(10, math.Floor(math.Log10(step)))
+	for _, factor := range []float64{1, 2, 5} {
+		if factor*power >= step*(1-1e-9) {
+			return factor * power
+		}
+	}
+	return 10 * power
+}
+
+// label writes a tick.
+func label(v float64) string {
+	magnitude := math.Abs(v)
+	short := func(scaled float64, unit string) string {
+		return strconv.FormatFloat(math.Round(scaled*1e6)/1e6, 'g', 6, 64) + unit
+	}
+	switch {
+	case magnitude == 0:
+		return "0"
+	case magnitude >= 1e15 || magnitude < 1e-4:
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	case magnitude >= 1e9:
+		return short(v/1e9, "G")
+	case magnitude >= 1e6:
+		return short(v/1e6, "M")
+	case magnitude >= 1e4:
+		return short(v/1e3, "k")
+	}
+	return short(v, "")
+}

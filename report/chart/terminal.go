@@ -1,0 +1,131 @@
+package chart
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"github.com/guptarohit/asciigraph"
+)
+
+// Terminal is what a chart on a terminal may use.
+type Terminal struct {
+	Width int // columns; 0 is 80
+	Color bool
+}
+
+var terminalColors = []asciigraph.AnsiColor{
+	asciigraph.DodgerBlue, asciigraph.DarkOrange, asciigraph.MediumSeaGreen, asciigraph.Orchid,
+	asciigraph.Goldenrod, asciigraph.SkyBlue, asciigraph.MediumPurple, asciigraph.Gray,
+}
+
+// marks tell series apart where there are no colours.
+const marks = "ox+*#@%&"
+
+// WriteTerminal draws the chart with characters.
+func (c Chart) WriteTerminal(w io.Writer, t Terminal) error {
+	c = c.finite()
+	if c.empty() {
+		_, err := fmt.Fprintln(w, "(no values to draw)")
+		return err
+	}
+	const labels = 12 // columns for the values on the left
+	width := max(20, t.Width-labels)
+	if t.Width == 0 {
+		width = 80 - labels
+	}
+	xValues, _ := c.bounds()
+	x := newScale(xValues, c.LogX, 0, float64(width-1))
+	rows := make([][]float64, 0, len(c.Series))
+	var names []string
+	for _, s := range c.Series {
+		if row, any := c.columns(s, x, width); any {
+			rows = append(rows, row)
+			names = append(names, s.Name)
+		}
+	}
+	options := []asciigraph.Option{asciigraph.Height(18), asciigraph.YAxisValueFormatter(c.yLabel)}
+	if len(rows) > 1 || t.Color {
+		options = append(options, c.distinguish(len(rows), t.Color)...)
+	}
+	if _, err := fmt.Fprintf(w, "%s\n%s\n%s\n", c.Title, asciigraph.PlotMany(rows, options...), c.footer(x, width)); err != nil {
+		return err
+	}
+	for i, name := range names {
+		key := "──"
+		switch {
+		case t.Color:
+			key = terminalColors[i%len(terminalColors)].String() + key + asciigraph.Default.String()
+		case len(names) > 1:
+			key = string(marks[i%len(marks)])
+		}
+		if _, err := fmt.Fprintf(w, "  %s %s\n", key, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Chart) distinguish(series int, color bool) []asciigraph.Option {
+	if color {
+		colors := make([]asciigraph.AnsiColor, series)
+		for i := range colors {
+			colors[i] = terminalColors[i%len(terminalColors)]
+		}
+		return []asciigraph.Option{asciigraph.SeriesColors(colors...)}
+	}
+	chars := make([]asciigraph.CharSet, series)
+	for i := range chars {
+		chars[i] = asciigraph.CreateCharSet(string(marks[i%len(marks)]))
+	}
+	return []asciigraph.Option{asciigraph.SeriesChars(chars...)}
+}
+
+// columns is a value for each column of the terminal: the mean of those in it,
+// and between two of them what lies between.
+func (c Chart) columns(s Series, x scale, width int) ([]float64, bool) {
+	row, count := make([]float64, width), make([]int, width)
+	for _, p := range s.Points {
+		if math.IsNaN(p.Y) {
+			continue
+		}
+		i := min(width-1, max(0, int(math.Round(x.place(p.X)))))
+		y := p.Y
+		if c.LogY {
+			y = math.Log10(y)
+		}
+		count[i]++
+		row[i] += (y - row[i]) / float64(count[i])
+	}
+	last := -1
+	for i := range row {
+		if count[i] == 0 {
+			row[i] = math.NaN()
+			continue
+		}
+		for j := last + 1; last >= 0 && j < i; j++ {
+			row[j] = row[last] + (row[i]-row[last])*float64(j-last)/float64(i-last)
+		}
+		last = i
+	}
+	return row, last >= 0
+}
+
+func (c Chart) yLabel(v float64) string {
+	if c.LogY {
+		v = math.Pow(10, v)
+	}
+	return fmt.Sprintf("%8.4g", v)
+}
+
+// footer is the x axis: its ends and what it counts.
+func (c Chart) footer(x scale, width int) string {
+	left, right := label(x.low), label(x.high)
+	name := c.XLabel
+	if c.LogX {
+		name += " (log)"
+	}
+	space := max(2, width-len(left)-len(right)-len(name))
+	return strings.Repeat(" ", 10) + left + strings.Repeat(" ", space/2) + name + strings.Repeat(" ", space-space/2) + right
+}

@@ -1,0 +1,84 @@
+package report
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/koala-lm/koala-lm/report/chart"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+func newCurves(t *testing.T, s *tracking.Store, where string, options CurveOptions) *Curves {
+	t.Helper()
+	runs, err := s.Runs(context.Background(), tracking.Query{Where: where, Sort: "id"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	curves, err := NewCurves(context.Background(), s, runs, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return curves
+}
+
+func TestCurves(t *testing.T) {
+	s := filled(t)
+	for x, last := range map[string]float64{"step": 250, "tokens": 175_000} {
+		curves := newCurves(t, s, "name == 'koala++ 2'", CurveOptions{Metrics: []string{"train_ppl"}, X: x})
+		picture := curves.Chart()
+		if len(picture.Series) != 1 || picture.Series[0].Name != "koala++ 2" {
+			t.Fatalf("series %+v", picture.Series)
+		}
+		points := picture.Series[0].Points
+		if len(points) != 250 || points[249].X != last {
+			t.Errorf("%d points to %v by %s", len(points), points[len(points)-1].X, x)
+		}
+	}
+	rows, err := csv.NewReader(strings.NewReader(written(t, Output{Format: CSV},
+		newCurves(t, s, "steps >= 200", CurveOptions{Metrics: []string{"val_ppl", "test_ppl"}, X: "step"}).Write))).ReadAll()
+	if err != nil || len(rows) != 1+2*(3*4+5) {
+		t.Errorf("%d rows (%v)", len(rows), err)
+	}
+	if _, err := NewCurves(context.Background(), s, nil, CurveOptions{Metrics: []string{"nothing"}}); err == nil {
+		t.Error("a metric that no run has was drawn")
+	}
+}
+
+func TestCurvesOfGroups(t *testing.T) {
+	s := filled(t)
+	curves := newCurves(t, s, "", CurveOptions{Metrics: []string{"train_ppl"}, X: "step", GroupBy: []string{"optimizer.kind"}})
+	picture := curves.Chart()
+	if len(picture.Series) != 5 {
+		t.Fatalf("%d series", len(picture.Series))
+	}
+	for _, series := range picture.Series {
+		if strings.Contains(series.Name, "adam") != strings.Contains(series.Name, "mean of 8") {
+			t.Errorf("series %q", series.Name)
+		}
+	}
+	runs := allRuns(t, s)
+	_, err := NewCurves(context.Background(), s, runs, CurveOptions{Metrics: []string{"train_ppl"}, GroupBy: []string{"optimiser.kind"}})
+	if !errors.Is(err, tracking.ErrBadQuestion) {
+		t.Error(err)
+	}
+}
+
+func TestMeanLine(t *testing.T) {
+	mean := meanLine([][]chart.Point{
+		{chart.At(0, 0), chart.At(10, 10)},
+		{chart.At(0, 2), chart.At(5, 7), chart.At(6, math.NaN()), chart.At(20, 22)},
+	}, false)
+	want := []chart.Point{{X: 0, Y: 1}, {X: 5, Y: 6}}
+	if len(mean) != len(want) {
+		t.Fatalf("%+v", mean)
+	}
+	for i, p := range mean {
+		if p.X != want[i].X || math.Abs(p.Y-want[i].Y) > 1e-12 || math.Abs(p.High-p.Y-math.Sqrt2) > 1e-12 || math.Abs(p.Y-p.Low-math.Sqrt2) > 1e-12 {
+			t.Errorf("point %d is %+v", i, p)
+		}
+	}
+}
