@@ -10,7 +10,7 @@ CACHE := $(or $(KOALA_LM_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/koala-lm)
 PEERS := $(CACHE)/peers-$(shell sha256sum bench/peers.txt | cut -c1-12)
 PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
-.PHONY: help setup setup-cuda build test race lint bench peers bench-peers clean
+.PHONY: help setup setup-cuda build demo test race lint bench peers bench-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,18 @@ setup-cuda: setup ## the same, with the CUDA libraries
 
 build: setup ## leave koala-lm and koala-lm-engine in bin/
 	@go build -o bin/ ./cmd/...
+
+# Two runs that differ in the optimizer alone, on text that is on every machine
+# with Go: the documentation of its standard library.
+DEMO_DATA := prepared/godoc
+DEMO_STEPS := 1500
+
+demo: build ## train with KOALA-V and with SGD on the default corpus and compare
+	@bin/koala-lm prepare --verify $(DEMO_DATA) >/dev/null 2>&1 || \
+		bin/koala-lm prepare --corpus godoc --vocab-size 8000 --valid 20000 --test 20000 --out $(DEMO_DATA) --force
+	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-koala-v --set optimizer.kind=koala-v --set optimizer.q=10
+	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-sgd --set optimizer.kind=sgd
+	@bin/koala-lm report list --limit 2
 
 test: setup ## run all tests
 	go test ./...

@@ -1,0 +1,72 @@
+// Command koala-lm-engine is the part of koala-lm that computes: it loads
+// libtorch. koala-lm execs it with a verb and one resolved request as JSON
+// (package internal/request); people type koala-lm.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// The exit codes, part of koala-lm's contract.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	// The first signal asks for a clean end, the second ends the process.
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// verbs are what koala-lm can ask for.
+var verbs = map[string]func(ctx context.Context, request string, stdout, stderr io.Writer) error{
+	"train": train,
+}
+
+// run does one request and returns the exit code, having told what went wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && args[0] == "version" {
+		return exitCode(version(stdout), stderr)
+	}
+	if len(args) != 2 || verbs[args[0]] == nil {
+		fmt.Fprintln(stderr, "koala-lm-engine: it is started by koala-lm; run koala-lm --help")
+		return exitUsage
+	}
+	return exitCode(verbs[args[0]](ctx, args[1], stdout, stderr), stderr)
+}
+
+func exitCode(err error, stderr io.Writer) int {
+	var memory *torch.OutOfMemoryError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, lm.ErrInterrupted):
+		fmt.Fprintln(stderr, "koala-lm: interrupted")
+		return exitInterrupted
+	case errors.As(err, &memory):
+		fmt.Fprintf(stderr, "koala-lm: %v; lower train.batch, train.bptt (or model.context) or model.hidden, or raise train.accumulate\n", memory)
+		return exitFailed
+	}
+	fmt.Fprintf(stderr, "koala-lm: %v\n", err)
+	return exitFailed
+}

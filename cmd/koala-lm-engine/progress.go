@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// progress shows how training goes: on a terminal a bar that stands still, else
+// a plain line now and then.
+type progress struct {
+	lm.NoObserver
+	w     io.Writer
+	quiet bool
+	total int64 // steps of the whole run, 0 if not known
+
+	bars *mpb.Progress // nil without a terminal
+	bar  *mpb.Bar
+
+	started  time.Time
+	first    int64 // steps done before this process
+	printed  time.Time
+	last     lm.Step
+	smoothed lm.Mean // of the losses shown
+	speed    float64 // tokens a second
+}
+
+// plainEvery is the time between two plain lines.
+const plainEvery = 10 * time.Second
+
+func newProgress(w io.Writer, quiet bool, total, done int64) *progress {
+	p := &progress{w: w, quiet: quiet, total: total, first: done, started: time.Now(), printed: time.Now()}
+	if f, ok := w.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
+		p.bars = mpb.New(mpb.WithOutput(w), mpb.WithRefreshRate(200*time.Millisecond))
+		p.bar = p.bars.AddBar(total,
+			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return fmt.Sprintf("epoch %d", p.last.Epoch+1) }, decor.WCSyncSpaceR)),
+			mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.Any(func(decor.Statistics) string { return "  " + p.figures() })))
+		p.bar.SetCurrent(done)
+	}
+	return p
+}
+
+func (p *progress) Stepped(s lm.Step) error {
+	p.last = s
+	if !s.Optimizer.NonFinite {
+		// Loss over about the last fifty steps.
+		p.smoothed.Sum = 0.98*p.smoothed.Sum + 0.02*s.Nats
+		p.smoothed.Tokens++
+	}
+	if p.bar != nil {
+		p.bar.SetCurrent(s.Step)
+	} else if time.Since(p.printed) >= plainEvery {
+		p.say("%s", p.line())
+	}
+	return nil
+}
+
+func (p *progress) Logged(l lm.Log) error {
+	p.speed = l.TokensPerSecond
+	return nil
+}
+
+func (p *progress) EpochEnded(e lm.Epoch) error {
+	p.say("epoch %d: loss %.4f, ppl %.2f over its training text", e.Epoch+1, e.Nats, math.Exp(e.Nats))
+	return nil
+}
+
+func (p *progress) Evaluated(e lm.Evaluation) error {
+	p.say("%s at step %s: loss %.4f, ppl %.2f (%s tokens in %s)", e.Split, humanize.Comma(e.Step), e.Result.Nats, e.Result.Perplexity(),
+		humanize.Comma(e.Result.Tokens), e.Took.Round(100*time.Millisecond))
+	return nil
+}
+
+// line is the whole state in a plain line.
+func (p *progress) line() string {
+	of := ""
+	if p.total > 0 {
+		of = "/" + humanize.Comma(p.total)
+	}
+	return fmt.Sprintf("step %s%s  epoch %d  %s", humanize.Comma(p.last.Step), of, p.last.Epoch+1, p.figures())
+}
+
+func (p *progress) figures() string {
+	if p.smoothed.Tokens == 0 {
+		return ""
+	}
+	nats := p.smoothed.Sum / (1 - math.Pow(0.98, float64(p.smoothed.Tokens)))
+	text := fmt.Sprintf("loss %.3f  ppl %.1f  %s tok/s", nats, math.Exp(nats), humanize.Comma(int64(p.speed)))
+	if steps := p.last.Step - p.first; p.total > 0 && steps > 0 {
+		left := time.Duration(float64(time.Since(p.started)) / float64(steps) * float64(p.total-p.last.Step))
+		text += "  " + left.Round(time.Second).String() + " left"
+	}
+	return text
+}
+
+// say prints a line above the bar, or plainly.
+func (p *progress) say(format string, args ...any) {
+	p.printed = time.Now()
+	switch {
+	case p.quiet:
+	case p.bars != nil:
+		fmt.Fprintf(p.bars, format+"\n", args...)
+	default:
+		fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+// close leaves the terminal in order.
+func (p *progress) close() {
+	if p.bars != nil {
+		p.bar.Abort(false)
+		p.bars.Wait()
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// recorder puts what the loop announces into the store. Losing a metric is no
+// reason to lose the training: a store that takes no writes is told once.
+type recorder struct {
+	lm.NoObserver
+	run    *tracking.Run
+	info   data.Info
+	warn   io.Writer
+	warned bool
+}
+
+// splitPrefix is what a split's metrics begin with.
+var splitPrefix = map[string]string{"valid": "val_", "test": "test_"}
+
+func (r *recorder) log(step, tokens int64, values map[string]float64) error {
+	err := r.run.Log(tracking.Point{Step: step, Tokens: tokens, Values: values})
+	if err != nil && !r.warned {
+		r.warned = true
+		fmt.Fprintf(r.warn, "koala-lm: the store takes no metrics, training goes on: %v\n", err)
+	}
+	return nil
+}
+
+func (r *recorder) Logged(l lm.Log) error {
+	o := l.Step.Optimizer
+	milliseconds := func(d interface{ Seconds() float64 }) float64 { return 1000 * d.Seconds() }
+	values := map[string]float64{
+		"train_loss": l.Nats, "train_ppl": perplexity(l.Nats),
+		"lr": l.Step.LR, "grad_norm": o.GradNorm,
+		"tokens_per_second": l.TokensPerSecond,
+		"forward_ms":        milliseconds(l.Phases.Forward),
+		"loss_ms":           milliseconds(l.Phases.Loss),
+		"backward_ms":       milliseconds(l.Phases.Backward),
+		"optimizer_ms":      milliseconds(l.Phases.Optimizer),
+		"rss_bytes":         float64(residentBytes()),
+		"skipped_steps":     float64(l.Skipped),
+	}
+	for name, v := range map[string]float64{"koala_sigma": o.Sigma, "koala_r": o.R, "koala_gain": o.Gain} {
+		if v != 0 {
+			values[name] = v
+		}
+	}
+	return r.log(l.Step.Step, l.Step.Tokens, values)
+}
+
+func (r *recorder) EpochEnded(e lm.Epoch) error {
+	return r.log(e.Step, e.Tokens, map[string]float64{"epoch_loss": e.Nats, "epoch_ppl": perplexity(e.Nats)})
+}
+
+func (r *recorder) Evaluated(e lm.Evaluation) error {
+	return r.log(e.Step, e.Tokens, splitMetrics(splitPrefix[e.Split], e.Result, r.info.Splits[e.Split]))
+}
+
+// residentBytes is this process's resident memory; 0 where the system does not
+// tell.
+func residentBytes() int64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var total, resident int64
+	if _, err := fmt.Sscan(string(text), &total, &resident); err != nil {
+		return 0
+	}
+	return resident * int64(os.Getpagesize())
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/internal/torch"
+)
+
+// version prints what this program runs on.
+func version(w io.Writer) error {
+	v := request.Versions{
+		Build:    buildVersion("", runtime.Version()),
+		Gotch:    buildVersion("github.com/sugarme/gotch", "unknown"),
+		Libtorch: torch.LibtorchVersion(),
+		CPU:      torch.CPUCapability(),
+		Devices:  []string{"cpu"},
+	}
+	if n, err := torch.CUDADevices(); err == nil {
+		for i := range n {
+			v.Devices = append(v.Devices, fmt.Sprintf("cuda:%d", i))
+		}
+	}
+	return json.NewEncoder(w).Encode(v)
+}
+
+// buildVersion is the version of a module that this program was built with, of
+// its own where module is empty.
+func buildVersion(module, otherwise string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return otherwise
+	}
+	if module == "" {
+		return info.Main.Version
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == module {
+			return dep.Version
+		}
+	}
+	return otherwise
+}

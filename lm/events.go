@@ -1,0 +1,78 @@
+package lm
+
+import (
+	"time"
+
+	"github.com/koala-lm/koala-lm/koala"
+)
+
+// An Observer is told what happens in training, in the loop's goroutine. An
+// error ends the run. Embed NoObserver for the calls that do not matter.
+type Observer interface {
+	// Stepped follows every optimizer step, Logged every LogEvery of them.
+	Stepped(Step) error
+	Logged(Log) error
+	// Evaluated follows an evaluation of a split.
+	Evaluated(Evaluation) error
+	// EpochEnded follows the last step of a pass over the training text.
+	EpochEnded(Epoch) error
+	// Checkpoint asks for the state to be saved; best says that the evaluation
+	// just made is the best so far. The tensors in it are lent for the call.
+	Checkpoint(state *Snapshot, best bool) error
+}
+
+// NoObserver ignores everything.
+type NoObserver struct{}
+
+func (NoObserver) Stepped(Step) error               { return nil }
+func (NoObserver) Logged(Log) error                 { return nil }
+func (NoObserver) Evaluated(Evaluation) error       { return nil }
+func (NoObserver) EpochEnded(Epoch) error           { return nil }
+func (NoObserver) Checkpoint(*Snapshot, bool) error { return nil }
+
+// Phases are the times of one step's parts.
+type Phases struct{ Forward, Loss, Backward, Optimizer time.Duration }
+
+func (p Phases) add(q Phases) Phases {
+	return Phases{p.Forward + q.Forward, p.Loss + q.Loss, p.Backward + q.Backward, p.Optimizer + q.Optimizer}
+}
+
+// Total is the time of the whole step.
+func (p Phases) Total() time.Duration { return p.Forward + p.Loss + p.Backward + p.Optimizer }
+
+// Step is one optimizer step.
+type Step struct {
+	Step      int64 // steps done, this one included
+	Tokens    int64 // tokens trained on since the run's start
+	Epoch     int   // from 0
+	Index     int   // steps done in this epoch
+	Length    int   // steps of this epoch
+	Nats      float64
+	LR        float64
+	Optimizer koala.StepInfo
+	Phases    Phases
+}
+
+// Log sums up the steps since the last one.
+type Log struct {
+	Step            Step // the last of them
+	Nats            float64
+	TokensPerSecond float64
+	Phases          Phases // mean of a step
+	Skipped         int64  // steps skipped since the run's start
+}
+
+// Epoch sums up a pass over the training text.
+type Epoch struct {
+	Step, Tokens int64
+	Epoch        int // which, from 0
+	Nats         float64
+}
+
+// Evaluation is a split's loss.
+type Evaluation struct {
+	Split        string // "valid" or "test"
+	Step, Tokens int64  // of training, when it was made
+	Result       Result
+	Took         time.Duration
+}

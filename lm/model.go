@@ -1,0 +1,99 @@
+package lm
+
+import (
+	"fmt"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+)
+
+// Config is a network's shape; zero values of what a kind does not use are ignored.
+type Config struct {
+	Kind    string // "lstm"
+	Vocab   int64  // entries
+	Layers  int
+	Embed   int64 // width of the token embedding
+	Hidden  int64 // units of a recurrent layer
+	Tied    bool  // the output layer shares the embedding's weights
+	Dropout Dropout
+}
+
+// Dropout holds probabilities of being zeroed, in training only.
+type Dropout struct {
+	Input  float64 // the embedded input
+	Embed  float64 // whole rows of the embedding
+	Hidden float64 // between layers
+	Output float64 // the last layer's output
+	Weight float64 // recurrent weights
+	Locked bool    // one mask for all time steps (Gal & Ghahramani 2016), else one an element
+}
+
+// Param is a trained tensor and its name, which is PyTorch's for the same model.
+type Param struct {
+	Name   string
+	Tensor *ts.Tensor
+	Decay  bool // weight decay applies: matrices, not biases and gains
+}
+
+// Mode says whether dropout is on.
+type Mode bool
+
+const (
+	Evaluate Mode = false
+	Training Mode = true
+)
+
+// Output is what a forward pass leaves for the loss.
+type Output struct {
+	Hidden *ts.Tensor // [N, D] after dropout, in the order of the batch's targets
+	Raw    *ts.Tensor // [T, B, D] before it, for activation regularisation; nil for Transformers
+}
+
+// A Model is a network up to the output layer.
+type Model interface {
+	Config() Config
+
+	// Params are all trained tensors, each once, in a fixed order.
+	Params() []Param
+
+	// Forward runs over the token ids, [T, B] for recurrent models and [B, T] for
+	// Transformers. A recurrent model starts from the state and leaves its last
+	// one there, cut off from the graph; others ignore it.
+	Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) Output
+
+	// Head is the output layer's weight [V, D] and bias [V], which may be nil.
+	Head() (weight, bias *ts.Tensor)
+
+	// NewState is the carried state at the start of a text, for batch sequences.
+	NewState(batch int64) (*State, error)
+
+	// TimeMajor tells the order of the ids.
+	TimeMajor() bool
+
+	// Close frees the parameters.
+	Close()
+}
+
+// New makes a model with freshly drawn weights on device, a function of seed
+// alone.
+func New(c Config, seed uint64, device gotch.Device) (Model, error) {
+	if c.Vocab < 1 {
+		return nil, fmt.Errorf("model: a vocabulary of %d entries", c.Vocab)
+	}
+	switch c.Kind {
+	case "lstm":
+		return newLSTM(c, seed, device)
+	}
+	return nil, fmt.Errorf("model.kind %q is not known: it is lstm", c.Kind)
+}
+
+// CountParams returns the number of trained scalars.
+func CountParams(m Model) int64 {
+	n := int64(0)
+	for _, p := range m.Params() {
+		n += torch.Count(p.Tensor)
+	}
+	return n
+}

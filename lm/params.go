@@ -1,0 +1,76 @@
+package lm
+
+import (
+	"math"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+)
+
+// initStep is the step number under which initial weights are drawn; training
+// steps count from 0.
+const initStep = -1
+
+// params collects a model's tensors while it is made.
+type params struct {
+	list   []Param
+	s      *torch.Scope
+	device gotch.Device
+}
+
+// An initializer fills a new tensor on the CPU.
+type initializer func(s *torch.Scope, t *ts.Tensor)
+
+func uniform(bound float64) initializer {
+	return func(s *torch.Scope, t *ts.Tensor) { s.UniformInPlace(t, -bound, bound) }
+}
+
+func constant(v float64) initializer {
+	return func(s *torch.Scope, t *ts.Tensor) { s.Fill(t, v) }
+}
+
+// add makes one parameter. Weights are drawn on the CPU, whatever the device, so
+// that a seed gives the same ones everywhere.
+func (p *params) add(name string, init initializer, shape ...int64) *ts.Tensor {
+	t := p.s.Empty(shape, gotch.Float, gotch.CPU)
+	if t == nil {
+		return nil
+	}
+	init(p.s, t)
+	t = p.s.To(t, gotch.Float, p.device)
+	p.s.RequireGrad(t, true)
+	p.list = append(p.list, Param{Name: name, Tensor: t, Decay: len(shape) > 1})
+	return t
+}
+
+// build runs make, which adds the parameters, and returns them; after an error
+// none is left.
+func build(seed uint64, device gotch.Device, make func(p *params)) ([]Param, error) {
+	var list []Param
+	err := torch.Do(func(s *torch.Scope) error {
+		if err := torch.Seed(seed, initStep, 0); err != nil {
+			return err
+		}
+		p := &params{s: s, device: device}
+		make(p)
+		if s.OK() {
+			for _, param := range p.list {
+				s.Keep(param.Tensor)
+			}
+			list = p.list
+		}
+		return s.Err()
+	})
+	return list, err
+}
+
+func dropAll(list []Param) {
+	for _, p := range list {
+		_ = p.Tensor.Drop()
+	}
+}
+
+// inverseRoot is PyTorch's default bound for recurrent weights: 1/sqrt(units).
+func inverseRoot(units int64) float64 { return 1 / math.Sqrt(float64(units)) }

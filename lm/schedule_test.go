@@ -1,0 +1,58 @@
+package lm
+
+import (
+	"math"
+	"testing"
+)
+
+func TestScheduleFactors(t *testing.T) {
+	tests := map[string]struct {
+		config ScheduleConfig
+		want   map[int64]float64
+	}{
+		"constant":     {ScheduleConfig{Kind: "constant"}, map[int64]float64{0: 1, 999: 1}},
+		"warmup":       {ScheduleConfig{Kind: "constant", Warmup: 4}, map[int64]float64{0: 0.25, 3: 1, 4: 1}},
+		"step":         {ScheduleConfig{Kind: "step", Every: 10, Gamma: 0.5}, map[int64]float64{9: 1, 10: 0.5, 29: 0.25}},
+		"cosine":       {ScheduleConfig{Kind: "cosine", Steps: 100, Floor: 0.1}, map[int64]float64{0: 1, 50: 0.55, 100: 0.1, 500: 0.1}},
+		"linear":       {ScheduleConfig{Kind: "linear", Warmup: 10, Steps: 110}, map[int64]float64{10: 1, 60: 0.5, 110: 0}},
+		"inverse-sqrt": {ScheduleConfig{Kind: "inverse-sqrt", Warmup: 4}, map[int64]float64{3: 1, 15: 0.5, 63: 0.25}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s, err := NewSchedule(test.config, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for step, want := range test.want {
+				if got := s.Factor(step); math.Abs(got-want) > 1e-12 {
+					t.Errorf("step %d: factor %g, want %g", step, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestPlateauDividesWithoutANewBest(t *testing.T) {
+	s, err := NewSchedule(ScheduleConfig{Kind: "plateau", Gamma: 0.25, Patience: 1}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 1.0
+	for i, best := range []bool{true, false, true, false, false, false, false} {
+		s.Evaluated(best)
+		if i == 4 || i == 6 {
+			want /= 4
+		}
+		if got := s.Factor(0); got != want {
+			t.Errorf("after evaluation %d: factor %g, want %g", i, got, want)
+		}
+	}
+}
+
+func TestSchedulesThatCannotBe(t *testing.T) {
+	for _, c := range []ScheduleConfig{{Kind: "cosine"}, {Kind: "step"}, {Kind: "nonsense"}, {Kind: "linear", Warmup: 10, Steps: 10}} {
+		if _, err := NewSchedule(c, 0); err == nil {
+			t.Errorf("%+v: no error", c)
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package lm
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala"
+)
+
+// Progress is where a run stands, apart from its tensors.
+type Progress struct {
+	Step          int64         `json:"step"`   // optimizer steps done
+	Tokens        int64         `json:"tokens"` // trained on
+	Epoch         int           `json:"epoch"`  // passes done
+	Index         int           `json:"index"`  // steps done in this pass
+	Elapsed       time.Duration `json:"elapsed"`
+	Window        Mean          `json:"window"` // since the last log line
+	EpochMean     Mean          `json:"epoch_mean"`
+	Skipped       int64         `json:"skipped"`
+	SkippedInARow int           `json:"skipped_in_a_row"`
+	Best          *float64      `json:"best"` // nats on valid; null before the first evaluation
+	Bad           int           `json:"bad"`  // evaluations since
+	EvaluatedAt   int64         `json:"evaluated_at"`
+	Stopped       bool          `json:"stopped"` // by the patience
+	Schedule      ScheduleState `json:"schedule"`
+
+	phases       Phases
+	windowSteps  int
+	windowTokens int64
+	epochEnded   bool
+}
+
+// A Snapshot is all that a run needs to go on with the same bits: what Restore
+// takes. Its tensors belong to the trainer and are valid until the next step.
+type Snapshot struct {
+	Progress  Progress
+	Cursor    data.Cursor
+	Weights   []Param
+	Carried   []*ts.Tensor // the recurrent state, layer by layer
+	Optimizer koala.State
+}
+
+// snapshot collects the state between two steps.
+func (t *Trainer) snapshot() (*Snapshot, error) {
+	state, err := t.Optimizer.State()
+	if err != nil {
+		return nil, fmt.Errorf("optimizer state: %w", err)
+	}
+	progress := t.progress
+	progress.Elapsed += time.Since(t.started)
+	return &Snapshot{
+		Progress: progress, Cursor: t.Train.Cursor(), Weights: t.Model.Params(),
+		Carried: t.state.Tensors(), Optimizer: state,
+	}, nil
+}
+
+// save offers the state to the observers.
+func (t *Trainer) save(best bool) error {
+	if len(t.Observers) == 0 {
+		return nil
+	}
+	snap, err := t.snapshot()
+	if err != nil {
+		return err
+	}
+	return t.notify(func(o Observer) error { return o.Checkpoint(snap, best) })
+}
+
+// Restore puts the trainer where a snapshot was made; before Run. The tensors
+// are copied.
+func (t *Trainer) Restore(snap *Snapshot) error {
+	if err := restoreWeights(t.Model, snap.Weights); err != nil {
+		return err
+	}
+	if err := t.Optimizer.Restore(snap.Optimizer); err != nil {
+		return fmt.Errorf("restore the optimizer: %w", err)
+	}
+	if err := t.Train.Seek(snap.Cursor); err != nil {
+		return fmt.Errorf("restore the place in the data: %w", err)
+	}
+	t.progress = snap.Progress
+	t.progress.windowTokens = snap.Progress.Tokens - snap.Progress.Window.Tokens
+	if len(snap.Carried) > 0 {
+		rows := torch.Shape(snap.Carried[0])
+		if len(rows) == 0 {
+			return errors.New("restore the carried state: a tensor without rows")
+		}
+		state, err := t.Model.NewState(rows[0])
+		if err != nil {
+			return err
+		}
+		t.state.Close()
+		t.state = state
+		if err := copyAll(state.Tensors(), snap.Carried); err != nil {
+			return fmt.Errorf("restore the carried state: %w", err)
+		}
+	}
+	return nil
+}
+
+func restoreWeights(m Model, from []Param) error {
+	byName := map[string]*ts.Tensor{}
+	for _, p := range from {
+		byName[p.Name] = p.Tensor
+	}
+	var dst, src []*ts.Tensor
+	for _, p := range m.Params() {
+		saved, ok := byName[p.Name]
+		if !ok {
+			return fmt.Errorf("restore the weights: %s is missing", p.Name)
+		}
+		dst, src = append(dst, p.Tensor), append(src, saved)
+	}
+	if len(byName) != len(dst) {
+		return fmt.Errorf("restore the weights: %d tensors for a model of %d", len(byName), len(dst))
+	}
+	if err := copyAll(dst, src); err != nil {
+		return fmt.Errorf("restore the weights: %w", err)
+	}
+	return nil
+}
+
+// copyAll overwrites each of dst with its counterpart, of the same shape.
+func copyAll(dst, src []*ts.Tensor) error {
+	if len(dst) != len(src) {
+		return fmt.Errorf("%d tensors where %d are expected", len(src), len(dst))
+	}
+	return torch.Do(func(s *torch.Scope) error {
+		s.NoGrad(func() {
+			for i := range dst {
+				if a, b := torch.Describe(dst[i]), torch.Describe(src[i]); a != b {
+					s.Fail(fmt.Errorf("tensor %d is %s, expected %s", i, b, a))
+				}
+				s.CopyInto(dst[i], src[i])
+			}
+		})
+		return s.Err()
+	})
+}

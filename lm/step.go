@@ -1,0 +1,128 @@
+package lm
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala"
+)
+
+// stepped is what one optimizer step came to.
+type stepped struct {
+	nats      float64 // mean loss over all its tokens
+	tokens    int64
+	length    int // optimizer steps of this epoch
+	epochEnds bool
+	info      koala.StepInfo
+	phases    Phases
+}
+
+// step makes one optimizer step: predict, then forward, loss and backward of each
+// accumulated batch, then update. KOALA's measurement is the mean loss and the
+// mean squared loss of all tokens of the step.
+func (t *Trainer) step() (stepped, error) {
+	var (
+		out     stepped
+		squares Mean
+		nats    Mean
+	)
+	if err := torch.Seed(t.Config.Seed, t.progress.Step, 0); err != nil {
+		return out, err
+	}
+	t.Optimizer.SetLR(t.schedule.Factor(t.progress.Step))
+	started := time.Now()
+	if err := t.Optimizer.Predict(); err != nil {
+		return out, fmt.Errorf("predict: %w", err)
+	}
+	out.phases.Optimizer = time.Since(started)
+	out.length = max(1, t.Train.Steps()/t.Config.Accumulate)
+	for range t.Config.Accumulate {
+		epoch := t.Train.Cursor().Epoch
+		b, err := t.Train.Next()
+		if err != nil {
+			return out, fmt.Errorf("next batch: %w", err)
+		}
+		loss, err := t.accumulate(b, &out.phases)
+		if err != nil {
+			return out, err
+		}
+		nats.Add(loss.Nats, loss.Tokens)
+		squares.Add(loss.MeanSquare, loss.Tokens)
+		out.epochEnds = out.epochEnds || t.Train.Cursor().Epoch != epoch
+	}
+	out.nats, out.tokens = nats.Nats(), nats.Tokens
+	started = time.Now()
+	info, err := t.Optimizer.Update(koala.Measurement{Loss: nats.Nats(), LossVar: squares.Nats()})
+	if err != nil {
+		return out, fmt.Errorf("update: %w", err)
+	}
+	out.info = info
+	err = t.Optimizer.ZeroGrad()
+	out.phases.Optimizer += time.Since(started)
+	return out, err
+}
+
+// accumulate adds the gradients of one batch to the parameters'.
+func (t *Trainer) accumulate(b data.Batch, phases *Phases) (torch.Loss, error) {
+	if err := t.ready(b); err != nil {
+		return torch.Loss{}, err
+	}
+	var loss torch.Loss
+	err := torch.Do(func(s *torch.Scope) error {
+		started := time.Now()
+		in := toDevice(s, b, t.Device)
+		out := t.Model.Forward(s, in.ids, t.state, Training)
+		phases.Forward += lap(&started)
+		weight, bias := t.Model.Head()
+		loss = s.CrossEntropy(out.Hidden, weight, bias, in.targets, torch.CrossEntropyOptions{})
+		phases.Loss += lap(&started)
+		s.Backward(t.objective(s, loss.Mean, out.Raw))
+		phases.Backward += lap(&started)
+		return s.Err()
+	})
+	return loss, err
+}
+
+// ready brings the carried state into the form that the batch needs.
+func (t *Trainer) ready(b data.Batch) error {
+	if t.state == nil {
+		var err error
+		if t.state, err = t.Model.NewState(int64(b.B)); err != nil {
+			return err
+		}
+	}
+	if b.Fresh {
+		return t.state.Reset()
+	}
+	return nil
+}
+
+// objective is what is descended: the mean loss, with the penalties on the last
+// layer's outputs h [T, B, D] of AWD-LSTM, alpha mean(h^2) + beta mean((h_t -
+// h_t-1)^2), and divided by the number of accumulated batches.
+func (t *Trainer) objective(s *torch.Scope, loss, raw *ts.Tensor) *ts.Tensor {
+	c := t.Config
+	if raw != nil && c.Alpha > 0 {
+		loss = s.Add(loss, s.Scale(s.Mean(s.Square(raw)), c.Alpha))
+	}
+	if steps := torch.Shape(raw); raw != nil && c.Beta > 0 && steps[0] > 1 {
+		d := s.Sub(s.Narrow(raw, 0, 1, steps[0]-1), s.Narrow(raw, 0, 0, steps[0]-1))
+		loss = s.Add(loss, s.Scale(s.Mean(s.Square(d)), c.Beta))
+	}
+	if c.Accumulate > 1 {
+		loss = s.Scale(loss, 1/float64(c.Accumulate))
+	}
+	return loss
+}
+
+// lap returns the time since *from and moves it on.
+func lap(from *time.Time) time.Duration {
+	now := time.Now()
+	d := now.Sub(*from)
+	*from = now
+	return d
+}

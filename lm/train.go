@@ -1,0 +1,263 @@
+package lm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/koala"
+)
+
+// TrainConfig is how long and how a Trainer runs. Whichever of Steps, Epochs and
+// TimeLimit comes first ends the run; zero is no limit.
+type TrainConfig struct {
+	Steps           int64 // optimizer steps in all
+	Epochs          int   // passes over the training text
+	TimeLimit       time.Duration
+	Accumulate      int // batches in an optimizer step, at least 1
+	Seed            uint64
+	BPTT            int     // nominal length of a sequence, for batches of varying length
+	Alpha, Beta     float64 // activation regularisation and its temporal form (Merity et al. 2017)
+	EvalEvery       int64   // steps between evaluations on valid; 0 is once an epoch
+	Patience        int     // evaluations without a new best that end the run; 0 is never
+	CheckpointEvery int64   // steps between checkpoints; 0 is with each evaluation
+	LogEvery        int64   // steps between Logged calls, at least 1
+	MaxSkipped      int     // steps in a row that a non-finite loss or gradient may cost
+	Schedule        ScheduleConfig
+}
+
+// A Trainer trains one model. Make it by filling the exported fields and calling
+// Run; all of them are the caller's to close.
+type Trainer struct {
+	Config    TrainConfig
+	Model     Model
+	Optimizer koala.Optimizer
+	Train     data.Batcher
+	// Valid and Test return a fresh pass over a split; nil where there is none.
+	Valid, Test func() (data.Batcher, error)
+	Device      gotch.Device
+	Observers   []Observer
+
+	schedule *Schedule
+	state    *State // carried from batch to batch
+	progress Progress
+	started  time.Time
+}
+
+// ErrInterrupted is returned by Run when its context ended; the last step is
+// whole and has been offered for a checkpoint.
+var ErrInterrupted = errors.New("training was interrupted")
+
+// A DivergedError ends a run whose loss or gradients stayed non-finite.
+type DivergedError struct {
+	Step    int64
+	Skipped int // steps in a row
+}
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("training diverged: the loss or a gradient was not finite in %d steps in a row, the last of them step %d; lower optimizer.lr (or optimizer.q for koala), or set train.clip", e.Skipped, e.Step)
+}
+
+// Run trains until a limit is reached, the patience is used up or ctx ends.
+func (t *Trainer) Run(ctx context.Context) error {
+	if err := t.prepare(); err != nil {
+		return err
+	}
+	defer func() { t.state.Close(); t.state = nil }()
+	t.started = time.Now()
+	for !t.done() {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(t.save(false), ErrInterrupted)
+		}
+		if err := t.trainStep(); err != nil {
+			return err
+		}
+		if err := t.afterStep(ctx); err != nil {
+			return err
+		}
+	}
+	return t.finish(ctx)
+}
+
+// TotalSteps is how many steps the run has by its limits on steps and epochs, 0
+// if it has neither.
+func (t *Trainer) TotalSteps() int64 {
+	total := t.Config.Steps
+	epochs := int64(t.Config.Epochs) * int64(t.Train.Steps()/max(1, t.Config.Accumulate))
+	if epochs > 0 && (total == 0 || epochs < total) {
+		return epochs
+	}
+	return total
+}
+
+func (t *Trainer) prepare() error {
+	t.Config.Accumulate = max(1, t.Config.Accumulate)
+	t.Config.LogEvery = max(1, t.Config.LogEvery)
+	var err error
+	if t.schedule, err = NewSchedule(t.Config.Schedule, t.TotalSteps()); err != nil {
+		return err
+	}
+	if t.progress.Best == nil && t.progress.Step == 0 {
+		t.progress.Schedule = t.schedule.State
+	}
+	t.schedule.State = t.progress.Schedule
+	return nil
+}
+
+// done says whether a limit is reached.
+func (t *Trainer) done() bool {
+	c, p := t.Config, t.progress
+	return p.Stopped ||
+		c.Steps > 0 && p.Step >= c.Steps ||
+		c.Epochs > 0 && p.Epoch >= c.Epochs ||
+		c.TimeLimit > 0 && p.Elapsed+time.Since(t.started) >= c.TimeLimit
+}
+
+// trainStep makes one optimizer step and accounts for it.
+func (t *Trainer) trainStep() error {
+	p := &t.progress
+	step, err := t.step()
+	if err != nil {
+		return fmt.Errorf("step %d: %w", p.Step+1, err)
+	}
+	p.Step++
+	p.Tokens += step.tokens
+	p.Index++
+	event := Step{
+		Step: p.Step, Tokens: p.Tokens, Epoch: p.Epoch, Index: p.Index, Length: step.length,
+		Nats: step.nats, LR: t.Optimizer.LR(), Optimizer: step.info, Phases: step.phases,
+	}
+	if step.info.NonFinite {
+		p.Skipped++
+		if p.SkippedInARow++; t.Config.MaxSkipped > 0 && p.SkippedInARow > t.Config.MaxSkipped {
+			return &DivergedError{Step: p.Step, Skipped: p.SkippedInARow}
+		}
+	} else {
+		p.SkippedInARow = 0
+		p.Window.Add(step.nats, step.tokens)
+		p.EpochMean.Add(step.nats, step.tokens)
+	}
+	p.phases = p.phases.add(step.phases)
+	p.windowSteps++
+	if err := t.notify(func(o Observer) error { return o.Stepped(event) }); err != nil {
+		return err
+	}
+	if p.Step%t.Config.LogEvery == 0 {
+		if err := t.log(event); err != nil {
+			return err
+		}
+	}
+	if step.epochEnds {
+		end := Epoch{Step: p.Step, Tokens: p.Tokens, Epoch: p.Epoch, Nats: p.EpochMean.Nats()}
+		p.Epoch, p.Index, p.EpochMean = p.Epoch+1, 0, Mean{}
+		p.epochEnded = true
+		return t.notify(func(o Observer) error { return o.EpochEnded(end) })
+	}
+	p.epochEnded = false
+	return nil
+}
+
+func (t *Trainer) log(step Step) error {
+	p := &t.progress
+	n := time.Duration(p.windowSteps)
+	event := Log{
+		Step: step, Nats: p.Window.Nats(), Skipped: p.Skipped,
+		Phases: Phases{p.phases.Forward / n, p.phases.Loss / n, p.phases.Backward / n, p.phases.Optimizer / n},
+	}
+	if total := p.phases.Total().Seconds(); total > 0 {
+		event.TokensPerSecond = float64(p.Tokens-p.windowTokens) / total
+	}
+	p.Window, p.phases, p.windowSteps, p.windowTokens = Mean{}, Phases{}, 0, p.Tokens
+	return t.notify(func(o Observer) error { return o.Logged(event) })
+}
+
+// afterStep evaluates and offers checkpoints where they are due.
+func (t *Trainer) afterStep(ctx context.Context) error {
+	p, c := &t.progress, t.Config
+	evaluate := p.epochEnded
+	if c.EvalEvery > 0 {
+		evaluate = p.Step%c.EvalEvery == 0
+	}
+	best := false
+	if evaluate && t.Valid != nil && !t.done() {
+		var err error
+		if best, err = t.evaluateValid(ctx); err != nil {
+			return err
+		}
+	}
+	if c.CheckpointEvery > 0 && p.Step%c.CheckpointEvery == 0 || c.CheckpointEvery == 0 && evaluate || best {
+		return t.save(best)
+	}
+	return nil
+}
+
+// evaluateValid scores valid and keeps the book on what is best.
+func (t *Trainer) evaluateValid(ctx context.Context) (best bool, err error) {
+	r, err := t.evaluate(ctx, "valid", t.Valid)
+	if err != nil {
+		return false, err
+	}
+	p := &t.progress
+	p.EvaluatedAt = p.Step
+	best = !math.IsNaN(r.Nats) && (p.Best == nil || r.Nats < *p.Best)
+	if best {
+		p.Best, p.Bad = &r.Nats, 0
+	} else if p.Bad++; t.Config.Patience > 0 && p.Bad >= t.Config.Patience {
+		p.Stopped = true
+	}
+	t.schedule.Evaluated(best)
+	p.Schedule = t.schedule.State
+	return best, nil
+}
+
+func (t *Trainer) evaluate(ctx context.Context, split string, open func() (data.Batcher, error)) (Result, error) {
+	batches, err := open()
+	if err != nil {
+		return Result{}, fmt.Errorf("evaluate %s: %w", split, err)
+	}
+	started := time.Now()
+	r, err := EvaluateText(ctx, t.Model, batches, t.Device)
+	if errors.Is(err, context.Canceled) {
+		return r, errors.Join(t.save(false), ErrInterrupted)
+	}
+	if err != nil {
+		return r, err
+	}
+	event := Evaluation{Split: split, Step: t.progress.Step, Tokens: t.progress.Tokens, Result: r, Took: time.Since(started)}
+	return r, t.notify(func(o Observer) error { return o.Evaluated(event) })
+}
+
+// finish is a normal end: valid and test once each, and a last checkpoint.
+func (t *Trainer) finish(ctx context.Context) error {
+	p := &t.progress
+	best := false
+	if t.Valid != nil && (p.EvaluatedAt != p.Step || p.Step == 0) {
+		var err error
+		if best, err = t.evaluateValid(ctx); err != nil {
+			return err
+		}
+	}
+	if err := t.save(best); err != nil {
+		return err
+	}
+	if t.Test != nil {
+		if _, err := t.evaluate(ctx, "test", t.Test); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Trainer) notify(call func(Observer) error) error {
+	for _, o := range t.Observers {
+		if err := call(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}

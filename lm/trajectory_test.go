@@ -1,0 +1,190 @@
+package lm_test
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"unsafe"
+
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/safetensors"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// recording is what testdata/README.md describes: PyTorch's training of a small
+// model.
+type recording struct {
+	Vocab  int64     `json:"vocab"`
+	Batch  int       `json:"batch"`
+	Window int       `json:"window"`
+	Steps  int       `json:"steps"`
+	IDs    [][]int64 `json:"ids"`
+	Runs   map[string]struct {
+		Settings map[string]float64 `json:"settings"`
+		Float32  struct {
+			Loss     []float64 `json:"loss"`
+			LossVar  []float64 `json:"loss_var"`
+			GradNorm []float64 `json:"grad_norm"`
+		} `json:"float32"`
+	} `json:"runs"`
+}
+
+func readRecording(t *testing.T, name string) recording {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r recording
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// loadWeights overwrites a model's parameters by those of a safetensors file.
+func loadWeights(t *testing.T, m lm.Model, path string) {
+	t.Helper()
+	file, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	err = torch.Do(func(s *torch.Scope) error {
+		for _, p := range m.Params() {
+			info, ok := file.Lookup(p.Name)
+			if !ok {
+				t.Fatalf("%s has no %s", path, p.Name)
+			}
+			values := make([]float32, torch.Count(p.Tensor))
+			if err := file.Read(info.Name, unsafe.Slice((*byte)(unsafe.Pointer(&values[0])), 4*len(values))); err != nil {
+				return err
+			}
+			s.NoGrad(func() { s.CopyInto(p.Tensor, torch.FromSlice(s, values, info.Shape...)) })
+		}
+		return s.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// windows serves a recording's batches.
+type windows struct {
+	recording recording
+	timeMajor bool
+	at        int
+}
+
+func (w *windows) Next() (data.Batch, error) {
+	r := w.recording
+	b := data.Batch{
+		Inputs: make([]int64, r.Batch*r.Window), Targets: make([]int64, r.Batch*r.Window),
+		B: r.Batch, T: r.Window, TimeMajor: w.timeMajor, Fresh: w.at == 0, Predictions: r.Batch * r.Window,
+	}
+	for row, ids := range r.IDs {
+		for i := range r.Window {
+			at := row*r.Window + i
+			if w.timeMajor {
+				at = i*r.Batch + row
+			}
+			b.Inputs[at], b.Targets[at] = ids[w.at*r.Window+i], ids[w.at*r.Window+i+1]
+		}
+	}
+	w.at++
+	return b, nil
+}
+
+func (w *windows) Cursor() data.Cursor    { return data.Cursor{Index: w.at} }
+func (w *windows) Seek(data.Cursor) error { return nil }
+func (w *windows) Steps() int             { return w.recording.Steps + 1 }
+
+// watcher keeps what every step announces.
+type watcher struct {
+	lm.NoObserver
+	steps []lm.Step
+}
+
+func (w *watcher) Stepped(s lm.Step) error { w.steps = append(w.steps, s); return nil }
+
+// optimizerFor maps a recording's settings to an optimizer. AdamW decays
+// matrices alone.
+func optimizerFor(t *testing.T, kind string, settings map[string]float64, m lm.Model) koala.Optimizer {
+	t.Helper()
+	o := koala.Defaults(kind)
+	o.LR, o.Clip = settings["lr"], settings["clip"]
+	for key, field := range map[string]*float64{
+		"sigma": &o.Sigma, "q": &o.Q, "alpha_r": &o.AlphaR, "beta1": &o.Beta1, "beta2": &o.Beta2, "eps": &o.Eps,
+	} {
+		if v, ok := settings[key]; ok {
+			*field = v
+		}
+	}
+	decayed, plain := koala.Group{WeightDecay: settings["weight_decay"]}, koala.Group{}
+	for _, p := range m.Params() {
+		if p.Decay {
+			decayed.Params = append(decayed.Params, p.Tensor)
+		} else {
+			plain.Params = append(plain.Params, p.Tensor)
+		}
+	}
+	optimizer, err := koala.New(kind, []koala.Group{decayed, plain}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = optimizer.Close() })
+	return optimizer
+}
+
+// TestTrainingAgreesWithPyTorch: from PyTorch's weights and batches, the same
+// losses, mean squared losses and gradient norms for 100 steps. (PyTorch's own
+// float32 is within 3e-6 of its float64.)
+func TestTrainingAgreesWithPyTorch(t *testing.T) {
+	models := map[string]lm.Config{
+		"lstm": {Kind: "lstm", Vocab: 200, Layers: 2, Embed: 32, Hidden: 32, Tied: true},
+	}
+	for name, config := range models {
+		r := readRecording(t, name)
+		for _, kind := range []string{koala.KindSGD, koala.KindV} {
+			want := r.Runs[kind]
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				m, err := lm.New(config, 1, gotch.CPU)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.Close()
+				loadWeights(t, m, filepath.Join("testdata", name+".safetensors"))
+				seen := &watcher{}
+				trainer := &lm.Trainer{
+					Config: lm.TrainConfig{Steps: int64(r.Steps), Schedule: lm.ScheduleConfig{Kind: "constant"}},
+					Model:  m, Optimizer: optimizerFor(t, kind, want.Settings, m),
+					Train: &windows{recording: r, timeMajor: m.TimeMajor()}, Device: gotch.CPU,
+					Observers: []lm.Observer{seen},
+				}
+				if err := trainer.Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for i, step := range seen.steps {
+					compare(t, i, "loss", step.Nats, want.Float32.Loss[i])
+					compare(t, i, "gradient norm", step.Optimizer.GradNorm, want.Float32.GradNorm[i])
+					if t.Failed() {
+						break
+					}
+				}
+			})
+		}
+	}
+}
+
+func compare(t *testing.T, step int, what string, got, want float64) {
+	t.Helper()
+	if math.Abs(got-want) > 1e-5*math.Abs(want) {
+		t.Errorf("step %d: %s %.9g, PyTorch has %.9g", step, what, got, want)
+	}
+}
