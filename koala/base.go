@@ -62,6 +62,17 @@ func (o *base) Close() error {
 	return errors.Join(errs...)
 }
 
+// allocate gives every parameter its tensor a, and with two also b, of zeros.
+func (o *base) allocate(tensors int) error {
+	return o.do(Measurement{}, func(st *step) {
+		for _, p := range st.params {
+			for _, t := range []**ts.Tensor{&p.a, &p.b}[:tensors] {
+				*t = st.scope.Keep(st.scope.ZerosLike(p.p))
+			}
+		}
+	})
+}
+
 // predict guards a KOALA kind's prediction.
 func (o *base) predict(f func(st *step)) error {
 	if o.predicted == 1 {
@@ -76,7 +87,7 @@ func (o *base) predict(f func(st *step)) error {
 
 // updateFilter guards a KOALA kind's update. A non-finite measurement counts as
 // none: the prediction stands.
-func (o *base) updateFilter(m Measurement, first pass, f func(st *step)) (StepInfo, error) {
+func (o *base) updateFilter(m Measurement, first func(st *step), f func(st *step)) (StepInfo, error) {
 	if o.predicted == 0 {
 		return StepInfo{}, fmt.Errorf("%s: update: %w: predict comes first", o.kind, ErrPhase)
 	}
@@ -93,16 +104,16 @@ func (o *base) updateFilter(m Measurement, first pass, f func(st *step)) (StepIn
 	return info, err
 }
 
-// update runs one step: the first pass over all gradients, which sums and does
-// not write, and, if all it found is finite, f.
-func (o *base) update(m Measurement, first pass, f func(st *step)) (StepInfo, error) {
+// update runs one step: first, which sums over all gradients and does not write,
+// and, if all it found is finite, f.
+func (o *base) update(m Measurement, first func(st *step), f func(st *step)) (StepInfo, error) {
 	var info StepInfo
 	if !finite(m.Loss) {
 		return StepInfo{NonFinite: true}, nil
 	}
 	err := o.do(m, func(st *step) {
 		st.gather()
-		st.run(first)
+		first(st)
 		if st.scope.OK() && st.measure() {
 			f(st)
 		}

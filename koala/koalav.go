@@ -1,7 +1,5 @@
 package koala
 
-import "math"
-
 // koalaV is KOALA-V: the weights w are a random walk with covariance sigma I, and
 // the loss L(w) is a measurement of its target 0 with variance R. Linearised at
 // w with gradient g the extended Kalman filter is
@@ -40,30 +38,24 @@ func (o *koalaV) Predict() error {
 }
 
 func (o *koalaV) Update(m Measurement) (StepInfo, error) {
-	return o.updateFilter(m, gradientSums(o.params), func(st *step) {
+	return o.updateFilter(m, gradientSums, func(st *step) {
 		st.dropFlat()
 		r := o.measure(m.LossVar)
-		steepest, moved, square := 0.0, 0.0, 0.0
 		for _, l := range st.lanes {
 			n2 := st.normSquare(l)
-			s := o.sigma*n2 + r
-			rate := st.rate(l) * st.lossOf(l) * o.sigma / s
+			rate := st.rate(l) * st.lossOf(l) * o.sigma / (o.sigma*n2 + r)
 			l.K[0], l.K[1] = -rate*st.scale, 1
 			if o.decayInStep {
 				l.K[1] = 1 - rate*l.decay
 			}
-			steepest = max(steepest, n2)
-			moved += rate * rate * l.Sum[sumGG]
-			square += l.Sum[sumGG]
+			st.note(l, n2, rate)
 		}
 		st.run(axpby)
 
-		gain := o.sigma * steepest / (o.sigma*steepest + r)
-		o.sigma = max(minSigma, o.sigma*(r/(o.sigma*steepest+r)))
-		st.info.Sigma, st.info.R, st.info.Gain = o.sigma, r, gain
-		if square > 0 {
-			st.info.EffectiveLR = math.Sqrt(moved / square)
-		}
+		s := o.sigma*st.steepest + r
+		st.info.Gain = o.sigma * st.steepest / s
+		o.sigma = max(minSigma, o.sigma*(r/s))
+		st.info.Sigma, st.info.R = o.sigma, r
 	})
 }
 

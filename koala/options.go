@@ -90,7 +90,8 @@ func Defaults(kind string) Options {
 // wrong with the options is reported all at once.
 func New(kind string, groups []Group, o Options) (Optimizer, error) {
 	build, known := map[string]func(base, Options) (Optimizer, error){
-		KindV: newKoalaV, KindSGD: newSGD,
+		KindV: newKoalaV, KindM: newKoalaM, KindPP: newKoalaPP, KindD: newKoalaD,
+		KindSGD: newSGD, KindAdam: newAdam, KindAdamW: newAdam, KindASGD: newASGD,
 	}[kind]
 	if !known {
 		return nil, fmt.Errorf("optimizer %q: expected one of %s", kind, strings.Join(Kinds(), ", "))

@@ -13,10 +13,12 @@ import (
 type pass struct {
 	kernel    torch.Kernel
 	operators func(s *torch.Scope, l *lane)
-	// sums, of a pass that sums, returns the sums as float64 scalars, nil for
-	// those that it has not.
-	sums func(s *torch.Scope, l *lane) [torch.LaneSums]*ts.Tensor
+	// sums are what a pass sums, after the operators if there are any.
+	sums func(s *torch.Scope, l *lane) sumTensors
 }
+
+// sumTensors are float64 scalars on a device, by sum; nil for those not taken.
+type sumTensors [torch.LaneSums]*ts.Tensor
 
 // run goes over the step's lanes.
 func (st *step) run(p pass) {
@@ -94,24 +96,31 @@ func mix(s *torch.Scope, u float64, x *ts.Tensor, v float64, y *ts.Tensor) *ts.T
 // decayed returns h = k0 g + k1 p, the clipped gradient with its decay.
 func decayed(s *torch.Scope, l *lane) *ts.Tensor { return mix(s, l.K[0], l.G, l.K[1], l.P) }
 
-// The first pass of most kinds: |g|^2, and with weight decay g.p and |p|^2.
-func gradientSums(params []*param) pass {
-	if !anyDecay(params) {
-		return pass{
-			kernel: torch.KernelSquares,
-			sums: func(s *torch.Scope, l *lane) (sums [torch.LaneSums]*ts.Tensor) {
-				sums[sumGG] = dot(s, l.G, l.G)
-				return sums
-			},
-		}
+// gradientSums is the first pass of most kinds: |g|^2, and with weight decay g.p
+// and |p|^2.
+func gradientSums(st *step) {
+	if anyDecay(st.params) {
+		st.run(moments)
+	} else {
+		st.run(squares)
 	}
-	return pass{
-		kernel: torch.KernelMoments,
-		sums: func(s *torch.Scope, l *lane) (sums [torch.LaneSums]*ts.Tensor) {
-			sums[sumGG], sums[sumGP], sums[sumPP] = dot(s, l.G, l.G), dot(s, l.G, l.P), dot(s, l.P, l.P)
-			return sums
-		},
-	}
+}
+
+// squareSums is the first pass of the kinds that have no use for more.
+func squareSums(st *step) { st.run(squares) }
+
+var squares = pass{
+	kernel: torch.KernelSquares,
+	sums: func(s *torch.Scope, l *lane) sumTensors {
+		return sumTensors{sumGG: dot(s, l.G, l.G)}
+	},
+}
+
+var moments = pass{
+	kernel: torch.KernelMoments,
+	sums: func(s *torch.Scope, l *lane) sumTensors {
+		return sumTensors{sumGG: dot(s, l.G, l.G), sumGP: dot(s, l.G, l.P), sumPP: dot(s, l.P, l.P)}
+	},
 }
 
 func anyDecay(params []*param) bool {

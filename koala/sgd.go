@@ -14,15 +14,26 @@ type sgd struct {
 }
 
 func newSGD(b base, o Options) (Optimizer, error) {
-	return &sgd{base: b, momentum: o.Momentum, nesterov: o.Nesterov}, nil
+	f := &sgd{base: b, momentum: o.Momentum, nesterov: o.Nesterov}
+	if f.momentum == 0 {
+		return f, nil
+	}
+	return f, f.allocate(1)
 }
 
-func (o *sgd) State() (State, error) { return o.save(fields{a: "momentum"}) }
+func (o *sgd) fields() fields {
+	if o.momentum == 0 {
+		return fields{}
+	}
+	return fields{a: "momentum"}
+}
 
-func (o *sgd) Restore(s State) error { return o.restore(s, fields{a: "momentum"}) }
+func (o *sgd) State() (State, error) { return o.save(o.fields()) }
+
+func (o *sgd) Restore(s State) error { return o.restore(s, o.fields()) }
 
 func (o *sgd) Update(m Measurement) (StepInfo, error) {
-	return o.update(m, gradientSums(nil), func(st *step) {
+	return o.update(m, squareSums, func(st *step) {
 		st.info.EffectiveLR = st.LR()
 		if o.momentum == 0 {
 			for _, l := range st.lanes {
@@ -32,7 +43,6 @@ func (o *sgd) Update(m Measurement) (StepInfo, error) {
 			st.run(axpby)
 			return
 		}
-		st.needState(1)
 		for _, l := range st.lanes {
 			l.K[0], l.K[1], l.K[2] = st.scale, l.decay, o.momentum
 			l.K[3], l.K[4] = st.rate(l), 0

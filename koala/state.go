@@ -23,6 +23,8 @@ type fields struct {
 	ints    []intField
 	a, b    string    // what the state calls a parameter's tensors; "" for none
 	last    [3]string // likewise its numbers
+	// optional tensors may be missing.
+	optional bool
 	// check, if there is one, looks at how the numbers fit together.
 	check func(s State) error
 }
@@ -122,10 +124,7 @@ func (o *base) read(s State, f fields) ([]paramState, error) {
 	states := make([]paramState, len(o.params))
 	for i, p := range o.params {
 		st := &states[i]
-		st.a, st.b = r.tensor(f.a, p), r.tensor(f.b, p)
-		if f.b != "" && (st.a == nil) != (st.b == nil) {
-			r.problem("there is only one of %q and %q", stateKey(f.a, p), stateKey(f.b, p))
-		}
+		st.a, st.b = r.tensor(f.a, p, f.optional), r.tensor(f.b, p, f.optional)
 		for j, name := range f.last {
 			if name != "" {
 				st.last[j] = r.scalar(scalarField{key: stateKey(name, p), min: lowest})

@@ -61,8 +61,7 @@ func (r *stateReader) integer(f intField) {
 	}
 }
 
-// tensor may be missing: state comes with a parameter's first gradient.
-func (r *stateReader) tensor(name string, p *param) *ts.Tensor {
+func (r *stateReader) tensor(name string, p *param, optional bool) *ts.Tensor {
 	if name == "" {
 		return nil
 	}
@@ -70,6 +69,9 @@ func (r *stateReader) tensor(name string, p *param) *ts.Tensor {
 	t, ok := r.tensors[key]
 	delete(r.tensors, key)
 	if !ok {
+		if !optional {
+			r.problem("tensor %q is missing", key)
+		}
 		return nil
 	}
 	if have, want := torch.Describe(t), torch.Describe(p.p); have != want {

@@ -3,8 +3,6 @@ package koala
 import (
 	"math"
 
-	"github.com/sugarme/gotch/ts"
-
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
@@ -21,6 +19,9 @@ type step struct {
 	idle  []*param
 	scale float64 // what clipping multiplies the gradients by
 	info  StepInfo
+
+	steepest      float64 // largest |h|^2
+	moved, square float64 // sums of |g|^2, as weighted by the squared rate and not
 }
 
 // A lane is one parameter in a pass.
@@ -58,13 +59,14 @@ func (st *step) gather() {
 	}
 }
 
-// all makes a lane of every parameter, whether it has a gradient or not.
-func (st *step) all() {
-	for _, p := range st.params {
-		l := &lane{param: p}
-		l.P = p.p
-		st.lanes = append(st.lanes, l)
+// all returns a lane of every parameter, whether it has a gradient or not.
+func (st *step) all() []*lane {
+	lanes := make([]*lane, len(st.params))
+	for i, p := range st.params {
+		lanes[i] = &lane{param: p}
+		lanes[i].P = p.p
 	}
+	return lanes
 }
 
 // measure reads the gradients' norm off the first pass, and the factor that
@@ -116,17 +118,16 @@ func (st *step) normSquare(l *lane) float64 {
 // lossOf returns the loss that the tensor's filter sees, decay included.
 func (st *step) lossOf(l *lane) float64 { return st.Loss + l.decay/2*l.Sum[sumPP] }
 
-// rate returns the learning rate of the lane's group.
-func (st *step) rate(l *lane) float64 { return st.LR() * l.param.lr }
-
-// needState gives every lane that has none its tensor a, and with two also b,
-// of zeros.
-func (st *step) needState(tensors int) {
-	for _, l := range st.lanes {
-		for _, t := range []**ts.Tensor{&l.a, &l.b}[:tensors] {
-			if *t == nil {
-				*t = st.scope.Keep(st.scope.ZerosLike(l.P))
-			}
-		}
+// note takes a lane with |h|^2 = n2 that moves by rate times its gradient into
+// the step's summary.
+func (st *step) note(l *lane, n2, rate float64) {
+	st.steepest = max(st.steepest, n2)
+	st.moved += rate * rate * l.Sum[sumGG]
+	st.square += l.Sum[sumGG]
+	if st.square > 0 {
+		st.info.EffectiveLR = math.Sqrt(st.moved / st.square)
 	}
 }
+
+// rate returns the learning rate of the lane's group.
+func (st *step) rate(l *lane) float64 { return st.LR() * l.param.lr }
