@@ -72,25 +72,3 @@ func TestLSTMAgreesWithItsFormula(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkLSTMLayer(b *testing.B) {
-	err := torch.Do(func(s *torch.Scope) error {
-		leaf := func(dims ...int64) *ts.Tensor {
-			p := s.Keep(s.Empty(dims, gotch.Float, gotch.CPU))
-			s.UniformInPlace(p, -0.1, 0.1)
-			s.RequireGrad(p, true)
-			return p
-		}
-		x, h, c := leaf(35, 20, 200), leaf(20, 200), leaf(20, 200)
-		w := torch.LSTMWeights{InputHidden: leaf(800, 200), HiddenHidden: leaf(800, 200), InputBias: leaf(800), HiddenBias: leaf(800)}
-		for b.Loop() {
-			y, _, _ := s.LSTM(x, h, c, w)
-			s.Backward(s.Sum(y))
-			s.Close()
-		}
-		return s.Err()
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-}

@@ -22,9 +22,16 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
+// LogSum is log(sum(exp(x))) in two parts, so that a loss, top - x + log(sum), does
+// not lose the digits of a large x.
+struct LogSum {
+  float top, log_sum;
+  float loss(float x) const { return (top - x) + log_sum; }
+};
+
 // softmax_row turns n logits (with bias, if any, added) into their softmax times
-// scale, in place, and returns log(sum(exp(logits))).
-KOALA_SIMD static float softmax_row(float *__restrict row, const float *__restrict bias, int64_t n, float scale) {
+// scale, in place.
+KOALA_SIMD static LogSum softmax_row(float *__restrict row, const float *__restrict bias, int64_t n, float scale) {
   float top = -std::numeric_limits<float>::infinity();
   if (bias != nullptr) {
 #pragma omp simd reduction(max : top)
@@ -48,11 +55,11 @@ KOALA_SIMD static float softmax_row(float *__restrict row, const float *__restri
 #pragma omp simd
   for (int64_t j = 0; j < n; j++)
     row[j] *= factor;
-  return top + std::log(sum);
+  return {top, std::log(sum)};
 }
 
 // log_sum_exp_row is softmax_row without the gradient: evaluation needs no more.
-KOALA_SIMD static float log_sum_exp_row(const float *__restrict row, const float *__restrict bias, int64_t n) {
+KOALA_SIMD static LogSum log_sum_exp_row(const float *__restrict row, const float *__restrict bias, int64_t n) {
   float top = -std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(max : top)
   for (int64_t j = 0; j < n; j++) {
@@ -63,7 +70,7 @@ KOALA_SIMD static float log_sum_exp_row(const float *__restrict row, const float
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < n; j++)
     sum += exp_nonpositive((bias != nullptr ? row[j] + bias[j] : row[j]) - top);
-  return top + std::log(sum);
+  return {top, std::log(sum)};
 }
 
 struct Chunked {
@@ -118,10 +125,10 @@ static Chunked run_cpu(const Tensor &hidden, const Tensor &weight, const Tensor 
       }
       const float logit = row[want] + (b != nullptr ? b[want] : 0.0f);
       if (gradients) {
-        losses[from + i] = softmax_row(row, b, v, scale) - logit;
+        losses[from + i] = softmax_row(row, b, v, scale).loss(logit);
         row[want] -= scale;
       } else {
-        losses[from + i] = log_sum_exp_row(row, b, v) - logit;
+        losses[from + i] = log_sum_exp_row(row, b, v).loss(logit);
       }
     }
     if (gradients) {
@@ -208,12 +215,12 @@ static Chunked run(const Tensor &hidden, const Tensor &weight, const Tensor &bia
 // factor that comes down to it, so forward computes them and backward scales.
 struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
   static variable_list forward(AutogradContext *ctx, const Variable &hidden, const Variable &weight,
-                               const Variable &bias, const Tensor &targets, int64_t chunk_bytes, Chunked *out) {
-    *out = run(hidden, weight, bias, targets, chunk_bytes, true);
+                               const std::optional<Tensor> &bias, const Tensor &targets, int64_t chunk_bytes, Chunked *out) {
+    *out = run(hidden, weight, bias.value_or(Tensor()), targets, chunk_bytes, true);
     ctx->saved_data["d_hidden"] = out->d_hidden;
     ctx->saved_data["d_weight"] = out->d_weight;
-    ctx->saved_data["has_bias"] = bias.defined();
-    if (bias.defined())
+    ctx->saved_data["has_bias"] = bias.has_value();
+    if (bias.has_value())
       ctx->saved_data["d_bias"] = out->d_bias;
     out->d_hidden = out->d_weight = out->d_bias = Tensor();
     return {out->loss};
@@ -248,7 +255,8 @@ KOALA_API int koala_cross_entropy(koala_tensor hidden, koala_tensor weight, koal
     Chunked r;
     at::Tensor scalar;
     if (gradients) {
-      scalar = CrossEntropy::apply(h, w, b, t, chunk_bytes, &r)[0];
+      const auto maybe_bias = b.defined() ? std::optional<at::Tensor>(b) : std::nullopt;
+      scalar = CrossEntropy::apply(h, w, maybe_bias, t, chunk_bytes, &r)[0];
     } else {
       at::NoGradGuard no_grad;
       r = run(h, w, b, t, chunk_bytes, false);
