@@ -11,6 +11,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/data/corpus"
 	"github.com/koala-lm/koala-lm/data/prepare"
 	"github.com/spf13/cobra"
 )
@@ -58,13 +59,14 @@ largest number of tokens. 0 makes no such split.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&opts.Out, "out", "o", "", "the dataset `folder` to make (default prepared/<name of the text>)")
-	f.StringVar(&opts.Corpus, "corpus", "", "a corpus known by `name`: godoc")
+	f.StringVar(&opts.Corpus, "corpus", "", "a corpus known by `name`: "+strings.Join(corpus.Names(), ", "))
+	f.StringSliceVar(&opts.Sums, "sha256", nil, "the `sum` that a downloaded file is expected to have, where its list gives none")
 	f.StringVar(&opts.valid, "valid", "0.05", "share of valid: a fraction, or from 1 on the largest number of tokens")
 	f.StringVar(&opts.test, "test", "0.05", "share of test, likewise")
 	f.StringSliceVar(&opts.ValidFiles, "valid-file", nil, "`path` of the text of valid")
 	f.StringSliceVar(&opts.TestFiles, "test-file", nil, "`path` of the text of test")
 	f.StringVar(&opts.Field, "field", "", "the `name` of the field that holds the text of records (default text)")
-	f.Uint64Var(&opts.Seed, "seed", 1, "of the order in which documents are drawn for valid and test")
+	f.Uint64Var(&opts.Seed, "seed", 1, "of the order in which documents are drawn for valid and test, and of corpus markov")
 	f.StringVar(&opts.Tokenizer, "tokenizer", "word", "word, bpe, byte, char, or the `file` of a Hugging Face tokenizer.json")
 	f.IntVar(&opts.VocabSize, "vocab-size", 0, "the largest `number` of ids (default: every word or character; bpe 8192)")
 	f.IntVar(&opts.MinCount, "min-count", 1, "words or characters seen less often in train are <unk>")

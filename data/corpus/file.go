@@ -18,6 +18,7 @@ import (
 // file is a source on disk.
 type file struct {
 	path string
+	name string // what messages and dataset.json call it: where it was downloaded from, or path
 	size int64
 	opts Options
 }
@@ -27,7 +28,7 @@ func newFile(path string, stat fs.FileInfo, opts Options) *file {
 	if !stat.Mode().IsRegular() {
 		size = -1
 	}
-	return &file{path: path, size: size, opts: opts}
+	return &file{path: path, name: path, size: size, opts: opts}
 }
 
 func (f *file) Size() int64 { return f.size }
@@ -47,21 +48,21 @@ func (f *file) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	if packing == "" && (held == kindParquet || held == kindZip) {
 		// Read from here and there, and summed in a pass of its own.
 		if _, err := io.Copy(io.Discard, summed); err != nil {
-			return data.SourceInfo{}, fmt.Errorf("read %s: %w", f.path, err)
+			return data.SourceInfo{}, fmt.Errorf("read %s: %w", f.name, err)
 		}
-		if err := read.randomAccess(r, summed.n, held, f.path); err != nil {
+		if err := read.randomAccess(r, summed.n, held, f.name); err != nil {
 			return data.SourceInfo{}, err
 		}
-		return summed.info(f.path), nil
+		return summed.info(f.name), nil
 	}
-	if err := read.stream(summed, held, packing, f.path); err != nil {
+	if err := read.stream(summed, held, packing, f.name); err != nil {
 		return data.SourceInfo{}, err
 	}
 	// What is behind the end of an archive or of packed text was not read.
 	if _, err := io.Copy(io.Discard, summed); err != nil {
-		return data.SourceInfo{}, fmt.Errorf("read %s: %w", f.path, err)
+		return data.SourceInfo{}, fmt.Errorf("read %s: %w", f.name, err)
 	}
-	return summed.info(f.path), nil
+	return summed.info(f.name), nil
 }
 
 // stdin is what the path "-" names: text, or JSON lines if a field was named.

@@ -15,6 +15,8 @@ import (
 type Options struct {
 	Paths      []string // files, folders, globs, "-"
 	Corpus     string   // a corpus known by name, instead of Paths
+	Sums       []string // SHA-256 of files of that corpus whose sum its list does not have
+	Cache      string   // the folder of downloads; "" is corpus.CacheDir
 	ValidFiles []string // paths whose text is valid, whatever Valid says
 	TestFiles  []string
 	Field      string    // of records that holds the text; default "text"
@@ -25,7 +27,7 @@ type Options struct {
 	Force bool   // replace a folder that is there
 
 	Valid, Test Share
-	Seed        uint64 // of the order in which documents are drawn for valid and test
+	Seed        uint64 // of the order in which documents are drawn for valid and test, and of corpus markov
 
 	Tokenizer     string // word, bpe, byte, char, or the path of a tokenizer.json; default word
 	VocabSize     int    // the largest number of ids; 0 is the default of the tokenizer

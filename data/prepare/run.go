@@ -23,7 +23,7 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 		return info, err
 	}
 	opts = opts.withDefaults()
-	plan, err := find(opts)
+	plan, err := find(ctx, opts)
 	if err != nil {
 		return info, err
 	}
@@ -99,12 +99,15 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 }
 
 // find finds the sources that the options name.
-func find(opts Options) (corpus.Plan, error) {
+func find(ctx context.Context, opts Options) (corpus.Plan, error) {
 	from := corpus.Options{Field: opts.Field, Stdin: opts.Stdin, ReplaceInvalid: opts.ReplaceInvalid, Progress: opts.Progress.Add}
 	var plan corpus.Plan
 	var err error
 	if opts.Corpus != "" || len(opts.Paths) == 0 {
-		plan, err = corpus.Named(opts.Corpus, opts.Tokenizer == "word", from)
+		plan, err = corpus.Named(ctx, opts.Corpus, corpus.NamedOptions{
+			Options: from, Seed: opts.Seed, Apart: opts.Tokenizer == "word",
+			Sums: opts.Sums, Cache: opts.Cache, Stage: opts.Progress.Stage,
+		})
 	} else {
 		plan, err = corpus.Find(opts.Paths, from)
 	}

@@ -1,0 +1,308 @@
+package corpus
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Downloader fetches files into a cache folder. A file that was cut off is
+// gone on with if the server still has the same one.
+type Downloader struct {
+	Dir      string       // the cache folder
+	Client   *http.Client // default: one with sensible time limits
+	Stage    func(name string, total int64)
+	Progress func(int64)
+
+	attempts int           // default 5
+	pause    time.Duration // before the second attempt, doubled each time; default 1 s
+	stall    time.Duration // without a byte for so long, an attempt has failed; default 30 s
+}
+
+// errSum is a file whose checksum is not the expected one.
+var errSum = errors.New("wrong checksum")
+
+// fetch returns the path and the SHA-256 of the file at url. If want is not
+// "", a file with another sum is removed and refused.
+func (d *Downloader) fetch(ctx context.Context, url, want, name string) (path, sum string, err error) {
+	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
+		return "", "", err
+	}
+	path = filepath.Join(d.Dir, name)
+	unlock, err := lockFile(path + ".lock")
+	if err != nil {
+		return "", "", err
+	}
+	defer unlock()
+	if sum, err := sumFile(path); err == nil && (want == "" || sum == want) {
+		return path, sum, nil
+	}
+	part := path + ".part"
+	if err := d.download(ctx, url, part, name); err != nil {
+		return "", "", fmt.Errorf("download %s: %w", url, err)
+	}
+	sum, err = sumFile(part)
+	if err != nil {
+		return "", "", err
+	}
+	if want != "" && sum != want {
+		err := fmt.Errorf("download %s: %w: it is %s, want %s; the file was removed", url, errSum, sum, want)
+		return "", "", errors.Join(err, removeAll(part, part+".json"))
+	}
+	if err := commit(part, path); err != nil {
+		return "", "", err
+	}
+	return path, sum, nil
+}
+
+// commit makes a whole file the one in the cache.
+func commit(part, path string) error {
+	f, err := os.Open(part)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(part, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close(), removeAll(part+".json"))
+}
+
+func (d *Downloader) download(ctx context.Context, url, part, name string) (err error) {
+	attempts, pause := max(1, d.attempts), d.pause
+	if d.attempts == 0 {
+		attempts, pause = 5, time.Second
+	}
+	for ; attempts > 0; attempts-- {
+		var again bool
+		again, err = d.attempt(ctx, url, part, name)
+		if err == nil || !again || attempts == 1 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+			pause *= 2
+		}
+	}
+	return err
+}
+
+// version is what tells whether the server has the same file still.
+type version struct {
+	URL  string `json:"url"`
+	Mark string `json:"mark"` // a strong ETag, or the time of the last change
+	Size int64  `json:"size"` // -1 if unknown
+}
+
+// attempt downloads what is missing of a file. again tells whether another
+// attempt may do better.
+func (d *Downloader) attempt(ctx context.Context, url, part, name string) (again bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stall := d.stall
+	if stall == 0 {
+		stall = 30 * time.Second
+	}
+	watchdog := time.AfterFunc(stall, func() { cancel(fmt.Errorf("no answer for %v", stall)) })
+	defer watchdog.Stop()
+
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false, err
+	}
+	// Packing on the way would change the bytes that a range counts.
+	request.Header.Set("Accept-Encoding", "identity")
+	had, have := resumable(part, url)
+	if have > 0 {
+		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
+		request.Header.Set("If-Range", had.Mark)
+	}
+	client := d.Client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return true, cause(ctx, err)
+	}
+	defer response.Body.Close()
+	from, total, again, err := placeOf(response, have, had.Size)
+	if err != nil {
+		return again, errors.Join(err, removeAllIf(from < 0, part, part+".json"))
+	}
+	if err := remember(part, version{url, markOf(response), total}, from > 0); err != nil {
+		return false, err
+	}
+	if d.Stage != nil && from == 0 {
+		d.Stage("download "+name, total)
+	}
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if err := f.Truncate(from); err != nil {
+		return false, err
+	}
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return false, err
+	}
+	return d.copy(ctx, f, response.Body, from, total, func() { watchdog.Reset(stall) })
+}
+
+// copy writes the body to the file and checks that it is all there.
+func (d *Downloader) copy(ctx context.Context, f *os.File, body io.Reader, from, total int64, alive func()) (again bool, err error) {
+	buffer := make([]byte, 1<<16)
+	for n := from; ; {
+		read, err := body.Read(buffer)
+		alive()
+		if _, err := f.Write(buffer[:read]); err != nil {
+			return false, err
+		}
+		n += int64(read)
+		if d.Progress != nil {
+			d.Progress(int64(read))
+		}
+		switch {
+		case err == io.EOF && total >= 0 && n != total:
+			return true, fmt.Errorf("the server sent %d of %d bytes", n, total)
+		case err == io.EOF:
+			return false, nil
+		case err != nil:
+			return true, cause(ctx, err)
+		case total >= 0 && n > total:
+			return true, errors.Join(fmt.Errorf("the server sent more than the %d bytes it announced", total), f.Truncate(0))
+		}
+	}
+}
+
+// placeOf reads from the header where in the file the body starts and how long
+// the file is, -1 if that is not said. from < 0 with an error means that what
+// was downloaded before is of no use.
+func placeOf(response *http.Response, have, size int64) (from, total int64, again bool, err error) {
+	switch response.StatusCode {
+	case http.StatusOK: // the whole file, also when a part was asked for
+		return 0, response.ContentLength, false, nil
+	case http.StatusPartialContent:
+		var first, last int64
+		header := response.Header.Get("Content-Range")
+		if _, err := fmt.Sscanf(header, "bytes %d-%d/%d", &first, &last, &total); err != nil || first != have || last != total-1 || size >= 0 && total != size {
+			return -1, 0, true, fmt.Errorf("the server sent the range %q, asked for from %d on", header, have)
+		}
+		return have, total, false, nil
+	case http.StatusRequestedRangeNotSatisfiable:
+		return -1, 0, true, errors.New("the server has no such range")
+	case http.StatusTooManyRequests, http.StatusRequestTimeout:
+		return 0, 0, true, errors.New(response.Status)
+	}
+	return 0, 0, response.StatusCode >= 500, fmt.Errorf("the server answers %s", response.Status)
+}
+
+// markOf returns a strong ETag or the time of the last change, or "".
+func markOf(response *http.Response) string {
+	if tag := response.Header.Get("ETag"); tag != "" && !strings.HasPrefix(tag, "W/") {
+		return tag
+	}
+	return response.Header.Get("Last-Modified")
+}
+
+// resumable returns what is known of a part that can be gone on with, and its
+// size.
+func resumable(part, url string) (version, int64) {
+	var had version
+	content, err := os.ReadFile(part + ".json")
+	if err != nil || json.Unmarshal(content, &had) != nil || had.URL != url || had.Mark == "" {
+		return version{Size: -1}, 0
+	}
+	stat, err := os.Stat(part)
+	if err != nil || stat.Size() == 0 || had.Size >= 0 && stat.Size() >= had.Size {
+		return version{Size: -1}, 0
+	}
+	return had, stat.Size()
+}
+
+func remember(part string, v version, resumed bool) error {
+	if resumed {
+		return nil
+	}
+	content, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	// The part is emptied first: it must never be taken for one of this version.
+	if err := removeAll(part); err != nil {
+		return err
+	}
+	return os.WriteFile(part+".json", content, 0o644)
+}
+
+// cause is why the context ended, if it did.
+func cause(ctx context.Context, err error) error {
+	if why := context.Cause(ctx); why != nil {
+		return why
+	}
+	return err
+}
+
+func removeAll(paths ...string) error {
+	var errs []error
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeAllIf(condition bool, paths ...string) error {
+	if !condition {
+		return nil
+	}
+	return removeAll(paths...)
+}
+
+func sumFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// lockFile waits for the lock of a download, so that two commands do not
+// write one file.
+func lockFile(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return func() { f.Close() }, nil
+}

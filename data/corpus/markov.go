@@ -1,0 +1,166 @@
+package corpus
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"math"
+	"math/rand/v2"
+	"sort"
+
+	"github.com/koala-lm/koala-lm/data"
+)
+
+// Markov is text from a source whose entropy is known: each word depends on
+// the word before it alone, with probabilities that the seed draws. The line
+// end is one of the words, so a model of word-level tokens cannot get below
+// Entropy, in nats a token, and a good one comes close.
+type Markov struct {
+	next     [][]uint16  // the words that may follow each word; word 0 is the line end
+	shares   [][]float64 // their cumulative probabilities
+	seed     uint64
+	progress func(int64)
+}
+
+// What the source is like.
+const (
+	markovWords     = 1000
+	markovFollowers = 12  // of each word, with probabilities 1, 1/2, 1/3, ... of each other
+	markovStarts    = 100 // words that may start a line
+	markovLineEnd   = 0.05
+	markovTokens    = 1_000_000
+)
+
+// NewMarkov draws a source.
+func NewMarkov(seed uint64) *Markov {
+	m := &Markov{seed: seed, next: make([][]uint16, markovWords), shares: make([][]float64, markovWords)}
+	random := rand.New(rand.NewPCG(seed, 0x6d61726b6f76))
+	words := make([]uint16, markovWords-1)
+	for i := range words {
+		words[i] = uint16(i + 1)
+	}
+	for w := range m.next {
+		followers, left := markovFollowers, 1-markovLineEnd
+		if w == 0 {
+			followers, left = markovStarts, 1 // no empty lines
+		}
+		random.Shuffle(len(words), func(i, j int) { words[i], words[j] = words[j], words[i] })
+		total := 0.0
+		for i := range followers {
+			total += 1 / float64(i+1)
+		}
+		sum := 0.0
+		for i, word := range words[:followers] {
+			sum += left / float64(i+1) / total
+			m.next[w] = append(m.next[w], word)
+			m.shares[w] = append(m.shares[w], sum)
+		}
+		if w != 0 {
+			m.next[w] = append(m.next[w], 0)
+			m.shares[w] = append(m.shares[w], 1)
+		}
+	}
+	return m
+}
+
+// Entropy is the entropy rate of the source in nats a token: the mean over
+// the stationary distribution of the entropy of what follows a word.
+func (m *Markov) Entropy() float64 {
+	now := make([]float64, markovWords)
+	now[0] = 1
+	for range 2000 {
+		then := make([]float64, markovWords)
+		change := 0.0
+		for w, p := range now {
+			m.each(w, func(next uint16, share float64) { then[next] += p * share })
+		}
+		for w := range now {
+			// Half a step each time: a chain may swing, its mean does not.
+			then[w] = (then[w] + now[w]) / 2
+			change += math.Abs(then[w] - now[w])
+		}
+		if now = then; change < 1e-15 {
+			break
+		}
+	}
+	entropy := 0.0
+	for w, p := range now {
+		m.each(w, func(_ uint16, share float64) { entropy -= p * share * math.Log(share) })
+	}
+	return entropy
+}
+
+func (m *Markov) each(w int, f func(next uint16, share float64)) {
+	before := 0.0
+	for i, next := range m.next[w] {
+		f(next, m.shares[w][i]-before)
+		before = m.shares[w][i]
+	}
+}
+
+// Size is not known before the text was made.
+func (m *Markov) Size() int64 { return -1 }
+
+// Read makes a million tokens, one document.
+func (m *Markov) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
+	info := data.SourceInfo{Path: "markov"}
+	if err := sink.Begin("corpus markov"); err != nil {
+		return info, err
+	}
+	sum := sha256.New()
+	counted := &countingWriter{w: io.MultiWriter(sink, sum), ctx: ctx, progress: m.progress}
+	out := bufio.NewWriterSize(counted, 1<<16)
+	random := rand.New(rand.NewPCG(m.seed, 0x74657874))
+	word := uint16(0)
+	for n := 0; n < markovTokens || word != 0; n++ {
+		shares := m.shares[word]
+		before := word
+		word = m.next[word][min(sort.SearchFloat64s(shares, random.Float64()), len(shares)-1)]
+		if word == 0 {
+			out.WriteByte('\n')
+			continue
+		}
+		if before != 0 {
+			out.WriteByte(' ')
+		}
+		out.WriteString(markovWord(word))
+	}
+	if err := out.Flush(); err != nil {
+		return info, err
+	}
+	info.Bytes, info.SHA256 = counted.n, hex.EncodeToString(sum.Sum(nil))
+	return info, sink.End()
+}
+
+// markovWord is a word that can be said: a syllable for each digit of its
+// number in base 70.
+func markovWord(word uint16) string {
+	const consonants, vowels = "bdfgklmnprstvz", "aeiou"
+	var text []byte
+	for n := int(word); n > 0; n /= 70 {
+		digit := n % 70
+		text = append(text, consonants[digit/5], vowels[digit%5])
+	}
+	return string(text)
+}
+
+type countingWriter struct {
+	w        io.Writer
+	ctx      context.Context
+	n        int64
+	progress func(int64)
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	if c.progress != nil {
+		c.progress(int64(n))
+	}
+	return n, err
+}

@@ -1,0 +1,65 @@
+package corpus
+
+import (
+	"context"
+	"math"
+	"strings"
+	"testing"
+)
+
+// The text costs its source as many nats a token as the entropy says, and a
+// model that knows only frequencies many more.
+func TestMarkovEntropy(t *testing.T) {
+	m := NewMarkov(3)
+	r := new(recorder)
+	if _, err := m.Read(context.Background(), r); err != nil {
+		t.Fatal(err)
+	}
+	number := map[string]uint16{"\n": 0}
+	for w := uint16(1); w < markovWords; w++ {
+		if _, twice := number[markovWord(w)]; twice {
+			t.Fatalf("%s names two words", markovWord(w))
+		}
+		number[markovWord(w)] = w
+	}
+	tokens := strings.Fields(strings.ReplaceAll(r.texts[0], "\n", " <eos> "))
+	number["<eos>"] = 0
+	nats, before := 0.0, uint16(0)
+	counts := map[string]float64{}
+	for _, token := range tokens {
+		w, ok := number[token]
+		if !ok {
+			t.Fatalf("%q is no word of the source", token)
+		}
+		found := false
+		m.each(int(before), func(next uint16, share float64) {
+			if next == w {
+				nats -= math.Log(share)
+				found = true
+			}
+		})
+		if !found {
+			t.Fatalf("%q never follows word %d", token, before)
+		}
+		before = w
+		counts[token]++
+	}
+	n := float64(len(tokens))
+	if n < markovTokens || n > 1.01*markovTokens {
+		t.Errorf("%v tokens, want about %v", n, markovTokens)
+	}
+	if got, want := nats/n, m.Entropy(); math.Abs(got-want) > 0.005*want {
+		t.Errorf("the text costs %.4f nats a token, the entropy is %.4f", got, want)
+	}
+	unigram := 0.0
+	for _, c := range counts {
+		unigram -= c / n * math.Log(c/n)
+	}
+	if unigram < 2*m.Entropy() {
+		t.Errorf("frequencies alone cost %.3f nats, the entropy is %.3f: nothing to learn", unigram, m.Entropy())
+	}
+	again := new(recorder)
+	if _, err := NewMarkov(3).Read(context.Background(), again); err != nil || again.texts[0] != r.texts[0] {
+		t.Errorf("the same seed gives another text, %v", err)
+	}
+}
