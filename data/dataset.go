@@ -20,8 +20,8 @@ type Dataset struct {
 	info   Info
 	splits map[string]*Tokens
 
-	tokenizer func() (tokenizer.Tokenizer, error)
-	counts    func() ([]int64, error)
+	tokenizer   func() (tokenizer.Tokenizer, error)
+	trainCounts func() ([]int64, error)
 }
 
 // An Option changes what Open does.
@@ -51,7 +51,7 @@ func Open(dir string, options ...Option) (*Dataset, error) {
 	}
 	d := &Dataset{dir: dir, info: info, splits: map[string]*Tokens{}}
 	d.tokenizer = sync.OnceValues(d.loadTokenizer)
-	d.counts = sync.OnceValues(d.trainCounts)
+	d.trainCounts = sync.OnceValues(func() ([]int64, error) { return d.Counts("train") })
 	for _, name := range SplitNames {
 		split, ok := info.Splits[name]
 		if !ok {

@@ -78,7 +78,7 @@ func TestOpen(t *testing.T) {
 
 func TestUnigramPPL(t *testing.T) {
 	d := open(t, prepared(t))
-	counts, err := d.Counts()
+	counts, err := d.Counts("train")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ func (d *Dataset) UnigramPPL(split string) (float64, error) {
 	if !ok {
 		return 0, fmt.Errorf("dataset %s has no %s split", d.Name(), split)
 	}
-	counts, err := d.counts()
+	counts, err := d.trainCounts()
 	if err != nil {
 		return 0, err
 	}
@@ -37,10 +37,14 @@ func (d *Dataset) UnigramPPL(split string) (float64, error) {
 	return math.Exp(nats / n), nil
 }
 
-// Counts returns how often each id is in train.
-func (d *Dataset) Counts() ([]int64, error) { return d.counts() }
-
-func (d *Dataset) trainCounts() ([]int64, error) { return count(d.splits["train"], d.Vocab()) }
+// Counts returns how often each id is in a split.
+func (d *Dataset) Counts(split string) ([]int64, error) {
+	tokens, ok := d.Split(split)
+	if !ok {
+		return nil, fmt.Errorf("dataset %s has no %s split", d.Name(), split)
+	}
+	return count(tokens, d.Vocab())
+}
 
 // count returns how often each id is in tokens.
 func count(tokens *Tokens, vocab int) ([]int64, error) {

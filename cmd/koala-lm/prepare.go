@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -23,6 +25,7 @@ type prepareOptions struct {
 	invalid     string
 	verify      string
 	show        string
+	format      string
 	changed     func(flag string) bool
 }
 
@@ -77,6 +80,7 @@ largest number of tokens. 0 makes no such split.`,
 	f.BoolVar(&opts.Force, "force", false, "replace the dataset that is there")
 	f.StringVar(&opts.verify, "verify", "", "check every file of the dataset `folder`, and do nothing else")
 	f.StringVar(&opts.show, "show", "", "print what is in the dataset `folder`, and do nothing else")
+	addFormatFlag(cmd, &opts.format, "table", "json")
 	return cmd
 }
 
@@ -87,9 +91,17 @@ func runPrepare(ctx context.Context, opts *prepareOptions) error {
 	if err := opts.resolve(); err != nil {
 		return &usageError{err}
 	}
+	progress := newPrepareProgress(opts.app)
+	opts.Progress = progress
 	info, err := prepare.Run(ctx, opts.Options)
+	progress.close()
 	if err != nil {
 		return err
+	}
+	if opts.format == "json" {
+		enc := json.NewEncoder(opts.app.io.Out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(info)
 	}
 	return printPrepared(opts.app.io.Out, opts.Out, info)
 }
@@ -164,16 +176,18 @@ func (o *prepareOptions) defaultName() string {
 func printPrepared(w io.Writer, dir string, info data.Info) error {
 	fmt.Fprintf(w, "%s: %s tokenizer, %s ids\n", dir, info.Tokenizer.Kind, humanize.Comma(int64(info.Tokenizer.Vocab)))
 	for _, name := range data.SplitNames {
-		if split, ok := info.Splits[name]; ok {
-			fmt.Fprintf(w, "  %-5s  %12s tokens  %s\n", name, humanize.Comma(split.Tokens), unknownRate(info, split))
+		split, ok := info.Splits[name]
+		if !ok {
+			continue
 		}
+		line := fmt.Sprintf("  %-5s  %14s tokens", name, humanize.Comma(split.Tokens))
+		if info.Tokenizer.Unknown != nil {
+			line += fmt.Sprintf("  %5.2f%% unknown", 100*float64(split.Unknowns)/float64(split.Tokens))
+		}
+		fmt.Fprintln(w, line)
+	}
+	if info.Corpus != nil && info.Corpus.Floor != nil {
+		fmt.Fprintf(w, "  the source's own perplexity is %.2f; no model of its words gets below it\n", math.Exp(*info.Corpus.Floor))
 	}
 	return nil
-}
-
-func unknownRate(info data.Info, split data.SplitInfo) string {
-	if info.Tokenizer.Unknown == nil {
-		return ""
-	}
-	return fmt.Sprintf("%.2f%% unknown", 100*float64(split.Unknowns)/float64(split.Tokens))
 }

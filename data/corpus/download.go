@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,7 +145,12 @@ func (d *Downloader) attempt(ctx context.Context, url, part, name string) (again
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return true, cause(ctx, err)
+		var wrapped *neturl.Error // says the address, which our caller says too
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		var dns *net.DNSError
+		return !errors.As(err, &dns) || !dns.IsNotFound, cause(ctx, err)
 	}
 	defer response.Body.Close()
 	from, total, again, err := placeOf(response, have, had.Size)

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/koala-lm/koala-lm/data/prepare"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// prepareProgress shows the stages of a preparation: a bar each on a terminal,
+// otherwise a line when one ends that took long enough to care.
+type prepareProgress struct {
+	app     *app
+	bars    *mpb.Progress // nil if there is no terminal
+	bar     *mpb.Bar
+	name    string
+	started time.Time
+	done    int64
+}
+
+var _ prepare.Progress = (*prepareProgress)(nil)
+
+// longStage is how long a stage takes that is worth a line.
+const longStage = time.Second
+
+func newPrepareProgress(a *app) *prepareProgress {
+	p := &prepareProgress{app: a}
+	if a.io.ErrIsTerminal && !a.quiet {
+		p.bars = mpb.New(mpb.WithOutput(a.io.ErrOut), mpb.WithRefreshRate(100*time.Millisecond))
+	}
+	return p
+}
+
+func (p *prepareProgress) Stage(name string, total int64) {
+	p.end()
+	p.name, p.started, p.done = name, time.Now(), 0
+	if p.bars == nil {
+		return
+	}
+	label := mpb.PrependDecorators(decor.Name(name, decor.WC{W: 14, C: decor.DindentRight}))
+	amount := decor.Any(func(s decor.Statistics) string { return humanize.Bytes(uint64(s.Current)) }, decor.WC{W: 8})
+	speed := decor.Any(func(decor.Statistics) string { return "  " + p.speed() })
+	if total < 0 {
+		p.bar = p.bars.AddSpinner(0, label, mpb.AppendDecorators(amount, speed), mpb.BarRemoveOnComplete())
+		return
+	}
+	left := decor.AverageETA(decor.ET_STYLE_GO)
+	p.bar = p.bars.AddBar(total, label, mpb.AppendDecorators(amount, speed, decor.Name("  "), left), mpb.BarRemoveOnComplete())
+}
+
+func (p *prepareProgress) Add(n int64) {
+	p.done += n
+	if p.bar != nil {
+		p.bar.IncrInt64(n)
+	}
+}
+
+// end ends the stage.
+func (p *prepareProgress) end() {
+	if p.bar != nil {
+		p.bar.Abort(true)
+		p.bar = nil
+	}
+	if took := time.Since(p.started); p.name != "" && p.bars == nil && took >= longStage {
+		p.app.notef("%s: %s in %.1f s (%s)", p.name, humanize.Bytes(uint64(p.done)), took.Seconds(), p.speed())
+	}
+	p.name = ""
+}
+
+func (p *prepareProgress) speed() string {
+	return fmt.Sprintf("%.0f MB/s", float64(p.done)/1e6/time.Since(p.started).Seconds())
+}
+
+// close ends the last stage and waits until the terminal is clean.
+func (p *prepareProgress) close() {
+	p.end()
+	if p.bars != nil {
+		p.bars.Wait()
+	}
+}
