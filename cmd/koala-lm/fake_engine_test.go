@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 
 // fakeEngine stands for koala-lm-engine: it prints the request it was handed.
 // Of train it records a run that ends as FAKE_ENGINE says: finished,
-// interrupted, crash (it leaves without a word) or hang.
+// interrupted, crash (it leaves without a word) or hang (until interrupted);
+// one whose request has FAKE_ENGINE_FAILS in it fails.
 func fakeEngine() {
 	if err := runFakeEngine(os.Args[1], strings.Join(os.Args[2:], " ")); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", request.EngineName, err)
@@ -38,7 +40,7 @@ func runFakeEngine(verb, text string) error {
 		if err := request.Parse(text, &r); err != nil {
 			return err
 		}
-		if err := recordRun(&r); err != nil {
+		if err := recordRun(&r, text); err != nil {
 			return err
 		}
 	}
@@ -46,7 +48,7 @@ func runFakeEngine(verb, text string) error {
 	return nil
 }
 
-func recordRun(r *request.Train) error {
+func recordRun(r *request.Train, text string) error {
 	ctx := context.Background()
 	store, err := tracking.Open(r.Store)
 	if err != nil {
@@ -73,12 +75,28 @@ func recordRun(r *request.Train) error {
 	if err != nil {
 		return err
 	}
+	if part := os.Getenv("FAKE_ENGINE_FAILS"); part != "" && strings.Contains(text, part) {
+		return errors.Join(run.Finish(tracking.Failed, "it diverged"), errors.New("it diverged"))
+	}
 	switch status := os.Getenv("FAKE_ENGINE"); status {
 	case "crash":
 		os.Exit(1)
 	case "hang":
-		time.Sleep(time.Minute)
+		interrupted := make(chan os.Signal, 1)
+		signal.Notify(interrupted, os.Interrupt)
+		select {
+		case <-interrupted:
+		case <-time.After(time.Minute):
+		}
+		err := run.Finish(tracking.Interrupted, "")
+		if err == nil {
+			os.Exit(exitInterrupted)
+		}
+		return err
 	case "":
+		if err := run.Log(tracking.Point{Step: 1, Time: time.Now(), Values: map[string]float64{"val_ppl": 100 / r.Settings.Optimizer.LR}}); err != nil {
+			return err
+		}
 		return run.Finish(tracking.Finished, "")
 	default:
 		return run.Finish(tracking.Status(status), "")

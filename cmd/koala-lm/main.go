@@ -13,10 +13,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 
 	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/sweep"
 )
 
 // The exit codes, part of the command's contract.
@@ -26,6 +28,10 @@ const (
 	exitUsage       = 2
 	exitInterrupted = 130
 )
+
+// The main goroutine stays on the main thread: it is the one that execs the
+// engine, and a signal at its parent's death is a property of that thread.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -61,14 +67,15 @@ func execute(ctx context.Context, io *streams, args []string) int {
 	}
 	var usage *usageError
 	var settings configs.Problems
+	var search sweep.Problems
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		fmt.Fprintln(io.ErrOut, "koala-lm: interrupted")
 		return exitInterrupted
-	case errors.As(err, &settings):
-		printError(io.ErrOut, settings)
+	case errors.As(err, &settings), errors.As(err, &search):
+		printError(io.ErrOut, err)
 		return exitUsage
 	case errors.As(err, &usage), !a.started:
 		fmt.Fprintf(io.ErrOut, "koala-lm: %v (see %s --help)\n", err, cmd.CommandPath())

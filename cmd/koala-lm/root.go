@@ -53,6 +53,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
 		newPrepareCmd(a),
 		newCompletionCmd(a),
 		newReportCmd(a),
+		newSweepCmd(a),
 		newTrainCmd(a),
 		newVersionCmd(a),
 	)

@@ -98,7 +98,7 @@ func runTrain(ctx context.Context, opts *trainOptions) error {
 	if _, err := request.FindEngine(); err != nil {
 		return err // before anything is written
 	}
-	if err := opts.prepareOutput(r); err != nil {
+	if err := prepareOutput(r.Store, r.Runs); err != nil {
 		return err
 	}
 	return request.Exec("train", r)

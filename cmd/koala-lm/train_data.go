@@ -15,10 +15,17 @@ func checkData(dir string, s configs.Settings) error {
 		return err
 	}
 	defer dataset.Close()
+	return checkDataset(dataset, s)
+}
+
+// checkDataset makes sure that these settings can train on a dataset.
+func checkDataset(dataset *data.Dataset, s configs.Settings) error {
+	dir := dataset.Dir()
 	train, ok := dataset.Split("train")
 	if !ok {
 		return fmt.Errorf("dataset %s has no train split", dir)
 	}
+	var err error
 	switch s.Train.Batching {
 	case "contiguous":
 		_, err = data.NewContiguous(train, s.Train.Batch, s.SequenceLength())

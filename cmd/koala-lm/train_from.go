@@ -93,21 +93,21 @@ func checkInit(path string) error {
 	return nil
 }
 
-// prepareOutput makes sure that the run can be recorded: the store is one, or
-// can be made, and the folder of runs takes files. What makes nothing comes
+// prepareOutput makes sure that runs can be recorded: the store is one, or can
+// be made, and the folder of runs takes files. What makes nothing comes
 // first, so that a mistake leaves nothing behind.
-func (opts *trainOptions) prepareOutput(r *request.Train) error {
-	if info, err := os.Stat(r.Runs); err == nil && !info.IsDir() {
-		return fmt.Errorf("folder of runs: %s is a file", r.Runs)
+func prepareOutput(storeFile, runs string) error {
+	if info, err := os.Stat(runs); err == nil && !info.IsDir() {
+		return fmt.Errorf("folder of runs: %s is a file", runs)
 	}
-	store, err := tracking.Open(r.Store)
+	store, err := tracking.Open(storeFile)
 	if err != nil {
 		return err
 	}
 	if err := store.Close(); err != nil {
 		return err
 	}
-	if err := checkWritable(r.Runs); err != nil {
+	if err := checkWritable(runs); err != nil {
 		return fmt.Errorf("folder of runs: %w", err)
 	}
 	return nil

@@ -1,0 +1,216 @@
+// Package sweep turns a file that describes a search over settings into trials,
+// and runs those that are not done yet, some at a time.
+//
+// A trial's id is a hash of its resolved settings and of the dataset. So a
+// sweep that was killed goes on where it was, and a file that was extended
+// runs what is new. The package knows neither the store nor how a trial is
+// trained; the caller says both.
+package sweep
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/koala-lm/koala-lm/internal/nearest"
+)
+
+// File is what a sweep's file says.
+type File struct {
+	Path    string
+	Name    string // of the sweep; by default the file's, without .yaml
+	Data    string // dataset folder
+	Configs []string
+
+	searches []search
+}
+
+// search is one set of trials: each point of a grid, or random draws, or one
+// alone, for each of the seeds.
+type search struct {
+	set    []choice // one value each
+	grid   []choice
+	random []choice
+	trials int    // random draws
+	seed   uint64 // of the draws
+	seeds  []text // of the runs
+}
+
+// choice is a setting with the values it takes, or a range to draw from.
+type choice struct {
+	key    string
+	values []text
+	within *interval
+	where  string // of the interval
+}
+
+// text is a value as it would follow key= on a command line, and its place.
+type text struct{ value, where string }
+
+// Problems is everything that is wrong with a file, one a line.
+type Problems []string
+
+func (p Problems) Error() string { return strings.Join(p, "\n") }
+
+// plainName is what a sweep may be called: it becomes a tag and a folder.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
+
+// reader walks the nodes of a file and keeps what is wrong.
+type reader struct {
+	path     string
+	problems Problems
+}
+
+func (r *reader) add(n *yaml.Node, format string, args ...any) {
+	r.problems = append(r.problems, r.place(n)+": "+fmt.Sprintf(format, args...))
+}
+
+func (r *reader) place(n *yaml.Node) string {
+	return fmt.Sprintf("%s:%d:%d", r.path, n.Line, n.Column)
+}
+
+// Read reads a sweep's file.
+func Read(path string) (*File, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read sweep: %w", err)
+	}
+	return parse(path, content)
+}
+
+func parse(path string, content []byte) (*File, error) {
+	loader, err := yaml.NewLoader(bytes.NewReader(content))
+	if err != nil {
+		return nil, Problems{fmt.Sprintf("%s: %v", path, err)}
+	}
+	var document, second yaml.Node
+	var load *yaml.LoadError
+	if err := loader.Load(&document); err == io.EOF {
+		return nil, Problems{path + ": there is nothing in it"}
+	} else if errors.As(err, &load) {
+		return nil, Problems{fmt.Sprintf("%s:%d:%d: not YAML: %s", path, load.Mark.Line, load.Mark.Column, load.Message)}
+	} else if err != nil {
+		return nil, Problems{fmt.Sprintf("%s: not YAML: %v", path, err)}
+	}
+	r := &reader{path: path}
+	if err := loader.Load(&second); err != io.EOF {
+		r.add(&document, "more than one document: a sweep is one")
+	}
+	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	f := &File{Path: path, Name: name}
+	r.file(f, document.Content[0])
+	if !plainName.MatchString(f.Name) {
+		r.problems = append(r.problems, fmt.Sprintf("%s: name %q must be of letters, digits, dots, - and _", path, f.Name))
+	}
+	if len(r.problems) > 0 {
+		return nil, r.problems
+	}
+	return f, nil
+}
+
+// file reads the top of a sweep: its own keys, and those of a search.
+func (r *reader) file(f *File, n *yaml.Node) {
+	top := search{trials: -1, seed: 1}
+	var more *yaml.Node
+	r.mapping(n, "a sweep", map[string]func(*yaml.Node){
+		"name":     func(n *yaml.Node) { f.Name = r.word(n, "name") },
+		"data":     func(n *yaml.Node) { f.Data = r.word(n, "data") },
+		"config":   func(n *yaml.Node) { f.Configs = r.words(n, "config") },
+		"searches": func(n *yaml.Node) { more = n },
+	}, r.searchKeys(&top))
+	if more == nil {
+		f.searches = []search{r.finish(top, n)}
+		return
+	}
+	if top.grid != nil || top.random != nil || top.trials >= 0 {
+		r.add(more, "beside searches, grid, random and trials belong into one of them")
+	}
+	if more.Kind != yaml.SequenceNode || len(more.Content) == 0 {
+		r.add(more, "searches must be a list")
+		return
+	}
+	for _, item := range more.Content {
+		s := search{trials: -1, seed: top.seed, seeds: top.seeds, set: append([]choice(nil), top.set...)}
+		r.mapping(item, "a search", r.searchKeys(&s))
+		f.searches = append(f.searches, r.finish(s, item))
+	}
+}
+
+// searchKeys are the readers of a search's keys.
+func (r *reader) searchKeys(s *search) map[string]func(*yaml.Node) {
+	return map[string]func(*yaml.Node){
+		"set":         func(n *yaml.Node) { s.set = append(s.set, r.choices(n, "set", r.single)...) },
+		"grid":        func(n *yaml.Node) { s.grid = r.choices(n, "grid", r.list) },
+		"random":      func(n *yaml.Node) { s.random = r.choices(n, "random", r.listOrInterval) },
+		"trials":      func(n *yaml.Node) { s.trials = r.count(n, "trials") },
+		"random_seed": func(n *yaml.Node) { s.seed = uint64(r.count(n, "random_seed")) },
+		"seeds":       func(n *yaml.Node) { s.seeds = r.list("seeds", n).values },
+	}
+}
+
+// finish checks what the keys of a search mean together.
+func (r *reader) finish(s search, n *yaml.Node) search {
+	switch {
+	case s.random == nil && s.trials >= 0:
+		r.add(n, "trials is the number of random draws, and there is no random")
+	case s.random != nil && s.trials < 0:
+		r.add(n, "random needs trials, the number of draws")
+	case s.random != nil && s.grid != nil:
+		r.add(n, "grid and random are two searches: list them under searches")
+	}
+	seen := map[string]bool{}
+	for _, c := range append(append([]choice(nil), s.grid...), s.random...) {
+		if seen[c.key] {
+			r.add(n, "%s is there twice", c.key)
+		}
+		seen[c.key] = true
+	}
+	if seen["train.seed"] && s.seeds != nil {
+		r.add(n, "seeds and train.seed are the same: give one")
+	}
+	return s
+}
+
+// mapping reads a mapping whose keys are known.
+func (r *reader) mapping(n *yaml.Node, what string, readers ...map[string]func(*yaml.Node)) {
+	if n.Kind != yaml.MappingNode {
+		r.add(n, "%s must be a mapping", what)
+		return
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		var read func(*yaml.Node)
+		var names []string
+		for _, m := range readers {
+			for name := range m {
+				names = append(names, name)
+			}
+			if m[key.Value] != nil {
+				read = m[key.Value]
+			}
+		}
+		switch {
+		case seen[key.Value]:
+			r.add(key, "%s is there twice", key.Value)
+		case read == nil:
+			hint := ""
+			if near := nearest.Name(key.Value, names); near != "" {
+				hint = ": did you mean " + near + "?"
+			} else if strings.Contains(key.Value, ".") {
+				hint = ": settings stand under set, grid or random"
+			}
+			r.add(key, "unknown key %q%s", key.Value, hint)
+		default:
+			read(value)
+		}
+		seen[key.Value] = true
+	}
+}
