@@ -51,7 +51,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
 
 	root.AddCommand(
 		newPrepareCmd(a),
+		newBenchCmd(a),
 		newCompletionCmd(a),
+		newEvalCmd(a),
+		newExportCmd(a),
+		newGenerateCmd(a),
 		newReportCmd(a),
 		newSweepCmd(a),
 		newTrainCmd(a),

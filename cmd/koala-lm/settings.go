@@ -19,17 +19,25 @@ type settingsFlags struct {
 	steps     int
 	epochs    int
 	timeLimit time.Duration
+	hasLength bool // steps, epochs and time limit are flags too
 	changed   func(flag string) bool
 }
 
+// add adds all of them; addSettings those that say nothing of a run's length.
 func (s *settingsFlags) add(cmd *cobra.Command) {
+	s.addSettings(cmd)
+	s.hasLength = true
+	f := cmd.Flags()
+	f.IntVar(&s.steps, "steps", 0, "total steps: short for --set train.steps")
+	f.IntVar(&s.epochs, "epochs", 0, "short for --set train.epochs")
+	f.DurationVar(&s.timeLimit, "time-limit", 0, "such as 10m: short for --set train.time_limit")
+}
+
+func (s *settingsFlags) addSettings(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&s.configs, "config", "c", nil, "preset or YAML `file` of settings (repeatable, later over earlier; default "+configs.DefaultPreset+")")
 	f.StringArrayVarP(&s.set, "set", "s", nil, "one setting as `key=value` (repeatable)")
 	f.Int64Var(&s.seed, "seed", 0, "short for --set train.seed")
-	f.IntVar(&s.steps, "steps", 0, "total steps: short for --set train.steps")
-	f.IntVar(&s.epochs, "epochs", 0, "short for --set train.epochs")
-	f.DurationVar(&s.timeLimit, "time-limit", 0, "such as 10m: short for --set train.time_limit")
 	s.changed = f.Changed
 	// The only errors are flags that do not exist or have their completion already.
 	_ = cmd.RegisterFlagCompletionFunc("config", completePresets)
@@ -44,20 +52,25 @@ func (s *settingsFlags) resolve(b *configs.Builder) (configs.Settings, error) {
 	for _, text := range s.set {
 		b.Assign(text, "--set")
 	}
-	for _, f := range []struct {
-		name, key string
-		value     any
-	}{
-		{"seed", "train.seed", s.seed},
-		{"steps", "train.steps", int64(s.steps)},
-		{"epochs", "train.epochs", int64(s.epochs)},
-		{"time-limit", "train.time_limit", s.timeLimit.String()},
-	} {
-		if s.changed(f.name) {
-			b.Set(f.key, f.value, "--"+f.name)
-		}
+	if s.changed("seed") {
+		b.Set("train.seed", s.seed, "--seed")
+	}
+	if s.hasLength {
+		s.resolveLength(b)
 	}
 	return b.Settings()
+}
+
+func (s *settingsFlags) resolveLength(b *configs.Builder) {
+	if s.changed("steps") {
+		b.Set("train.steps", int64(s.steps), "--steps")
+	}
+	if s.changed("epochs") {
+		b.Set("train.epochs", int64(s.epochs), "--epochs")
+	}
+	if s.changed("time-limit") {
+		b.Set("train.time_limit", s.timeLimit.String(), "--time-limit")
+	}
 }
 
 func completePresets(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/internal/request"
+)
+
+type exportOptions struct {
+	app     *app
+	model   modelFlags
+	compute computeFlags
+	to      string
+	out     string
+	force   bool
+}
+
+func newExportCmd(a *app) *cobra.Command {
+	opts := &exportOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "export RUN|CHECKPOINT --out PATH",
+		Short: "Write a model so that other tools load it",
+		Long: `Write a model's weights and tokenizer so that other tools load them:
+  huggingface   a folder that transformers opens, of a Transformer
+  safetensors   one file of weights, of any model`,
+		Example: `  koala-lm export gpt --to huggingface --out gpt-hf
+  koala-lm export latest --to safetensors --out lstm.safetensors`,
+		Args: modelArgs(&opts.model, 1, 1, "a RUN or a CHECKPOINT"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runExport(cmd.Context(), opts) },
+	}
+	f := cmd.Flags()
+	opts.model.add(cmd)
+	addEnumFlag(cmd, &opts.to, "to", "huggingface", "the layout to write", "huggingface", "safetensors")
+	f.StringVarP(&opts.out, "out", "o", "", "folder or file to write")
+	f.BoolVar(&opts.force, "force", false, "replace what is there")
+	return cmd
+}
+
+func runExport(ctx context.Context, opts *exportOptions) error {
+	if opts.out == "" {
+		return usagef("no place to write: give --out PATH")
+	}
+	out, err := absolute(opts.out)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(out); err == nil && !opts.force {
+		return fmt.Errorf("%s is there already: --force replaces it", out)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("--out: %w", err)
+	}
+	model, run, err := opts.model.resolve(ctx)
+	if err != nil {
+		return err
+	}
+	if kind := ""; run != nil {
+		kind, _ = run.Settings["model.kind"].(string)
+		if opts.to == "huggingface" && kind != "transformer" {
+			return fmt.Errorf("run %s is of kind %s, and --to huggingface knows Transformers only: use --to safetensors", run.ID, kind)
+		}
+	}
+	// Writing files takes no accelerator.
+	opts.compute.device = "cpu"
+	return request.Exec("export", &request.Export{
+		Common: opts.compute.common(opts.app), Model: model, To: opts.to, Out: out, Force: opts.force,
+	})
+}
