@@ -37,6 +37,12 @@ func (p Phases) add(q Phases) Phases {
 	return Phases{p.Forward + q.Forward, p.Loss + q.Loss, p.Backward + q.Backward, p.Optimizer + q.Optimizer}
 }
 
+// over is the mean of n steps that took p together.
+func (p Phases) over(n int) Phases {
+	d := time.Duration(max(1, n))
+	return Phases{p.Forward / d, p.Loss / d, p.Backward / d, p.Optimizer / d}
+}
+
 // Total is the time of the whole step.
 func (p Phases) Total() time.Duration { return p.Forward + p.Loss + p.Backward + p.Optimizer }
 

@@ -41,6 +41,7 @@ func main() {
 // verbs are what koala-lm can ask for.
 var verbs = map[string]func(ctx context.Context, request string, stdout, stderr io.Writer) error{
 	"train": train,
+	"bench": bench,
 }
 
 // run does one request and returns the exit code, having told what went wrong.

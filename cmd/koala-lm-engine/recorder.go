@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/lm"
@@ -60,18 +59,4 @@ func (r *recorder) EpochEnded(e lm.Epoch) error {
 
 func (r *recorder) Evaluated(e lm.Evaluation) error {
 	return r.log(e.Step, e.Tokens, splitMetrics(splitPrefix[e.Split], e.Result, r.info.Splits[e.Split]))
-}
-
-// residentBytes is this process's resident memory; 0 where the system does not
-// tell.
-func residentBytes() int64 {
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	var total, resident int64
-	if _, err := fmt.Sscan(string(text), &total, &resident); err != nil {
-		return 0
-	}
-	return resident * int64(os.Getpagesize())
 }

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"sort"
+
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// bench times training steps; nothing is recorded.
+func bench(ctx context.Context, text string, stdout, stderr io.Writer) error {
+	var r request.Bench
+	if err := request.Parse(text, &r); err != nil {
+		return err
+	}
+	vocab, tokens := r.Vocab, (*data.Tokens)(nil)
+	if r.Data != "" {
+		dataset, err := data.Open(r.Data)
+		if err != nil {
+			return err
+		}
+		defer dataset.Close()
+		vocab = dataset.Vocab()
+		tokens, _ = dataset.Split("train")
+	} else {
+		least := r.Settings.Train.Batch * (r.Settings.SequenceLength() + 1)
+		tokens = zipfTokens(max(200_000, 4*least), vocab)
+	}
+	return torch.Main(r.Threads, func() error {
+		device, err := torch.ParseDevice(string(r.Device))
+		if err != nil {
+			return err
+		}
+		result, err := benchSteps(ctx, r, vocab, tokens, device)
+		if err != nil {
+			return err
+		}
+		return result.write(stdout, r.Format)
+	})
+}
+
+func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.Tokens, device gotch.Device) (benchResult, error) {
+	s := r.Settings
+	model, err := lm.New(modelConfig(s.Model, vocab), uint64(s.Train.Seed), device)
+	if err != nil {
+		return benchResult{}, err
+	}
+	defer model.Close()
+	optimizer, err := newOptimizer(s, model)
+	if err != nil {
+		return benchResult{}, err
+	}
+	defer optimizer.Close()
+	batches, err := trainBatches(s, tokens)
+	if err != nil {
+		return benchResult{}, err
+	}
+	config := trainConfig(s)
+	config.Steps, config.Epochs, config.TimeLimit = int64(r.Warmup+r.Steps), 0, 0
+	config.EvalEvery, config.CheckpointEvery = math.MaxInt64, math.MaxInt64
+	// Only the time of a step counts here, not where it leads; and schedules that
+	// end need a run that does.
+	config.MaxSkipped, config.Schedule = 0, lm.ScheduleConfig{Kind: "constant"}
+	meter := lm.NewMeter(r.Warmup)
+	trainer := &lm.Trainer{
+		Config: config, Model: model, Optimizer: optimizer, Train: batches, Device: device,
+		Observers: []lm.Observer{meter},
+	}
+	if err := trainer.Run(ctx); err != nil {
+		return benchResult{}, err
+	}
+	return newBenchResult(s, lm.CountParams(model), vocab, torch.DeviceName(device), meter.Speed()), nil
+}
+
+// newBenchResult puts figures and settings side by side.
+func newBenchResult(s configs.Settings, parameters int64, vocab int, device string, speed lm.Speed) benchResult {
+	ms := func(d interface{ Seconds() float64 }) float64 { return math.Round(1e6*d.Seconds()) / 1000 }
+	return benchResult{
+		Model:      describeModel(s.Model),
+		Parameters: parameters, Vocab: vocab, Optimizer: s.Optimizer.Kind,
+		Batch: s.Train.Batch, Length: s.SequenceLength(), Precision: s.Train.Precision,
+		Device: device, Threads: torch.Threads(), Steps: speed.Steps,
+		StepMS: ms(speed.Median), MinMS: ms(speed.Min),
+		ForwardMS: ms(speed.Phases.Forward), LossMS: ms(speed.Phases.Loss),
+		BackwardMS: ms(speed.Phases.Backward), OptimizerMS: ms(speed.Phases.Optimizer),
+		TokensPerSecond: math.Round(10*speed.TokensPerSecond) / 10, PeakRSS: peakBytes(),
+	}
+}
+
+// describeModel is a model's shape in a few words.
+func describeModel(m configs.Model) string {
+	text := fmt.Sprintf("%s %dx%d", m.Kind, m.Layers, m.Hidden)
+	if !m.Recurrent() {
+		text = fmt.Sprintf("%s %dx%d, context %d", m.Kind, m.Layers, m.Embed, m.Context)
+	}
+	if m.Tied {
+		text += ", tied"
+	}
+	return text
+}
+
+// zipfTokens are ids whose frequencies fall as 1/rank, as those of words do: how
+// often an id comes up decides how the embedding's gradient is written.
+func zipfTokens(n, vocab int) *data.Tokens {
+	cumulative := make([]float64, vocab)
+	total := 0.0
+	for i := range cumulative {
+		total += 1 / float64(i+1)
+		cumulative[i] = total
+	}
+	random := rand.New(rand.NewPCG(1, 0))
+	ids := make([]uint32, n)
+	for i := range ids {
+		ids[i] = uint32(min(vocab-1, sort.SearchFloat64s(cumulative, total*random.Float64())))
+	}
+	return data.NewTokens(ids)
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/koala-lm/koala-lm/report"
+)
+
+// benchResult is what `koala-lm bench --format json` prints: the names that it
+// shares with the peers' lines in bench/ mean the same there.
+type benchResult struct {
+	Model           string  `json:"model"`
+	Parameters      int64   `json:"parameters"`
+	Vocab           int     `json:"vocab"`
+	Optimizer       string  `json:"optimizer"`
+	Batch           int     `json:"batch"`
+	Length          int     `json:"length"` // tokens of a sequence
+	Precision       string  `json:"precision"`
+	Device          string  `json:"device"`
+	Threads         int     `json:"threads"`
+	Steps           int     `json:"steps"`
+	StepMS          float64 `json:"ms_per_step"` // the median's
+	MinMS           float64 `json:"ms_min"`
+	ForwardMS       float64 `json:"forward_ms"` // this and the next: means
+	LossMS          float64 `json:"loss_ms"`
+	BackwardMS      float64 `json:"backward_ms"`
+	OptimizerMS     float64 `json:"optimizer_ms"`
+	TokensPerSecond float64 `json:"tokens_per_second"`
+	PeakRSS         int64   `json:"peak_rss_bytes"` // of this process, libtorch included
+}
+
+func (b benchResult) write(w io.Writer, format string) error {
+	if format == "json" {
+		return json.NewEncoder(w).Encode(b)
+	}
+	fmt.Fprintf(w, "%s: %s parameters, vocabulary %s, %s, batch %d x %d, %s, %s, %d threads\n\n",
+		b.Model, humanize.Comma(b.Parameters), humanize.Comma(int64(b.Vocab)), b.Optimizer, b.Batch, b.Length, b.Precision, b.Device, b.Threads)
+	phases := report.Table{Columns: []report.Column{{Name: "phase", Title: "phase"}, {Name: "ms", Title: "ms", Right: true}, {Name: "share", Title: "share", Right: true}}}
+	total := b.ForwardMS + b.LossMS + b.BackwardMS + b.OptimizerMS
+	for _, p := range []struct {
+		name string
+		ms   float64
+	}{{"forward", b.ForwardMS}, {"loss", b.LossMS}, {"backward", b.BackwardMS}, {"optimizer", b.OptimizerMS}} {
+		phases.Rows = append(phases.Rows, []any{p.name, fmt.Sprintf("%.2f", p.ms), fmt.Sprintf("%.0f%%", 100*p.ms/max(total, 1e-9))})
+	}
+	if err := (report.Output{W: w, Format: report.Aligned}).Render(phases); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\nstep       %.2f ms (median of %d; %.2f at best)\nspeed      %s tokens/s\nmemory     %s at its peak\n",
+		b.StepMS, b.Steps, b.MinMS, humanize.Comma(int64(b.TokensPerSecond)), humanize.IBytes(uint64(b.PeakRSS)))
+	return err
+}
