@@ -19,7 +19,8 @@ import (
 // optimizer.kind, the optimizer's settings and train.clip of the sources
 // before it are dropped, and where it changes the family of model.kind, the
 // model's, the optimizer's and the batches' are. So `--set optimizer.kind=sgd`
-// alone, on any preset, trains with SGD's own defaults.
+// alone, on any preset, trains with SGD's own defaults. Likewise a source that
+// sets only one of train.steps and train.epochs replaces both.
 type Builder struct {
 	layers   []*layer
 	problems Problems

@@ -57,6 +57,15 @@ func TestLength(t *testing.T) {
 	if got := build(t, "train.steps=10").Train.Epochs; got != 0 {
 		t.Errorf("epochs %d beside steps, want no limit", got)
 	}
+	if got := build(t, "train.time_limit=5m").Train.Epochs; got != 6 {
+		t.Errorf("epochs %d beside a time limit, want 6", got)
+	}
+	var b Builder
+	b.Source("f.yaml", []byte("train: {epochs: 3, time_limit: 5m}"))
+	b.Assign("train.steps=100", "--set")
+	if s, err := b.Settings(); err != nil || s.Train.Epochs != 0 || s.Train.Steps != 100 || s.Train.TimeLimit == 0 {
+		t.Errorf("steps over a file's epochs: %+v, %v", s.Train, err)
+	}
 	s := build(t, "train.time_limit=1h30m", "train.epochs=2")
 	if s.Train.Epochs != 2 || s.Train.TimeLimit != 90*time.Minute {
 		t.Errorf("got %d epochs and %v", s.Train.Epochs, s.Train.TimeLimit)

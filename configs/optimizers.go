@@ -75,9 +75,10 @@ func defaultFloor(s *Settings) any {
 	return 0
 }
 
-// defaultEpochs ends a run that nothing else would end.
+// defaultEpochs gives a run its length where steps do not; a time limit is a
+// bound on that length, not another.
 func defaultEpochs(s *Settings) any {
-	if s.Train.Steps > 0 || s.Train.TimeLimit > 0 {
+	if s.Train.Steps > 0 {
 		return 0
 	}
 	return 6

@@ -48,8 +48,8 @@ func TestProblems(t *testing.T) {
 			"f.yaml:1:28: optimizer.sc 1 is no covariance of variances sw 0.1 and sv 0.1: its square must be at most their product"}},
 		{"nesterov", "optimizer: {kind: sgd, nesterov: true}", []string{"f.yaml:1:24: optimizer.nesterov needs a momentum: set optimizer.momentum, such as 0.9"}},
 		{"no end", "train: {epochs: 0}", []string{"f.yaml:1:9: nothing would end the run: set train.steps, train.epochs or train.time_limit"}},
-		{"cosine to nowhere", "schedule: {kind: cosine}\ntrain: {time_limit: 5m}", []string{
-			"f.yaml:1:12: schedule.kind cosine needs to know where it ends: set schedule.steps, train.steps or train.epochs"}},
+		{"cosine to nowhere", "schedule: {kind: cosine}\ntrain: {time_limit: 5m, epochs: 0}", []string{
+			"f.yaml:2:25: schedule.kind cosine needs to know where it ends: set schedule.steps, train.steps or train.epochs"}},
 		{"warm-up past the end", "schedule: {kind: cosine, warmup: 10}\ntrain: {steps: 10}", []string{
 			"f.yaml:2:9: schedule.warmup 10 must be less than the 10 steps of the schedule"}},
 		{"a broken value is not blamed twice", "model: {kind: transformer, heads: x}", []string{

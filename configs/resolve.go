@@ -18,7 +18,7 @@ type origin struct {
 func (b *Builder) resolve() resolved {
 	r := resolved{set: map[string]origin{}, broken: map[string]bool{}}
 	for i, l := range b.layers {
-		r.dropTuned(l)
+		r.drop(l)
 		for key, a := range l.values {
 			r.set[key] = origin{a, i}
 		}
@@ -40,14 +40,24 @@ func (b *Builder) resolve() resolved {
 	return r
 }
 
-// dropTuned forgets what earlier layers chose for a kind that l changes.
-func (r *resolved) dropTuned(l *layer) {
+// drop forgets what earlier layers chose for a kind that l changes, and a
+// length that l says in another unit.
+func (r *resolved) drop(l *layer) {
 	var tuned []string
 	if kind, ok := l.values["optimizer.kind"]; ok && kind.value != r.kind("optimizer.kind") {
 		tuned = []string{"optimizer.", "train.clip"}
 	}
 	if kind, ok := l.values["model.kind"]; ok && (kind.value == Transformer) != (r.kind("model.kind") == Transformer) {
 		tuned = []string{"model.", "optimizer.", "train.clip", "train.batch", "train.bptt", "train.alpha", "train.beta"}
+	}
+	// Steps and epochs are two ways to say how long: the later source says it.
+	_, steps := l.values["train.steps"]
+	_, epochs := l.values["train.epochs"]
+	switch {
+	case steps && !epochs:
+		delete(r.set, "train.epochs")
+	case epochs && !steps:
+		delete(r.set, "train.steps")
 	}
 	for key := range r.set {
 		for _, prefix := range tuned {

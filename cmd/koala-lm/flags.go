@@ -40,3 +40,14 @@ func addEnumFlag(cmd *cobra.Command, p *string, name, value, usage string, allow
 func addFormatFlag(cmd *cobra.Command, p *string, formats ...string) {
 	addEnumFlag(cmd, p, "format", formats[0], "how to print the result", formats...)
 }
+
+// refuseEmpty refuses flags that were given without a value, as by a variable
+// of the shell that is not set: they would mean nothing, silently.
+func refuseEmpty(cmd *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return usagef("--%s is empty", name)
+		}
+	}
+	return nil
+}

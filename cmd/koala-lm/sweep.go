@@ -70,6 +70,9 @@ was interrupted; a file that was extended runs what is new.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.file = args[0]
 			opts.changed = cmd.Flags().Changed
+			if err := refuseEmpty(cmd, "data", "store", "runs"); err != nil {
+				return err
+			}
 			return runSweep(cmd.Context(), opts)
 		},
 	}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -56,6 +59,9 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
 				return printSettingsHelp(a.io)
 			case helpPresets:
 				return printPresetsHelp(a.io)
+			}
+			if err := refuseEmpty(cmd, "data", "resume", "fork", "init", "store", "runs"); err != nil {
+				return err
 			}
 			return runTrain(cmd.Context(), opts)
 		},
@@ -130,10 +136,29 @@ func (opts *trainOptions) checkUsage() error {
 	if opts.nproc < 1 || opts.nproc > 1024 {
 		return usagef("--nproc must be from 1 to 1024, not %d", opts.nproc)
 	}
-	if opts.name != strings.TrimSpace(opts.name) || strings.ContainsAny(opts.name, "\n\r\x00") {
-		return usagef("--name %q must be one line without white space around it", opts.name)
+	if err := opts.checkNames(); err != nil {
+		return err
 	}
 	return opts.compute.check()
+}
+
+// checkNames refuses names by which the run could not be found again.
+func (opts *trainOptions) checkNames() error {
+	if opts.name == "latest" || opts.name == "best" {
+		return usagef("--name %s is taken: it means another run to the commands that take a RUN", opts.name)
+	}
+	names := map[string][]string{"--name": {opts.name}, "--tag": opts.tags}
+	for _, flag := range []string{"--name", "--tag"} {
+		for _, name := range names[flag] {
+			if name != strings.TrimSpace(name) || strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name) {
+				return usagef("%s %q must be one line of text without white space around it", flag, name)
+			}
+		}
+	}
+	if slices.Contains(opts.tags, "") {
+		return usagef("--tag is empty")
+	}
+	return nil
 }
 
 // request resolves what is to be trained. It is nil, without an error, where
