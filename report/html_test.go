@@ -1,0 +1,93 @@
+package report
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/koala-lm/koala-lm/report/page"
+	"github.com/koala-lm/koala-lm/tracking"
+	"github.com/koala-lm/koala-lm/tracking/storetest"
+)
+
+// pageOf is the page of all runs, and what its script will read.
+func pageOf(t *testing.T, s *tracking.Store) (string, pageData) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := WriteHTML(context.Background(), &b, s, allRuns(t, s), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	found := regexp.MustCompile(`(?s)<script type="application/json" id="data">(.*?)</script>`).FindStringSubmatch(text)
+	if found == nil {
+		t.Fatal("the page has no data")
+	}
+	var data pageData
+	if err := json.Unmarshal([]byte(found[1]), &data); err != nil {
+		t.Fatal(err)
+	}
+	return text, data
+}
+
+func TestPageHoldsEverything(t *testing.T) {
+	s := filled(t)
+	text, data := pageOf(t, s)
+	if len(data.Runs) != 4+len(storetest.DangerousNames) || len(data.Metrics) < 8 || len(data.Drawn) != firstDrawn {
+		t.Errorf("%d runs, metrics %v, drawn %v", len(data.Runs), data.Metrics, data.Drawn)
+	}
+	for i, name := range storetest.DangerousNames {
+		if got := data.Runs[len(storetest.DangerousNames)-1-i].Name; got != name {
+			t.Errorf("name %q became %q", name, got)
+		}
+	}
+	curve := data.Curves["train_ppl"][len(data.Runs)-1]
+	if curve.Run != len(data.Runs)-1 || len(curve.Step) != 200 || len(curve.Value) != 200 || curve.Tokens[199] != 140_000 {
+		t.Errorf("curve of run %d has %d points", curve.Run, len(curve.Step))
+	}
+	if data.Common["model.hidden"] != 200.0 || data.Runs[0].Settings["model.hidden"] != nil {
+		t.Error("settings that all share are not told apart")
+	}
+	if strings.Contains(text, "{{") {
+		t.Error("a place in the page was not filled")
+	}
+}
+
+// The page may hold the script it was made with and no other, and nothing that
+// would load something.
+func TestPageIsHarmless(t *testing.T) {
+	text, _ := pageOf(t, filled(t))
+	if n := strings.Count(text, "<script"); n != 2 {
+		t.Errorf("%d scripts", n)
+	}
+	if n := strings.Count(text, "</script"); n != 2 {
+		t.Errorf("%d ends of scripts", n)
+	}
+	rest := strings.ReplaceAll(text, "http://www.w3.org/2000/svg", "")
+	for _, loading := range []string{"http:", "https:", "src=", "@import", "url(", "fetch(", "innerHTML", "eval("} {
+		if strings.Contains(rest, loading) {
+			t.Errorf("the page has %q", loading)
+		}
+	}
+}
+
+func TestPageOfNothing(t *testing.T) {
+	s, err := tracking.Open(filepath.Join(t.TempDir(), "koala.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, data := pageOf(t, s); len(data.Runs) != 0 || data.Runs == nil {
+		t.Errorf("%+v", data)
+	}
+}
+
+func TestPageRefusesWhatJSONCannotHold(t *testing.T) {
+	if err := page.Write(&bytes.Buffer{}, func() {}); err == nil {
+		t.Error("a function was written")
+	}
+}
