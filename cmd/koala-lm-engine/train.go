@@ -72,7 +72,8 @@ func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr
 	}
 	bar := newProgress(stderr, r.Quiet, trainer.TotalSteps(), 0)
 	trainer.Observers = []lm.Observer{&recorder{run: run, info: dataset.Info(), warn: stderr}, bar}
-	bar.say("run %s: %s parameters, %s with %s on %s, %d threads", run.ID(), humanize.Comma(lm.CountParams(model)), r.Settings.Model.Kind, r.Settings.Optimizer.Kind, torch.DeviceName(device), torch.Threads())
+	bar.say("run %s: %s with %s, %s parameters, on %s, threads: %d", run.ID(), r.Settings.Model.Kind, r.Settings.Optimizer.Kind,
+		humanize.Comma(lm.CountParams(model)), torch.DeviceName(device), torch.Threads())
 
 	// A panic must not leave the run "running".
 	status, reason := tracking.Failed, "the process panicked"
