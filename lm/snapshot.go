@@ -23,8 +23,10 @@ type Progress struct {
 	EpochMean     Mean          `json:"epoch_mean"`
 	Skipped       int64         `json:"skipped"`
 	SkippedInARow int           `json:"skipped_in_a_row"`
-	Best          *float64      `json:"best"` // nats on valid; null before the first evaluation
-	Bad           int           `json:"bad"`  // evaluations since
+	Best          *float64      `json:"best"`      // nats on valid; null before the first evaluation
+	BestStep      int64         `json:"best_step"` // when that was
+	Bad           int           `json:"bad"`       // evaluations since
+	EvaluationDue bool          `json:"evaluation_due"`
 	EvaluatedAt   int64         `json:"evaluated_at"`
 	Stopped       bool          `json:"stopped"` // by the patience
 	Schedule      ScheduleState `json:"schedule"`
@@ -32,7 +34,7 @@ type Progress struct {
 	phases       Phases
 	windowSteps  int
 	windowTokens int64
-	epochEnded   bool
+	unsaved      bool // since the last snapshot
 }
 
 // A Snapshot is all that a run needs to go on with the same bits: what Restore
@@ -61,7 +63,8 @@ func (t *Trainer) snapshot() (*Snapshot, error) {
 
 // save offers the state to the observers.
 func (t *Trainer) save(best bool) error {
-	if len(t.Observers) == 0 {
+	t.saved = time.Now()
+	if t.progress.unsaved = false; len(t.Observers) == 0 {
 		return nil
 	}
 	snap, err := t.snapshot()

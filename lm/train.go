@@ -21,13 +21,14 @@ type TrainConfig struct {
 	TimeLimit       time.Duration
 	Accumulate      int // batches in an optimizer step, at least 1
 	Seed            uint64
-	BPTT            int     // nominal length of a sequence, for batches of varying length
-	Alpha, Beta     float64 // activation regularisation and its temporal form (Merity et al. 2017)
-	EvalEvery       int64   // steps between evaluations on valid; 0 is once an epoch
-	Patience        int     // evaluations without a new best that end the run; 0 is never
-	CheckpointEvery int64   // steps between checkpoints; 0 is with each evaluation
-	LogEvery        int64   // steps between Logged calls, at least 1
-	MaxSkipped      int     // steps in a row that a non-finite loss or gradient may cost
+	BPTT            int           // nominal length of a sequence, for batches of varying length
+	Alpha, Beta     float64       // activation regularisation and its temporal form (Merity et al. 2017)
+	EvalEvery       int64         // steps between evaluations on valid; 0 is once an epoch
+	Patience        int           // evaluations without a new best that end the run; 0 is never
+	CheckpointEvery int64         // steps between checkpoints; 0 is with each evaluation
+	CheckpointAfter time.Duration // time after which there is one in any case; 0 is never
+	LogEvery        int64         // steps between Logged calls, at least 1
+	MaxSkipped      int           // steps in a row that a non-finite loss or gradient may cost
 	Schedule        ScheduleConfig
 }
 
@@ -47,6 +48,7 @@ type Trainer struct {
 	state    *State // carried from batch to batch
 	progress Progress
 	started  time.Time
+	saved    time.Time // when a snapshot was last offered
 }
 
 // ErrInterrupted is returned by Run when its context ended; the last step is
@@ -70,9 +72,14 @@ func (t *Trainer) Run(ctx context.Context) error {
 	}
 	defer func() { t.state.Close(); t.state = nil }()
 	t.started = time.Now()
+	t.saved = t.started
+	// A run that was interrupted in an evaluation goes on with it.
+	if err := t.afterStep(ctx); err != nil {
+		return err
+	}
 	for !t.done() {
 		if err := ctx.Err(); err != nil {
-			return errors.Join(t.save(false), ErrInterrupted)
+			return t.interrupted()
 		}
 		if err := t.trainStep(); err != nil {
 			return err
@@ -126,6 +133,7 @@ func (t *Trainer) trainStep() error {
 		return fmt.Errorf("step %d: %w", p.Step+1, err)
 	}
 	p.Step++
+	p.unsaved = true
 	p.Tokens += step.tokens
 	p.Index++
 	event := Step{
@@ -152,13 +160,15 @@ func (t *Trainer) trainStep() error {
 			return err
 		}
 	}
+	p.EvaluationDue = step.epochEnds
+	if t.Config.EvalEvery > 0 {
+		p.EvaluationDue = p.Step%t.Config.EvalEvery == 0
+	}
 	if step.epochEnds {
 		end := Epoch{Step: p.Step, Tokens: p.Tokens, Epoch: p.Epoch, Nats: p.EpochMean.Nats()}
 		p.Epoch, p.Index, p.EpochMean = p.Epoch+1, 0, Mean{}
-		p.epochEnded = true
 		return t.notify(func(o Observer) error { return o.EpochEnded(end) })
 	}
-	p.epochEnded = false
 	return nil
 }
 
@@ -176,24 +186,36 @@ func (t *Trainer) log(step Step) error {
 	return t.notify(func(o Observer) error { return o.Logged(event) })
 }
 
-// afterStep evaluates and offers checkpoints where they are due.
+// afterStep evaluates and offers checkpoints where they are due. After the last
+// step finish does.
 func (t *Trainer) afterStep(ctx context.Context) error {
 	p, c := &t.progress, t.Config
-	evaluate := p.epochEnded
-	if c.EvalEvery > 0 {
-		evaluate = p.Step%c.EvalEvery == 0
+	if t.done() {
+		return nil
 	}
-	best := false
-	if evaluate && t.Valid != nil && !t.done() {
+	evaluate, best := p.EvaluationDue, false
+	if evaluate && t.Valid != nil {
 		var err error
 		if best, err = t.evaluateValid(ctx); err != nil {
 			return err
 		}
 	}
-	if c.CheckpointEvery > 0 && p.Step%c.CheckpointEvery == 0 || c.CheckpointEvery == 0 && evaluate || best {
+	p.EvaluationDue = false
+	due := best || c.CheckpointEvery == 0 && evaluate ||
+		c.CheckpointEvery > 0 && p.Step%c.CheckpointEvery == 0 ||
+		c.CheckpointAfter > 0 && time.Since(t.saved) >= c.CheckpointAfter
+	if due && p.unsaved {
 		return t.save(best)
 	}
 	return nil
+}
+
+// interrupted offers the state for a last checkpoint.
+func (t *Trainer) interrupted() error {
+	if err := t.save(false); err != nil {
+		return err
+	}
+	return ErrInterrupted
 }
 
 // evaluateValid scores valid and keeps the book on what is best.
@@ -203,10 +225,10 @@ func (t *Trainer) evaluateValid(ctx context.Context) (best bool, err error) {
 		return false, err
 	}
 	p := &t.progress
-	p.EvaluatedAt = p.Step
-	best = !math.IsNaN(r.Nats) && (p.Best == nil || r.Nats < *p.Best)
+	p.EvaluatedAt, p.unsaved = p.Step, true
+	best = !math.IsNaN(r.Nats) && !math.IsInf(r.Nats, 0) && (p.Best == nil || r.Nats < *p.Best)
 	if best {
-		p.Best, p.Bad = &r.Nats, 0
+		p.Best, p.BestStep, p.Bad = &r.Nats, p.Step, 0
 	} else if p.Bad++; t.Config.Patience > 0 && p.Bad >= t.Config.Patience {
 		p.Stopped = true
 	}
@@ -223,7 +245,7 @@ func (t *Trainer) evaluate(ctx context.Context, split string, open func() (data.
 	started := time.Now()
 	r, err := EvaluateText(ctx, t.Model, batches, t.Device)
 	if errors.Is(err, context.Canceled) {
-		return r, errors.Join(t.save(false), ErrInterrupted)
+		return r, t.interrupted()
 	}
 	if err != nil {
 		return r, err
@@ -242,8 +264,11 @@ func (t *Trainer) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := t.save(best); err != nil {
-		return err
+	p.EvaluationDue = false
+	if p.unsaved || p.Step == 0 {
+		if err := t.save(best); err != nil {
+			return err
+		}
 	}
 	if t.Test != nil {
 		if _, err := t.evaluate(ctx, "test", t.Test); err != nil {
