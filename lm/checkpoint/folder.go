@@ -1,0 +1,147 @@
+package checkpoint
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/koala-lm/koala-lm/internal/atomicfile"
+)
+
+// Names of the links in a folder of checkpoints.
+const (
+	LastName = "last.safetensors"
+	BestName = "best.safetensors"
+)
+
+func fileName(step int64) string { return fmt.Sprintf("step-%09d.safetensors", step) }
+
+var filePattern = regexp.MustCompile(`^step-(\d{9,18})\.safetensors$`)
+
+// saved is a checkpoint's file in a folder.
+type saved struct {
+	step int64
+	name string
+}
+
+// list returns the checkpoints of a folder, the newest first; none where there is
+// no folder.
+func list(folder string) ([]saved, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list checkpoints: %w", err)
+	}
+	var found []saved
+	for _, entry := range entries {
+		if m := filePattern.FindStringSubmatch(entry.Name()); m != nil {
+			step, err := strconv.ParseInt(m[1], 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("list checkpoints: %w", err)
+			}
+			found = append(found, saved{step, entry.Name()})
+		}
+	}
+	slices.SortFunc(found, func(a, b saved) int { return cmp.Compare(b.step, a.step) })
+	return found, nil
+}
+
+// ErrNone means that a folder has no checkpoint at all.
+var ErrNone = errors.New("there is no checkpoint")
+
+// Latest opens the newest checkpoint of a folder that is whole. The newer ones
+// that are not are returned beside it; if none is whole the error names them all.
+func Latest(folder string) (*File, []*DamagedError, error) {
+	found, err := list(folder)
+	if err != nil {
+		return nil, nil, err
+	}
+	var damaged []*DamagedError
+	for _, s := range found {
+		f, err := Open(filepath.Join(folder, s.name))
+		var d *DamagedError
+		switch {
+		case err == nil:
+			return f, damaged, nil
+		case errors.As(err, &d):
+			damaged = append(damaged, d)
+		default:
+			return nil, damaged, err
+		}
+	}
+	if len(damaged) == 0 {
+		return nil, nil, fmt.Errorf("%w in %s", ErrNone, folder)
+	}
+	all := make([]error, len(damaged))
+	for i, d := range damaged {
+		all[i] = d
+	}
+	return nil, damaged, fmt.Errorf("no checkpoint in %s is whole: %w", folder, errors.Join(all...))
+}
+
+// Best opens the best checkpoint of a folder, or the newest where none is the best
+// or the best is damaged; damaged ones that it passed by are returned beside it.
+func Best(folder string) (*File, []*DamagedError, error) {
+	latest, damaged, err := Latest(folder)
+	if err != nil {
+		return nil, damaged, err
+	}
+	p := latest.State.Progress
+	if p.Best == nil || p.BestStep == p.Step {
+		return latest, damaged, nil
+	}
+	best, err := Open(filepath.Join(folder, fileName(p.BestStep)))
+	var d *DamagedError
+	switch {
+	case err == nil:
+		return best, damaged, latest.Close()
+	case errors.As(err, &d):
+		return latest, append(damaged, d), nil
+	case errors.Is(err, fs.ErrNotExist):
+		return latest, damaged, nil
+	}
+	return nil, damaged, errors.Join(err, latest.Close())
+}
+
+// prune removes all checkpoints but the newest keep of those up to the given step
+// and the best. What is beyond that step is of a future that was given up: a run
+// goes on from the newest checkpoint that is whole.
+func prune(folder string, step int64, keep int, best int64) error {
+	found, err := list(folder)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, s := range found {
+		if s.step == best {
+			continue
+		}
+		if s.step <= step && keep > 0 {
+			keep--
+			continue
+		}
+		failed = append(failed, os.Remove(filepath.Join(folder, s.name)))
+	}
+	return errors.Join(failed...)
+}
+
+// link makes one of the links name the checkpoint of a step. They are for people:
+// a file system that has no symbolic links does without.
+func link(folder, name string, step int64) error {
+	target := fileName(step)
+	if now, err := os.Readlink(filepath.Join(folder, name)); err == nil && now == target {
+		return nil
+	}
+	err := atomicfile.Symlink(target, filepath.Join(folder, name))
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP) {
+		return nil
+	}
+	return err
+}

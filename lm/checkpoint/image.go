@@ -1,0 +1,98 @@
+package checkpoint
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/safetensors"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// Tensors that are no weights stand under these prefixes.
+const (
+	optimizerPrefix = "optimizer/"
+	carriedPrefix   = "carried/"
+)
+
+func isWeight(name string) bool {
+	return !strings.HasPrefix(name, optimizerPrefix) && !strings.HasPrefix(name, carriedPrefix)
+}
+
+// image is a checkpoint in CPU memory: a copy of the state, so that it can be
+// written while training changes the state itself.
+type image struct {
+	state    State
+	infos    []safetensors.Info
+	contents map[string][]byte
+}
+
+// take copies a snapshot. Memory of what the image held before is used again.
+func (im *image) take(snap *lm.Snapshot, origin Origin) error {
+	im.state = State{
+		Version: Version, Origin: origin, Progress: snap.Progress, Cursor: snap.Cursor,
+		Optimizer: OptimizerState{Kind: snap.Optimizer.Kind, Scalars: exactly(snap.Optimizer.Scalars), Ints: snap.Optimizer.Ints},
+	}
+	im.infos = im.infos[:0]
+	if im.contents == nil {
+		im.contents = map[string][]byte{}
+	}
+	return torch.Do(func(s *torch.Scope) error {
+		for _, p := range snap.Weights {
+			if !isWeight(p.Name) {
+				return fmt.Errorf("checkpoint: a weight cannot be named %q", p.Name)
+			}
+			im.add(s, p.Name, p.Tensor)
+		}
+		for name, t := range snap.Optimizer.Tensors {
+			im.add(s, optimizerPrefix+name, t)
+		}
+		for i, t := range snap.Carried {
+			im.add(s, fmt.Sprint(carriedPrefix, i), t)
+		}
+		return s.Err()
+	})
+}
+
+func (im *image) add(s *torch.Scope, name string, t *ts.Tensor) {
+	dtype, ok := dtypes[t.DType()]
+	if !ok {
+		s.Fail(fmt.Errorf("checkpoint: the format has no type for %s, which is %s", name, torch.Describe(t)))
+		return
+	}
+	n := torch.ByteCount(t)
+	content := im.contents[name]
+	if int64(cap(content)) < n {
+		content = make([]byte, n)
+	}
+	content = content[:n]
+	s.ReadBytes(content, t)
+	im.infos = append(im.infos, safetensors.Info{Name: name, DType: dtype, Shape: torch.Shape(t)})
+	im.contents[name] = content
+}
+
+// write writes the file.
+func (im *image) write(w io.Writer) error {
+	state, err := json.Marshal(im.state)
+	if err != nil {
+		return fmt.Errorf("the state as JSON: %w", err)
+	}
+	// PyTorch's readers want to know the framework.
+	metadata := map[string]string{"format": "pt", stateKey: string(state)}
+	metadata[checksumKey], err = checksum(metadata, im.infos, func(info safetensors.Info) ([]byte, error) {
+		return im.contents[info.Name], nil
+	})
+	if err != nil {
+		return err
+	}
+	tensors := make([]safetensors.Tensor, len(im.infos))
+	for i, info := range im.infos {
+		tensors[i] = safetensors.Tensor{Info: info, Data: bytes.NewReader(im.contents[info.Name])}
+	}
+	return safetensors.Write(w, metadata, tensors)
+}

@@ -1,0 +1,109 @@
+package checkpoint
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// jobs vary one thing at a time.
+func jobs() map[string]job {
+	all := map[string]job{}
+	for _, kind := range kinds() {
+		j := baseJob()
+		j.optimizer = kind
+		all[kind] = j
+	}
+	vary := func(name string, change func(*job)) {
+		j := baseJob()
+		change(&j)
+		all[name] = j
+	}
+	vary("accumulate", func(j *job) { j.accumulate = 4 }) // 6 batches an epoch: its end is inside of a step
+	vary("variable length", func(j *job) { j.batching = "variable" })
+	vary("cosine", func(j *job) { j.schedule = lm.ScheduleConfig{Kind: "cosine", Warmup: 3, Floor: 0.1} })
+	vary("plateau", func(j *job) { j.schedule = lm.ScheduleConfig{Kind: "plateau", Gamma: 0.5} })
+	return all
+}
+
+// A run that was stopped, at whatever step, and goes on in a new process's
+// objects announces and ends with the same bits as one that was not.
+func TestSameBits(t *testing.T) {
+	for name, j := range jobs() {
+		t.Run(name, func(t *testing.T) {
+			whole := newWitness()
+			run(t, j.trainer(t, whole), 0)
+			// 4: an evaluation; 6: the end of an epoch; 12: both; 20: the end.
+			for _, stop := range []int64{1, 4, 5, 6, 7, 12, 19, 20} {
+				t.Run(fmt.Sprint(stop), func(t *testing.T) {
+					folder := filepath.Join(t.TempDir(), "checkpoints")
+					w := newWitness()
+					keeper := newKeeper(t, folder, j, nil)
+					run(t, j.trainer(t, w, keeper), stop)
+					if err := keeper.Close(); err != nil {
+						t.Fatal(err)
+					}
+					resume(t, j, folder, w)
+					w.mustEqual(t, whole)
+				})
+			}
+		})
+	}
+}
+
+// resume goes on from a folder's newest checkpoint to the end.
+func resume(t testing.TB, j job, folder string, w *witness) {
+	t.Helper()
+	f := latest(t, folder)
+	w.forget(f.State.Progress.Step)
+	keeper := newKeeper(t, folder, j, f)
+	trainer := j.trainer(t, w, keeper)
+	if err := f.Restore(trainer); err != nil {
+		t.Fatal(err)
+	}
+	run(t, trainer, 0)
+	if err := keeper.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A killed process leaves its last checkpoint, which is some steps old.
+func TestSameBitsFromAnOldCheckpoint(t *testing.T) {
+	j := baseJob()
+	j.checkpoint = 3
+	whole := newWitness()
+	run(t, j.trainer(t, whole), 0)
+	for _, killed := range []int64{5, 8, 11, 17} {
+		w := newWitness()
+		k := newKeeper(t, filepath.Join(t.TempDir(), "checkpoints"), j, nil)
+		trainer := j.trainer(t, w, k, &killer{at: killed})
+		if err := runToError(trainer); err != errKilled {
+			t.Fatal(err)
+		}
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+		resume(t, j, k.config.Folder, w)
+		w.mustEqual(t, whole)
+	}
+}
+
+func TestRestoreRefusesAnotherModel(t *testing.T) {
+	folder := trained(t, baseJob(), 5)
+	f := latest(t, folder)
+	j := baseJob()
+	j.model.Embed = 5
+	trainer := j.trainer(t)
+	before := weights(t, trainer.Model)
+	if err := f.Restore(trainer); err == nil {
+		t.Error("a checkpoint went into a model of another width")
+	}
+	if err := f.LoadWeights(trainer.Model); err == nil {
+		t.Error("weights went into a model of another width")
+	}
+	if !equal(before, weights(t, trainer.Model)) {
+		t.Error("the model has changed")
+	}
+}
