@@ -95,7 +95,7 @@ func (s *Store) checkReadable() error {
 	}
 	switch {
 	case id.version == 0:
-		return fmt.Errorf("%w: the file is empty", ErrNotAStore)
+		return fmt.Errorf("%w yet: the file is empty", ErrNoStore) // its maker was killed, or is at it
 	case id.version < len(scripts):
 		return ErrOlder
 	}

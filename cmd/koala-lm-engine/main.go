@@ -62,7 +62,7 @@ func exitCode(err error, stderr io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, lm.ErrInterrupted):
-		fmt.Fprintln(stderr, "koala-lm: interrupted")
+		fmt.Fprintf(stderr, "koala-lm: %v\n", err)
 		return exitInterrupted
 	case errors.As(err, &memory):
 		fmt.Fprintf(stderr, "koala-lm: %v; lower train.batch, train.bptt (or model.context) or model.hidden, or raise train.accumulate\n", memory)

@@ -26,7 +26,7 @@ func trainConfig(s configs.Settings) lm.TrainConfig {
 	return lm.TrainConfig{
 		Steps: int64(t.Steps), Epochs: t.Epochs, TimeLimit: t.TimeLimit, Accumulate: t.Accumulate, Seed: uint64(t.Seed),
 		BPTT: t.BPTT, Alpha: t.Alpha, Beta: t.Beta,
-		EvalEvery: int64(s.Eval.Every), Patience: s.Eval.Patience, CheckpointEvery: int64(s.Checkpoint.Every),
+		EvalEvery: int64(s.Eval.Every), Patience: s.Eval.Patience, CheckpointEvery: int64(s.Checkpoint.Every), CheckpointAfter: s.Checkpoint.Interval,
 		LogEvery: logEvery, MaxSkipped: s.Optimizer.MaxSkipped,
 		Schedule: lm.ScheduleConfig{
 			Kind: s.Schedule.Kind, Warmup: int64(s.Schedule.Warmup), Steps: int64(s.Schedule.Steps), Floor: s.Schedule.Floor,

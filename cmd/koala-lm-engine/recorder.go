@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"io"
-
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/tracking"
@@ -15,7 +12,7 @@ type recorder struct {
 	lm.NoObserver
 	run    *tracking.Run
 	info   data.Info
-	warn   io.Writer
+	warn   func(format string, args ...any)
 	warned bool
 }
 
@@ -26,7 +23,7 @@ func (r *recorder) log(step, tokens int64, values map[string]float64) error {
 	err := r.run.Log(tracking.Point{Step: step, Tokens: tokens, Values: values})
 	if err != nil && !r.warned {
 		r.warned = true
-		fmt.Fprintf(r.warn, "koala-lm: the store takes no metrics, training goes on: %v\n", err)
+		r.warn("the store takes no metrics, training goes on: %v", err)
 	}
 	return nil
 }

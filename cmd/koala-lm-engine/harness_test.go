@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/data/prepare"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/internal/safetensors"
+	"github.com/koala-lm/koala-lm/lm/checkpoint"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// engineVariable makes this test binary the engine: what it tests are processes,
+// with their signals, exit codes and deaths.
+const engineVariable = "KOALA_LM_TEST_ENGINE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(engineVariable) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// A workshop is a folder with a dataset, a store and runs.
+type workshop struct {
+	t     testing.TB
+	data  string
+	store string
+	runs  string
+}
+
+func newWorkshop(t testing.TB) *workshop {
+	t.Helper()
+	folder := t.TempDir()
+	w := (&workshop{t: t, data: filepath.Join(folder, "data")}).another()
+	text := filepath.Join(folder, "text.txt")
+	if err := os.WriteFile(text, sentences(400), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	opts := prepare.Options{Paths: []string{text}, Out: w.data, Valid: 0.1, Test: 0.1, Tokenizer: "word"}
+	if _, err := prepare.Run(context.Background(), opts); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// another is a workshop with the same dataset, and nothing trained yet.
+func (w *workshop) another() *workshop {
+	folder := w.t.TempDir()
+	return &workshop{w.t, w.data, filepath.Join(folder, "koala.db"), filepath.Join(folder, "runs")}
+}
+
+// sentences returns lines of a small language.
+func sentences(n int) []byte {
+	r := rand.New(rand.NewPCG(1, 2))
+	var b bytes.Buffer
+	words := strings.Fields("the a koala tree leaf sleeps eats climbs sees slowly high green and then")
+	for range n {
+		for range 3 + r.IntN(8) {
+			fmt.Fprint(&b, words[min(r.IntN(len(words)), r.IntN(len(words)))], " ")
+		}
+		fmt.Fprintln(&b)
+	}
+	return b.Bytes()
+}
+
+// settings are those of a small run with everything in it that has a state.
+func settings(t testing.TB, set ...string) configs.Settings {
+	t.Helper()
+	var b configs.Builder
+	for _, assignment := range append([]string{
+		"model.layers=2", "model.embed=8", "train.batch=4", "train.steps=150", "eval.every=20", "eval.batch=4",
+		"checkpoint.every=5", "model.dropout.hidden=0.2",
+	}, set...) {
+		b.Assign(assignment, "--set")
+	}
+	s, err := b.Settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (w *workshop) request(s configs.Settings, resume string) *request.Train {
+	return &request.Train{
+		Common: request.Common{Build: "test", Command: []string{"koala-lm", "train"}, Device: "cpu", Threads: 1, Quiet: true},
+		Data:   w.data, Settings: s, Store: w.store, Runs: w.runs, Resume: resume, NProc: 1,
+	}
+}
+
+// A process is a running engine.
+type process struct {
+	*exec.Cmd
+	stderr bytes.Buffer
+}
+
+// train starts an engine on a request; wrap comes before the program, as strace.
+func (w *workshop) train(r *request.Train, wrap ...string) *process {
+	w.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	text, err := request.Encode(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	args := append(slices.Clone(wrap), self, "train", text)
+	p := &process{Cmd: exec.Command(args[0], args[1:]...)}
+	p.Env = append(os.Environ(), engineVariable+"=1")
+	p.Stderr = &p.stderr
+	if err := p.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// code waits for the end of a process and returns its exit code, -1 if a signal
+// ended it.
+func (p *process) code(t testing.TB) int {
+	t.Helper()
+	err := p.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return p.ProcessState.ExitCode()
+}
+
+// mustEnd wants an exit code.
+func (p *process) mustEnd(t testing.TB, want int) {
+	t.Helper()
+	if got := p.code(t); got != want {
+		t.Fatalf("exit code %d, want %d; it said:\n%s", got, want, &p.stderr)
+	}
+}
+
+// run returns the newest run in the store, false if there is none.
+func (w *workshop) run() (tracking.RunDetail, bool) {
+	w.t.Helper()
+	store, err := tracking.OpenReadOnly(w.store)
+	if errors.Is(err, tracking.ErrNoStore) {
+		return tracking.RunDetail{}, false
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer store.Close()
+	detail, err := store.Run(context.Background(), "latest")
+	if errors.Is(err, tracking.ErrNoRun) {
+		return detail, false
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return detail, true
+}
+
+// metrics are all values that the store has of a run, times and speeds aside.
+func (w *workshop) metrics(id string) []string {
+	w.t.Helper()
+	db, err := sql.Open("sqlite3", "file:"+w.store+"?mode=ro")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.Query(`SELECT metric_names.name, step, run_points.tokens, quote(value) FROM run_points JOIN metric_names USING (metric)
+		JOIN runs ON runs.number = run WHERE id = ? ORDER BY 1, 2`, id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var name, value string
+		var step, tokens int64
+		if err := rows.Scan(&name, &step, &tokens, &value); err != nil {
+			w.t.Fatal(err)
+		}
+		if name != "tokens_per_second" && name != "rss_bytes" && !strings.HasSuffix(name, "_ms") {
+			all = append(all, fmt.Sprintf("%s at %d (%d tokens) = %s", name, step, tokens, value))
+		}
+	}
+	if err := rows.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	var check string
+	if err := db.QueryRow("PRAGMA integrity_check").Scan(&check); err != nil || check != "ok" {
+		w.t.Fatalf("integrity_check: %s, %v", check, err)
+	}
+	return all
+}
+
+// content is all that a run's last checkpoint holds, times and the run's id aside.
+func (w *workshop) content(id string) map[string]string {
+	w.t.Helper()
+	f, damaged, err := checkpoint.Latest(checkpointFolder(w.runs, id))
+	if err != nil || len(damaged) > 0 {
+		w.t.Fatal(damaged, err)
+	}
+	defer f.Close()
+	f.State.Progress.Elapsed, f.State.Origin.Run = 0, ""
+	state, err := json.Marshal(f.State)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	all := map[string]string{"state": string(state)}
+	r, err := safetensors.Open(f.Path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer r.Close()
+	for _, info := range r.Tensors() {
+		n, err := info.Bytes()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		content := make([]byte, n)
+		if err := r.Read(info.Name, content); err != nil {
+			w.t.Fatal(err)
+		}
+		all[info.Name] = string(content)
+	}
+	return all
+}
+
+// ended is what a run comes to.
+type ended struct {
+	Metrics []string
+	Content map[string]string
+}
+
+func (w *workshop) ended() ended {
+	w.t.Helper()
+	run, ok := w.run()
+	if !ok || run.Status != tracking.Finished {
+		w.t.Fatalf("run %s is %s: %s", run.ID, cmp.Or(run.Status, "not there"), run.Reason)
+	}
+	return ended{w.metrics(run.ID), w.content(run.ID)}
+}

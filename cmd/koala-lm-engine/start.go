@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/checkpoint"
+)
+
+// checkpointFolder is where a run's checkpoints are.
+func checkpointFolder(runs, id string) string { return filepath.Join(runs, id, "checkpoints") }
+
+// start puts the trainer where the request says that training starts. It returns
+// the checkpoint that a resumed run goes on from, for the caller to close; nil for
+// a run that starts at step 0.
+func start(r request.Train, trainer *lm.Trainer, stderr io.Writer) (*checkpoint.File, error) {
+	switch {
+	case r.Resume != "":
+		f, err := latest(r.Runs, r.Resume, stderr)
+		if errors.Is(err, checkpoint.ErrNone) {
+			fmt.Fprintf(stderr, "koala-lm: run %s has no checkpoint yet: it starts again at step 0\n", r.Resume)
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := f.Restore(trainer); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		return f, nil
+	case r.Fork != "":
+		f, err := latest(r.Runs, r.Fork, stderr)
+		if err != nil {
+			return nil, fmt.Errorf("fork run %s: %w", r.Fork, err)
+		}
+		return nil, errors.Join(f.LoadWeights(trainer.Model), f.Close())
+	case r.Init != "":
+		return nil, checkpoint.InitWeights(r.Init, trainer.Model)
+	}
+	return nil, nil
+}
+
+// latest opens a run's newest whole checkpoint and tells of the damaged ones.
+func latest(runs, id string, stderr io.Writer) (*checkpoint.File, error) {
+	f, damaged, err := checkpoint.Latest(checkpointFolder(runs, id))
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range damaged {
+		fmt.Fprintf(stderr, "koala-lm: %v; the one before it is used, of step %d\n", d, f.State.Progress.Step)
+	}
+	return f, nil
+}
+
+// stepOf is the step that a run goes on from.
+func stepOf(from *checkpoint.File) int64 {
+	if from == nil {
+		return 0
+	}
+	return from.State.Progress.Step
+}
+
+// origin is what the checkpoints of a run say that they belong to.
+func origin(r request.Train, run string, dataset *data.Dataset) (checkpoint.Origin, error) {
+	settings, err := json.Marshal(r.Settings)
+	if err != nil {
+		return checkpoint.Origin{}, fmt.Errorf("settings as JSON: %w", err)
+	}
+	return checkpoint.Origin{
+		Run: run, Settings: settings, Dataset: r.Data, Fingerprint: dataset.Fingerprint(),
+		Tokenizer: dataset.Info().Tokenizer.SHA256, Vocab: dataset.Vocab(), Build: r.Build,
+	}, nil
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"flag"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/koala-lm/koala-lm/configs"
+)
+
+var kills = flag.Int("kills", 16, "processes that TestKilledAnywhere kills in all; make torture kills 200")
+
+// Whatever the moment at which a training process is killed, and however often:
+// the run that goes on ends with the weights, the optimizer's state and the
+// metrics of one that was left alone.
+func TestKilledAnywhere(t *testing.T) {
+	cases := tortureCases(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	for i, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			quiet := newWorkshop(t)
+			began := time.Now()
+			quiet.train(quiet.request(c.settings, "")).mustEnd(t, exitOK)
+			whole := time.Since(began)
+			want := quiet.ended()
+
+			w := quiet.another()
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
+			share := *kills/len(cases) + 1
+			for range share {
+				p := w.train(w.request(c.settings, w.unfinished()))
+				time.Sleep(time.Duration(r.Float64() * float64(whole)))
+				if err := p.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				// Killed, or at its end before that.
+				if code := p.code(t); code != -1 && code != exitOK {
+					t.Fatalf("exit code %d; it said:\n%s", code, &p.stderr)
+				}
+				if run, ok := w.run(); ok && run.Status == "finished" {
+					w.mustBe(want)
+					w = quiet.another()
+				}
+			}
+			w.train(w.request(c.settings, w.unfinished())).mustEnd(t, exitOK)
+			w.mustBe(want)
+		})
+	}
+}
+
+type tortureCase struct {
+	name     string
+	settings configs.Settings
+}
+
+func tortureCases(t *testing.T) []tortureCase {
+	var all []tortureCase
+	for _, model := range []string{"lstm"} {
+		for _, optimizer := range []string{"koala-v", "sgd"} {
+			name := model + " " + optimizer
+			all = append(all, tortureCase{name, settings(t, "model.kind="+model, "optimizer.kind="+optimizer)})
+		}
+	}
+	return all
+}
+
+// unfinished returns the id of the run to go on with, "" for a new one.
+func (w *workshop) unfinished() string {
+	run, ok := w.run()
+	if !ok {
+		return ""
+	}
+	return run.ID
+}
+
+func (w *workshop) mustBe(want ended) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, w.ended()); diff != "" {
+		w.t.Errorf("the killed run (-left alone +killed):\n%s", diff)
+	}
+}
