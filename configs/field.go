@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// A Field describes one setting.
-type Field struct {
-	Key     string // dotted, as in files and on the command line
-	Meaning string // one line, with its unit
+// A field describes one setting.
+type field struct {
+	key     string // dotted, as in files and on the command line
+	meaning string // one line, with its unit
 
 	at       func(*Settings) any // pointer to where its value lives
 	in       domain
@@ -27,7 +27,7 @@ type Field struct {
 }
 
 // fallback is the setting's default, given the settings before it in the table.
-func (f *Field) fallback(s *Settings) any {
+func (f *field) fallback(s *Settings) any {
 	if f.byOption != nil {
 		return f.byOption(s)
 	}
@@ -38,13 +38,13 @@ func (f *Field) fallback(s *Settings) any {
 }
 
 // applies says whether the setting means anything beside the kinds in s.
-func (f *Field) applies(s *Settings) bool {
+func (f *field) applies(s *Settings) bool {
 	return f.kindKey == "" || slices.Contains(f.kinds, byKey[f.kindKey].get(s).(string))
 }
 
 // set stores a value of the field's domain, or a default written as an
 // untyped constant in the table.
-func (f *Field) set(s *Settings, v any) {
+func (f *field) set(s *Settings, v any) {
 	switch p := f.at(s).(type) {
 	case *string:
 		*p = v.(string)
@@ -76,7 +76,7 @@ func (f *Field) set(s *Settings, v any) {
 
 // get is the setting's value as a string, bool, int64, float64 or []int; an
 // adaptive number is the word adaptive, and a length of time is its text.
-func (f *Field) get(s *Settings) any {
+func (f *field) get(s *Settings) any {
 	switch p := f.at(s).(type) {
 	case *string:
 		return *p

@@ -18,7 +18,7 @@ func (s Settings) Flat() []KeyValue {
 	list := make([]KeyValue, 0, len(fields))
 	for i := range fields {
 		if f := &fields[i]; f.applies(&s) {
-			list = append(list, KeyValue{f.Key, f.get(&s)})
+			list = append(list, KeyValue{f.key, f.get(&s)})
 		}
 	}
 	return list
@@ -62,7 +62,7 @@ func Diff(a, b Settings) []string {
 		f := &fields[i]
 		inA, inB := f.applies(&a), f.applies(&b)
 		if inA != inB || inA && Text(f.get(&a)) != Text(f.get(&b)) {
-			keys = append(keys, f.Key)
+			keys = append(keys, f.key)
 		}
 	}
 	return keys

@@ -69,20 +69,20 @@ func TestTable(t *testing.T) {
 	seen := map[string]bool{}
 	for i := range fields {
 		f := &fields[i]
-		if seen[f.Key] {
-			t.Errorf("%s is there twice", f.Key)
+		if seen[f.key] {
+			t.Errorf("%s is there twice", f.key)
 		}
-		seen[f.Key] = true
+		seen[f.key] = true
 		if f.kindKey != "" && !seen[f.kindKey] {
-			t.Errorf("%s comes before %s", f.Key, f.kindKey)
+			t.Errorf("%s comes before %s", f.key, f.kindKey)
 		}
-		if f.Meaning == "" || f.defaultText() == "" {
-			t.Errorf("%s is not documented", f.Key)
+		if f.meaning == "" || f.defaultText() == "" {
+			t.Errorf("%s is not documented", f.key)
 		}
 		if f.kindKey != "" {
 			for _, kind := range f.kinds {
 				if _, ok := byKey[f.kindKey].in.parse(scalar(t, kind)); !ok {
-					t.Errorf("%s is for %s %q, which there is not", f.Key, f.kindKey, kind)
+					t.Errorf("%s is for %s %q, which there is not", f.key, f.kindKey, kind)
 				}
 			}
 		}

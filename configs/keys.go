@@ -9,21 +9,21 @@ import (
 func Keys() []string {
 	keys := make([]string, len(fields))
 	for i := range fields {
-		keys[i] = fields[i].Key
+		keys[i] = fields[i].key
 	}
 	return keys
 }
 
 // isSection says that settings' keys begin with name and a dot.
 func isSection(name string) bool {
-	return slices.ContainsFunc(fields, func(f Field) bool { return strings.HasPrefix(f.Key, name+".") })
+	return slices.ContainsFunc(fields, func(f field) bool { return strings.HasPrefix(f.key, name+".") })
 }
 
 // keysUnder lists the names that follow prefix, of settings and of sections.
 func keysUnder(prefix string) []string {
 	var names []string
 	for i := range fields {
-		if rest, ok := strings.CutPrefix(fields[i].Key, prefix); ok {
+		if rest, ok := strings.CutPrefix(fields[i].key, prefix); ok {
 			name, _, _ := strings.Cut(rest, ".")
 			if !slices.Contains(names, name) {
 				names = append(names, name)

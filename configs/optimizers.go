@@ -84,52 +84,97 @@ func defaultEpochs(s *Settings) any {
 	return 6
 }
 
-var optimizerFields = []Field{
-	{Key: "optimizer.kind", at: func(s *Settings) any { return &s.Optimizer.Kind },
-		in: oneOf{KoalaV, KoalaM, KoalaPP, KoalaD, SGD, Adam, AdamW, ASGD}, byModel: both(KoalaV),
-		Meaning: "update rule"},
-	{Key: "optimizer.lr", at: func(s *Settings) any { return &s.Optimizer.LR }, in: positive,
+var optimizerFields = []field{
+	{
+		key: "optimizer.kind", meaning: "update rule",
+		at: func(s *Settings) any { return &s.Optimizer.Kind }, in: oneOf{KoalaV, KoalaM, KoalaPP, KoalaD, SGD, Adam, AdamW, ASGD}, byModel: both(KoalaV),
+	},
+	{
+		key: "optimizer.lr", meaning: "learning rate; KOALA's multiplies the filter's own step",
+		at: func(s *Settings) any { return &s.Optimizer.LR }, in: positive,
 		byOption: func(s *Settings) any { return pick(s, defaultLR[s.Optimizer.Kind]) }, optionText: "1; sgd 20 (1), asgd 30 (1), adam and adamw 0.002 (0.001)",
-		Meaning: "learning rate; KOALA's multiplies the filter's own step"},
-	{Key: "optimizer.weight_decay", at: func(s *Settings) any { return &s.Optimizer.WeightDecay }, in: natural,
+	},
+	{
+		key: "optimizer.weight_decay", meaning: "pull towards zero; decoupled for adamw",
+		at: func(s *Settings) any { return &s.Optimizer.WeightDecay }, in: natural,
 		byOption: func(s *Settings) any { return defaultDecay[s.Optimizer.Kind] }, optionText: "0; adamw 0.01, asgd 1.2e-6",
-		Meaning: "pull towards zero; decoupled for adamw"},
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.sigma", at: func(s *Settings) any { return &s.Optimizer.Sigma }, in: positive, byModel: both(0.1),
-		Meaning: "initial variance of the parameters"}, KoalaV, KoalaPP, KoalaD),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.q", at: func(s *Settings) any { return &s.Optimizer.Q }, in: natural, byOption: defaultQ, optionText: "10 (1); koala-d 0.001",
-		Meaning: "variance added each step; the step grows with its root"}, KoalaV, KoalaPP, KoalaD),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.r", at: func(s *Settings) any { return &s.Optimizer.R }, in: adaptive{positive}, byModel: both(nil),
-		Meaning: "variance of the measured loss; adaptive follows the losses' second moment"}, KoalaV, KoalaM, KoalaPP, KoalaD),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.alpha_r", at: func(s *Settings) any { return &s.Optimizer.AlphaR }, in: below1, byModel: both(0.9),
-		Meaning: "memory of the adaptive r"}, KoalaV, KoalaM, KoalaPP, KoalaD),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.sw", at: func(s *Settings) any { return &s.Optimizer.SW }, in: positive, byModel: both(0.1),
-		Meaning: "initial variance of the weights"}, KoalaM),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.sc", at: func(s *Settings) any { return &s.Optimizer.SC }, in: anyReal, byModel: both(0),
-		Meaning: "initial covariance of weights and velocity; sc^2 is at most sw sv"}, KoalaM),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.sv", at: func(s *Settings) any { return &s.Optimizer.SV }, in: natural, byModel: both(0.1),
-		Meaning: "initial variance of the velocity"}, KoalaM),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.a", at: func(s *Settings) any { return &s.Optimizer.A }, in: fraction, byModel: both(0.9),
-		Meaning: "share of the velocity that is left after a step"}, KoalaM),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.qw", at: func(s *Settings) any { return &s.Optimizer.QW }, in: natural, byModel: both(0.01),
-		Meaning: "variance added to the weights each step, at the start"}, KoalaM),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.qv", at: func(s *Settings) any { return &s.Optimizer.QV }, in: natural, byModel: both(0.01),
-		Meaning: "variance added to the velocity each step"}, KoalaM),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.symmetric", at: func(s *Settings) any { return &s.Optimizer.Symmetric }, in: truth{}, byModel: both(true),
-		Meaning: "the symmetric form, as in the paper's Algorithm 1"}, KoalaPP),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.decay_in_step", at: func(s *Settings) any { return &s.Optimizer.DecayInStep }, in: truth{}, byModel: both(false),
-		Meaning: "step along g + weight_decay p, not g"}, KoalaV),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.momentum", at: func(s *Settings) any { return &s.Optimizer.Momentum }, in: below1, byModel: both(0),
-		Meaning: "share of the last step's direction that is kept"}, SGD),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.nesterov", at: func(s *Settings) any { return &s.Optimizer.Nesterov }, in: truth{}, byModel: both(false),
-		Meaning: "look ahead along the momentum"}, SGD),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.beta1", at: func(s *Settings) any { return &s.Optimizer.Beta1 }, in: below1, byModel: both(0.9),
-		Meaning: "memory of the gradient's mean"}, Adam, AdamW, KoalaD),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.beta2", at: func(s *Settings) any { return &s.Optimizer.Beta2 }, in: below1, byOption: defaultBeta2, optionText: "0.999; koala-d 0.99",
-		Meaning: "memory of the gradient's mean square"}, Adam, AdamW, KoalaD),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.eps", at: func(s *Settings) any { return &s.Optimizer.Eps }, in: positive, byModel: both(1e-8),
-		Meaning: "added to the root of that mean square"}, Adam, AdamW, KoalaD),
-	onlyBeside("optimizer.kind", Field{Key: "optimizer.nonmono", at: func(s *Settings) any { return &s.Optimizer.Nonmono }, in: atLeast(1), byModel: both(5),
-		Meaning: "evaluations without a new best before the weights are averaged (NT-ASGD)"}, ASGD),
-	{Key: "optimizer.max_skipped", at: func(s *Settings) any { return &s.Optimizer.MaxSkipped }, in: atLeast(1), byModel: both(5),
-		Meaning: "steps in a row that a loss or gradient that is not finite may cost before the run fails"},
+	},
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.sigma", meaning: "initial variance of the parameters",
+		at: func(s *Settings) any { return &s.Optimizer.Sigma }, in: positive, byModel: both(0.1),
+	}, KoalaV, KoalaPP, KoalaD),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.q", meaning: "variance added each step; the step grows with its root",
+		at: func(s *Settings) any { return &s.Optimizer.Q }, in: natural,
+		byOption: defaultQ, optionText: "10 (1); koala-d 0.001",
+	}, KoalaV, KoalaPP, KoalaD),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.r", meaning: "variance of the measured loss; adaptive follows the losses' second moment",
+		at: func(s *Settings) any { return &s.Optimizer.R }, in: adaptive{positive}, byModel: both(nil),
+	}, KoalaV, KoalaM, KoalaPP, KoalaD),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.alpha_r", meaning: "memory of the adaptive r",
+		at: func(s *Settings) any { return &s.Optimizer.AlphaR }, in: below1, byModel: both(0.9),
+	}, KoalaV, KoalaM, KoalaPP, KoalaD),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.sw", meaning: "initial variance of the weights",
+		at: func(s *Settings) any { return &s.Optimizer.SW }, in: positive, byModel: both(0.1),
+	}, KoalaM),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.sc", meaning: "initial covariance of weights and velocity; sc^2 is at most sw sv",
+		at: func(s *Settings) any { return &s.Optimizer.SC }, in: anyReal, byModel: both(0),
+	}, KoalaM),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.sv", meaning: "initial variance of the velocity",
+		at: func(s *Settings) any { return &s.Optimizer.SV }, in: natural, byModel: both(0.1),
+	}, KoalaM),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.a", meaning: "share of the velocity that is left after a step",
+		at: func(s *Settings) any { return &s.Optimizer.A }, in: fraction, byModel: both(0.9),
+	}, KoalaM),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.qw", meaning: "variance added to the weights each step, at the start",
+		at: func(s *Settings) any { return &s.Optimizer.QW }, in: natural, byModel: both(0.01),
+	}, KoalaM),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.qv", meaning: "variance added to the velocity each step",
+		at: func(s *Settings) any { return &s.Optimizer.QV }, in: natural, byModel: both(0.01),
+	}, KoalaM),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.symmetric", meaning: "the symmetric form, as in the paper's Algorithm 1",
+		at: func(s *Settings) any { return &s.Optimizer.Symmetric }, in: truth{}, byModel: both(true),
+	}, KoalaPP),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.decay_in_step", meaning: "step along g + weight_decay p, not g",
+		at: func(s *Settings) any { return &s.Optimizer.DecayInStep }, in: truth{}, byModel: both(false),
+	}, KoalaV),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.momentum", meaning: "share of the last step's direction that is kept",
+		at: func(s *Settings) any { return &s.Optimizer.Momentum }, in: below1, byModel: both(0),
+	}, SGD),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.nesterov", meaning: "look ahead along the momentum",
+		at: func(s *Settings) any { return &s.Optimizer.Nesterov }, in: truth{}, byModel: both(false),
+	}, SGD),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.beta1", meaning: "memory of the gradient's mean",
+		at: func(s *Settings) any { return &s.Optimizer.Beta1 }, in: below1, byModel: both(0.9),
+	}, Adam, AdamW, KoalaD),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.beta2", meaning: "memory of the gradient's mean square",
+		at: func(s *Settings) any { return &s.Optimizer.Beta2 }, in: below1,
+		byOption: defaultBeta2, optionText: "0.999; koala-d 0.99",
+	}, Adam, AdamW, KoalaD),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.eps", meaning: "added to the root of that mean square",
+		at: func(s *Settings) any { return &s.Optimizer.Eps }, in: positive, byModel: both(1e-8),
+	}, Adam, AdamW, KoalaD),
+	onlyBeside("optimizer.kind", field{
+		key: "optimizer.nonmono", meaning: "evaluations without a new best before the weights are averaged (NT-ASGD)",
+		at: func(s *Settings) any { return &s.Optimizer.Nonmono }, in: atLeast(1), byModel: both(5),
+	}, ASGD),
+	{
+		key: "optimizer.max_skipped", meaning: "steps in a row that a loss or gradient that is not finite may cost before the run fails",
+		at: func(s *Settings) any { return &s.Optimizer.MaxSkipped }, in: atLeast(1), byModel: both(5),
+	},
 }

@@ -14,7 +14,7 @@ func Reference() []Entry {
 	entries := make([]Entry, len(fields))
 	for i := range fields {
 		f := &fields[i]
-		entries[i] = Entry{Key: f.Key, Default: f.defaultText(), Allowed: f.in.String(), Meaning: f.Meaning}
+		entries[i] = Entry{Key: f.key, Default: f.defaultText(), Allowed: f.in.String(), Meaning: f.meaning}
 		if f.kindKey != "" {
 			entries[i].For = f.kindKey + " " + orList(f.kinds)
 		}
@@ -22,7 +22,7 @@ func Reference() []Entry {
 	return entries
 }
 
-func (f *Field) defaultText() string {
+func (f *field) defaultText() string {
 	if f.byOption != nil {
 		return f.optionText
 	}
@@ -34,7 +34,7 @@ func (f *Field) defaultText() string {
 }
 
 // textOf writes a default from the table as Flat would have it.
-func (f *Field) textOf(v any) string {
+func (f *field) textOf(v any) string {
 	var s Settings
 	f.set(&s, v)
 	return Text(f.get(&s))

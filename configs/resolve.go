@@ -31,7 +31,7 @@ func (b *Builder) resolve() resolved {
 		if !f.applies(&r.settings) {
 			continue
 		}
-		if o, ok := r.set[f.Key]; ok {
+		if o, ok := r.set[f.key]; ok {
 			f.set(&r.settings, o.value)
 		} else {
 			f.set(&r.settings, f.fallback(&r.settings))
@@ -82,7 +82,7 @@ func (r *resolved) kind(key string) any {
 func (r *resolved) checkKinds(problems *Problems) {
 	for i := range fields {
 		f := &fields[i]
-		o, ok := r.set[f.Key]
+		o, ok := r.set[f.key]
 		if !ok || r.broken[f.kindKey] || f.applies(&r.settings) {
 			continue
 		}
@@ -90,10 +90,10 @@ func (r *resolved) checkKinds(problems *Problems) {
 			continue
 		}
 		hint := ""
-		if f.Key == "train.bptt" {
+		if f.key == "train.bptt" {
 			hint = " (its sequences have model.context tokens)"
 		}
 		problems.add(o.where, "%s is for %s %s, not %v%s",
-			f.Key, f.kindKey, orList(f.kinds), byKey[f.kindKey].get(&r.settings), hint)
+			f.key, f.kindKey, orList(f.kinds), byKey[f.kindKey].get(&r.settings), hint)
 	}
 }
