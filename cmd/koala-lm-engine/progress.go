@@ -41,9 +41,12 @@ func newProgress(w io.Writer, quiet bool, total, done int64) *progress {
 	p := &progress{w: w, quiet: quiet, total: total, first: done, started: time.Now(), printed: time.Now()}
 	if f, ok := w.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
 		p.bars = mpb.New(mpb.WithOutput(w), mpb.WithRefreshRate(200*time.Millisecond))
-		p.bar = p.bars.AddBar(total,
+		// A bar made with its total is over when it reaches it, and then takes no
+		// more lines: the last evaluations come after that.
+		p.bar = p.bars.AddBar(0,
 			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return fmt.Sprintf("epoch %d", p.last.Epoch+1) }, decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.Any(func(decor.Statistics) string { return "  " + p.figures() })))
+		p.bar.SetTotal(total, false)
 		p.bar.SetCurrent(done)
 	}
 	return p

@@ -60,7 +60,8 @@ func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr
 	status, reason := tracking.Failed, "the process panicked"
 	defer func() { err = errors.Join(err, run.Finish(status, reason)) }()
 	bar := newProgress(stderr, r.Quiet, trainer.TotalSteps(), stepOf(from))
-	bar.say("run %s: %s parameters, %s with %s on %s, %d threads", run.ID(), humanize.Comma(lm.CountParams(trainer.Model)), r.Settings.Model.Kind, r.Settings.Optimizer.Kind, torch.DeviceName(device), torch.Threads())
+	bar.say("run %s: %s with %s, %s parameters, on %s, threads: %d", run.ID(), r.Settings.Model.Kind, r.Settings.Optimizer.Kind,
+		humanize.Comma(lm.CountParams(trainer.Model)), torch.DeviceName(device), torch.Threads())
 	if from != nil {
 		bar.say("going on after step %s", humanize.Comma(stepOf(from)))
 	}
