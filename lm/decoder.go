@@ -1,0 +1,78 @@
+package lm
+
+import (
+	"fmt"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+)
+
+// A Decoder continues texts side by side, token by token, each call at the cost
+// of its new tokens alone: what came before is in the carried state or in the
+// cache of keys and values.
+type Decoder interface {
+	// Next appends tokens, as many to each text, and returns logits [B, V] (up to a
+	// constant, for those of an adaptive softmax) of the token that follows each.
+	// Dropout is off, and no gradients are recorded.
+	Next(s *torch.Scope, ids [][]int64) *ts.Tensor
+
+	// Close frees the state.
+	Close()
+}
+
+// A decoding model has a decoder of its own.
+type decoding interface {
+	NewDecoder(texts int64) (Decoder, error)
+}
+
+// NewDecoder starts so many texts.
+func NewDecoder(m Model, texts int, device gotch.Device) (Decoder, error) {
+	if own, ok := m.(decoding); ok {
+		return own.NewDecoder(int64(texts))
+	}
+	if !m.TimeMajor() {
+		return nil, fmt.Errorf("a %s has no decoder", m.Config().Kind)
+	}
+	state, err := m.NewState(int64(texts))
+	if err != nil {
+		return nil, err
+	}
+	return &recurrentDecoder{m, state, device}, nil
+}
+
+// A recurrentDecoder has all that it needs of a text in the carried state.
+type recurrentDecoder struct {
+	model  Model
+	state  *State
+	device gotch.Device
+}
+
+// decoderPiece bounds how much of a long prompt is in memory at once.
+const decoderPiece = 256
+
+func (d *recurrentDecoder) Next(s *torch.Scope, ids [][]int64) *ts.Tensor {
+	var logits *ts.Tensor
+	s.NoGrad(func() {
+		texts, length := int64(len(ids)), len(ids[0])
+		var hidden *ts.Tensor
+		for from := 0; from < length; from += decoderPiece {
+			steps := min(decoderPiece, length-from)
+			x := make([]int64, 0, steps*len(ids))
+			for t := range steps {
+				for _, text := range ids {
+					x = append(x, text[from+t])
+				}
+			}
+			in := s.To(torch.FromSlice(s, x, int64(steps), texts), gotch.Int64, d.device)
+			out := d.model.Forward(s, in, d.state, Evaluate).Hidden
+			hidden = s.Narrow(out, 0, int64(steps-1)*texts, texts)
+		}
+		weight, bias := d.model.Head()
+		logits = s.Linear(hidden, weight, bias)
+	})
+	return logits
+}
+
+func (d *recurrentDecoder) Close() { d.state.Close() }

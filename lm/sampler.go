@@ -1,0 +1,131 @@
+package lm
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// A Sampler draws tokens from logits. The zero value of each field is no change:
+// all of the distribution at temperature 1, except that Temperature 0 takes the
+// likeliest token.
+type Sampler struct {
+	Temperature float64
+	TopK        int     // sample among this many likeliest tokens; 0 is all
+	TopP        float64 // then among the likeliest that have this probability together (Holtzman et al. 2020); 0 or 1 is all
+
+	candidates []candidate
+}
+
+type candidate struct {
+	id     int
+	weight float64 // its logit, then its probability up to a factor
+}
+
+// likelier orders candidates; of equally likely ones the lower id comes first.
+func likelier(a, b candidate) int {
+	return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id))
+}
+
+// Draw returns a token. It takes one number from random, whatever the settings.
+func (s *Sampler) Draw(logits []float32, random *rand.Rand) int {
+	u := random.Float64()
+	if s.Temperature == 0 {
+		return likeliest(logits)
+	}
+	c := s.candidates[:0]
+	for id, l := range logits {
+		if l == l { // NaN is no candidate
+			c = append(c, candidate{id, float64(l) / s.Temperature})
+		}
+	}
+	s.candidates = c
+	if s.TopK > 0 && s.TopK < len(c) {
+		c = top(c, s.TopK)
+	}
+	total := softmax(c)
+	if s.TopP > 0 && s.TopP < 1 {
+		c, total = nucleus(c, total, s.TopP)
+	}
+	at := u * total
+	for _, candidate := range c {
+		if at -= candidate.weight; at < 0 {
+			return candidate.id
+		}
+	}
+	// Rounding, or logits that are all NaN.
+	return likeliest(logits)
+}
+
+func likeliest(logits []float32) int {
+	best := 0
+	for id, l := range logits {
+		if l > logits[best] || logits[best] != logits[best] {
+			best = id
+		}
+	}
+	return best
+}
+
+// softmax turns logits into probabilities times the total that it returns, so that
+// none overflows.
+func softmax(c []candidate) (total float64) {
+	largest := math.Inf(-1)
+	for _, x := range c {
+		largest = max(largest, x.weight)
+	}
+	for i := range c {
+		c[i].weight = math.Exp(c[i].weight - largest)
+		total += c[i].weight
+	}
+	return total
+}
+
+// nucleus keeps the fewest of the likeliest candidates that reach share of the
+// total. Candidates below (1 - share) / n of it come to less than 1 - share
+// together, so that only the others need sorting.
+func nucleus(c []candidate, total, share float64) ([]candidate, float64) {
+	floor := (1 - share) * total / float64(len(c))
+	c = slices.DeleteFunc(c, func(x candidate) bool { return x.weight < floor })
+	slices.SortFunc(c, likelier)
+	sum := 0.0
+	for i, x := range c {
+		if sum += x.weight; sum >= share*total {
+			return c[:i+1], sum
+		}
+	}
+	return c, sum
+}
+
+// top returns the k likeliest candidates, in their order, reusing c.
+func top(c []candidate, k int) []candidate {
+	// Below the smallest of k kept so far, as a heap with that one at its root.
+	heap := slices.Clone(c[:k])
+	down := func(i int) {
+		for {
+			least := i
+			for _, child := range []int{2*i + 1, 2*i + 2} {
+				if child < k && likelier(heap[child], heap[least]) > 0 {
+					least = child
+				}
+			}
+			if least == i {
+				return
+			}
+			heap[i], heap[least] = heap[least], heap[i]
+			i = least
+		}
+	}
+	for i := k/2 - 1; i >= 0; i-- {
+		down(i)
+	}
+	for _, x := range c[k:] {
+		if likelier(x, heap[0]) < 0 {
+			heap[0] = x
+			down(0)
+		}
+	}
+	slices.SortFunc(heap, likelier)
+	return heap
+}
