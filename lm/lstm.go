@@ -75,7 +75,11 @@ func (m *lstm) Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) 
 	if mode == Evaluate {
 		d = Dropout{}
 	}
-	x := s.Embedding(dropRows(s, m.embedding, d.Embed), ids) // [T, B, E]
+	embed := s.Embedding
+	if m.config.Tied && d.Embed == 0 {
+		embed = s.TiedEmbedding
+	}
+	x := embed(dropRows(s, m.embedding, d.Embed), ids) // [T, B, E]
 	x = drop(s, x, d.Input, d.Locked)
 	raw := x
 	for i, w := range m.layers {

@@ -243,3 +243,27 @@ func TestCrossEntropyAtTheEdges(t *testing.T) {
 		}
 	}
 }
+
+// Both uses of a tied weight add to one dense gradient.
+func TestTiedEmbeddingGradient(t *testing.T) {
+	err := torch.Do(func(s *torch.Scope) error {
+		weight := s.Empty([]int64{50, 6}, gotch.Float, gotch.CPU)
+		s.NormalInPlace(weight, 0, 1)
+		s.RequireGrad(weight, true)
+		ids := torch.FromSlice(s, []int64{3, 3, 0, 49, 7, 3, 7, 21}, 8)
+		var gradients [2][]float64
+		for i, embed := range []func(*torch.Scope, *ts.Tensor, *ts.Tensor) *ts.Tensor{(*torch.Scope).Embedding, (*torch.Scope).TiedEmbedding} {
+			for range 2 { // the second adds to the first
+				hidden := s.Tanh(embed(s, weight, ids))
+				s.Backward(s.CrossEntropy(hidden, weight, nil, ids, torch.CrossEntropyOptions{}).Mean)
+			}
+			gradients[i] = torch.ToSlice[float64](s, s.Grad(weight))
+			s.ClearGrad(weight)
+		}
+		near(t, "gradient", gradients[1], gradients[0], 1e-6)
+		return s.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -94,6 +94,14 @@ func (s *Scope) Embedding(w, ids *ts.Tensor) *ts.Tensor {
 	return s.Apply("embedding", func() (*ts.Tensor, error) { return ts.Embedding(w, ids, -1, false, false) }, w, ids)
 }
 
+// TiedEmbedding is Embedding for weights w that the output layer shares. Its
+// gradient names the rows that were looked up, and libtorch adds these to the
+// output layer's in place; Embedding's would be a second matrix of w's size, zero
+// nearly everywhere. Without another, dense gradient w's would stay sparse.
+func (s *Scope) TiedEmbedding(w, ids *ts.Tensor) *ts.Tensor {
+	return s.Apply("embedding", func() (*ts.Tensor, error) { return ts.Embedding(w, ids, -1, false, true) }, w, ids)
+}
+
 // Dropout zeroes each element with probability p and scales the rest by
 // 1/(1-p). With p 0 it returns x itself. Evaluation does not call it.
 func (s *Scope) Dropout(x *ts.Tensor, p float64) *ts.Tensor {
