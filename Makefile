@@ -10,7 +10,9 @@ CACHE := $(or $(KOALA_LM_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/koala-lm)
 PEERS := $(CACHE)/peers-$(shell sha256sum bench/peers.txt | cut -c1-12)
 PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
-.PHONY: help setup setup-cuda build demo test race lint bench peers bench-peers clean
+TOKENIZERS := $(CACHE)/peers-$(shell grep '^tokenizers==' bench/peers.txt)
+
+.PHONY: help setup setup-cuda build demo test race lint bench peers bench-peers compare-tokenizers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +66,16 @@ bench-peers: peers ## time the same training steps in PyTorch
 		$(PEER_PYTHON) lstm_peer.py $$flags && \
 		$(PEER_PYTHON) gpt_peer.py $$flags || exit 1; \
 	done && $(PEER_PYTHON) gpt_peer.py --compile
+
+# Needs neither libtorch nor PyTorch. FILES="a.txt b.txt" adds texts.
+compare-tokenizers: | $(TOKENIZERS) ## hold our tokenizers against Hugging Face's, id by id, and time both
+	@GOWORK=off go build -o bin/ ./cmd/koala-lm
+	@PYTHONPATH=$(TOKENIZERS) PYTHONDONTWRITEBYTECODE=1 python3 bench/tokenizers_peer.py $(FILES)
+
+$(TOKENIZERS):
+	@mkdir -p $(CACHE)
+	@rm -rf $@.tmp && python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.tmp $$(grep '^tokenizers==' bench/peers.txt)
+	@mv -T $@.tmp $@
 
 clean: ## remove what was built in this checkout (not the cache folder)
 	rm -rf bin go.work go.work.sum internal/torch/link_generated.go

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -100,60 +99,4 @@ func FuzzMerge(f *testing.F) {
 			t.Fatalf("%q: %v, with the heap %v", text, short, got)
 		}
 	})
-}
-
-func benchmarkEncode(b *testing.B, tok Tokenizer) {
-	text := bytes.Repeat(fixture(b, "text.txt"), 30)
-	e := tok.NewEncoder()
-	ids := make([]uint32, 0, len(text))
-	b.SetBytes(int64(len(text)))
-	for b.Loop() {
-		var err error
-		if ids, err = e.Encode(ids[:0], text); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkEncodeBPE(b *testing.B) { benchmarkEncode(b, trainFixture(b, 1)) }
-
-func BenchmarkEncodeWord(b *testing.B) {
-	benchmarkEncode(b, learnWords(b, WordOptions{}, string(fixture(b, "text.txt"))))
-}
-
-// BenchmarkFieldsAndMap is what one would write without this package.
-func BenchmarkFieldsAndMap(b *testing.B) {
-	text := strings.Repeat(string(fixture(b, "text.txt")), 30)
-	w := learnWords(b, WordOptions{}, text)
-	vocabulary := map[string]uint32{}
-	for id := range uint32(w.Vocab()) {
-		vocabulary[w.Token(id)] = id
-	}
-	ids := make([]uint32, 0, len(text))
-	b.SetBytes(int64(len(text)))
-	for b.Loop() {
-		ids = ids[:0]
-		for line := range strings.Lines(text) {
-			for _, word := range strings.Fields(line) {
-				id, ok := vocabulary[word]
-				if !ok {
-					id = w.unk
-				}
-				ids = append(ids, id)
-			}
-			ids = append(ids, w.eos)
-		}
-	}
-}
-
-func BenchmarkTrainBPE(b *testing.B) {
-	text := fixture(b, "text.txt")
-	b.SetBytes(int64(len(text)))
-	for b.Loop() {
-		c := NewPieceCounter()
-		c.Add(text)
-		if _, err := TrainBPE([]*PieceCounter{c}, BPEOptions{Size: 700}); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

@@ -1,0 +1,135 @@
+package tokenizer
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// benchText is the text of the benchmarks: the file that KOALA_LM_BENCH_TEXT
+// names, or the made-up text of the fixtures many times over.
+func benchText(b *testing.B) []byte {
+	b.Helper()
+	path := os.Getenv("KOALA_LM_BENCH_TEXT")
+	if path == "" {
+		return bytes.Repeat(fixture(b, "text.txt"), 100)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return text
+}
+
+const benchVocab = 8000
+
+// halves cuts a text at a line end near its middle.
+func halves(text []byte) [][]byte {
+	cut := len(text)/2 + bytes.IndexByte(text[len(text)/2:], '\n') + 1
+	return [][]byte{text[:cut], text[cut:]}
+}
+
+func benchBPE(b *testing.B, text []byte) *BPE {
+	b.Helper()
+	c := NewPieceCounter()
+	c.Add(text)
+	t, err := TrainBPE([]*PieceCounter{c}, BPEOptions{Size: benchVocab})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return t
+}
+
+// benchEncode encodes the parts at once, each with a worker of its own. Every
+// round starts with an empty cache.
+func benchEncode(b *testing.B, t Tokenizer, parts ...[]byte) {
+	size := 0
+	dst := make([][]uint32, len(parts))
+	for i, part := range parts {
+		size += len(part)
+		dst[i] = make([]uint32, 0, len(part))
+	}
+	b.SetBytes(int64(size))
+	for b.Loop() {
+		var wg sync.WaitGroup
+		for i, part := range parts {
+			wg.Go(func() {
+				if _, err := t.NewEncoder().Encode(dst[i], part); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+func BenchmarkEncodeBPE(b *testing.B) {
+	text := benchText(b)
+	benchEncode(b, benchBPE(b, text), text)
+}
+
+func BenchmarkEncodeBPEParallel(b *testing.B) {
+	text := benchText(b)
+	benchEncode(b, benchBPE(b, text), halves(text)...)
+}
+
+func BenchmarkEncodeWord(b *testing.B) {
+	text := benchText(b)
+	benchEncode(b, learnWords(b, WordOptions{}, string(text)), text)
+}
+
+func BenchmarkEncodeWordParallel(b *testing.B) {
+	text := benchText(b)
+	benchEncode(b, learnWords(b, WordOptions{}, string(text)), halves(text)...)
+}
+
+// BenchmarkFieldsAndMap is what one would write without this package.
+func BenchmarkFieldsAndMap(b *testing.B) {
+	text := string(benchText(b))
+	w := learnWords(b, WordOptions{}, text)
+	vocabulary := map[string]uint32{}
+	for id := range uint32(w.Vocab()) {
+		vocabulary[w.Token(id)] = id
+	}
+	ids := make([]uint32, 0, len(text))
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		ids = ids[:0]
+		for line := range strings.Lines(text) {
+			for _, word := range strings.Fields(line) {
+				id, ok := vocabulary[word]
+				if !ok {
+					id = w.unk
+				}
+				ids = append(ids, id)
+			}
+			ids = append(ids, w.eos)
+		}
+	}
+}
+
+func benchTrain(b *testing.B, parts ...[]byte) {
+	size := 0
+	for _, part := range parts {
+		size += len(part)
+	}
+	b.SetBytes(int64(size))
+	for b.Loop() {
+		counters := make([]*PieceCounter, len(parts))
+		var wg sync.WaitGroup
+		for i, part := range parts {
+			counters[i] = NewPieceCounter()
+			wg.Go(func() { counters[i].Add(part) })
+		}
+		wg.Wait()
+		if _, err := TrainBPE(counters, BPEOptions{Size: benchVocab}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkTrainBPE(b *testing.B) { benchTrain(b, benchText(b)) }
+
+func BenchmarkTrainBPEParallel(b *testing.B) { benchTrain(b, halves(benchText(b))...) }
