@@ -8,19 +8,26 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// tensors are a batch on the device.
+// tensors are a batch on the device, in the order of the model: [T, B] for
+// recurrent ones, [B, T] for Transformers.
 type tensors struct {
-	ids     *ts.Tensor // int64 [T, B] or [B, T]
+	ids     *ts.Tensor // int64
 	targets *ts.Tensor // int64 [N]
 }
 
-func toDevice(s *torch.Scope, b data.Batch, device gotch.Device) tensors {
+// toDevice turns a batch round where it comes in the other order, as windows drawn
+// at random do for a recurrent model.
+func toDevice(s *torch.Scope, b data.Batch, timeMajor bool, device gotch.Device) tensors {
 	shape := []int64{int64(b.B), int64(b.T)}
 	if b.TimeMajor {
 		shape[0], shape[1] = shape[1], shape[0]
 	}
-	return tensors{
-		ids:     s.To(torch.FromSlice(s, b.Inputs, shape...), gotch.Int64, device),
-		targets: s.To(torch.FromSlice(s, b.Targets, int64(len(b.Targets))), gotch.Int64, device),
+	move := func(values []int64) *ts.Tensor {
+		t := torch.FromSlice(s, values, shape...)
+		if b.TimeMajor != timeMajor {
+			t = s.Contiguous(s.Transpose(t, 0, 1))
+		}
+		return s.To(t, gotch.Int64, device)
 	}
+	return tensors{ids: move(b.Inputs), targets: s.Reshape(move(b.Targets), -1)}
 }

@@ -64,7 +64,7 @@ func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device got
 		}
 		err = torch.Do(func(s *torch.Scope) error {
 			s.NoGrad(func() {
-				in := toDevice(s, b, device)
+				in := toDevice(s, b, m.TimeMajor(), device)
 				out := m.Forward(s, in.ids, state, Evaluate)
 				w, bias := m.Head()
 				loss := s.CrossEntropy(out.Hidden, w, bias, in.targets, torch.CrossEntropyOptions{})

@@ -74,7 +74,7 @@ func (t *Trainer) accumulate(b data.Batch, phases *Phases) (torch.Loss, error) {
 	var loss torch.Loss
 	err := torch.Do(func(s *torch.Scope) error {
 		started := time.Now()
-		in := toDevice(s, b, t.Device)
+		in := toDevice(s, b, t.Model.TimeMajor(), t.Device)
 		out := t.Model.Forward(s, in.ids, t.state, Training)
 		phases.Forward += lap(&started)
 		weight, bias := t.Model.Head()

@@ -120,11 +120,11 @@ func prune(folder string, step int64, keep int, best int64) error {
 	}
 	var failed []error
 	for _, s := range found {
-		if s.step == best {
-			continue
-		}
 		if s.step <= step && keep > 0 {
 			keep--
+			continue
+		}
+		if s.step == best {
 			continue
 		}
 		failed = append(failed, os.Remove(filepath.Join(folder, s.name)))

@@ -80,6 +80,8 @@ func (j job) trainer(t testing.TB, observers ...lm.Observer) *lm.Trainer {
 	switch j.batching {
 	case "contiguous":
 		batches = must[data.Batcher](t)(data.NewContiguous(tokens, 2, 5))
+	case "random":
+		batches = must[data.Batcher](t)(data.NewRandom(tokens, 2, 5, 1))
 	case "variable":
 		batches = must[data.Batcher](t)(data.NewContiguous(tokens, 2, 5, data.VariableLength(1)))
 	}
@@ -234,4 +236,4 @@ func weights(t testing.TB, m lm.Model) map[string][]float32 {
 // live counts the tensor handles that are not freed.
 func live() int { return len(ts.ExistingTensors) }
 
-func kinds() []string { return []string{"koala-v", "sgd"} }
+func kinds() []string { return koala.Kinds() }

@@ -22,6 +22,7 @@ func jobs() map[string]job {
 		all[name] = j
 	}
 	vary("accumulate", func(j *job) { j.accumulate = 4 }) // 6 batches an epoch: its end is inside of a step
+	vary("random", func(j *job) { j.batching = "random" })
 	vary("variable length", func(j *job) { j.batching = "variable" })
 	vary("cosine", func(j *job) { j.schedule = lm.ScheduleConfig{Kind: "cosine", Warmup: 3, Floor: 0.1} })
 	vary("plateau", func(j *job) { j.schedule = lm.ScheduleConfig{Kind: "plateau", Gamma: 0.5} })
