@@ -34,6 +34,9 @@ func (o *adam) Restore(s State) error { return o.restore(s, adamFields) }
 
 func (o *adam) Update(m Measurement) (StepInfo, error) {
 	return o.update(m, squareSums, func(st *step) {
+		if !st.squaresFit() {
+			return
+		}
 		for _, l := range st.lanes {
 			l.last[lastStep]++
 			lr, decay, keep := st.rate(l), l.decay, 1.0

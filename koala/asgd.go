@@ -109,7 +109,7 @@ func (o *asgd) Observe(validationLoss float64) (started bool) {
 	case o.observed > window:
 		o.best = min(o.best, *slot)
 	}
-	*slot = min(validationLoss, math.MaxFloat64)
+	*slot = max(lowest, min(validationLoss, largest))
 	o.observed++
 	return started
 }

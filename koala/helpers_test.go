@@ -1,7 +1,9 @@
 package koala
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/sugarme/gotch"
@@ -104,3 +106,5 @@ func worst(got, want []float64, floor float64) float64 {
 	}
 	return d
 }
+
+func slicesSorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -67,6 +67,9 @@ func (o *koalaD) Update(m Measurement) (StepInfo, error) {
 		if o.clip > 0 {
 			o.scaledSums(st)
 		}
+		if !st.squaresFit() {
+			return
+		}
 		st.dropFlat()
 		r := o.measure(m.LossVar)
 		n2 := 0.0
@@ -83,7 +86,7 @@ func (o *koalaD) Update(m Measurement) (StepInfo, error) {
 		}
 		st.run(scaled)
 		st.info.Gain, st.info.EffectiveLR = o.sigma*n2/s, math.Abs(step)
-		o.sigma = max(minSigma, o.sigma*(r/s))
+		o.sigma = update(o.sigma, n2, r)
 		st.info.Sigma, st.info.R = o.sigma, r
 	})
 }

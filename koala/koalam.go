@@ -90,10 +90,15 @@ func (o *koalaM) Predict() error {
 		if finite(away) && n > 0 {
 			o.qw = 0.9*o.qw + 0.1*math.Sqrt(away)/n
 		}
-		o.p00 = max(minSigma, o.p00+2*o.p01+o.p11) + o.round(o.qw)
-		o.p01 = o.a * (o.p01 + o.p11)
-		o.p11 = o.a*o.a*o.p11 + o.round(o.qv)
+		o.propagate()
 	})
+}
+
+// propagate is P <- F P F^T + diag(qw, qv).
+func (o *koalaM) propagate() {
+	o.p00 = max(minSigma, o.p00+2*o.p01+o.p11) + o.round(o.qw)
+	o.p01 = o.a * (o.p01 + o.p11)
+	o.p11 = o.a*o.a*o.p11 + o.round(o.qv)
 }
 
 func (o *koalaM) Update(m Measurement) (StepInfo, error) {

@@ -52,11 +52,16 @@ func (o *koalaV) Update(m Measurement) (StepInfo, error) {
 		}
 		st.run(axpby)
 
-		s := o.sigma*st.steepest + r
-		st.info.Gain = o.sigma * st.steepest / s
-		o.sigma = max(minSigma, o.sigma*(r/s))
+		st.info.Gain = o.sigma * st.steepest / (o.sigma*st.steepest + r)
+		o.sigma = update(o.sigma, st.steepest, r)
 		st.info.Sigma, st.info.R = o.sigma, r
 	})
+}
+
+// update returns sigma R/S, the variance after a measurement of variance r along
+// a gradient of squared norm n2.
+func update(sigma, n2, r float64) float64 {
+	return max(minSigma, sigma*(r/(sigma*n2+r)))
 }
 
 // minSigma keeps a variance positive where a gradient is so steep that no

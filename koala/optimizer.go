@@ -75,7 +75,7 @@ type StepInfo struct {
 	EffectiveLR float64 // length of the step along the gradient / length of the gradient (koala-d, adam: the factor before the scaled gradient)
 	GradNorm    float64 // of all gradients together, before clipping
 	Skipped     int     // tensors without a gradient, or for the KOALA kinds one shorter than 1e-9
-	NonFinite   bool    // the loss or a gradient was NaN or infinite; nothing was changed
+	NonFinite   bool    // the loss or a gradient was NaN, infinite or beyond what the state can hold; nothing was changed
 }
 
 // An Averager is an optimizer that also keeps an average of the weights (asgd).

@@ -145,6 +145,10 @@ func (o *base) copyTensors(states []paramState) error {
 					if *t == nil {
 						continue
 					}
+					if zero := s.Item(s.Sum(s.Scale(*t, 0))); s.OK() && zero != 0 {
+						s.Fail(fmt.Errorf("a tensor of parameter %s holds a number that is not finite", o.params[i].name))
+						return
+					}
 					c := s.ZerosLike(o.params[i].p)
 					s.CopyInto(c, *t)
 					*t = c

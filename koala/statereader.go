@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
@@ -13,8 +12,12 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// lowest as a minimum allows every finite number.
-const lowest = -math.MaxFloat64
+// largest bounds the numbers of a state, so that products of a few of them are
+// finite; lowest as a minimum allows all of them.
+const (
+	largest = 1e100
+	lowest  = -largest
+)
 
 // A stateReader takes a state apart key by key, and notes all that is wrong.
 type stateReader struct {
@@ -38,7 +41,7 @@ func (r *stateReader) scalar(f scalarField) float64 {
 	switch {
 	case !ok:
 		r.problem("scalar %q is missing", f.key)
-	case !finite(v), v < f.min, f.over && v == f.min:
+	case !(v >= f.min && v <= largest), f.over && v == f.min:
 		want := "a finite number"
 		switch {
 		case f.over:

@@ -3,6 +3,8 @@ package koala
 import (
 	"math"
 
+	"github.com/sugarme/gotch"
+
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
@@ -90,6 +92,25 @@ func (st *step) measure() bool {
 	st.info.GradNorm = norm
 	if st.clip > 0 && norm > st.clip {
 		st.scale = st.clip / norm
+	}
+	return true
+}
+
+// squaresFit reports whether the parameters' type can hold the squares of the
+// clipped gradients, for the kinds that keep their mean.
+func (st *step) squaresFit() bool {
+	for _, l := range st.lanes {
+		limit := float64(math.MaxFloat32) // bfloat16's too
+		switch l.P.DType() {
+		case gotch.Double:
+			limit = math.MaxFloat64
+		case gotch.Half:
+			limit = 65504
+		}
+		if st.scale*st.scale*l.Sum[sumGG] > limit {
+			st.info = StepInfo{NonFinite: true}
+			return false
+		}
 	}
 	return true
 }

@@ -1,0 +1,164 @@
+package koala
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+)
+
+// The parameter sets that optimizers are timed on; bench/optimizers_peer.py has
+// the same.
+var benchSets = map[string][][]int64{
+	"lstm-tied":   lstmShapes(true),
+	"lstm-untied": lstmShapes(false),
+	"gpt":         gptShapes(12, 384, 20000, 256),
+}
+
+// lstmShapes is a word-level model: embedding 33,278 x 200, two LSTM layers of
+// 200, output layer.
+func lstmShapes(tied bool) [][]int64 {
+	const vocab, width = 33278, 200
+	shapes := [][]int64{{vocab, width}}
+	for range 2 {
+		shapes = append(shapes, []int64{4 * width, width}, []int64{4 * width, width}, []int64{4 * width}, []int64{4 * width})
+	}
+	if !tied {
+		shapes = append(shapes, []int64{vocab, width})
+	}
+	return append(shapes, []int64{vocab})
+}
+
+func gptShapes(layers, width, vocab, context int64) [][]int64 {
+	shapes := [][]int64{{vocab, width}, {context, width}}
+	for range layers {
+		shapes = append(shapes, []int64{width}, []int64{3 * width, width}, []int64{width, width},
+			[]int64{width}, []int64{4 * width, width}, []int64{width, 4 * width})
+	}
+	return append(shapes, []int64{width})
+}
+
+// randomParams returns float32 leaves with gradients that the benchmark frees.
+func randomParams(b *testing.B, shapes [][]int64) []*ts.Tensor {
+	b.Helper()
+	var params []*ts.Tensor
+	err := torch.Do(func(s *torch.Scope) error {
+		for _, shape := range shapes {
+			p, g := s.Empty(shape, gotch.Float, gotch.CPU), s.Empty(shape, gotch.Float, gotch.CPU)
+			s.NormalInPlace(p, 0, 0.1)
+			s.NormalInPlace(g, 0, 1e-3)
+			s.RequireGrad(p, true)
+			s.BackwardFrom([]*ts.Tensor{p}, []*ts.Tensor{g})
+			params = append(params, s.Keep(p))
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		for _, p := range params {
+			_ = p.Drop()
+		}
+	})
+	return params
+}
+
+// BenchmarkStep times Predict and Update together. ms-best is the fastest step,
+// which tells most where other work shares the machine.
+func BenchmarkStep(b *testing.B) {
+	kinds := []struct {
+		name, kind string
+		momentum   float64
+	}{
+		{"sgd", KindSGD, 0}, {"sgd-momentum", KindSGD, 0.9}, {"adam", KindAdam, 0}, {"adamw", KindAdamW, 0},
+		{KindV, KindV, 0}, {KindM, KindM, 0}, {KindPP, KindPP, 0}, {KindD, KindD, 0},
+	}
+	for _, set := range []string{"lstm-tied", "lstm-untied", "gpt"} {
+		for _, threads := range []int{1, 2} {
+			for _, decay := range []float64{0, 5e-4} {
+				for _, k := range kinds {
+					b.Run(fmt.Sprintf("%s/threads=%d/wd=%v/%s", set, threads, decay, k.name), func(b *testing.B) {
+						setThreads(b, threads)
+						o := Defaults(k.kind)
+						o.LR, o.Momentum = 1e-6, k.momentum // the parameters stay as they are
+						groups := []Group{{Params: randomParams(b, benchSets[set]), WeightDecay: decay}}
+						benchmarkStep(b, newBenchOptimizer(b, k.kind, groups, o))
+					})
+				}
+			}
+		}
+	}
+}
+
+func benchmarkStep(b *testing.B, opt Optimizer) {
+	var times []time.Duration
+	step := func() {
+		if err := opt.Predict(); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := opt.Update(Measurement{Loss: 5, LossVar: 30}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for range 3 {
+		step()
+	}
+	b.ResetTimer()
+	for range b.N {
+		start := time.Now()
+		step()
+		times = append(times, time.Since(start))
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(slices.Min(times))/1e6, "ms-best")
+}
+
+func newBenchOptimizer(b *testing.B, kind string, groups []Group, o Options) Optimizer {
+	b.Helper()
+	opt, err := New(kind, groups, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = opt.Close() })
+	return opt
+}
+
+func setThreads(b *testing.B, n int) {
+	b.Helper()
+	before := torch.Threads()
+	if err := torch.SetThreads(n); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = torch.SetThreads(before) })
+}
+
+// BenchmarkCopy is the machine's bandwidth: a copy of 64 MB, which is read once
+// and written once.
+func BenchmarkCopy(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
+			setThreads(b, threads)
+			const n = 16 << 20
+			err := torch.Do(func(s *torch.Scope) error {
+				src, dst := s.Ones([]int64{n}, gotch.Float, gotch.CPU), s.Ones([]int64{n}, gotch.Float, gotch.CPU)
+				best := time.Duration(1 << 62)
+				for range b.N {
+					start := time.Now()
+					s.CopyInto(dst, src)
+					best = min(best, time.Since(start))
+				}
+				b.ReportMetric(2*4*n/best.Seconds()/1e9, "GB/s-best")
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
