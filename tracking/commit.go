@@ -29,10 +29,11 @@ func (p progress) clone() progress {
 // commit is one batch on its way into the store. Its progress takes effect only
 // if the transaction does.
 type commit struct {
-	ctx   context.Context
-	tx    *sql.Tx
-	run   *Run
-	names []string
+	ctx    context.Context
+	tx     *sql.Tx
+	run    *Run
+	number int64 // of the run in the store
+	names  []string
 	progress
 }
 
@@ -77,7 +78,7 @@ func (c *commit) writeSamples(samples []sample) error {
 	defer insert.Close()
 	changed := make([]bool, len(c.ids))
 	for _, s := range samples {
-		_, err := insert.ExecContext(c.ctx, c.run.number, c.ids[s.metric], s.step, s.tokens, s.at, s.elapsed, null(s.value))
+		_, err := insert.ExecContext(c.ctx, c.number, c.ids[s.metric], s.step, s.tokens, s.at, s.elapsed, null(s.value))
 		if err != nil {
 			return err
 		}
@@ -90,7 +91,7 @@ func (c *commit) writeSamples(samples []sample) error {
 		if !changed[metric] {
 			continue
 		}
-		if err := c.exec(summaryUpsertSQL, c.series[metric].summary.args(c.run.number, c.ids[metric])...); err != nil {
+		if err := c.exec(summaryUpsertSQL, c.series[metric].summary.args(c.number, c.ids[metric])...); err != nil {
 			return err
 		}
 		if err := c.writeSpan(metric); err != nil {
@@ -121,19 +122,19 @@ func (c *commit) add(s sample) error {
 }
 
 func (c *commit) writeSpan(metric int) error {
-	return c.exec(spanUpsertSQL, c.series[metric].span.args(c.run.number, c.ids[metric])...)
+	return c.exec(spanUpsertSQL, c.series[metric].span.args(c.number, c.ids[metric])...)
 }
 
 func (c *commit) writeEvents(b batch, end *ending) error {
 	events := slices.Clone(b.events)
 	if b.lost.points > 0 {
-		events = append(events, event{c.run.store.now(), "metrics lost", b.lost.message()})
+		events = append(events, event{c.run.now(), "metrics lost", b.lost.message()})
 	}
 	if end != nil {
 		events = append(events, event{end.at, "ended", end.message()})
 	}
 	for _, e := range events {
-		if err := c.exec(eventInsertSQL, c.run.number, formatTime(e.at), e.kind, e.message); err != nil {
+		if err := c.exec(eventInsertSQL, c.number, formatTime(e.at), e.kind, e.message); err != nil {
 			return err
 		}
 	}
@@ -142,14 +143,14 @@ func (c *commit) writeEvents(b batch, end *ending) error {
 
 // writeRun updates the run's own row: a sign of life, or its end.
 func (c *commit) writeRun(end *ending) error {
-	now := c.run.store.now()
-	err := c.exec(runProgressSQL, sql.Named("run", c.run.number),
+	now := c.run.now()
+	err := c.exec(runProgressSQL, sql.Named("run", c.number),
 		sql.Named("heartbeat", formatTime(now)), sql.Named("seconds", c.run.elapsed(now).Seconds()),
 		sql.Named("steps", c.steps), sql.Named("tokens", c.tokens))
 	if err != nil || end == nil {
 		return err
 	}
-	return c.exec(runFinishSQL, sql.Named("run", c.run.number),
+	return c.exec(runFinishSQL, sql.Named("run", c.number),
 		sql.Named("status", string(end.status)), sql.Named("reason", end.reason),
 		sql.Named("ended", formatTime(end.at)), sql.Named("seconds", c.run.elapsed(end.at).Seconds()))
 }

@@ -69,13 +69,13 @@ func (s *Store) StartRun(ctx context.Context, n NewRun) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start run: %w", explain(err))
 	}
-	run := newRunHandle(s, n.ID, number, now)
+	run := newRunHandle(s, n.ID, now)
 	if len(n.Dataset.Metrics) > 0 {
 		if err := run.Log(Point{Time: now, Values: n.Dataset.Metrics}); err != nil {
 			return nil, fmt.Errorf("start run: %w", err)
 		}
 	}
-	go run.write(progress{})
+	go run.write(s, number, progress{})
 	return run, nil
 }
 

@@ -93,22 +93,22 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	if _, err := tx.ExecContext(ctx, eventInsertSQL, number, formatTime(now), "resumed", message); err != nil {
 		return nil, err
 	}
-	run := newRunHandle(s, id, number, now)
+	run := newRunHandle(s, id, now)
 	run.before = time.Duration(milliseconds) * time.Millisecond
-	reached, err := loadProgress(ctx, tx, run)
+	reached, err := loadProgress(ctx, tx, run, number)
 	if err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(); err != nil {
 		return nil, err
 	}
-	go run.write(reached)
+	go run.write(s, number, reached)
 	return run, nil
 }
 
 // loadProgress reads what the writer goes on from, and gives the metrics their
 // places in the handle. The writer begins new spans.
-func loadProgress(ctx context.Context, q queryer, run *Run) (progress, error) {
+func loadProgress(ctx context.Context, q queryer, run *Run, runNumber int64) (progress, error) {
 	var p progress
 	err := forEach(ctx, q, func(rows *sql.Rows) error {
 		var id int64
@@ -125,7 +125,7 @@ func loadProgress(ctx context.Context, q queryer, run *Run) (progress, error) {
 		p.ids = append(p.ids, id)
 		p.series = append(p.series, series{summary: s})
 		return nil
-	}, summariesSQL, run.number)
+	}, summariesSQL, runNumber)
 	return p, err
 }
 

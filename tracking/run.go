@@ -39,9 +39,8 @@ type Point struct {
 // Run is the handle of a run that this process is training. Its methods may be
 // called from any goroutine.
 type Run struct {
-	store   *Store
 	id      string
-	number  int64
+	now     func() time.Time
 	started time.Time     // of this session
 	before  time.Duration // trained in earlier sessions
 
@@ -63,9 +62,9 @@ type Run struct {
 	finishErr error
 }
 
-func newRunHandle(s *Store, id string, number int64, now time.Time) *Run {
+func newRunHandle(s *Store, id string, now time.Time) *Run {
 	return &Run{
-		store: s, id: id, number: number, started: now,
+		id: id, now: s.now, started: now,
 		index: map[string]int{},
 		room:  make(chan struct{}),
 		wake:  make(chan struct{}, 1),
@@ -85,7 +84,7 @@ func (r *Run) ID() string { return r.id }
 // ErrQueueFull together with why the store takes no writes.
 func (r *Run) Log(p Point) error {
 	if p.Time.IsZero() {
-		p.Time = r.store.now()
+		p.Time = r.now()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,7 +157,7 @@ func (r *Run) Event(kind, message string) error {
 	if r.ended {
 		return ErrRunEnded
 	}
-	r.queue.events = append(r.queue.events, event{r.store.now(), kind, message})
+	r.queue.events = append(r.queue.events, event{r.now(), kind, message})
 	return nil
 }
 
@@ -196,7 +195,7 @@ func (r *Run) Finish(status Status, reason string) error {
 		r.mu.Lock()
 		r.ended = true
 		r.mu.Unlock()
-		r.end <- ending{at: r.store.now(), status: status, reason: reason}
+		r.end <- ending{at: r.now(), status: status, reason: reason}
 		<-r.done
 		if err := r.Err(); err != nil {
 			r.finishErr = fmt.Errorf("finish run %s: %w", r.id, err)

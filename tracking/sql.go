@@ -107,4 +107,8 @@ var (
 	freeBytesSQL string
 	//go:embed sql/crashes_record.sql
 	crashesRecordSQL string
+	//go:embed sql/run_delete_by_id.sql
+	runDeleteByIDSQL string
+	//go:embed sql/metric_names.sql
+	metricNamesSQL string
 )

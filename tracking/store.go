@@ -23,6 +23,7 @@ type Store struct {
 	write *sql.DB // nil when opened read-only
 	read  *sql.DB
 	file  os.FileInfo // the file as it was opened, to notice its replacement
+	log   os.FileInfo // its write-ahead log, nil when opened read-only
 	now   func() time.Time
 }
 
@@ -46,6 +47,7 @@ func Open(path string) (*Store, error) {
 		s.write.Close()
 		return nil, fmt.Errorf("open store %s: %w", path, explain(err))
 	}
+	s.log, _ = os.Stat(path + "-wal") // there for as long as a connection is
 	s.read = openDB(path, readOnly)
 	return s, nil
 }

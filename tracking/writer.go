@@ -17,12 +17,15 @@ const (
 )
 
 // ErrReplaced means that the file under the store's path is no longer the one
-// that was opened: what is written to that one nobody will find.
+// that was opened, and that no store can be had there.
 var ErrReplaced = errors.New("the store was deleted or replaced while in use")
 
 // writer is the background side of a run: the only goroutine that writes it.
 type writer struct {
 	run       *Run
+	store     *Store
+	number    int64 // of the run in the store
+	owned     bool  // the store was opened by the writer, see rehome
 	pending   batch
 	names     []string // as far as the pending samples need them
 	progress  progress
@@ -31,9 +34,10 @@ type writer struct {
 
 // write runs until the run ends: it writes what is queued twice a second and
 // otherwise a heartbeat. It goes on from what a resumed run has come to.
-func (r *Run) write(from progress) {
+func (r *Run) write(s *Store, number int64, from progress) {
 	defer close(r.done)
-	w := &writer{run: r, progress: from, lastWrite: time.Now()}
+	w := &writer{run: r, store: s, number: number, progress: from, lastWrite: time.Now()}
+	defer w.release()
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	for {
@@ -101,16 +105,18 @@ func (w *writer) writeNow(end *ending) error {
 }
 
 func (w *writer) commit(end *ending) error {
-	if err := w.run.store.checkFile(); err != nil {
-		return err
-	}
 	ctx := context.Background()
-	tx, err := w.run.store.write.BeginTx(ctx, nil)
+	if w.store.replaced() {
+		if err := w.rehome(ctx); err != nil {
+			return fmt.Errorf("%w: %w", ErrReplaced, err)
+		}
+	}
+	tx, err := w.store.write.BeginTx(ctx, nil)
 	if err != nil {
 		return explain(err)
 	}
 	defer tx.Rollback()
-	c := commit{ctx: ctx, tx: tx, run: w.run, names: w.names, progress: w.progress.clone()}
+	c := commit{ctx: ctx, tx: tx, run: w.run, number: w.number, names: w.names, progress: w.progress.clone()}
 	if err := c.write(w.pending, end); err != nil {
 		return explain(err)
 	}
@@ -121,11 +127,15 @@ func (w *writer) commit(end *ending) error {
 	return nil
 }
 
-// checkFile notices that the path no longer leads to the open file.
-func (s *Store) checkFile() error {
-	info, err := os.Stat(s.path)
-	if err != nil || !os.SameFile(info, s.file) {
-		return fmt.Errorf("%w: %s", ErrReplaced, s.path)
+// release closes a store that nobody else knows.
+func (w *writer) release() {
+	if w.owned {
+		w.store.Close() // all is committed; there is nobody left to tell
 	}
-	return nil
+}
+
+// replaced notices that the path no longer leads to the open file.
+func (s *Store) replaced() bool {
+	info, err := os.Stat(s.path)
+	return err != nil || !os.SameFile(info, s.file)
 }

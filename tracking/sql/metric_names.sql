@@ -1,0 +1,1 @@
+SELECT metric, name FROM metric_names
