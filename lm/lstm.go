@@ -19,8 +19,7 @@ type lstm struct {
 	embedding *ts.Tensor // [V, E]
 	layers    []torch.LSTMWeights
 	units     []int64
-	decoder   *ts.Tensor // [V, D]; the embedding itself when tied
-	bias      *ts.Tensor // [V]
+	output    OutputLayer
 }
 
 // Initialisation as in word_language_model: the embedding and the decoder uniform
@@ -29,7 +28,7 @@ const embeddingBound = 0.1
 
 func newLSTM(c Config, seed uint64, device gotch.Device) (Model, error) {
 	m := &lstm{config: c, device: device}
-	list, err := build(seed, device, func(p *params) {
+	built, err := build(seed, device, func(p *params) {
 		m.embedding = p.add("encoder.weight", uniform(embeddingBound), c.Vocab, c.Embed)
 		in := c.Embed
 		for i := range c.Layers {
@@ -47,30 +46,33 @@ func newLSTM(c Config, seed uint64, device gotch.Device) (Model, error) {
 			m.units = append(m.units, units)
 			in = units
 		}
-		m.decoder = m.embedding
+		head := softmax{weight: m.embedding}
 		if !c.Tied {
-			m.decoder = p.add("decoder.weight", uniform(embeddingBound), c.Vocab, in)
+			head.weight = p.add("decoder.weight", uniform(embeddingBound), c.Vocab, in)
 		}
-		m.bias = p.add("decoder.bias", constant(0), c.Vocab)
+		head.bias = p.add("decoder.bias", constant(0), c.Vocab)
+		m.output = head
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the model: %w", err)
 	}
-	m.params = list
+	m.params = built.list
 	return m, nil
 }
 
-func (m *lstm) Config() Config          { return m.config }
-func (m *lstm) Params() []Param         { return m.params }
-func (m *lstm) TimeMajor() bool         { return true }
-func (m *lstm) Close()                  { dropAll(m.params) }
-func (m *lstm) Head() (w, b *ts.Tensor) { return m.decoder, m.bias }
+func (m *lstm) Config() Config      { return m.config }
+func (m *lstm) Params() []Param     { return m.params }
+func (m *lstm) TimeMajor() bool     { return true }
+func (m *lstm) Close()              { dropAll(m.params) }
+func (m *lstm) Output() OutputLayer { return m.output }
 
 func (m *lstm) NewState(batch int64) (*State, error) {
 	return newState(batch, m.units, 2, m.device)
 }
 
-func (m *lstm) Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) Output {
+func (m *lstm) NewDecoder(batch int64) (Decoder, error) { return newRecurrentDecoder(m, batch) }
+
+func (m *lstm) Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) Hidden {
 	d := m.config.Dropout
 	if mode == Evaluate {
 		d = Dropout{}
@@ -93,5 +95,5 @@ func (m *lstm) Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) 
 		}
 	}
 	x = drop(s, x, d.Output, d.Locked)
-	return Output{Hidden: s.Reshape(x, -1, m.units[len(m.units)-1]), Raw: raw}
+	return Hidden{States: s.Reshape(x, -1, m.units[len(m.units)-1]), Raw: raw}
 }

@@ -9,23 +9,43 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// Config is a network's shape; zero values of what a kind does not use are ignored.
+// What a Config's words can be.
+const (
+	LSTM        = "lstm"
+	Transformer = "transformer"
+
+	LayerNorm = "layer"
+	RMSNorm   = "rms"
+	Learned   = "learned"
+	Rotary    = "rotary"
+	GELU      = "gelu"
+	SwiGLU    = "swiglu"
+)
+
+// Config is a network's shape; what a kind does not use is ignored.
 type Config struct {
-	Kind    string // "lstm"
+	Kind    string // LSTM or Transformer
 	Vocab   int64  // entries
 	Layers  int
-	Embed   int64 // width of the token embedding
-	Hidden  int64 // units of a recurrent layer
+	Embed   int64 // width of the token embedding, and of a Transformer's residual stream
+	Hidden  int64 // units of a recurrent layer; width of a Transformer's MLP
 	Tied    bool  // the output layer shares the embedding's weights
 	Dropout Dropout
+
+	// A Transformer's.
+	Heads, KVHeads int    // attention heads; heads of keys and values, which divide them
+	Context        int64  // tokens that it sees at most
+	Norm           string // LayerNorm, which brings biases with it, or RMSNorm
+	Position       string // Learned or Rotary
+	MLP            string // GELU or SwiGLU
 }
 
 // Dropout holds probabilities of being zeroed, in training only.
 type Dropout struct {
 	Input  float64 // the embedded input
 	Embed  float64 // whole rows of the embedding
-	Hidden float64 // between layers
-	Output float64 // the last layer's output
+	Hidden float64 // between recurrent layers; attention weights and residual branches
+	Output float64 // the last recurrent layer's output
 	Weight float64 // recurrent weights
 	Locked bool    // one mask for all time steps (Gal & Ghahramani 2016), else one an element
 }
@@ -45,9 +65,9 @@ const (
 	Training Mode = true
 )
 
-// Output is what a forward pass leaves for the loss.
-type Output struct {
-	Hidden *ts.Tensor // [N, D] after dropout, in the order of the batch's targets
+// Hidden is what a forward pass leaves for the loss.
+type Hidden struct {
+	States *ts.Tensor // [N, D] after dropout, in the order of the batch's targets
 	Raw    *ts.Tensor // [T, B, D] before it, for activation regularisation; nil for Transformers
 }
 
@@ -61,13 +81,17 @@ type Model interface {
 	// Forward runs over the token ids, [T, B] for recurrent models and [B, T] for
 	// Transformers. A recurrent model starts from the state and leaves its last
 	// one there, cut off from the graph; others ignore it.
-	Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) Output
+	Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) Hidden
 
-	// Head is the output layer's weight [V, D] and bias [V], which may be nil.
-	Head() (weight, bias *ts.Tensor)
+	// Output is the layer that follows.
+	Output() OutputLayer
 
-	// NewState is the carried state at the start of a text, for batch sequences.
+	// NewState is the carried state at the start of a text, for batch sequences;
+	// a Transformer's is empty.
 	NewState(batch int64) (*State, error)
+
+	// NewDecoder continues batch texts token by token.
+	NewDecoder(batch int64) (Decoder, error)
 
 	// TimeMajor tells the order of the ids.
 	TimeMajor() bool
@@ -83,10 +107,12 @@ func New(c Config, seed uint64, device gotch.Device) (Model, error) {
 		return nil, fmt.Errorf("model: a vocabulary of %d entries", c.Vocab)
 	}
 	switch c.Kind {
-	case "lstm":
+	case LSTM:
 		return newLSTM(c, seed, device)
+	case Transformer:
+		return newTransformer(c, seed, device)
 	}
-	return nil, fmt.Errorf("model.kind %q is not known: it is lstm", c.Kind)
+	return nil, fmt.Errorf("model.kind %q is not known: it is lstm or transformer", c.Kind)
 }
 
 // CountParams returns the number of trained scalars.

@@ -16,6 +16,7 @@ const initStep = -1
 // params collects a model's tensors while it is made.
 type params struct {
 	list   []Param
+	tables []*ts.Tensor // constants beside them
 	s      *torch.Scope
 	device gotch.Device
 }
@@ -25,6 +26,10 @@ type initializer func(s *torch.Scope, t *ts.Tensor)
 
 func uniform(bound float64) initializer {
 	return func(s *torch.Scope, t *ts.Tensor) { s.UniformInPlace(t, -bound, bound) }
+}
+
+func normal(sd float64) initializer {
+	return func(s *torch.Scope, t *ts.Tensor) { s.NormalInPlace(t, 0, sd) }
 }
 
 func constant(v float64) initializer {
@@ -45,25 +50,35 @@ func (p *params) add(name string, init initializer, shape ...int64) *ts.Tensor {
 	return t
 }
 
+// table makes a constant that the model keeps beside its parameters.
+func (p *params) table(values []float32, shape ...int64) *ts.Tensor {
+	t := p.s.To(torch.FromSlice(p.s, values, shape...), gotch.Float, p.device)
+	p.tables = append(p.tables, t)
+	return t
+}
+
 // build runs make, which adds the parameters, and returns them; after an error
 // none is left.
-func build(seed uint64, device gotch.Device, make func(p *params)) ([]Param, error) {
-	var list []Param
+func build(seed uint64, device gotch.Device, make func(p *params)) (params, error) {
+	p := params{device: device}
 	err := torch.Do(func(s *torch.Scope) error {
 		if err := torch.Seed(seed, initStep, 0); err != nil {
 			return err
 		}
-		p := &params{s: s, device: device}
-		make(p)
+		p.s = s
+		make(&p)
 		if s.OK() {
 			for _, param := range p.list {
 				s.Keep(param.Tensor)
 			}
-			list = p.list
+			for _, t := range p.tables {
+				s.Keep(t)
+			}
 		}
 		return s.Err()
 	})
-	return list, err
+	p.s = nil
+	return p, err
 }
 
 func dropAll(list []Param) {

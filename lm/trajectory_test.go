@@ -147,11 +147,19 @@ func optimizerFor(t *testing.T, kind string, settings map[string]float64, m lm.M
 // float32 is within 3e-6 of its float64.)
 func TestTrainingAgreesWithPyTorch(t *testing.T) {
 	models := map[string]lm.Config{
-		"lstm": {Kind: "lstm", Vocab: 200, Layers: 2, Embed: 32, Hidden: 32, Tied: true},
+		"lstm": {Kind: lm.LSTM, Vocab: 200, Layers: 2, Embed: 32, Hidden: 32, Tied: true},
+		"gpt2": {
+			Kind: lm.Transformer, Vocab: 200, Layers: 2, Embed: 32, Hidden: 128, Tied: true, Heads: 4, KVHeads: 4, Context: 16,
+			Norm: lm.LayerNorm, Position: lm.Learned, MLP: lm.GELU,
+		},
+		"llama": {
+			Kind: lm.Transformer, Vocab: 200, Layers: 2, Embed: 32, Hidden: 64, Tied: true, Heads: 4, KVHeads: 2, Context: 16,
+			Norm: lm.RMSNorm, Position: lm.Rotary, MLP: lm.SwiGLU,
+		},
 	}
 	for name, config := range models {
 		r := readRecording(t, name)
-		for _, kind := range []string{koala.KindSGD, koala.KindV} {
+		for _, kind := range []string{koala.KindSGD, koala.KindAdamW, koala.KindV} {
 			want := r.Runs[kind]
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				m, err := lm.New(config, 1, gotch.CPU)

@@ -116,3 +116,17 @@ func (s *Scope) LSTM(x, h, c *ts.Tensor, w LSTMWeights) (y, hLast, cLast *ts.Ten
 	}
 	return s.take(out[0]), s.take(out[1]), s.take(out[2])
 }
+
+// Attention is scaled dot-product attention: queries [B, H, T, W] see the keys
+// and values [B, G, from+T, W] up to their own position; the first query stands
+// at position from. G divides H: neighbouring heads share. dropout zeroes
+// attention weights.
+func (s *Scope) Attention(q, k, v *ts.Tensor, from int64, dropout float64) *ts.Tensor {
+	var out C.koala_tensor
+	if !s.native("attention", func() C.int {
+		return C.koala_attention(handle(q), handle(k), handle(v), C.int64_t(from), C.double(dropout), &out)
+	}, q, k, v) {
+		return nil
+	}
+	return s.take(out)
+}

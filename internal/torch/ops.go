@@ -111,6 +111,24 @@ func (s *Scope) Dropout(x *ts.Tensor, p float64) *ts.Tensor {
 	return s.Apply("dropout", func() (*ts.Tensor, error) { return ts.Dropout(x, p, true) }, x)
 }
 
+// LayerNorm normalises over the last dimension to mean 0 and variance 1, then
+// scales by gain and adds bias.
+func (s *Scope) LayerNorm(x, gain, bias *ts.Tensor, eps float64) *ts.Tensor {
+	return s.Apply("layer_norm", func() (*ts.Tensor, error) {
+		return ts.LayerNorm(x, Shape(gain), gain, bias, eps, false)
+	}, x, gain, bias)
+}
+
+// RMSNorm divides by the root mean square over the last dimension and scales by
+// gain.
+func (s *Scope) RMSNorm(x, gain *ts.Tensor, eps float64) *ts.Tensor {
+	mean := s.Apply("mean", func() (*ts.Tensor, error) {
+		return s.Square(x).MeanDim([]int64{-1}, true, x.DType(), false)
+	}, x)
+	root := s.Apply("rsqrt", func() (*ts.Tensor, error) { return s.Shift(mean, eps).Rsqrt(false) }, mean)
+	return s.Mul(gain, s.Mul(x, root))
+}
+
 // Reductions.
 
 // Mean is over all elements.
@@ -150,6 +168,11 @@ func (s *Scope) Select(a *ts.Tensor, dim, index int64) *ts.Tensor {
 
 func (s *Scope) Unsqueeze(a *ts.Tensor, dim int64) *ts.Tensor {
 	return s.Apply("unsqueeze", func() (*ts.Tensor, error) { return a.Unsqueeze(dim, false) }, a)
+}
+
+// Expand repeats dimensions of length 1 without copying.
+func (s *Scope) Expand(a *ts.Tensor, shape ...int64) *ts.Tensor {
+	return s.Apply("expand", func() (*ts.Tensor, error) { return a.Expand(shape, false, false) }, a)
 }
 
 func (s *Scope) Contiguous(a *ts.Tensor) *ts.Tensor {
