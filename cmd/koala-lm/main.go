@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
 	"syscall"
 
@@ -28,10 +27,6 @@ const (
 	exitUsage       = 2
 	exitInterrupted = 130
 )
-
-// The main goroutine stays on the main thread: it is the one that execs the
-// engine, and a signal at its parent's death is a property of that thread.
-func init() { runtime.LockOSThread() }
 
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())

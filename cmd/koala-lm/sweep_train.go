@@ -8,10 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/koala-lm/koala-lm/sweep"
@@ -74,29 +74,53 @@ func (s *sweeper) train(ctx context.Context) error {
 		return err
 	}
 	var pending []sweep.Trial
-	done := 0
 	for _, trial := range s.trials {
-		run, ok := known[trial.ID]
-		switch {
-		case ok && run.Status == tracking.Running:
-			s.app.notef("%s: run %s is still running, as process %d on %s: left alone", trial.Label, run.ID, run.PID, run.Host)
-		case ok && (run.Status == tracking.Finished || run.Status == tracking.Failed && !s.retry):
-			done++
-		default:
+		if run, ok := known[trial.ID]; !ok || !s.done(run) {
 			pending = append(pending, trial)
 		}
 	}
-	s.app.notef("sweep %s: %d trials, %d done before, %d to run", s.file.Name, len(s.trials), done, len(pending))
+	s.app.notef("sweep %s: %d trials, %d done before, %d to run", s.file.Name, len(s.trials), len(s.trials)-len(pending), len(pending))
 	sweep.Run(ctx, pending, s.jobs, func(ctx context.Context, trial sweep.Trial) {
 		start := time.Now()
-		run, resume := known[trial.ID]
-		resume = resume && run.Status != tracking.Failed
-		err := s.trainOne(ctx, trial, run.ID, resume)
+		var err error
+		run, old := known[trial.ID]
+		if old {
+			run, err = s.await(ctx, trial, run)
+		}
+		if err == nil && !(old && s.done(run)) {
+			err = s.trainOne(ctx, trial, run.ID, old && run.Status != tracking.Failed)
+		}
 		if ctx.Err() == nil {
 			s.tell(ctx, trial, len(pending), time.Since(start), err)
 		}
 	})
 	return context.Cause(ctx)
+}
+
+// done says that a run leaves nothing to train of its trial.
+func (s *sweeper) done(run tracking.RunSummary) bool {
+	return run.Status == tracking.Finished || run.Status == tracking.Failed && !s.retry
+}
+
+// await returns a trial's run once no process trains it: one that was started
+// by a sweep that was killed goes on.
+func (s *sweeper) await(ctx context.Context, trial sweep.Trial, run tracking.RunSummary) (tracking.RunSummary, error) {
+	if run.Status == tracking.Running {
+		s.app.notef("%s: run %s goes on as process %d on %s: waiting for it", trial.Label, run.ID, run.PID, run.Host)
+	}
+	for run.Status == tracking.Running {
+		select {
+		case <-ctx.Done():
+			return run, context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+		detail, err := findRun(ctx, s.store, run.ID)
+		if err != nil {
+			return run, err
+		}
+		run = detail.RunSummary
+	}
+	return run, nil
 }
 
 // trainOne trains one trial to its end, its messages going to its log.
@@ -120,10 +144,10 @@ func (s *sweeper) trainOne(ctx context.Context, trial sweep.Trial, run string, r
 	cmd := exec.CommandContext(ctx, s.program, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.SysProcAttr = childOfSweep()
-	// The kernel ends the child with the thread that made it (see childOfSweep).
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	// A group of its own keeps a terminal's Ctrl-C from the child: it gets one
+	// from here, and a second would end it at once. It also outlives a sweep
+	// that is killed, and the next one waits for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
