@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/internal/atomicfile"
+	"github.com/koala-lm/koala-lm/report"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+type reportExportOptions struct {
+	*reportOptions
+	selection
+	runs    []string
+	to      string
+	out     string
+	metrics []string
+}
+
+func newReportExportCmd(shared *reportOptions) *cobra.Command {
+	opts := &reportExportOptions{reportOptions: shared}
+	cmd := &cobra.Command{
+		Use:   "export [RUN...]",
+		Short: "Export every logged value, or the whole store",
+		Long: `Export every value that runs logged, without limits: as CSV or JSON lines with
+run, name, metric, step, tokens, time, seconds and value, or as a folder of event
+files for TensorBoard. --to sqlite copies the whole store as it is at one moment,
+also while others write.
+
+` + whereHelp,
+		Example: `  koala-lm report export > all.csv
+  koala-lm report export latest --metric val_ppl --to jsonl --out ppl.jsonl
+  koala-lm report export --to tensorboard --out events && tensorboard --logdir events
+  koala-lm report export --to sqlite --out backup.db`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.runs = args
+			return asUsage(runReportExport(cmd.Context(), opts))
+		},
+	}
+	flags := cmd.Flags()
+	addEnumFlag(cmd, &opts.to, "to", "csv", "what to write", "csv", "jsonl", "tensorboard", "sqlite")
+	flags.StringVar(&opts.out, "out", "", "file or, for tensorboard, folder to write (default standard output)")
+	flags.StringSliceVar(&opts.metrics, "metric", nil, "only these metrics")
+	flags.StringVar(&opts.where, "where", "", "only runs for which this holds")
+	return cmd
+}
+
+func runReportExport(ctx context.Context, opts *reportExportOptions) error {
+	if opts.out == "" && (opts.to == "tensorboard" || opts.to == "sqlite") {
+		return usagef("--to %s needs --out", opts.to)
+	}
+	if opts.to == "sqlite" && (len(opts.runs) > 0 || opts.where != "" || len(opts.metrics) > 0) {
+		return usagef("--to sqlite copies the whole store: it takes no run, --where or --metric")
+	}
+	store, err := opts.open()
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if opts.to == "sqlite" {
+		return store.Backup(ctx, opts.out)
+	}
+	runs, err := chosenRuns(ctx, store, opts.runs, opts.selection)
+	if err != nil {
+		return err
+	}
+	if err := opts.checkMetrics(ctx, store); err != nil {
+		return err
+	}
+	if opts.to == "tensorboard" {
+		return report.ExportTensorBoard(ctx, opts.out, store, runs, opts.metrics)
+	}
+	write := func(w io.Writer) error {
+		if opts.to == "jsonl" {
+			return report.ExportJSONLines(ctx, w, store, runs, opts.metrics)
+		}
+		return report.ExportCSV(ctx, w, store, runs, opts.metrics)
+	}
+	if opts.out == "" {
+		return write(opts.app.io.Out)
+	}
+	return atomicfile.Write(opts.out, write)
+}
+
+// checkMetrics refuses a metric that no run has: a typing error must not become
+// an empty file.
+func (o *reportExportOptions) checkMetrics(ctx context.Context, store *tracking.Store) error {
+	for _, metric := range o.metrics {
+		if _, err := store.Name(ctx, "metrics."+metric); err != nil {
+			return fmt.Errorf("metric %w: %w", tracking.ErrBadQuestion, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package report
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/koala-lm/koala-lm/internal/atomicfile"
+	"github.com/koala-lm/koala-lm/report/tensorboard"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// ExportPoint is a line of an export as JSON lines.
+type ExportPoint struct {
+	Run     string  `json:"run"`
+	Name    string  `json:"name"`
+	Metric  string  `json:"metric"`
+	Step    int64   `json:"step"`
+	Tokens  int64   `json:"tokens"`
+	Time    string  `json:"time"`    // RFC 3339 in UTC
+	Seconds float64 `json:"seconds"` // of training until then
+	Value   number  `json:"value"`   // null is no number
+}
+
+// eachPoint visits every value that runs logged, of the given metrics or of all.
+func eachPoint(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary, metrics []string, visit func(tracking.RunSummary, string, tracking.Logged) error) error {
+	for _, run := range runs {
+		for _, metric := range slices.Sorted(maps.Keys(run.Metrics)) {
+			if len(metrics) > 0 && !slices.Contains(metrics, metric) {
+				continue
+			}
+			err := store.Points(ctx, run.ID, metric, func(p tracking.Logged) error { return visit(run, metric, p) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ExportCSV writes every value as a line.
+func ExportCSV(ctx context.Context, w io.Writer, store *tracking.Store, runs []tracking.RunSummary, metrics []string) error {
+	lines := csv.NewWriter(w)
+	if err := lines.Write([]string{"run", "name", "metric", "step", "tokens", "time", "seconds", "value"}); err != nil {
+		return err
+	}
+	err := eachPoint(ctx, store, runs, metrics, func(run tracking.RunSummary, metric string, p tracking.Logged) error {
+		return lines.Write([]string{run.ID, run.Name, metric, plain(p.Step), plain(p.Tokens), plain(p.Time), plain(p.Seconds), plain(p.Value)})
+	})
+	if err != nil {
+		return err
+	}
+	lines.Flush()
+	return lines.Error()
+}
+
+// ExportJSONLines writes every value as a line of JSON.
+func ExportJSONLines(ctx context.Context, w io.Writer, store *tracking.Store, runs []tracking.RunSummary, metrics []string) error {
+	buffer := bufio.NewWriter(w)
+	encoder := json.NewEncoder(buffer)
+	encoder.SetEscapeHTML(false)
+	err := eachPoint(ctx, store, runs, metrics, func(run tracking.RunSummary, metric string, p tracking.Logged) error {
+		return encoder.Encode(ExportPoint{run.ID, run.Name, metric, p.Step, p.Tokens, stamp(p.Time), p.Seconds, number(p.Value)})
+	})
+	if err != nil {
+		return err
+	}
+	return buffer.Flush()
+}
+
+// ExportTensorBoard writes a folder a run under folder, each with an event file.
+// A value that is no number is left out: TensorBoard cannot draw it.
+func ExportTensorBoard(ctx context.Context, folder string, store *tracking.Store, runs []tracking.RunSummary, metrics []string) error {
+	for _, run := range runs {
+		target := filepath.Join(folder, fileName(run))
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return err
+		}
+		file := filepath.Join(target, fmt.Sprintf("events.out.tfevents.%d.koala-lm", run.Started.Unix()))
+		err := atomicfile.Write(file, func(w io.Writer) error {
+			events := tensorboard.NewWriter(w, run.Started)
+			err := eachPoint(ctx, store, []tracking.RunSummary{run}, metrics, func(_ tracking.RunSummary, metric string, p tracking.Logged) error {
+				if !math.IsNaN(p.Value) {
+					events.Scalar(metric, p.Time, p.Step, p.Value)
+				}
+				return events.Err()
+			})
+			if err != nil {
+				return err
+			}
+			return events.Err()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fileName is a run's name as far as any file system takes it, and its id.
+func fileName(run tracking.RunSummary) string {
+	safe := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '+', r == '.':
+			return r
+		}
+		return '_'
+	}, run.Name)
+	safe = strings.Trim(safe[:min(40, len(safe))], "._")
+	if safe == "" {
+		return run.ID
+	}
+	return safe + "-" + run.ID
+}
