@@ -1,8 +1,6 @@
 package lm
 
 import (
-	"fmt"
-
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
@@ -13,8 +11,8 @@ import (
 // of its new tokens alone: what came before is in the carried state or in the
 // cache of keys and values.
 type Decoder interface {
-	// Next appends tokens, as many to each text, and returns logits [B, V] (up to a
-	// constant, for those of an adaptive softmax) of the token that follows each.
+	// Next appends tokens, as many to each text, and returns the log-probabilities
+	// [B, V] of the token that follows each.
 	// Dropout is off, and no gradients are recorded.
 	Next(s *torch.Scope, ids [][]int64) *ts.Tensor
 
@@ -22,18 +20,10 @@ type Decoder interface {
 	Close()
 }
 
-// A decoding model has a decoder of its own.
-type decoding interface {
-	NewDecoder(texts int64) (Decoder, error)
-}
-
 // NewDecoder starts so many texts.
 func NewDecoder(m Model, texts int, device gotch.Device) (Decoder, error) {
-	if own, ok := m.(decoding); ok {
-		return own.NewDecoder(int64(texts))
-	}
-	if !m.TimeMajor() {
-		return nil, fmt.Errorf("a %s has no decoder", m.Config().Kind)
+	if t, ok := m.(*transformer); ok {
+		return newTransformerDecoder(t, int64(texts))
 	}
 	state, err := m.NewState(int64(texts))
 	if err != nil {
@@ -66,11 +56,10 @@ func (d *recurrentDecoder) Next(s *torch.Scope, ids [][]int64) *ts.Tensor {
 				}
 			}
 			in := s.To(torch.FromSlice(s, x, int64(steps), texts), gotch.Int64, d.device)
-			out := d.model.Forward(s, in, d.state, Evaluate).Hidden
+			out := d.model.Forward(s, in, d.state, Evaluate).States
 			hidden = s.Narrow(out, 0, int64(steps-1)*texts, texts)
 		}
-		weight, bias := d.model.Head()
-		logits = s.Linear(hidden, weight, bias)
+		logits = d.model.Output().LogProbs(s, hidden)
 	})
 	return logits
 }

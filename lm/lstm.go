@@ -46,7 +46,7 @@ func newLSTM(c Config, seed uint64, device gotch.Device) (Model, error) {
 			m.units = append(m.units, units)
 			in = units
 		}
-		head := softmax{weight: m.embedding}
+		head := fullSoftmax{weight: m.embedding}
 		if !c.Tied {
 			head.weight = p.add("decoder.weight", uniform(embeddingBound), c.Vocab, in)
 		}
@@ -69,8 +69,6 @@ func (m *lstm) Output() OutputLayer { return m.output }
 func (m *lstm) NewState(batch int64) (*State, error) {
 	return newState(batch, m.units, 2, m.device)
 }
-
-func (m *lstm) NewDecoder(batch int64) (Decoder, error) { return newRecurrentDecoder(m, batch) }
 
 func (m *lstm) Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) Hidden {
 	d := m.config.Dropout

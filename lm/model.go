@@ -90,9 +90,6 @@ type Model interface {
 	// a Transformer's is empty.
 	NewState(batch int64) (*State, error)
 
-	// NewDecoder continues batch texts token by token.
-	NewDecoder(batch int64) (Decoder, error)
-
 	// TimeMajor tells the order of the ids.
 	TimeMajor() bool
 

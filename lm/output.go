@@ -16,16 +16,16 @@ type OutputLayer interface {
 	LogProbs(s *torch.Scope, hidden *ts.Tensor) *ts.Tensor
 }
 
-// softmax is the usual output layer, over the whole vocabulary.
-type softmax struct {
+// fullSoftmax is the usual output layer, over the whole vocabulary.
+type fullSoftmax struct {
 	weight *ts.Tensor // [V, D]
 	bias   *ts.Tensor // [V], or nil
 }
 
-func (l softmax) Loss(s *torch.Scope, hidden, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss {
+func (l fullSoftmax) Loss(s *torch.Scope, hidden, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss {
 	return s.CrossEntropy(hidden, l.weight, l.bias, targets, o)
 }
 
-func (l softmax) LogProbs(s *torch.Scope, hidden *ts.Tensor) *ts.Tensor {
+func (l fullSoftmax) LogProbs(s *torch.Scope, hidden *ts.Tensor) *ts.Tensor {
 	return s.LogSoftmax(s.Linear(hidden, l.weight, l.bias))
 }

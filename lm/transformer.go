@@ -61,7 +61,7 @@ func newTransformer(c Config, seed uint64, device gotch.Device) (Model, error) {
 			m.blocks = append(m.blocks, newBlock(p, c, n.block(i), turn))
 		}
 		m.norm = newNorm(p, n.norm, c.Norm == LayerNorm, c.Embed)
-		head := softmax{weight: m.embedding}
+		head := fullSoftmax{weight: m.embedding}
 		if !c.Tied {
 			head.weight = p.add("lm_head.weight", weights, c.Vocab, c.Embed)
 		}

@@ -48,7 +48,7 @@ func TestTheFutureIsNotSeen(t *testing.T) {
 	for name, config := range shapes {
 		m := newModel(t, config)
 		err := torch.Do(func(s *torch.Scope) error {
-			want := forward(s, t, m, [][]int64{{1, 2, 3, 4}})
+			want := torch.ToSlice[float64](s, forward(s, t, m, [][]int64{{1, 2, 3, 4}}))
 			var got []float64
 			s.NoGrad(func() {
 				ids := torch.FromSlice(s, []int64{1, 2, 3, 4, 9}, 1, 5)
@@ -80,7 +80,7 @@ func TestDropoutIsOffInEvaluation(t *testing.T) {
 		plain := newModel(t, config)
 		err := torch.Do(func(s *torch.Scope) error {
 			text := [][]int64{{5, 1, 0, 3}}
-			if i := firstApart(forward(s, t, m, text), forward(s, t, plain, text), 0); i >= 0 {
+			if i := firstApart(predict(s, t, m, text), predict(s, t, plain, text), 0); i >= 0 {
 				t.Errorf("%s: evaluation with dropout set differs from that without", name)
 			}
 			return s.Err()

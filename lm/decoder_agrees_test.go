@@ -58,8 +58,7 @@ func newModel(t *testing.T, c lm.Config) lm.Model {
 }
 
 // forward returns the hidden states after the last tokens of texts [batch, n].
-func forward(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) []float64 {
-	var h *ts.Tensor
+func forward(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) (h *ts.Tensor) {
 	s.NoGrad(func() {
 		b, n := int64(len(texts)), int64(len(texts[0]))
 		ids := torch.FromSlice(s, slices.Concat(texts...), b, n)
@@ -78,7 +77,13 @@ func forward(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) []float6
 			h = s.Select(s.Reshape(h, b, n, -1), 1, n-1)
 		}
 	})
-	return torch.ToSlice[float64](s, h)
+	return h
+}
+
+// predict returns the log-probabilities of what follows the texts.
+func predict(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) (p []float64) {
+	s.NoGrad(func() { p = torch.ToSlice[float64](s, m.Output().LogProbs(s, forward(s, t, m, texts))) })
+	return p
 }
 
 func TestDecoderAgreesWithReadingFromTheStart(t *testing.T) {
@@ -87,24 +92,18 @@ func TestDecoderAgreesWithReadingFromTheStart(t *testing.T) {
 		m := newModel(t, config)
 		for _, pieces := range [][]int{{10}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {4, 3, 1, 2}} {
 			err := torch.Do(func(s *torch.Scope) error {
-				d, err := m.NewDecoder(2)
+				d, err := lm.NewDecoder(m, 2, gotch.CPU)
 				if err != nil {
 					return err
 				}
 				defer d.Close()
-				for range 2 { // again after Reset
-					from := 0
-					for _, n := range pieces {
-						ids := torch.FromSlice(s, slices.Concat(texts[0][from:from+n], texts[1][from:from+n]), 2, int64(n))
-						got := torch.ToSlice[float64](s, d.Next(s, ids))
-						from += n
-						want := forward(s, t, m, [][]int64{texts[0][:from], texts[1][:from]})
-						if i := firstApart(got, want, 1e-5); i >= 0 {
-							t.Errorf("%s, pieces %v: after %d tokens state %d is %g, want %g", name, pieces, from, i, got[i], want[i])
-						}
-					}
-					if err := d.Reset(); err != nil {
-						return err
+				from := 0
+				for _, n := range pieces {
+					got := torch.ToSlice[float64](s, d.Next(s, [][]int64{texts[0][from : from+n], texts[1][from : from+n]}))
+					from += n
+					want := predict(s, t, m, [][]int64{texts[0][:from], texts[1][:from]})
+					if i := firstApart(got, want, 1e-5); i >= 0 {
+						t.Errorf("%s, pieces %v: after %d tokens number %d is %g, want %g", name, pieces, from, i, got[i], want[i])
 					}
 				}
 				return s.Err()
@@ -120,7 +119,7 @@ func TestDecoderAgreesWithReadingFromTheStart(t *testing.T) {
 func TestDecoderGoesOnWhenTheContextIsFull(t *testing.T) {
 	m := newModel(t, shapes["gpt2"])
 	err := torch.Do(func(s *torch.Scope) error {
-		d, err := m.NewDecoder(1)
+		d, err := lm.NewDecoder(m, 1, gotch.CPU)
 		if err != nil {
 			return err
 		}
@@ -129,13 +128,13 @@ func TestDecoderGoesOnWhenTheContextIsFull(t *testing.T) {
 		start := 0
 		for i := range 23 {
 			text = append(text, int64(i*i%11))
-			got := torch.ToSlice[float64](s, d.Next(s, torch.FromSlice(s, text[i:], 1, 1)))
+			got := torch.ToSlice[float64](s, d.Next(s, [][]int64{text[i:]}))
 			if len(text)-start > 10 {
 				start = len(text) - 5
 			}
-			want := forward(s, t, m, [][]int64{text[start:]})
+			want := predict(s, t, m, [][]int64{text[start:]})
 			if i := firstApart(got, want, 1e-5); i >= 0 {
-				t.Fatalf("after %d tokens state %d is %g, want %g", len(text), i, got[i], want[i])
+				t.Fatalf("after %d tokens number %d is %g, want %g", len(text), i, got[i], want[i])
 			}
 		}
 		return s.Err()
