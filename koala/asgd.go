@@ -17,7 +17,8 @@ import (
 //
 // NT-ASGD (Merity, Keskar, Socher 2018) is it with lambda 0 and t0 the step at
 // which validation stops getting better, which Observe finds out. The average
-// takes no memory and no time before t0.
+// takes no memory and no time before t0. n counts, for each parameter, the steps
+// in which it had a gradient.
 type asgd struct {
 	base
 	lambda, alpha float64
@@ -42,7 +43,7 @@ func (o *asgd) fields() fields {
 			{key: "steps", at: &o.steps, max: math.MaxInt64}, {key: "average_from", at: &o.from, min: -1, max: math.MaxInt64},
 			{key: "observed", at: &o.observed, max: math.MaxInt64}, {key: "swapped", at: &o.swapped, max: 1},
 		},
-		a: "average", optional: true,
+		a: "average", optional: true, last: [3]string{lastStep: "step"},
 	}
 	for i := range o.recent {
 		f.scalars = append(f.scalars, scalarField{key: fmt.Sprintf("recent%d", i), at: &o.recent[i], min: lowest})
@@ -59,18 +60,18 @@ func (o *asgd) Update(m Measurement) (StepInfo, error) {
 		return StepInfo{}, fmt.Errorf("%s: update: %w: the parameters are exchanged for their average", o.kind, ErrPhase)
 	}
 	return o.update(m, squareSums, func(st *step) {
-		since := o.steps - o.from // n-1-t0
-		averaging := o.from >= 0 && since >= 0
+		averaging := o.from >= 0 && o.steps >= o.from
 		if averaging {
 			st.needAverages()
 		}
-		n := float64(o.steps)
 		o.steps++
 		for _, l := range st.lanes {
+			n := l.last[lastStep] // steps before this one
+			l.last[lastStep]++
 			lr := st.rate(l)
 			eta := lr / math.Pow(1+o.lambda*lr*n, o.alpha)
 			if averaging {
-				l.K = [8]float64{st.scale, l.decay, 1 - o.lambda*eta, eta, 1 / float64(max(1, since))}
+				l.K = [8]float64{st.scale, l.decay, 1 - o.lambda*eta, eta, 1 / max(1, n-float64(o.from))}
 			} else {
 				l.K = [8]float64{-eta * st.scale, 1 - o.lambda*eta - eta*l.decay}
 			}
@@ -80,7 +81,7 @@ func (o *asgd) Update(m Measurement) (StepInfo, error) {
 		} else {
 			st.run(axpby)
 		}
-		st.info.EffectiveLR = st.LR() / math.Pow(1+o.lambda*st.LR()*n, o.alpha)
+		st.info.EffectiveLR = st.LR() / math.Pow(1+o.lambda*st.LR()*float64(o.steps-1), o.alpha)
 	})
 }
 

@@ -1,0 +1,108 @@
+package koala
+
+import (
+	"math"
+	"testing"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+)
+
+// KOALA-D against its formulas in plain Go.
+func TestKoalaD(t *testing.T) {
+	forms(t, func(t *testing.T, operators bool) {
+		const decay = 0.05
+		o := Defaults(KindD)
+		var inputs oracleInputs
+		if !readOracle(t, "testdata/oracle/inputs.json", &inputs) {
+			t.Fatal("no inputs")
+		}
+		var params []*ts.Tensor
+		var p, m, v [][]float64
+		var n []float64 // steps of each tensor
+		for i, shape := range inputs.Shapes {
+			params = append(params, newParam(t, gotch.Double, inputs.Init[i], shape...))
+			size := len(inputs.Init[i])
+			p, m, v, n = append(p, append([]float64{}, inputs.Init[i]...)), append(m, make([]float64, size)), append(v, make([]float64, size)), append(n, 0)
+		}
+		opt := newOptimizer(t, KindD, []Group{{Params: params, WeightDecay: decay}}, o)
+		useOperators(opt, operators)
+		sigma, r := o.Sigma, 0.0
+		for k, in := range inputs.Sets["B"] {
+			if err := opt.Predict(); err != nil {
+				t.Fatal(err)
+			}
+			for i := range params {
+				setGrad(t, params[i], in.Grads[i])
+			}
+			info, err := opt.Update(Measurement{Loss: in.Loss, LossVar: in.LossVar})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			sigma += o.Q
+			if r == 0 {
+				r = in.LossVar
+			} else {
+				r = o.AlphaR*r + (1-o.AlphaR)*in.LossVar
+			}
+			n2 := 0.0
+			d := make([][]float64, len(p))
+			for i, g := range in.Grads {
+				square := 0.0
+				for _, x := range g {
+					square += x * x
+				}
+				if math.Sqrt(square) < 1e-9 {
+					continue
+				}
+				n[i]++
+				d[i] = make([]float64, len(g))
+				for j, x := range g {
+					m[i][j] = o.Beta1*m[i][j] + (1-o.Beta1)*x
+					v[i][j] = o.Beta2*v[i][j] + (1-o.Beta2)*x*x
+					d[i][j] = 1 / (math.Sqrt(v[i][j]/(1-math.Pow(o.Beta2, n[i]))) + o.Eps)
+					n2 += x * d[i][j] * x
+				}
+			}
+			s := sigma*n2 + r
+			for i := range d {
+				for j := range d[i] {
+					rate := o.LR * in.Loss * sigma / s
+					p[i][j] = (1-rate*decay)*p[i][j] - rate*d[i][j]*m[i][j]/(1-math.Pow(o.Beta1, n[i]))
+				}
+			}
+			sigma = sigma * r / s
+			if math.Abs(info.Sigma-sigma) > 1e-12*sigma {
+				t.Errorf("step %d: sigma is %v, want %v", k, info.Sigma, sigma)
+			}
+			compareAll(t, k, "parameters", params, p, tolerances{params: 1e-12, floor: 1e-3})
+		}
+	})
+}
+
+// With D = 1, which an eps far above all gradients makes of it, and without
+// momentum, KOALA-D is KOALA-V.
+func TestKoalaDIsKoalaVUnderTheIdentity(t *testing.T) {
+	const eps = 1e12
+	v, d := Defaults(KindV), Defaults(KindD)
+	v.R, d.R = 2, 2
+	d.Beta1, d.Eps, d.Sigma, d.Q = 0, eps, v.Sigma*eps, v.Q*eps
+	run := func(kind string, o Options) []float64 {
+		p := newParam(t, gotch.Double, []float64{1, 2, 3}, 3)
+		opt := newOptimizer(t, kind, []Group{{Params: []*ts.Tensor{p}}}, o)
+		for _, g := range [][]float64{{1, 2, 3}, {-1, 0.5, 0}, {0.1, 0.1, 0.1}} {
+			if err := opt.Predict(); err != nil {
+				t.Fatal(err)
+			}
+			setGrad(t, p, g)
+			if _, err := opt.Update(Measurement{Loss: 1.5, LossVar: 3}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return valuesOf(t, p)
+	}
+	if e := worst(run(KindD, d), run(KindV, v), 1); e > 1e-11 {
+		t.Errorf("off by %.2g", e)
+	}
+}
