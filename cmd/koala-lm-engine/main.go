@@ -40,8 +40,10 @@ func main() {
 
 // verbs are what koala-lm can ask for.
 var verbs = map[string]func(ctx context.Context, request string, stdout, stderr io.Writer) error{
-	"train": train,
-	"bench": bench,
+	"train":    train,
+	"eval":     eval,
+	"generate": generate,
+	"bench":    bench,
 }
 
 // run does one request and returns the exit code, having told what went wrong.
@@ -61,7 +63,7 @@ func exitCode(err error, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, lm.ErrInterrupted):
+	case errors.Is(err, lm.ErrInterrupted), errors.Is(err, context.Canceled):
 		fmt.Fprintf(stderr, "koala-lm: %v\n", err)
 		return exitInterrupted
 	case errors.As(err, &memory):

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// evalResult is what `koala-lm eval --format json` prints. What is not known, or
+// not finite, is null.
+type evalResult struct {
+	Model       string   `json:"model"` // file of the weights
+	Step        int64    `json:"step"`
+	Text        string   `json:"text"`
+	Stride      int      `json:"stride,omitempty"`
+	Loss        *float64 `json:"loss"` // nats per token
+	PPL         *float64 `json:"ppl"`
+	WordPPL     *float64 `json:"word_ppl"`
+	BitsPerByte *float64 `json:"bits_per_byte"`
+	Tokens      int64    `json:"tokens"` // predicted
+	Words       int64    `json:"words"`
+	Bytes       int64    `json:"bytes"`
+	Unknowns    int64    `json:"unknowns"`
+	UnknownRate float64  `json:"unknown_rate"`
+	Seconds     float64  `json:"seconds"`
+}
+
+func newEvalResult(r request.Eval, model *trained, text scoredText, result lm.Result, took time.Duration) evalResult {
+	metrics := splitMetrics("", result, text.info)
+	finite := func(name string) *float64 {
+		v, ok := metrics[name]
+		if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil
+		}
+		return &v
+	}
+	return evalResult{
+		Model: model.path, Step: model.step, Text: text.name, Stride: r.Stride,
+		Loss: finite("loss"), PPL: finite("ppl"), WordPPL: finite("word_ppl"), BitsPerByte: finite("bits_per_byte"),
+		Tokens: result.Tokens, Words: text.info.Words, Bytes: text.info.Bytes, Unknowns: text.info.Unknowns,
+		UnknownRate: float64(text.info.Unknowns) / float64(max(1, text.info.Tokens)), Seconds: took.Seconds(),
+	}
+}
+
+func (e evalResult) write(w io.Writer, format string) error {
+	if format == "json" {
+		return json.NewEncoder(w).Encode(e)
+	}
+	number := func(v *float64, digits int) string {
+		if v == nil {
+			return "-"
+		}
+		return humanize.CommafWithDigits(*v, digits)
+	}
+	_, err := fmt.Fprintf(w, `text           %s
+model          %s, step %s
+loss           %s nats/token
+ppl            %s
+word_ppl       %s
+bits_per_byte  %s
+tokens         %s in %s (%s/s)
+unknown        %s (%.2f%%)
+`, e.Text, e.Model, humanize.Comma(e.Step), number(e.Loss, 4), number(e.PPL, 2), number(e.WordPPL, 2), number(e.BitsPerByte, 4),
+		humanize.Comma(e.Tokens), (time.Duration(e.Seconds * float64(time.Second))).Round(10*time.Millisecond),
+		humanize.Comma(int64(float64(e.Tokens)/max(e.Seconds, 1e-9))), humanize.Comma(e.Unknowns), 100*e.UnknownRate)
+	return err
+}

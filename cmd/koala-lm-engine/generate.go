@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/data/tokenizer"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// generate writes text with a model.
+func generate(ctx context.Context, text string, stdout, stderr io.Writer) error {
+	var r request.Generate
+	if err := request.Parse(text, &r); err != nil {
+		return err
+	}
+	return torch.Main(r.Threads, func() error {
+		device, err := torch.ParseDevice(string(r.Device))
+		if err != nil {
+			return err
+		}
+		model, err := openTrained(r.Model, device, stderr)
+		if err != nil {
+			return err
+		}
+		defer model.Close()
+		tok, err := model.tokenizer()
+		if err != nil {
+			return err
+		}
+		return generateWith(ctx, r, model, tok, device, stdout)
+	})
+}
+
+// sideBySide is how many samples are made at once.
+const sideBySide = 32
+
+func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok tokenizer.Tokenizer, device gotch.Device, stdout io.Writer) error {
+	prompt, err := promptTokens(tok, r.Prompt)
+	if err != nil {
+		return err
+	}
+	g := lm.Generation{
+		Prompt: prompt, Tokens: r.Tokens, Stop: -1, Seed: uint64(r.Seed),
+		Sampler: lm.Sampler{Temperature: r.Temperature, TopK: r.TopK, TopP: r.TopP},
+	}
+	if id, ok := tok.Separator(); ok {
+		g.Stop = int64(id)
+	}
+	before := prompt[len(prompt)-1]
+	if r.Prompt == "" {
+		before = -1 // what stands for the start is no text
+	}
+	out := newSamples(stdout, r, tok, before)
+	for first := 0; first < r.Count; first += sideBySide {
+		texts := min(sideBySide, r.Count-first)
+		d, err := lm.NewDecoder(model, texts, device)
+		if err != nil {
+			return err
+		}
+		out.start(first, texts)
+		err = lm.Generate(ctx, d, g, first, texts, out.take)
+		d.Close()
+		if err == nil || ctx.Err() != nil {
+			err = firstOf(out.end(), err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promptTokens are the ids of a prompt, or of what stands before a text where
+// there is none.
+func promptTokens(tok tokenizer.Tokenizer, prompt string) ([]int64, error) {
+	ids, err := tokenizer.Encode(tok, prompt)
+	if err != nil {
+		return nil, err
+	}
+	eos, lines := tok.ID(tokenizer.EndOfLine)
+	if tok.Kind() == "word" && lines && len(ids) > 0 && !strings.HasSuffix(prompt, "\n") {
+		ids = ids[:len(ids)-1] // the text goes on in the prompt's last line
+	}
+	if len(ids) == 0 {
+		start := uint32(0)
+		if id, ok := tok.Separator(); ok {
+			start = id
+		} else if lines {
+			start = eos
+		} else if line, err := tokenizer.Encode(tok, "\n"); err == nil && len(line) > 0 {
+			start = line[0]
+		}
+		ids = []uint32{start}
+	}
+	out := make([]int64, len(ids))
+	for i, id := range ids {
+		out[i] = int64(id)
+	}
+	return out, nil
+}
+
+// samples writes texts in their order, the first of those under way as it is made.
+type samples struct {
+	w      io.Writer
+	r      request.Generate
+	tok    tokenizer.Tokenizer
+	before int64 // the token before the new ones
+
+	first   int // number of texts[0]
+	texts   []strings.Builder
+	streams []*tokenizer.Stream
+	tokens  []int
+	begun   bool
+}
+
+func newSamples(w io.Writer, r request.Generate, tok tokenizer.Tokenizer, before int64) *samples {
+	return &samples{w: w, r: r, tok: tok, before: before}
+}
+
+// sample is one line of --format json.
+type sample struct {
+	Sample int    `json:"sample"` // from 0
+	Seed   int64  `json:"seed"`
+	Prompt string `json:"prompt"`
+	Text   string `json:"text"` // what follows it
+	Tokens int    `json:"tokens"`
+}
+
+func (s *samples) start(first, texts int) {
+	s.first, s.begun = first, false
+	s.texts, s.tokens, s.streams = make([]strings.Builder, texts), make([]int, texts), nil
+	for range texts {
+		s.streams = append(s.streams, tokenizer.NewStream(s.tok, s.before))
+	}
+}
+
+func (s *samples) take(i int, id int64) error {
+	text := s.streams[i].Next(uint32(id))
+	s.tokens[i]++
+	if i > 0 || s.r.Format == "json" {
+		s.texts[i].WriteString(text)
+		return nil
+	}
+	if !s.begun {
+		s.begun = true
+		text = s.head(0) + text
+	}
+	_, err := io.WriteString(s.w, text)
+	return err
+}
+
+// head is what stands before the text of a sample.
+func (s *samples) head(i int) string {
+	head := s.r.Prompt
+	if s.first+i > 0 {
+		head = "\n---\n" + head
+	}
+	return head
+}
+
+// end writes what is left.
+func (s *samples) end() error {
+	for i := range s.texts {
+		s.texts[i].WriteString(s.streams[i].Rest())
+		if s.r.Format == "json" {
+			line := sample{s.first + i, s.r.Seed, s.r.Prompt, s.texts[i].String(), s.tokens[i]}
+			encoder := json.NewEncoder(s.w)
+			encoder.SetEscapeHTML(false)
+			if err := encoder.Encode(line); err != nil {
+				return err
+			}
+			continue
+		}
+		head := s.head(i)
+		if i == 0 && s.begun {
+			head = ""
+		}
+		if _, err := io.WriteString(s.w, head+s.texts[i].String()+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}

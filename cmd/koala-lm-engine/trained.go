@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/data/tokenizer"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/checkpoint"
+)
+
+// A trained model, and what it takes to use it.
+type trained struct {
+	lm.Model
+	settings configs.Settings
+	name     string // the run, or the path, for messages
+	path     string // of the file that the weights are from
+	step     int64
+	dataset  string // folder of what it was trained on
+	tokens   string // SHA-256 of its tokenizer.json
+}
+
+// openTrained loads the weights that a request names. Of a run they are the best,
+// or the last where there are no best.
+func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*trained, error) {
+	f, err := openCheckpoint(m, stderr)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	of := f.State.Origin
+	t := &trained{name: m.Path, path: f.Path, step: f.State.Progress.Step, dataset: of.Dataset, tokens: of.Tokenizer}
+	if m.Run != "" {
+		t.name = "run " + m.Run
+	}
+	if err := json.Unmarshal(of.Settings, &t.settings); err != nil {
+		return nil, fmt.Errorf("checkpoint %s: its settings: %w", f.Path, err)
+	}
+	if t.Model, err = lm.New(modelConfig(t.settings.Model, of.Vocab), uint64(t.settings.Train.Seed), device); err != nil {
+		return nil, err
+	}
+	if err := f.LoadWeights(t.Model); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func openCheckpoint(m request.Model, stderr io.Writer) (*checkpoint.File, error) {
+	folder := m.Path
+	if m.Run != "" {
+		folder = checkpointFolder(m.Runs, m.Run)
+	} else if info, err := os.Stat(m.Path); err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	} else if !info.IsDir() {
+		return checkpoint.Open(m.Path)
+	}
+	f, damaged, err := checkpoint.Best(folder)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range damaged {
+		fmt.Fprintf(stderr, "koala-lm: %v; the one of step %d is used\n", d, f.State.Progress.Step)
+	}
+	return f, nil
+}
+
+// tokenizer is the one that the model was trained with, which lies with its
+// dataset.
+func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
+	d, err := data.Open(t.dataset, data.Unverified())
+	if err != nil {
+		return nil, fmt.Errorf("the tokenizer of %s is in its dataset: %w", t.name, err)
+	}
+	tok, err := d.Tokenizer()
+	if err = errors.Join(err, t.fits(d), d.Close()); err != nil {
+		return nil, err
+	}
+	return tok, nil
+}
+
+// fits wants a dataset to have been prepared with the model's tokenizer: the same
+// ids, and what they stand for.
+func (t *trained) fits(d *data.Dataset) error {
+	if d.Info().Tokenizer.SHA256 == t.tokens {
+		return nil
+	}
+	return fmt.Errorf("dataset %s has another tokenizer (%s, %d ids) than %s was trained with (%d ids): prepare the text with --tokenizer %s/%s",
+		d.Dir(), d.Info().Tokenizer.Kind, d.Vocab(), t.name, t.Config().Vocab, t.dataset, data.TokenizerFile)
+}

@@ -1,0 +1,91 @@
+package endtoend
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// bin is where TestMain builds the programs.
+var bin string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if bin, err = os.MkdirTemp("", "koala-lm-endtoend-"); err == nil {
+			defer os.RemoveAll(bin)
+			var out []byte
+			if out, err = exec.Command("go", "build", "-o", bin+"/", "../../cmd/...").CombinedOutput(); err != nil {
+				err = fmt.Errorf("build: %w\n%s", err, out)
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// Scripts find a dataset of a small language in data/, its text in text.txt, and
+// the programs in PATH. What they train is tiny and fast: one thread a script.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exitcode": exitcode, "interrupt": interrupt, "terminal": terminal, "flip": flip, "truncate": truncate, "same": same,
+		},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+			e.Setenv("OMP_NUM_THREADS", "1")
+			e.Setenv("HOME", e.WorkDir)
+			if err := os.WriteFile(e.Cd+"/text.txt", smallLanguage(600), 0o644); err != nil {
+				return err
+			}
+			if err := os.WriteFile(e.Cd+"/binary", []byte("text\n\xff\n"), 0o644); err != nil {
+				return err
+			}
+			if err := os.WriteFile(e.Cd+"/tiny.yaml", []byte(tiny), 0o644); err != nil {
+				return err
+			}
+			prepare := exec.Command(filepath.Join(bin, "koala-lm"), "prepare", "text.txt", "--out", "data", "--valid", "0.1", "--test", "0.1", "--quiet")
+			prepare.Dir = e.Cd
+			if out, err := prepare.CombinedOutput(); err != nil {
+				return fmt.Errorf("prepare: %w\n%s", err, out)
+			}
+			return nil
+		},
+	})
+}
+
+// tiny is a model that learns the small language in a second.
+const tiny = `
+model: {layers: 1, embed: 16, hidden: 16, dropout: {input: 0, hidden: 0, output: 0}}
+train: {batch: 4, bptt: 10, steps: 60}
+eval: {every: 30}
+`
+
+// smallLanguage has a word follow from the one before it, half of the time.
+func smallLanguage(lines int) []byte {
+	words := strings.Fields("the koala climbs a tree and eats its leaves then sleeps until noon when rain falls")
+	var b strings.Builder
+	state := uint64(1)
+	at := 0
+	for range lines {
+		for range 8 {
+			state = state*6364136223846793005 + 1442695040888963407
+			if at++; state>>63 == 1 {
+				at = int(state >> 33)
+			}
+			at %= len(words)
+			b.WriteString(words[at] + " ")
+		}
+		b.WriteString("\n")
+	}
+	return []byte(b.String())
+}
