@@ -17,6 +17,7 @@ import (
 type Best struct {
 	By     string // the metric
 	keys   Columns
+	prefix int // how many characters of an id people need
 	groups []group
 }
 
@@ -67,7 +68,12 @@ func NewBest(ctx context.Context, store *tracking.Store, query tracking.Query, m
 	if limit > 0 && len(b.groups) > limit {
 		b.groups = b.groups[:limit]
 	}
-	return b, nil
+	runs := make([]tracking.RunSummary, len(b.groups))
+	for i, g := range b.groups {
+		runs[i].ID = g.id
+	}
+	b.prefix, err = store.PrefixLength(ctx, runs)
+	return b, err
 }
 
 func questionError(what string, err error) error {
@@ -154,12 +160,12 @@ func toFloat(value any) (float64, bool) {
 // Write writes the ranking, the best group first.
 func (b *Best) Write(o Output) error {
 	format := metricFormat(strings.TrimPrefix(b.By, "best."))
-	t := Table{Columns: append(b.keys.heads(),
+	t := Table{Columns: append(b.keys.abbreviated(b.prefix).heads(),
 		Column{Name: "n", Title: "n", Right: true},
 		Column{Name: "mean", Title: "mean " + metricTitle(b.By), Right: true, Human: format},
 		Column{Name: "sd", Title: "sd", Right: true, Human: significant},
 		Column{Name: "best", Title: "best", Right: true, Human: format},
-		Column{Name: "best_run", Title: "best run"},
+		Column{Name: "best_run", Title: "best run", Human: shortID(b.prefix)},
 	)}
 	for _, g := range b.groups {
 		t.Rows = append(t.Rows, append(slices.Clone(g.key), int64(g.n), g.mean, g.sd(), g.best, g.id))

@@ -207,12 +207,19 @@ func (c Columns) rows(runs []tracking.RunSummary) [][]any {
 func (c Columns) abbreviated(prefix int) Columns {
 	c = slices.Clone(c)
 	for i := range c {
-		if c[i].Name == "id" && prefix > 0 {
-			c[i].Human = func(value any) string {
-				id := plain(value)
-				return harmless(id[:min(prefix, len(id))])
-			}
+		if c[i].Name == "id" {
+			c[i].Human = shortID(prefix)
 		}
 	}
 	return c
+}
+
+func shortID(prefix int) func(any) string {
+	return func(value any) string {
+		id := plain(value)
+		if prefix > 0 {
+			id = id[:min(prefix, len(id))]
+		}
+		return harmless(id)
+	}
 }

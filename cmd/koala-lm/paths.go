@@ -86,7 +86,8 @@ func runNames(ctx context.Context, path string) []string {
 		return nil
 	}
 	defer store.Close()
-	runs, err := store.Runs(ctx, tracking.Query{})
+	const offered = 100
+	runs, err := store.Runs(ctx, tracking.Query{Limit: offered})
 	if err != nil {
 		return nil
 	}

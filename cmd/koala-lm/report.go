@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -58,7 +59,17 @@ On a terminal results are tables, in a pipe lines of tab-separated exact values;
 		newReportTagCmd(opts), newReportNoteCmd(opts), newReportRmCmd(opts), newReportGCCmd(opts),
 		newReportCurveCmd(opts), newReportHTMLCmd(opts), newReportExportCmd(opts),
 	)
+	for _, verb := range cmd.Commands() {
+		if strings.Contains(verb.Use, "RUN") {
+			verb.ValidArgsFunction = opts.completeRuns
+		}
+	}
 	return cmd
+}
+
+// completeRuns offers the store's runs to the shell.
+func (o *reportOptions) completeRuns(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return runNames(cmd.Context(), storePath(o.store)), cobra.ShellCompDirectiveNoFileComp
 }
 
 // open opens the store for reading.

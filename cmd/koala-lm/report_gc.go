@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +32,7 @@ are recorded as crashed, and free space in the store goes back to the disk.`,
   koala-lm report gc`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runReportGC(cmd.Context(), opts) },
 	}
-	cmd.Flags().StringVar(&opts.runs, "runs", "", "folder of the runs' folders (default $KOALA_LM_RUNS or runs)")
+	cmd.Flags().StringVar(&opts.runs, "runs", "", "folder of the runs' folders (default $KOALA_LM_RUNS or "+defaultRuns+")")
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "say what would be done and do nothing")
 	return cmd
 }
@@ -48,7 +47,7 @@ func runReportGC(ctx context.Context, opts *reportGCOptions) error {
 	if err != nil {
 		return err
 	}
-	folders, err := runFolders(cmp.Or(opts.runs, os.Getenv("KOALA_LM_RUNS"), "runs"), garbage.Removed)
+	folders, err := runFolders(runsPath(opts.runs), garbage.Removed)
 	if err != nil {
 		return err
 	}

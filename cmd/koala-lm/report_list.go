@@ -25,7 +25,12 @@ func newReportListCmd(shared *reportOptions) *cobra.Command {
 		Short: "List runs, the newest first",
 		Long: `List runs, the newest first.
 
-` + whereHelp,
+` + whereHelp + `
+
+--format json prints an array of objects: id, name, status, started, seconds,
+steps, tokens, settings (by dotted key), metrics (last values), best (best
+values), tags, note, reason, ended, dataset, host, cpu, device, threads, parent.
+Fields are only ever added. With --columns the objects have those names alone.`,
 		Example: `  koala-lm report list
   koala-lm report list --where "optimizer.kind == 'koala-v' && val_ppl < 120" --sort val_ppl
   koala-lm report list --columns id,name,optimizer.lr,best.val_ppl

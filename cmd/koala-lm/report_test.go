@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/koala-lm/koala-lm/tracking"
+	"github.com/koala-lm/koala-lm/tracking/storetest"
+)
+
+// reported runs `koala-lm report ARGS` on a store and returns its exit code and
+// what it wrote.
+func reported(t *testing.T, store string, args ...string) (code int, out, errOut string) {
+	t.Helper()
+	t.Setenv("KOALA_LM_STORE", store)
+	var o, e bytes.Buffer
+	code = execute(context.Background(), &streams{In: strings.NewReader(""), Out: &o, ErrOut: &e, Width: 80}, append([]string{"report"}, args...))
+	return code, o.String(), e.String()
+}
+
+// filledStore has runs of every kind, one of them being trained by this process,
+// and one whose process is gone.
+func filledStore(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "koala.db")
+	store, err := tracking.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := storetest.Fill(context.Background(), store); err != nil {
+		t.Fatal(err)
+	}
+	run, err := store.StartRun(context.Background(), storetest.Example("alive", "adamw", 1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		run.Finish(tracking.Finished, "")
+		store.Close()
+	})
+	return path
+}
+
+// verbs are command lines that only read, with what they need to have printed
+// from a filled store.
+func verbs(folder string) map[string]string {
+	return map[string]string{
+		"":                                 "koala++ 2",
+		"list":                             "alive",
+		"list --format json":               `"status": "running"`,
+		"list --format md --sort val_ppl":  "| name |",
+		"list --columns name,best.val_ppl": "name\tbest.val_ppl",
+		"list --where steps>=250":          "koala++ 2",
+		"show latest":                      "name\talive",
+		"show best --format table":         "Perplexity",
+		"show best --format json":          `"dataset_facts"`,
+		"show latest --format md":          "## Run alive",
+		"compare latest best":              "optimizer.kind",
+		"compare --where steps>=200":       "train.seed",
+		"best --group-by optimizer.kind":   "koala-v",
+		"best --by test_ppl --format json": `"best_run"`,
+		"curve best":                       "koala++ 2",
+		"curve best --format table":        "val_ppl",
+		"query SELECT~count(*)FROM~runs":   "13",
+		"export best --metric val_ppl":     "run,name,metric",
+		"export --to jsonl":                `"metric":"val_ppl"`,
+		"gc --dry-run":                     "",
+		"curve --where steps>=200 --metric train_ppl --group-by model.layers --log-y --out " + folder + "/c.svg": "",
+		"curve best --metric train_loss --smooth 0.5 --x time --out " + folder + "/c.png":                        "",
+		"html --out " + folder + "/r.html":                    "",
+		"export --to tensorboard --out " + folder + "/events": "",
+		"export --to sqlite --out " + folder + "/copy.db":     "",
+	}
+}
+
+// arguments splits a line at spaces; ~ stands for a space within an argument.
+func arguments(line string) []string {
+	args := strings.Fields(line)
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], "~", " ")
+	}
+	return args
+}
+
+func TestReportVerbs(t *testing.T) {
+	store := filledStore(t)
+	folder := t.TempDir()
+	for line, want := range verbs(folder) {
+		code, out, errOut := reported(t, store, arguments(line)...)
+		if code != exitOK || !strings.Contains(out, want) {
+			t.Errorf("report %s: exit code %d, no %q in\n%s%s", line, code, want, out, errOut)
+		}
+	}
+	for _, file := range []string{"c.svg", "c.png", "r.html", "copy.db"} {
+		if info, err := os.Stat(filepath.Join(folder, file)); err != nil || info.Size() < 1000 {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// An empty store and a missing one, which no verb may make.
+func TestReportWithoutRuns(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "koala.db")
+	store, err := tracking.Open(empty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	for line := range verbs(folder) {
+		code, _, errOut := reported(t, empty, arguments(line)...)
+		needsRun := strings.Contains(line, "best ") || strings.HasSuffix(line, "best") || strings.Contains(line, "latest") || strings.HasPrefix(line, "curve")
+		needsRun = needsRun && line != "best --group-by optimizer.kind" && line != "best --by test_ppl --format json"
+		if (code != exitOK) != needsRun || needsRun && strings.Count(errOut, "\n") != 1 {
+			t.Errorf("report %s on an empty store: exit code %d\n%s", line, code, errOut)
+		}
+		missing := filepath.Join(folder, "missing", "koala.db")
+		code, out, errOut := reported(t, missing, arguments(line)...)
+		if code != exitFailed || out != "" || !strings.Contains(errOut, "there is no store") || strings.Count(errOut, "\n") != 1 {
+			t.Errorf("report %s on no store: exit code %d\n%s%s", line, code, out, errOut)
+		}
+		if _, err := os.Stat(filepath.Dir(missing)); err == nil {
+			t.Fatalf("report %s made a folder", line)
+		}
+	}
+	if _, out, _ := reported(t, empty, "list", "--format", "json"); out != "[]\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+func TestReportEdits(t *testing.T) {
+	store := filledStore(t)
+	steps := []struct {
+		line string
+		code int
+	}{
+		{"tag latest one two", exitOK},
+		{"tag latest --remove one", exitOK},
+		{"note latest some~words", exitOK},
+		{"rm latest --yes", exitFailed}, // it is being trained
+		{"rm koala-m~1", exitUsage},
+		{"rm koala-m~1 --yes", exitOK},
+		{"show koala-m~1", exitFailed},
+		{"rm --where steps<100&&status=='finished' --yes", exitOK},
+		{"gc", exitOK},
+	}
+	for _, step := range steps {
+		if code, out, errOut := reported(t, store, arguments(step.line)...); code != step.code {
+			t.Errorf("report %s: exit code %d, want %d\n%s%s", step.line, code, step.code, out, errOut)
+		}
+	}
+	_, out, _ := reported(t, store, "list", "--format", "json")
+	var runs []struct {
+		Name, Note string
+		Tags       []string
+	}
+	if err := json.Unmarshal([]byte(out), &runs); err != nil {
+		t.Fatal(err)
+	}
+	if len(runs) != 4 || runs[0].Note != "some words" || strings.Join(runs[0].Tags, " ") != "example two" {
+		t.Errorf("%+v", runs)
+	}
+}
+
+// gc deletes the folders of runs that were removed from this store alone.
+func TestReportGCFolders(t *testing.T) {
+	store := filledStore(t)
+	runs := t.TempDir()
+	_, out, _ := reported(t, store, "list", "--columns", "id", "--where", "name == 'sgd 3' || name == 'koala-v 0'", "--sort", "name")
+	ids := strings.Fields(out)[1:]
+	for _, name := range append(ids, "somebody-elses") {
+		if err := os.MkdirAll(filepath.Join(runs, name, "checkpoints"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reported(t, store, "rm", ids[0], "--yes")
+	if code, out, _ := reported(t, store, "gc", "--dry-run", "--runs", runs); code != exitOK || !strings.Contains(out, "would delete "+filepath.Join(runs, ids[0])) {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, _, errOut := reported(t, store, "gc", "--runs", runs); code != exitOK {
+		t.Error(errOut)
+	}
+	entries, err := os.ReadDir(runs)
+	if err != nil || len(entries) != 2 || entries[0].Name() != ids[1] || entries[1].Name() != "somebody-elses" {
+		t.Errorf("left: %v (%v)", entries, err)
+	}
+}
+
+func TestReportWrongUsage(t *testing.T) {
+	store := filledStore(t)
+	for line, want := range map[string]string{
+		"list --where val_pll<3":            "did you mean val_ppl",
+		"list --where steps=3":              "==",
+		"list --sort nothing":               "unknown name",
+		"list --columns nothing":            "unknown name",
+		"list --limit -1":                   "negative",
+		"list --watch":                      "terminal",
+		"show":                              "arg",
+		"compare":                           "--where",
+		"best --by optimizer.kind":          "setting",
+		"best --group-by nothing":           "unknown name",
+		"curve latest --smooth 1":           "below 1",
+		"curve latest --out x.jpg":          ".svg or .png",
+		"curve latest --x epochs":           "step",
+		"html":                              "--out",
+		"export --to tensorboard":           "--out",
+		"export --metric nothing":           "unknown name",
+		"export --to sqlite latest --out x": "whole store",
+		"query DELETE~FROM~main.runs":       "only reading",
+		"query nonsense":                    "syntax error",
+		"tag latest":                        "--remove",
+		"rm":                                "--where",
+	} {
+		code, _, errOut := reported(t, store, arguments(line)...)
+		if code != exitUsage || !strings.Contains(errOut, want) {
+			t.Errorf("report %s: exit code %d, no %q in %s", line, code, want, errOut)
+		}
+	}
+}
+
+// Whatever a run is called, nothing but plain text reaches a terminal.
+func TestReportIsHarmlessOnTerminals(t *testing.T) {
+	store := filledStore(t)
+	for _, name := range storetest.DangerousNames {
+		for _, args := range [][]string{{"list"}, {"show", name}, {"compare", name, "latest"}, {"best"}, {"curve", name}, {"query", "SELECT name, note FROM runs"}} {
+			code, out, errOut := reported(t, store, append(args, "--format", "table")...)
+			if code != exitOK {
+				t.Errorf("report %q: %s", args, errOut)
+			}
+			if i := strings.IndexFunc(out, func(r rune) bool { return unicode.IsControl(r) && r != '\n' || unicode.Is(unicode.Bidi_Control, r) }); i >= 0 {
+				t.Errorf("report %q writes %q", args, out[i:i+1])
+			}
+		}
+	}
+}
