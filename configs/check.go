@@ -31,6 +31,9 @@ func (r *resolved) checkTogether(problems *Problems) {
 			"model.embed", "model.heads", "model.position")
 	}
 
+	check(m.Tied && m.Softmax == "adaptive",
+		"model.tied must be false with model.softmax adaptive, which has weights of its own", "model.tied", "model.softmax")
+
 	o := s.Optimizer
 	check(o.SC*o.SC > o.SW*o.SV,
 		fmt.Sprintf("optimizer.sc %v is no covariance of variances sw %v and sv %v: its square must be at most their product", o.SC, o.SW, o.SV),

@@ -66,10 +66,6 @@ var modelFields = []field{
 		key: "model.context", meaning: "tokens a Transformer sees, and the length of its training sequences",
 		at: func(s *Settings) any { return &s.Model.Context }, in: atLeast(1), byModel: both(64),
 	}),
-	{
-		key: "model.tied", meaning: "share the weights of embedding and output layer",
-		at: func(s *Settings) any { return &s.Model.Tied }, in: truth{}, byModel: both(true),
-	},
 	transformerOnly(field{
 		key: "model.norm", meaning: "normalisation before each branch",
 		at: func(s *Settings) any { return &s.Model.Norm }, in: oneOf{"layer", "rms"}, byModel: both("layer"),
@@ -81,6 +77,11 @@ var modelFields = []field{
 	{
 		key: "model.softmax", meaning: "output layer; adaptive (Grave et al. 2017) is for large vocabularies",
 		at: func(s *Settings) any { return &s.Model.Softmax }, in: oneOf{"full", "adaptive"}, byModel: both("full"),
+	},
+	{
+		key: "model.tied", meaning: "share the weights of embedding and output layer",
+		at: func(s *Settings) any { return &s.Model.Tied }, in: truth{},
+		byOption: func(s *Settings) any { return s.Model.Softmax == "full" }, optionText: "true; false with softmax adaptive",
 	},
 	onlyBeside("model.softmax", field{
 		key: "model.cutoffs", meaning: "first token of each tail cluster of the adaptive softmax; [] chooses by the vocabulary",

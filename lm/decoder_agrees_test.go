@@ -15,6 +15,10 @@ import (
 // shapes are models of every kind, small.
 var shapes = map[string]lm.Config{
 	"lstm": small,
+	"gru": {
+		Kind: lm.GRU, Vocab: 31, Layers: 2, Embed: 12, Hidden: 16, Softmax: lm.Adaptive, Cutoffs: []int64{8, 20},
+		Dropout: lm.Dropout{Input: 0.1, Embed: 0.1, Hidden: 0.1, Output: 0.1, Weight: 0.1},
+	},
 	"gpt2": {
 		Kind: lm.Transformer, Vocab: 11, Layers: 2, Embed: 12, Hidden: 48, Tied: true, Heads: 3, KVHeads: 3, Context: 10,
 		Norm: lm.LayerNorm, Position: lm.Learned, MLP: lm.GELU, Dropout: lm.Dropout{Input: 0.1, Hidden: 0.1},
@@ -24,7 +28,7 @@ var shapes = map[string]lm.Config{
 		Norm: lm.RMSNorm, Position: lm.Rotary, MLP: lm.SwiGLU, Dropout: lm.Dropout{Input: 0.1, Hidden: 0.1},
 	},
 	"mixed": {
-		Kind: lm.Transformer, Vocab: 11, Layers: 1, Embed: 16, Hidden: 24, Heads: 4, KVHeads: 1, Context: 10,
+		Kind: lm.Transformer, Vocab: 31, Softmax: lm.Adaptive, Layers: 1, Embed: 16, Hidden: 24, Heads: 4, KVHeads: 1, Context: 10,
 		Norm: lm.LayerNorm, Position: lm.Rotary, MLP: lm.SwiGLU,
 	},
 }

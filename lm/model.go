@@ -12,6 +12,7 @@ import (
 // What a Config's words can be.
 const (
 	LSTM        = "lstm"
+	GRU         = "gru"
 	Transformer = "transformer"
 
 	LayerNorm = "layer"
@@ -20,16 +21,21 @@ const (
 	Rotary    = "rotary"
 	GELU      = "gelu"
 	SwiGLU    = "swiglu"
+
+	Full     = "full"
+	Adaptive = "adaptive"
 )
 
 // Config is a network's shape; what a kind does not use is ignored.
 type Config struct {
-	Kind    string // LSTM or Transformer
+	Kind    string // LSTM, GRU or Transformer
 	Vocab   int64  // entries
 	Layers  int
-	Embed   int64 // width of the token embedding, and of a Transformer's residual stream
-	Hidden  int64 // units of a recurrent layer; width of a Transformer's MLP
-	Tied    bool  // the output layer shares the embedding's weights
+	Embed   int64   // width of the token embedding, and of a Transformer's residual stream
+	Hidden  int64   // units of a recurrent layer; width of a Transformer's MLP
+	Tied    bool    // the output layer shares the embedding's weights
+	Softmax string  // Full, which is also what empty means, or Adaptive
+	Cutoffs []int64 // first token of each tail of the adaptive softmax; nil chooses by the vocabulary
 	Dropout Dropout
 
 	// A Transformer's.
@@ -103,13 +109,16 @@ func New(c Config, seed uint64, device gotch.Device) (Model, error) {
 	if c.Vocab < 1 {
 		return nil, fmt.Errorf("model: a vocabulary of %d entries", c.Vocab)
 	}
+	if err := c.checkSoftmax(); err != nil {
+		return nil, err
+	}
 	switch c.Kind {
-	case LSTM:
-		return newLSTM(c, seed, device)
+	case LSTM, GRU:
+		return newRecurrent(c, seed, device)
 	case Transformer:
 		return newTransformer(c, seed, device)
 	}
-	return nil, fmt.Errorf("model.kind %q is not known: it is lstm or transformer", c.Kind)
+	return nil, fmt.Errorf("model.kind %q is not known: it is lstm, gru or transformer", c.Kind)
 }
 
 // CountParams returns the number of trained scalars.

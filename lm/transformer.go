@@ -61,17 +61,23 @@ func newTransformer(c Config, seed uint64, device gotch.Device) (Model, error) {
 			m.blocks = append(m.blocks, newBlock(p, c, n.block(i), turn))
 		}
 		m.norm = newNorm(p, n.norm, c.Norm == LayerNorm, c.Embed)
-		head := fullSoftmax{weight: m.embedding}
-		if !c.Tied {
-			head.weight = p.add("lm_head.weight", weights, c.Vocab, c.Embed)
-		}
-		m.output = head
+		m.output = newTransformerOutput(p, c, m.embedding)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the model: %w", err)
 	}
 	m.params, m.tables = built.list, built.tables
 	return m, nil
+}
+
+func newTransformerOutput(p *params, c Config, embedding *ts.Tensor) OutputLayer {
+	switch {
+	case c.Softmax == Adaptive:
+		return newAdaptiveSoftmax(p, "lm_head", normal(initialSD), c, c.Embed)
+	case c.Tied:
+		return fullSoftmax{weight: embedding}
+	}
+	return fullSoftmax{weight: p.add("lm_head.weight", normal(initialSD), c.Vocab, c.Embed)}
 }
 
 func newBlock(p *params, c Config, n blockNames, turn *rotary) block {

@@ -15,9 +15,14 @@ import (
 
 func modelConfig(m configs.Model, vocab int) lm.Config {
 	d := m.Dropout
+	var cutoffs []int64
+	for _, cut := range m.Cutoffs {
+		cutoffs = append(cutoffs, int64(cut))
+	}
 	return lm.Config{
 		Kind: m.Kind, Vocab: int64(vocab), Layers: m.Layers, Embed: int64(m.Embed), Hidden: int64(m.Hidden), Tied: m.Tied,
 		Heads: m.Heads, KVHeads: m.KVHeads, Context: int64(m.Context), Norm: m.Norm, Position: m.Position, MLP: m.MLP,
+		Softmax: m.Softmax, Cutoffs: cutoffs,
 		Dropout: lm.Dropout{Input: d.Input, Embed: d.Embed, Hidden: d.Hidden, Output: d.Output, Weight: d.Weight, Locked: d.Locked},
 	}
 }

@@ -99,7 +99,7 @@ func BenchmarkLSTM(b *testing.B) {
 	benchDo(b, func(outer *torch.Scope) func(*torch.Scope) {
 		x := benchTensor(outer, true, 35, 20, benchUnits)
 		h, c := benchTensor(outer, false, 20, benchUnits), benchTensor(outer, false, 20, benchUnits)
-		w := torch.LSTMWeights{
+		w := torch.RNNWeights{
 			InputHidden:  benchTensor(outer, true, 4*benchUnits, benchUnits),
 			HiddenHidden: benchTensor(outer, true, 4*benchUnits, benchUnits),
 			InputBias:    benchTensor(outer, true, 4*benchUnits),

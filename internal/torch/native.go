@@ -96,17 +96,18 @@ func (s *Scope) CrossEntropy(hidden, weight, bias, targets *ts.Tensor, o CrossEn
 	return out
 }
 
-// LSTMWeights are one layer's, as PyTorch keeps them: gates in the order i, f, g, o.
-type LSTMWeights struct {
-	InputHidden  *ts.Tensor // [4H, I]
-	HiddenHidden *ts.Tensor // [4H, H]
-	InputBias    *ts.Tensor // [4H]
-	HiddenBias   *ts.Tensor // [4H]
+// RNNWeights are one layer's, as PyTorch keeps them, the G gates one below the
+// other: i, f, g, o of an LSTM, r, z, n of a GRU.
+type RNNWeights struct {
+	InputHidden  *ts.Tensor // [G H, I]
+	HiddenHidden *ts.Tensor // [G H, H]
+	InputBias    *ts.Tensor // [G H]
+	HiddenBias   *ts.Tensor // [G H]
 }
 
 // LSTM runs one layer over x [T, B, I] from the state h, c [B, H] and returns
 // the outputs [T, B, H] and the state after the last step.
-func (s *Scope) LSTM(x, h, c *ts.Tensor, w LSTMWeights) (y, hLast, cLast *ts.Tensor) {
+func (s *Scope) LSTM(x, h, c *ts.Tensor, w RNNWeights) (y, hLast, cLast *ts.Tensor) {
 	var out [3]C.koala_tensor
 	if !s.native("lstm", func() C.int {
 		return C.koala_lstm_layer(handle(x), handle(h), handle(c), handle(w.InputHidden), handle(w.HiddenHidden),
@@ -115,6 +116,19 @@ func (s *Scope) LSTM(x, h, c *ts.Tensor, w LSTMWeights) (y, hLast, cLast *ts.Ten
 		return nil, nil, nil
 	}
 	return s.take(out[0]), s.take(out[1]), s.take(out[2])
+}
+
+// GRU runs one layer over x [T, B, I] from the state h [B, H] and returns the
+// outputs [T, B, H] and the state after the last step.
+func (s *Scope) GRU(x, h *ts.Tensor, w RNNWeights) (y, hLast *ts.Tensor) {
+	var out [2]C.koala_tensor
+	if !s.native("gru", func() C.int {
+		return C.koala_gru_layer(handle(x), handle(h), handle(w.InputHidden), handle(w.HiddenHidden),
+			handle(w.InputBias), handle(w.HiddenBias), &out[0], &out[1])
+	}, x, h, w.InputHidden, w.HiddenHidden, w.InputBias, w.HiddenBias) {
+		return nil, nil
+	}
+	return s.take(out[0]), s.take(out[1])
 }
 
 // Attention is scaled dot-product attention: queries [B, H, T, W] see the keys

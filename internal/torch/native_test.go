@@ -11,7 +11,7 @@ import (
 )
 
 // lstmByOperators is the layer in single operators, as the formula reads.
-func lstmByOperators(s *torch.Scope, x, h, c *ts.Tensor, w torch.LSTMWeights) (y, hLast, cLast *ts.Tensor) {
+func lstmByOperators(s *torch.Scope, x, h, c *ts.Tensor, w torch.RNNWeights) (y, hLast, cLast *ts.Tensor) {
 	steps, n := torch.Shape(x)[0], torch.Shape(h)[1]
 	var out []*ts.Tensor
 	for t := range steps {
@@ -39,13 +39,13 @@ func TestLSTMAgreesWithItsFormula(t *testing.T) {
 			}
 			x := leaf(shape.steps, shape.batch, shape.in)
 			h, c := leaf(shape.batch, shape.units), leaf(shape.batch, shape.units)
-			w := torch.LSTMWeights{
+			w := torch.RNNWeights{
 				InputHidden: leaf(4*shape.units, shape.in), HiddenHidden: leaf(4*shape.units, shape.units),
 				InputBias: leaf(4 * shape.units), HiddenBias: leaf(4 * shape.units),
 			}
 			leaves := []*ts.Tensor{x, h, c, w.InputHidden, w.HiddenHidden, w.InputBias, w.HiddenBias}
 			var results [2][]float64
-			for k, layer := range []func(*torch.Scope, *ts.Tensor, *ts.Tensor, *ts.Tensor, torch.LSTMWeights) (*ts.Tensor, *ts.Tensor, *ts.Tensor){(*torch.Scope).LSTM, lstmByOperators} {
+			for k, layer := range []func(*torch.Scope, *ts.Tensor, *ts.Tensor, *ts.Tensor, torch.RNNWeights) (*ts.Tensor, *ts.Tensor, *ts.Tensor){(*torch.Scope).LSTM, lstmByOperators} {
 				y, hLast, cLast := layer(s, x, h, c, w)
 				loss := s.Add(s.Sum(s.Square(y)), s.Sum(s.Mul(hLast, cLast)))
 				s.Backward(loss)

@@ -166,6 +166,12 @@ func (s *Scope) Select(a *ts.Tensor, dim, index int64) *ts.Tensor {
 	return s.Apply("select", func() (*ts.Tensor, error) { return a.Select(dim, index, false) }, a)
 }
 
+// IndexSelect is the slices of dimension dim at the int64 indices, one after
+// another.
+func (s *Scope) IndexSelect(a *ts.Tensor, dim int64, indices *ts.Tensor) *ts.Tensor {
+	return s.Apply("index_select", func() (*ts.Tensor, error) { return a.IndexSelect(dim, indices, false) }, a, indices)
+}
+
 func (s *Scope) Unsqueeze(a *ts.Tensor, dim int64) *ts.Tensor {
 	return s.Apply("unsqueeze", func() (*ts.Tensor, error) { return a.Unsqueeze(dim, false) }, a)
 }
@@ -217,6 +223,17 @@ func (s *Scope) Detach(a *ts.Tensor) *ts.Tensor {
 func (s *Scope) To(a *ts.Tensor, dtype gotch.DType, device gotch.Device) *ts.Tensor {
 	moved := s.Apply("to", func() (*ts.Tensor, error) { return a.To(device, false) }, a)
 	return s.Apply("to", func() (*ts.Tensor, error) { return moved.Totype(dtype, false) }, moved)
+}
+
+// ToDeviceOf moves a to where like is.
+func (s *Scope) ToDeviceOf(a, like *ts.Tensor) *ts.Tensor {
+	return s.Apply("to", func() (*ts.Tensor, error) {
+		device, err := like.Device()
+		if err != nil {
+			return nil, err
+		}
+		return a.To(device, false)
+	}, a, like)
 }
 
 // In place.

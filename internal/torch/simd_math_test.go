@@ -36,7 +36,7 @@ func throughCell(t *testing.T, gate int64, x []float32) []float32 {
 			}
 		}
 		zeros := func(shape ...int64) *ts.Tensor { return s.Zeros(shape, gotch.Float, gotch.CPU) }
-		_, _, c := s.LSTM(torch.FromSlice(s, padded, 1, rows, n), zeros(rows, n), zeros(rows, n), torch.LSTMWeights{
+		_, _, c := s.LSTM(torch.FromSlice(s, padded, 1, rows, n), zeros(rows, n), zeros(rows, n), torch.RNNWeights{
 			InputHidden: torch.FromSlice(s, weight, 4*n, n), HiddenHidden: zeros(4*n, n),
 			InputBias: torch.FromSlice(s, bias, 4*n), HiddenBias: zeros(4 * n),
 		})

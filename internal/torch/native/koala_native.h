@@ -45,6 +45,10 @@ int koala_cross_entropy(koala_tensor hidden, koala_tensor weight, koala_tensor b
 int koala_lstm_layer(koala_tensor x, koala_tensor h0, koala_tensor c0, koala_tensor w_ih, koala_tensor w_hh,
                      koala_tensor b_ih, koala_tensor b_hh, koala_tensor *y, koala_tensor *h, koala_tensor *c);
 
+// gru.cpp
+int koala_gru_layer(koala_tensor x, koala_tensor h0, koala_tensor w_ih, koala_tensor w_hh, koala_tensor b_ih,
+                    koala_tensor b_hh, koala_tensor *y, koala_tensor *h);
+
 // attention.cpp
 int koala_attention(koala_tensor q, koala_tensor k, koala_tensor v, int64_t from, double dropout, koala_tensor *out);
 

@@ -13,7 +13,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "blas.h"
-#include "common.h"
+#include "recurrent.h"
 #include "simd_math.h"
 
 namespace koala {
@@ -54,16 +54,6 @@ KOALA_SIMD static void cell_backward(float *__restrict gates, const float *__res
     gates[2 * n + j] = d * i * (1.0f - g * g);
     gates[3 * n + j] = dh[j] * t * o * (1.0f - o);
     dc[j] = d * f;
-  }
-}
-
-// over_sequences calls f(first, count) for shares of the batch, one a thread.
-template <typename F> static void over_sequences(int64_t batch, const F &f) {
-  const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), batch / 2));
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t i = 0; i < threads; i++) {
-    const int64_t from = batch * i / threads;
-    f(from, batch * (i + 1) / threads - from);
   }
 }
 
@@ -127,11 +117,6 @@ struct LstmLayer : torch::autograd::Function<LstmLayer> {
       }
     });
     const Tensor dz = gates.view({steps * batch, 4 * n});
-    // The hidden state before each step: h0, then y but its last.
-    Tensor before = at::empty_like(y);
-    before.select(0, 0).copy_(h0);
-    if (steps > 1)
-      before.narrow(0, 1, steps - 1).copy_(y.narrow(0, 0, steps - 1));
     variable_list d(7);
     if (ctx->needs_input_grad(0))
       d[0] = at::mm(dz, w_ih).view({steps, batch, w_ih.size(1)});
@@ -140,7 +125,7 @@ struct LstmLayer : torch::autograd::Function<LstmLayer> {
     if (ctx->needs_input_grad(2))
       d[2] = dc;
     d[3] = at::mm(dz.t(), flat);
-    d[4] = at::mm(dz.t(), before.view({steps * batch, n}));
+    d[4] = at::mm(dz.t(), states_before(h0, y).view({steps * batch, n}));
     d[5] = dz.sum(0);
     d[6] = d[5].clone();
     return d;
