@@ -108,7 +108,8 @@ func TestInPlaceOperatorsFreeTheirStorage(t *testing.T) {
 	for range 20 {
 		round()
 	}
-	if grown := resident(t) - before; grown > 2*4*size {
+	// The heap keeps a few freed ones; stock gotch keeps all forty.
+	if grown := resident(t) - before; grown > 8*4*size {
 		t.Errorf("resident memory grew by %d bytes over 20 tensors of %d", grown, 4*size)
 	}
 }
