@@ -44,6 +44,7 @@ var verbs = map[string]func(ctx context.Context, request string, stdout, stderr 
 	"eval":     eval,
 	"generate": generate,
 	"bench":    bench,
+	"export":   export,
 }
 
 // run does one request and returns the exit code, having told what went wrong.

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/sugarme/gotch"
 
@@ -15,6 +19,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
+	"github.com/koala-lm/koala-lm/lm/huggingface"
 )
 
 // A trained model, and what it takes to use it.
@@ -24,13 +29,18 @@ type trained struct {
 	name     string // the run, or the path, for messages
 	path     string // of the file that the weights are from
 	step     int64
-	dataset  string // folder of what it was trained on
-	tokens   string // SHA-256 of its tokenizer.json
+	dataset  string // folder of what it was trained on, "" if that is not known
+	tokens   string // SHA-256 of its tokenizer.json, "" if that is not known
+
+	vocabulary string // its tokenizer.json where it is not with the dataset
 }
 
 // openTrained loads the weights that a request names. Of a run they are the best,
 // or the last where there are no best.
 func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*trained, error) {
+	if m.Run == "" && huggingface.Is(m.Path) {
+		return openHuggingFace(m.Path, device)
+	}
 	f, err := openCheckpoint(m, stderr)
 	if err != nil {
 		return nil, err
@@ -54,6 +64,25 @@ func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*train
 	return t, nil
 }
 
+// openHuggingFace opens a model in Hugging Face's layout, whose tokenizer lies with
+// it.
+func openHuggingFace(folder string, device gotch.Device) (*trained, error) {
+	model, err := huggingface.Open(folder, device)
+	if err != nil {
+		return nil, err
+	}
+	t := &trained{Model: model, name: folder, path: folder, vocabulary: filepath.Join(folder, huggingface.TokenizerFile)}
+	t.settings.Model.Kind, t.settings.Model.Context = configs.Transformer, int(model.Config().Context)
+	t.settings.Eval.Batch = 1
+	content, err := os.ReadFile(t.vocabulary)
+	if errors.Is(err, fs.ErrNotExist) {
+		return t, nil // a dataset can still be scored
+	}
+	sum := sha256.Sum256(content)
+	t.tokens = hex.EncodeToString(sum[:])
+	return t, err
+}
+
 func openCheckpoint(m request.Model, stderr io.Writer) (*checkpoint.File, error) {
 	folder := m.Path
 	if m.Run != "" {
@@ -73,9 +102,15 @@ func openCheckpoint(m request.Model, stderr io.Writer) (*checkpoint.File, error)
 	return f, nil
 }
 
-// tokenizer is the one that the model was trained with, which lies with its
-// dataset.
+// tokenizer is the one that the model was trained with.
 func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
+	if t.vocabulary != "" {
+		tok, err := tokenizer.Load(t.vocabulary)
+		if err == nil && int64(tok.Vocab()) > t.Config().Vocab {
+			err = fmt.Errorf("%s has %d ids, the model %d", t.vocabulary, tok.Vocab(), t.Config().Vocab)
+		}
+		return tok, err
+	}
 	d, err := data.Open(t.dataset, data.Unverified())
 	if err != nil {
 		return nil, fmt.Errorf("the tokenizer of %s is in its dataset: %w", t.name, err)
@@ -90,9 +125,13 @@ func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
 // fits wants a dataset to have been prepared with the model's tokenizer: the same
 // ids, and what they stand for.
 func (t *trained) fits(d *data.Dataset) error {
-	if d.Info().Tokenizer.SHA256 == t.tokens {
+	if d.Info().Tokenizer.SHA256 == t.tokens || t.tokens == "" && int64(d.Vocab()) == t.Config().Vocab {
 		return nil
 	}
-	return fmt.Errorf("dataset %s has another tokenizer (%s, %d ids) than %s was trained with (%d ids): prepare the text with --tokenizer %s/%s",
-		d.Dir(), d.Info().Tokenizer.Kind, d.Vocab(), t.name, t.Config().Vocab, t.dataset, data.TokenizerFile)
+	own := t.vocabulary
+	if own == "" {
+		own = filepath.Join(t.dataset, data.TokenizerFile)
+	}
+	return fmt.Errorf("dataset %s has another tokenizer (%s, %d ids) than %s was trained with (%d ids): prepare the text with --tokenizer %s",
+		d.Dir(), d.Info().Tokenizer.Kind, d.Vocab(), t.name, t.Config().Vocab, own)
 }

@@ -3,11 +3,15 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/atomicfile"
 	"github.com/koala-lm/koala-lm/internal/safetensors"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
@@ -46,7 +50,7 @@ func loadWeights(r *safetensors.Reader, path string, m lm.Model) error {
 	err := torch.Do(func(s *torch.Scope) error {
 		s.NoGrad(func() {
 			for _, p := range m.Params() {
-				s.CopyInto(p.Tensor, tensor(s, r, p.Name))
+				s.CopyInto(p.Tensor, tensor(s, r, nameIn(r, p.Name)))
 			}
 		})
 		return s.Err()
@@ -62,8 +66,9 @@ func matchWeights(r *safetensors.Reader, m lm.Model) error {
 	var wrong []string
 	expected := map[string]bool{}
 	for _, p := range m.Params() {
-		expected[p.Name] = true
-		info, ok := r.Lookup(p.Name)
+		name := nameIn(r, p.Name)
+		expected[name] = true
+		info, ok := r.Lookup(name)
 		if !ok {
 			wrong = append(wrong, p.Name+" is missing")
 		} else if want := torch.Shape(p.Tensor); !slices.Equal(info.Shape, want) {
@@ -71,7 +76,7 @@ func matchWeights(r *safetensors.Reader, m lm.Model) error {
 		}
 	}
 	for _, info := range r.Tensors() {
-		if isWeight(info.Name) && !expected[info.Name] {
+		if isWeight(info.Name) && !expected[info.Name] && !derived(info.Name, m.Config().Tied) {
 			wrong = append(wrong, info.Name+" is none of the model's")
 		}
 	}
@@ -82,4 +87,66 @@ func matchWeights(r *safetensors.Reader, m lm.Model) error {
 		return errors.New(strings.Join(wrong, "; "))
 	}
 	return nil
+}
+
+// nameIn is what a file calls the weight of that name. Hugging Face's first models
+// were saved without the prefix that later ones have.
+func nameIn(r *safetensors.Reader, name string) string {
+	if _, ok := r.Lookup(name); ok {
+		return name
+	}
+	for _, prefix := range []string{"transformer.", "model."} {
+		if bare, found := strings.CutPrefix(name, prefix); found {
+			if _, ok := r.Lookup(bare); ok {
+				return bare
+			}
+		}
+	}
+	return name
+}
+
+// derived says that other tools write a tensor which follows from the rest: masks,
+// tables of angles, and the output layer that is the embedding.
+func derived(name string, tied bool) bool {
+	for _, suffix := range []string{".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq"} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return tied && (name == "lm_head.weight" || name == "decoder.weight")
+}
+
+// WriteWeights writes a model's weights alone to a safetensors file that
+// InitWeights and other tools read.
+func WriteWeights(path string, m lm.Model) error {
+	var tensors []safetensors.Tensor
+	for _, p := range m.Params() {
+		dtype, ok := dtypes[p.Tensor.DType()]
+		if !ok {
+			return fmt.Errorf("write weights: the format has no type for %s, which is %s", p.Name, torch.Describe(p.Tensor))
+		}
+		tensors = append(tensors, safetensors.Tensor{
+			Info: safetensors.Info{Name: p.Name, DType: dtype, Shape: torch.Shape(p.Tensor)},
+			Data: weightBytes{p.Tensor},
+		})
+	}
+	return atomicfile.Write(path, func(w io.Writer) error {
+		return safetensors.Write(w, map[string]string{"format": "pt"}, tensors)
+	})
+}
+
+// weightBytes is a tensor's content, fetched when its turn comes.
+type weightBytes struct{ t *ts.Tensor }
+
+func (b weightBytes) WriteTo(w io.Writer) (int64, error) {
+	content := make([]byte, torch.ByteCount(b.t))
+	err := torch.Do(func(s *torch.Scope) error {
+		s.ReadBytes(content, b.t)
+		return s.Err()
+	})
+	if err != nil {
+		return 0, err
+	}
+	n, err := w.Write(content)
+	return int64(n), err
 }
