@@ -29,11 +29,13 @@ func (t *Trainer) step() (stepped, error) {
 		out     stepped
 		squares Mean
 		nats    Mean
+		lengths int // of all batches together
 	)
 	if err := torch.Seed(t.Config.Seed, t.progress.Step, 0); err != nil {
 		return out, err
 	}
-	t.Optimizer.SetLR(t.schedule.Factor(t.progress.Step))
+	factor := t.schedule.Factor(t.progress.Step)
+	t.Optimizer.SetLR(factor)
 	started := time.Now()
 	if err := t.Optimizer.Predict(); err != nil {
 		return out, fmt.Errorf("predict: %w", err)
@@ -46,6 +48,7 @@ func (t *Trainer) step() (stepped, error) {
 		if err != nil {
 			return out, fmt.Errorf("next batch: %w", err)
 		}
+		lengths += b.T
 		loss, err := t.accumulate(b, &out.phases)
 		if err != nil {
 			return out, err
@@ -55,6 +58,10 @@ func (t *Trainer) step() (stepped, error) {
 		out.epochEnds = out.epochEnds || t.Train.Cursor().Epoch != epoch
 	}
 	out.nats, out.tokens = nats.Nats(), nats.Tokens
+	if nominal := t.Config.BPTT * t.Config.Accumulate; nominal > 0 {
+		// Longer sequences make fewer steps of an epoch, each as much larger.
+		t.Optimizer.SetLR(factor * float64(lengths) / float64(nominal))
+	}
 	started = time.Now()
 	info, err := t.Optimizer.Update(koala.Measurement{Loss: nats.Nats(), LossVar: squares.Nats()})
 	if err != nil {

@@ -225,6 +225,30 @@ func TestNonFiniteStepsEndTheRun(t *testing.T) {
 	}
 }
 
+// TestLearningRateFollowsTheLength: as AWD-LSTM, lr * length / bptt.
+func TestLearningRateFollowsTheLength(t *testing.T) {
+	for _, accumulate := range []int{1, 2} {
+		trainer := newTrainer(t, lm.TrainConfig{Steps: 30, Seed: 1, BPTT: 20, Accumulate: accumulate}, koala.KindSGD)
+		train, err := data.NewContiguous(counting(4000, 11), 4, 20, data.VariableLength(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		trainer.Train = train
+		before, lengths := int64(0), map[float64]bool{}
+		for _, step := range runTrainer(t, trainer).steps {
+			length := float64(step.Tokens-before) / float64(4*accumulate) // four sequences side by side
+			before = step.Tokens
+			lengths[length] = true
+			if want := 5 * length / 20; math.Abs(step.LR-want) > 1e-12 {
+				t.Errorf("step %d of length %v: learning rate %v, want %v", step.Step, length, step.LR, want)
+			}
+		}
+		if len(lengths) < 4 {
+			t.Errorf("only %d lengths in 30 steps", len(lengths))
+		}
+	}
+}
+
 func TestPatienceEndsTheRun(t *testing.T) {
 	// A learning rate near zero finds no new best after the first evaluations.
 	trainer := newTrainer(t, lm.TrainConfig{Steps: 1000, Seed: 1, EvalEvery: 5, Patience: 2,

@@ -29,9 +29,9 @@ func modelConfig(m configs.Model, vocab int) lm.Config {
 
 func trainConfig(s configs.Settings) lm.TrainConfig {
 	t := s.Train
-	return lm.TrainConfig{
+	config := lm.TrainConfig{
 		Steps: int64(t.Steps), Epochs: t.Epochs, TimeLimit: t.TimeLimit, Accumulate: t.Accumulate, Seed: uint64(t.Seed),
-		BPTT: t.BPTT, Alpha: t.Alpha, Beta: t.Beta,
+		Alpha: t.Alpha, Beta: t.Beta,
 		EvalEvery: int64(s.Eval.Every), Patience: s.Eval.Patience, CheckpointEvery: int64(s.Checkpoint.Every), CheckpointAfter: s.Checkpoint.Interval,
 		LogEvery: logEvery, MaxSkipped: s.Optimizer.MaxSkipped,
 		Schedule: lm.ScheduleConfig{
@@ -39,6 +39,10 @@ func trainConfig(s configs.Settings) lm.TrainConfig {
 			Gamma: s.Schedule.Gamma, Every: int64(s.Schedule.Every), Patience: s.Schedule.Patience,
 		},
 	}
+	if t.VariableBPTT {
+		config.BPTT = t.BPTT
+	}
+	return config
 }
 
 // logEvery is the number of steps between two rows of training metrics: often
@@ -81,6 +85,9 @@ func trainBatches(s configs.Settings, tokens *data.Tokens) (data.Batcher, error)
 	t, length := s.Train, s.SequenceLength()
 	switch t.Batching {
 	case "contiguous":
+		if t.VariableBPTT {
+			return data.NewContiguous(tokens, t.Batch, length, data.VariableLength(uint64(t.Seed)))
+		}
 		return data.NewContiguous(tokens, t.Batch, length)
 	case "random":
 		return data.NewRandom(tokens, t.Batch, length, uint64(t.Seed))
