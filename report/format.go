@@ -89,9 +89,11 @@ func significant(value any) string {
 	}
 	magnitude := math.Abs(f)
 	switch {
+	case f == 0:
+		return "0"
 	case math.IsInf(f, 0):
 		return strconv.FormatFloat(f, 'g', -1, 64)
-	case magnitude != 0 && (magnitude < 1e-3 || magnitude >= 1e9):
+	case magnitude < 1e-3 || magnitude >= 1e9:
 		return strconv.FormatFloat(f, 'e', 2, 64)
 	case magnitude >= 999.95:
 		return humanize.CommafWithDigits(math.Round(f), 0)

@@ -167,7 +167,7 @@ func TestShowPutsUnigramBeside(t *testing.T) {
 
 func TestFormats(t *testing.T) {
 	for value, want := range map[float64]string{
-		0: "0.000", 8.1234: "8.123", 9.99951: "10.00", 81.234: "81.23", 812.34: "812.3", 999.96: "1,000", 8123.4: "8,123",
+		0: "0", 8.1234: "8.123", 9.99951: "10.00", 81.234: "81.23", 812.34: "812.3", 999.96: "1,000", 8123.4: "8,123",
 		1e-5: "1.00e-05", 3e12: "3.00e+12", -81.234: "-81.23",
 	} {
 		if got := significant(value); got != want {
