@@ -18,30 +18,31 @@ type Columns []field
 type field struct {
 	Column
 	value func(tracking.RunSummary) any
+	name  tracking.Name // of the setting or metric it needs; the zero Name needs none
 }
 
 // runFields are the columns that are neither settings nor metrics.
 func runFields(now time.Time) []field {
 	return []field{
-		{Column{Name: "id", Title: "id"}, func(r tracking.RunSummary) any { return r.ID }},
-		{Column{Name: "name", Title: "name", Human: brief(32)}, func(r tracking.RunSummary) any { return r.Name }},
-		{Column{Name: "status", Title: "status"}, func(r tracking.RunSummary) any { return string(r.Status) }},
-		{Column{Name: "reason", Title: "reason", Human: brief(60)}, func(r tracking.RunSummary) any { return r.Reason }},
-		{Column{Name: "note", Title: "note", Human: brief(60)}, func(r tracking.RunSummary) any { return r.Note }},
-		{Column{Name: "tags", Title: "tags", Human: brief(40)}, func(r tracking.RunSummary) any { return r.Tags }},
-		{Column{Name: "started", Title: "started", Human: ago(now)}, func(r tracking.RunSummary) any { return r.Started }},
-		{Column{Name: "ended", Title: "ended", Human: ago(now)}, func(r tracking.RunSummary) any { return r.Ended }},
-		{Column{Name: "seconds", Title: "time", Right: true, Human: span}, func(r tracking.RunSummary) any { return r.Seconds }},
-		{Column{Name: "steps", Title: "steps", Right: true, Human: count}, func(r tracking.RunSummary) any { return r.Steps }},
-		{Column{Name: "tokens", Title: "tokens", Right: true, Human: short}, func(r tracking.RunSummary) any { return r.Tokens }},
-		{Column{Name: "host", Title: "host"}, func(r tracking.RunSummary) any { return r.Host }},
-		{Column{Name: "cpu", Title: "cpu"}, func(r tracking.RunSummary) any { return r.CPU }},
-		{Column{Name: "device", Title: "device"}, func(r tracking.RunSummary) any { return r.Device }},
-		{Column{Name: "threads", Title: "threads", Right: true}, func(r tracking.RunSummary) any { return int64(r.Threads) }},
-		{Column{Name: "dataset", Title: "dataset", Human: brief(24)}, func(r tracking.RunSummary) any { return r.Dataset }},
-		{Column{Name: "dataset_path", Title: "dataset path"}, func(r tracking.RunSummary) any { return r.DatasetPath }},
-		{Column{Name: "dataset_fingerprint", Title: "fingerprint"}, func(r tracking.RunSummary) any { return r.DatasetFingerprint }},
-		{Column{Name: "parent", Title: "parent"}, func(r tracking.RunSummary) any { return r.Parent }},
+		{Column: Column{Name: "id", Title: "id"}, value: func(r tracking.RunSummary) any { return r.ID }},
+		{Column: Column{Name: "name", Title: "name", Human: brief(32)}, value: func(r tracking.RunSummary) any { return r.Name }},
+		{Column: Column{Name: "status", Title: "status"}, value: func(r tracking.RunSummary) any { return string(r.Status) }},
+		{Column: Column{Name: "reason", Title: "reason", Human: brief(60)}, value: func(r tracking.RunSummary) any { return r.Reason }},
+		{Column: Column{Name: "note", Title: "note", Human: brief(60)}, value: func(r tracking.RunSummary) any { return r.Note }},
+		{Column: Column{Name: "tags", Title: "tags", Human: brief(40)}, value: func(r tracking.RunSummary) any { return r.Tags }},
+		{Column: Column{Name: "started", Title: "started", Human: ago(now)}, value: func(r tracking.RunSummary) any { return r.Started }},
+		{Column: Column{Name: "ended", Title: "ended", Human: ago(now)}, value: func(r tracking.RunSummary) any { return r.Ended }},
+		{Column: Column{Name: "seconds", Title: "time", Right: true, Human: span}, value: func(r tracking.RunSummary) any { return r.Seconds }},
+		{Column: Column{Name: "steps", Title: "steps", Right: true, Human: count}, value: func(r tracking.RunSummary) any { return r.Steps }},
+		{Column: Column{Name: "tokens", Title: "tokens", Right: true, Human: short}, value: func(r tracking.RunSummary) any { return r.Tokens }},
+		{Column: Column{Name: "host", Title: "host"}, value: func(r tracking.RunSummary) any { return r.Host }},
+		{Column: Column{Name: "cpu", Title: "cpu"}, value: func(r tracking.RunSummary) any { return r.CPU }},
+		{Column: Column{Name: "device", Title: "device"}, value: func(r tracking.RunSummary) any { return r.Device }},
+		{Column: Column{Name: "threads", Title: "threads", Right: true}, value: func(r tracking.RunSummary) any { return int64(r.Threads) }},
+		{Column: Column{Name: "dataset", Title: "dataset", Human: brief(24)}, value: func(r tracking.RunSummary) any { return r.Dataset }},
+		{Column: Column{Name: "dataset_path", Title: "dataset path"}, value: func(r tracking.RunSummary) any { return r.DatasetPath }},
+		{Column: Column{Name: "dataset_fingerprint", Title: "fingerprint"}, value: func(r tracking.RunSummary) any { return r.DatasetFingerprint }},
+		{Column: Column{Name: "parent", Title: "parent"}, value: func(r tracking.RunSummary) any { return r.Parent }},
 	}
 }
 
@@ -58,7 +59,11 @@ func brief(limit int) func(any) string {
 
 // setting is the column of a setting.
 func setting(name, key string) field {
-	return field{Column{Name: name, Title: key, Human: brief(40)}, func(r tracking.RunSummary) any { return r.Settings[key] }}
+	return field{
+		Column: Column{Name: name, Title: key, Human: brief(40)},
+		value:  func(r tracking.RunSummary) any { return r.Settings[key] },
+		name:   tracking.Name{Kind: tracking.SettingName, Key: key},
+	}
 }
 
 // lastOf is the column of a metric's last value, bestOf that of its best.
@@ -71,14 +76,17 @@ func bestOf(name, metric string) field {
 }
 
 func metricOf(name, metric string, value func(tracking.Summary) float64) field {
-	return field{Column{Name: name, Title: metricTitle(name), Right: true, Human: metricFormat(metric)},
-		func(r tracking.RunSummary) any {
+	return field{
+		Column: Column{Name: name, Title: metricTitle(name), Right: true, Human: metricFormat(metric)},
+		value: func(r tracking.RunSummary) any {
 			m, known := r.Metrics[metric]
 			if !known {
 				return nil
 			}
 			return value(m)
-		}}
+		},
+		name: tracking.Name{Kind: tracking.MetricName, Key: metric},
+	}
 }
 
 // metricTitle is short where the name is long and seen every day.
@@ -201,6 +209,22 @@ func (c Columns) rows(runs []tracking.RunSummary) [][]any {
 		}
 	}
 	return rows
+}
+
+// Parts are what the columns need of a run.
+func (c Columns) Parts() *tracking.Parts {
+	parts := &tracking.Parts{}
+	for _, f := range c {
+		switch {
+		case f.name.Kind == tracking.SettingName:
+			parts.Settings = append(parts.Settings, f.name.Key)
+		case f.name.Kind == tracking.MetricName:
+			parts.Metrics = append(parts.Metrics, f.name.Key)
+		case f.Name == "tags":
+			parts.Tags = true
+		}
+	}
+	return parts
 }
 
 // abbreviated makes ids as short for people as still names their runs.

@@ -14,6 +14,15 @@ type Query struct {
 	Where string   // an expression over names, see Name; "" is no filter
 	Sort  string   // names with commas between them, - before one for falling order
 	Limit int      // 0 is no limit
+	Parts *Parts   // nil is everything
+}
+
+// Parts say what to read of runs beside their fields: of thousands of runs,
+// settings and metrics that nobody asked for take most of the time.
+type Parts struct {
+	Settings []string // keys
+	Metrics  []string // names
+	Tags     bool
 }
 
 // Runs returns the selected runs. An error of the question itself is
@@ -54,7 +63,7 @@ func (s *Store) readRuns(ctx context.Context, q queryer, query Query) ([]RunSumm
 	if err != nil {
 		return nil, err
 	}
-	return runs, fillRuns(ctx, q, runs)
+	return runs, fillRuns(ctx, q, runs, query.Parts)
 }
 
 // clauses writes what follows FROM seen: the selection, its order and its limit.
@@ -118,7 +127,7 @@ func scanRun(rows *sql.Rows) (RunSummary, error) {
 }
 
 // fillRuns adds settings, metrics and tags, with one query each for all runs.
-func fillRuns(ctx context.Context, q queryer, runs []RunSummary) error {
+func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) error {
 	byNumber := make(map[int64]*RunSummary, len(runs))
 	numbers := make([]int64, len(runs))
 	for i := range runs {
@@ -132,6 +141,10 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary) error {
 	if err != nil {
 		return err
 	}
+	keys, names, err := parts.lists()
+	if err != nil {
+		return err
+	}
 	err = forEach(ctx, q, func(rows *sql.Rows) error {
 		var number int64
 		var key, kind string
@@ -141,7 +154,7 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary) error {
 		}
 		byNumber[number].Settings[key] = decodeSetting(value, kind)
 		return nil
-	}, runsSettingsSQL, string(list))
+	}, runsSettingsSQL, sql.Named("runs", string(list)), sql.Named("keys", keys))
 	if err != nil {
 		return err
 	}
@@ -157,9 +170,12 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary) error {
 		s.Last, s.Best, s.BestStep = number(last), number(best), bestStep.Int64
 		byNumber[run].Metrics[name] = s
 		return nil
-	}, runsSummariesSQL, string(list))
+	}, runsSummariesSQL, sql.Named("runs", string(list)), sql.Named("names", names))
 	if err != nil {
 		return err
+	}
+	if parts != nil && !parts.Tags {
+		return nil
 	}
 	return forEach(ctx, q, func(rows *sql.Rows) error {
 		var number int64
@@ -170,4 +186,17 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary) error {
 		byNumber[number].Tags = append(byNumber[number].Tags, tag)
 		return nil
 	}, runsTagsSQL, string(list))
+}
+
+// lists are the keys and names as JSON, nil where all are wanted.
+func (p *Parts) lists() (keys, names any, err error) {
+	if p == nil {
+		return nil, nil, nil
+	}
+	settings, err := json.Marshal(append([]string{}, p.Settings...))
+	if err != nil {
+		return nil, nil, err
+	}
+	metrics, err := json.Marshal(append([]string{}, p.Metrics...))
+	return string(settings), string(metrics), err
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/koala-lm/koala-lm/report"
+	"github.com/koala-lm/koala-lm/tracking"
 )
 
 type reportCompareOptions struct {
@@ -42,25 +43,18 @@ func runReportCompare(ctx context.Context, opts *reportCompareOptions) error {
 	if len(opts.runs) == 0 && opts.where == "" {
 		return usagef("name the runs to compare, or choose them by --where")
 	}
-	store, err := opts.open()
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	runs, err := chosenRuns(ctx, store, opts.runs, opts.selection)
-	if err != nil {
-		return err
-	}
-	if len(runs) == 0 {
-		opts.app.notef("no run is chosen")
-		return nil
-	}
-	if warning := report.MixedDatasets(runs); warning != "" {
-		opts.app.notef("%s", warning)
-	}
-	prefix, err := store.PrefixLength(ctx, runs)
-	if err != nil {
-		return err
-	}
-	return report.Compare{Runs: runs, Prefix: prefix, Now: time.Now()}.Write(opts.output())
+	return opts.withRuns(ctx, opts.open, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+		if len(runs) == 0 {
+			opts.app.notef("no run is chosen")
+			return nil
+		}
+		if warning := report.MixedDatasets(runs); warning != "" {
+			opts.app.notef("%s", warning)
+		}
+		prefix, err := store.PrefixLength(ctx, runs)
+		if err != nil {
+			return err
+		}
+		return report.Compare{Runs: runs, Prefix: prefix, Now: time.Now()}.Write(opts.output())
+	})
 }

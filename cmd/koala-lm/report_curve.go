@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"path/filepath"
 	"strings"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/internal/atomicfile"
 	"github.com/koala-lm/koala-lm/report"
+	"github.com/koala-lm/koala-lm/tracking"
 )
 
 type reportCurveOptions struct {
@@ -69,32 +70,30 @@ func runReportCurve(ctx context.Context, opts *reportCurveOptions) error {
 	if err := opts.check(); err != nil {
 		return err
 	}
-	store, err := opts.open()
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	runs, err := chosenRuns(ctx, store, opts.runs, opts.selection)
-	if err != nil {
-		return err
-	}
-	if len(runs) == 0 {
-		return fmt.Errorf("no run is chosen")
-	}
-	if warning := report.MixedDatasets(runs); warning != "" {
-		opts.app.notef("%s", warning)
-	}
-	curves, err := report.NewCurves(ctx, store, runs, opts.CurveOptions)
-	if err != nil {
-		return err
-	}
-	if opts.out == "" {
-		return curves.Write(opts.output())
+	return opts.withRuns(ctx, opts.open, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+		if len(runs) == 0 {
+			return errors.New("no run is chosen")
+		}
+		if warning := report.MixedDatasets(runs); warning != "" {
+			opts.app.notef("%s", warning)
+		}
+		curves, err := report.NewCurves(ctx, store, runs, opts.CurveOptions)
+		if err != nil {
+			return err
+		}
+		return opts.draw(curves)
+	})
+}
+
+// draw writes the picture to --out, or else what standard output takes.
+func (o *reportCurveOptions) draw(curves *report.Curves) error {
+	if o.out == "" {
+		return curves.Write(o.output())
 	}
 	picture := curves.Chart()
-	draw := picture.WriteSVG
-	if strings.EqualFold(filepath.Ext(opts.out), ".png") {
-		draw = picture.WritePNG
+	write := picture.WriteSVG
+	if strings.EqualFold(filepath.Ext(o.out), ".png") {
+		write = picture.WritePNG
 	}
-	return atomicfile.Write(opts.out, func(w io.Writer) error { return draw(w) })
+	return atomicfile.Write(o.out, func(w io.Writer) error { return write(w) })
 }

@@ -105,32 +105,25 @@ func runReportRm(ctx context.Context, opts *reportRmOptions) error {
 	if len(opts.runs) == 0 && opts.where == "" {
 		return usagef("name the runs to remove, or choose them by --where")
 	}
-	store, err := opts.openForWriting()
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	runs, err := chosenRuns(ctx, store, opts.runs, opts.selection)
-	if err != nil {
-		return err
-	}
-	if len(runs) == 0 {
-		opts.app.notef("no run is chosen")
+	return opts.withRuns(ctx, opts.openForWriting, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+		if len(runs) == 0 {
+			opts.app.notef("no run is chosen")
+			return nil
+		}
+		if !opts.yes {
+			agreed, err := opts.confirm(runs)
+			if err != nil || !agreed {
+				return err
+			}
+		}
+		for _, run := range runs {
+			if err := store.Remove(ctx, run.ID); err != nil {
+				return err
+			}
+			fmt.Fprintln(opts.app.io.Out, run.ID)
+		}
 		return nil
-	}
-	if !opts.yes {
-		agreed, err := opts.confirm(runs)
-		if err != nil || !agreed {
-			return err
-		}
-	}
-	for _, run := range runs {
-		if err := store.Remove(ctx, run.ID); err != nil {
-			return err
-		}
-		fmt.Fprintln(opts.app.io.Out, run.ID)
-	}
-	return nil
+	})
 }
 
 // confirm asks on a terminal; where nobody can answer, --yes is needed.

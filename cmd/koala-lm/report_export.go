@@ -57,34 +57,36 @@ func runReportExport(ctx context.Context, opts *reportExportOptions) error {
 	if opts.to == "sqlite" && (len(opts.runs) > 0 || opts.where != "" || len(opts.metrics) > 0) {
 		return usagef("--to sqlite copies the whole store: it takes no run, --where or --metric")
 	}
-	store, err := opts.open()
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	if opts.to == "sqlite" {
+		store, err := opts.open()
+		if err != nil {
+			return err
+		}
+		defer store.Close()
 		return store.Backup(ctx, opts.out)
 	}
-	runs, err := chosenRuns(ctx, store, opts.runs, opts.selection)
-	if err != nil {
-		return err
-	}
-	if err := opts.checkMetrics(ctx, store); err != nil {
-		return err
-	}
-	if opts.to == "tensorboard" {
-		return report.ExportTensorBoard(ctx, opts.out, store, runs, opts.metrics)
-	}
-	write := func(w io.Writer) error {
-		if opts.to == "jsonl" {
-			return report.ExportJSONLines(ctx, w, store, runs, opts.metrics)
+	return opts.withRuns(ctx, opts.open, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+		if err := opts.checkMetrics(ctx, store); err != nil {
+			return err
 		}
-		return report.ExportCSV(ctx, w, store, runs, opts.metrics)
+		return opts.write(ctx, store, runs)
+	})
+}
+
+func (o *reportExportOptions) write(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
+	if o.to == "tensorboard" {
+		return report.ExportTensorBoard(ctx, o.out, store, runs, o.metrics)
 	}
-	if opts.out == "" {
-		return write(opts.app.io.Out)
+	lines := func(w io.Writer) error {
+		if o.to == "jsonl" {
+			return report.ExportJSONLines(ctx, w, store, runs, o.metrics)
+		}
+		return report.ExportCSV(ctx, w, store, runs, o.metrics)
 	}
-	return atomicfile.Write(opts.out, write)
+	if o.out == "" {
+		return lines(o.app.io.Out)
+	}
+	return atomicfile.Write(o.out, lines)
 }
 
 // checkMetrics refuses a metric that no run has: a typing error must not become

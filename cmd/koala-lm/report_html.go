@@ -9,6 +9,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/internal/atomicfile"
 	"github.com/koala-lm/koala-lm/report"
+	"github.com/koala-lm/koala-lm/tracking"
 )
 
 type reportHTMLOptions struct {
@@ -48,16 +49,9 @@ func runReportHTML(ctx context.Context, opts *reportHTMLOptions) error {
 	if opts.out == "" {
 		return usagef("name the file to write with --out")
 	}
-	store, err := opts.open()
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	runs, err := chosenRuns(ctx, store, opts.runs, opts.selection)
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(opts.out, func(w io.Writer) error {
-		return report.WriteHTML(ctx, w, store, runs, time.Now())
+	return opts.withRuns(ctx, opts.open, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+		return atomicfile.Write(opts.out, func(w io.Writer) error {
+			return report.WriteHTML(ctx, w, store, runs, time.Now())
+		})
 	})
 }

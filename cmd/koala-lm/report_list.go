@@ -71,6 +71,9 @@ func listRuns(ctx context.Context, store *tracking.Store, out report.Output, opt
 	}
 	// One more than asked for tells whether any were left out.
 	query := opts.query()
+	if opts.columns != "" || out.Format != report.JSON {
+		query.Parts = columns.Parts()
+	}
 	if opts.limit > 0 {
 		query.Limit++
 	}

@@ -62,6 +62,22 @@ func chosenRuns(ctx context.Context, store *tracking.Store, refs []string, s sel
 	return inOrder(runs, query.IDs), nil
 }
 
+// withRuns opens the store and hands over the runs that refs name, or without
+// any those that the flags select.
+func (s *selection) withRuns(ctx context.Context, open func() (*tracking.Store, error), refs []string,
+	use func(*tracking.Store, []tracking.RunSummary) error) error {
+	store, err := open()
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	runs, err := chosenRuns(ctx, store, refs, *s)
+	if err != nil {
+		return err
+	}
+	return use(store, runs)
+}
+
 // inOrder puts runs in the order of ids, each once.
 func inOrder(runs []tracking.RunSummary, ids []string) []tracking.RunSummary {
 	byID := map[string]tracking.RunSummary{}
