@@ -223,7 +223,10 @@ func (c *Curves) Write(o Output) error {
 	switch o.Format {
 	case Aligned:
 		picture := c.Chart()
-		return picture.WriteTerminal(o.W, chart.Terminal{Width: o.Width, Color: o.Color})
+		for i := range picture.Series {
+			picture.Series[i].Name = o.legible(picture.Series[i].Name)
+		}
+		return picture.WriteTerminal(o.W, chart.Terminal{Width: o.Width, Color: o.Color, Unicode: o.Unicode})
 	case JSON:
 		return writeJSON(o.W, c.Table().objects())
 	}

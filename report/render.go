@@ -23,10 +23,11 @@ const (
 
 // Output is where a result goes and what it may look like there.
 type Output struct {
-	W      io.Writer
-	Format Format
-	Width  int  // of the terminal in columns; 0 is no limit
-	Color  bool // ANSI colours are understood
+	W       io.Writer
+	Format  Format
+	Width   int  // of the terminal in columns; 0 is no limit
+	Color   bool // ANSI colours are understood
+	Unicode bool // more than ASCII can be shown; names are written as they are
 }
 
 // Render writes tables in any format but JSON, whose shape is the result's own.
@@ -126,7 +127,7 @@ func renderMarkdown(w io.Writer, t Table) error {
 // aligned renders for a terminal.
 func (o Output) aligned(t Table) string {
 	writer := newWriter(t, func(c Column, value any) string {
-		cell := c.human(value)
+		cell := o.legible(c.human(value))
 		if status, ok := statusColor[cell]; ok && o.Color && c.Name == "status" {
 			return status + cell + reset
 		}
@@ -135,7 +136,7 @@ func (o Output) aligned(t Table) string {
 	if t.headless() {
 		writer.ResetHeaders()
 	}
-	writer.SetStyle(tableStyle(o.Color))
+	writer.SetStyle(tableStyle(o.Unicode))
 	rendered := trimLines(writer.Render())
 	if t.Title != "" {
 		rendered = o.bold(harmless(t.Title)) + "\n" + rendered
@@ -167,16 +168,26 @@ func newWriter(t Table, cell func(Column, any) string) table.Writer {
 }
 
 // tableStyle has no frame, only a rule under the header.
-func tableStyle(color bool) table.Style {
+func tableStyle(unicode bool) table.Style {
 	style := table.StyleLight
 	style.Options = table.Options{SeparateHeader: true}
 	style.Format = table.FormatOptions{}
 	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
-	if !color {
+	if !unicode {
 		style.Box.MiddleHorizontal = "-"
 	}
 	return style
 }
+
+// legible writes the signs that are ours with ASCII where need be.
+func (o Output) legible(s string) string {
+	if o.Unicode {
+		return s
+	}
+	return asASCII.Replace(s)
+}
+
+var asASCII = strings.NewReplacer("…", "...", "±", "+-")
 
 const reset = "\x1b[0m"
 

@@ -87,6 +87,13 @@ func (o *reportOptions) output() report.Output {
 	}
 	if io.OutIsTerminal {
 		out.Width = io.Width
+		out.Unicode = isUTF8(os.Getenv)
 	}
 	return out
+}
+
+// isUTF8 reports whether the locale says that the terminal shows UTF-8.
+func isUTF8(getenv func(string) string) bool {
+	locale := strings.ToUpper(cmp.Or(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")))
+	return strings.Contains(locale, "UTF-8") || strings.Contains(locale, "UTF8")
 }

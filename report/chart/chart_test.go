@@ -63,7 +63,7 @@ func TestEveryChartDraws(t *testing.T) {
 			if _, err := png.Decode(&picture); err != nil {
 				t.Error(err)
 			}
-			for _, options := range []Terminal{{}, {Width: 10}, {Width: 120, Color: true}} {
+			for _, options := range []Terminal{{}, {Width: 10}, {Width: 120, Color: true, Unicode: true}} {
 				if err := c.WriteTerminal(&terminal, options); err != nil {
 					t.Error(err)
 				}
@@ -89,6 +89,20 @@ func wellFormed(t *testing.T, svg []byte) {
 		}
 		if element, ok := token.(xml.StartElement); ok && element.Name.Local == "script" {
 			t.Error("a name became a script")
+		}
+	}
+}
+
+func TestPlainTerminal(t *testing.T) {
+	c := Chart{Title: "plain", Series: []Series{{"a", line(100, math.Sin)}}}
+	for _, series := range [][]Series{c.Series, append(c.Series, Series{"b", line(50, math.Cos)})} {
+		c.Series = series
+		var b strings.Builder
+		if err := c.WriteTerminal(&b, Terminal{Width: 80}); err != nil {
+			t.Fatal(err)
+		}
+		if i := strings.IndexFunc(b.String(), func(r rune) bool { return r > 0x7e }); i >= 0 {
+			t.Errorf("%q is not ASCII in\n%s", b.String()[i:i+3], b.String())
 		}
 	}
 }

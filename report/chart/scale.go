@@ -19,16 +19,18 @@ type scale struct {
 	from, to float64 // places of low and high
 }
 
-// newScale makes room for the values: an interval of nothing or of one value
-// gets some width.
+// newScale makes room for the values: an interval of nothing, or of values that
+// hardly differ, gets some width.
 func newScale(values interval, log bool, from, to float64) scale {
+	magnitude := max(math.Abs(values.low), math.Abs(values.high))
+	single := values.high-values.low <= 1e-9*magnitude
 	switch {
 	case values.low > values.high:
 		values = interval{1, 10}
-	case values.low == values.high && log:
+	case single && log:
 		values = interval{values.low / 2, values.high * 2}
-	case values.low == values.high:
-		room := max(1, math.Abs(values.low)) / 10
+	case single:
+		room := max(1, magnitude) / 10
 		values = interval{values.low - room, values.high + room}
 	}
 	return scale{values, log, from, to}

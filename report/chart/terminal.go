@@ -11,9 +11,13 @@ import (
 
 // Terminal is what a chart on a terminal may use.
 type Terminal struct {
-	Width int // columns; 0 is 80
-	Color bool
+	Width   int // columns; 0 is 80
+	Color   bool
+	Unicode bool // lines can be drawn with box characters
 }
+
+// asASCII are the box characters as ASCII knows them.
+var asASCII = strings.NewReplacer("┤", "|", "┼", "+", "╭", ".", "╮", ".", "╰", "'", "╯", "'", "─", "-", "│", "|", "╴", "-", "╶", "-")
 
 var terminalColors = []asciigraph.AnsiColor{
 	asciigraph.DodgerBlue, asciigraph.DarkOrange, asciigraph.MediumSeaGreen, asciigraph.Orchid,
@@ -49,11 +53,15 @@ func (c Chart) WriteTerminal(w io.Writer, t Terminal) error {
 	if len(rows) > 1 || t.Color {
 		options = append(options, c.distinguish(len(rows), t.Color)...)
 	}
-	if _, err := fmt.Fprintf(w, "%s\n%s\n%s\n", c.Title, asciigraph.PlotMany(rows, options...), c.footer(x, width)); err != nil {
+	plot, line := asciigraph.PlotMany(rows, options...), "──"
+	if !t.Unicode {
+		plot, line = asASCII.Replace(plot), "--"
+	}
+	if _, err := fmt.Fprintf(w, "%s\n%s\n%s\n", c.Title, plot, c.footer(x, width)); err != nil {
 		return err
 	}
 	for i, name := range names {
-		key := "──"
+		key := line
 		switch {
 		case t.Color:
 			key = terminalColors[i%len(terminalColors)].String() + key + asciigraph.Default.String()
