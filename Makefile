@@ -12,7 +12,7 @@ PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
 TOKENIZERS := $(CACHE)/peers-$(shell grep '^tokenizers==' bench/peers.txt)
 
-.PHONY: help setup setup-cuda build demo test race lint bench peers bench-peers compare-tokenizers clean
+.PHONY: help setup setup-cuda build demo test torture race lint bench peers bench-peers compare-tokenizers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ demo: build ## train with KOALA-V and with SGD on the default corpus and compare
 
 test: setup ## run all tests
 	go test ./...
+
+torture: setup ## kill training 200 times and make disks fail; wants the same bits each time
+	go test ./cmd/koala-lm-engine -run 'Killed|Disk|Calls' -torture -v -count 1 -timeout 2h
 
 race: setup ## run all tests under the race detector
 	go test -race ./...

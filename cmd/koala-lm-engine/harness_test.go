@@ -12,8 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/koala-lm/koala-lm/configs"
@@ -32,7 +32,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(engineVariable) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if leftAlone.folder != "" {
+		_ = os.RemoveAll(leftAlone.folder)
+	}
+	os.Exit(code)
 }
 
 // A workshop is a folder with a dataset, a store and runs.
@@ -45,8 +49,12 @@ type workshop struct {
 
 func newWorkshop(t testing.TB) *workshop {
 	t.Helper()
-	folder := t.TempDir()
-	w := (&workshop{t: t, data: filepath.Join(folder, "data")}).another()
+	return newWorkshopIn(t, t.TempDir())
+}
+
+func newWorkshopIn(t testing.TB, folder string) *workshop {
+	t.Helper()
+	w := &workshop{t, filepath.Join(folder, "data"), filepath.Join(folder, "koala.db"), filepath.Join(folder, "runs")}
 	text := filepath.Join(folder, "text.txt")
 	if err := os.WriteFile(text, sentences(400), 0o644); err != nil {
 		t.Fatal(err)
@@ -59,9 +67,9 @@ func newWorkshop(t testing.TB) *workshop {
 }
 
 // another is a workshop with the same dataset, and nothing trained yet.
-func (w *workshop) another() *workshop {
-	folder := w.t.TempDir()
-	return &workshop{w.t, w.data, filepath.Join(folder, "koala.db"), filepath.Join(folder, "runs")}
+func (w *workshop) another(t testing.TB) *workshop {
+	folder := t.TempDir()
+	return &workshop{t, w.data, filepath.Join(folder, "koala.db"), filepath.Join(folder, "runs")}
 }
 
 // sentences returns lines of a small language.
@@ -108,8 +116,8 @@ type process struct {
 	stderr bytes.Buffer
 }
 
-// train starts an engine on a request; wrap comes before the program, as strace.
-func (w *workshop) train(r *request.Train, wrap ...string) *process {
+// train starts an engine on a request.
+func (w *workshop) train(r *request.Train) *process {
 	w.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -119,8 +127,7 @@ func (w *workshop) train(r *request.Train, wrap ...string) *process {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	args := append(slices.Clone(wrap), self, "train", text)
-	p := &process{Cmd: exec.Command(args[0], args[1:]...)}
+	p := &process{Cmd: exec.Command(self, "train", text)}
 	p.Env = append(os.Environ(), engineVariable+"=1")
 	p.Stderr = &p.stderr
 	if err := p.Start(); err != nil {
@@ -153,7 +160,7 @@ func (p *process) mustEnd(t testing.TB, want int) {
 func (w *workshop) run() (tracking.RunDetail, bool) {
 	w.t.Helper()
 	store, err := tracking.OpenReadOnly(w.store)
-	if errors.Is(err, tracking.ErrNoStore) {
+	if errors.Is(err, tracking.ErrNoStore) || errors.Is(err, tracking.ErrOlder) { // not yet, or half made
 		return tracking.RunDetail{}, false
 	}
 	if err != nil {
@@ -205,7 +212,7 @@ func (w *workshop) metrics(id string) []string {
 	return all
 }
 
-// content is all that a run's last checkpoint holds, times and the run's id aside.
+// content is all that a run's last checkpoint holds, times and origin aside.
 func (w *workshop) content(id string) map[string]string {
 	w.t.Helper()
 	f, damaged, err := checkpoint.Latest(checkpointFolder(w.runs, id))
@@ -213,7 +220,7 @@ func (w *workshop) content(id string) map[string]string {
 		w.t.Fatal(damaged, err)
 	}
 	defer f.Close()
-	f.State.Progress.Elapsed, f.State.Origin.Run = 0, ""
+	f.State.Progress.Elapsed, f.State.Origin = 0, checkpoint.Origin{}
 	state, err := json.Marshal(f.State)
 	if err != nil {
 		w.t.Fatal(err)
@@ -238,6 +245,24 @@ func (w *workshop) content(id string) map[string]string {
 	return all
 }
 
+// damageNewest changes a byte of a run's newest checkpoint, whose path it returns.
+func (w *workshop) damageNewest(id string) string {
+	w.t.Helper()
+	path, err := filepath.EvalSymlinks(filepath.Join(checkpointFolder(w.runs, id), checkpoint.LastName))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	content[len(content)-1] ^= 1
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	return path
+}
+
 // ended is what a run comes to.
 type ended struct {
 	Metrics []string
@@ -251,4 +276,37 @@ func (w *workshop) ended() ended {
 		w.t.Fatalf("run %s is %s: %s", run.ID, cmp.Or(run.Status, "not there"), run.Reason)
 	}
 	return ended{w.metrics(run.ID), w.content(run.ID)}
+}
+
+// long are settings of a run that a test stops before its end.
+func long(t testing.TB, set ...string) configs.Settings {
+	t.Helper()
+	return settings(t, append([]string{"train.steps=400"}, set...)...)
+}
+
+// leftAlone is what one run of the long settings comes to that nothing happens to.
+var leftAlone struct {
+	sync.Mutex
+	folder   string
+	workshop *workshop
+	ended    ended
+}
+
+// fresh returns a workshop with nothing trained yet, and what a run of the long
+// settings must come to.
+func fresh(t testing.TB) (*workshop, ended) {
+	t.Helper()
+	l := &leftAlone
+	l.Lock()
+	defer l.Unlock()
+	if l.folder == "" {
+		var err error
+		if l.folder, err = os.MkdirTemp("", "koala-lm-engine-"); err != nil {
+			t.Fatal(err)
+		}
+		l.workshop = newWorkshopIn(t, l.folder)
+		l.workshop.train(l.workshop.request(long(t), "")).mustEnd(t, exitOK)
+		l.ended = l.workshop.ended()
+	}
+	return l.workshop.another(t), l.ended
 }

@@ -62,5 +62,6 @@ func newKeeper(r request.Train, run *tracking.Run, dataset *data.Dataset, from *
 			bar.warn("no checkpoint, training goes on: %v", err)
 			return nil
 		},
+		Untidy: func(err error) { bar.warn("checkpoints: %v", err) },
 	}, from)
 }

@@ -16,19 +16,23 @@ import (
 
 // takeUp makes this process the one that trains the run, a new or a resumed one.
 func takeUp(ctx context.Context, store *tracking.Store, r request.Train, dataset *data.Dataset, from *checkpoint.File, device string) (*tracking.Run, error) {
-	if r.Resume == "" {
-		return startRun(ctx, store, r, dataset, device)
+	known, err := knownMetrics(dataset)
+	if err != nil {
+		return nil, err
 	}
-	return store.ResumeRun(ctx, r.Resume, stepOf(from), tracking.Resume{Command: r.Command, Device: device, Threads: torch.Threads()})
+	if r.Resume == "" {
+		return startRun(ctx, store, r, dataset, known, device)
+	}
+	run, err := store.ResumeRun(ctx, r.Resume, stepOf(from), tracking.Resume{Command: r.Command, Device: device, Threads: torch.Threads()})
+	if err == nil && from == nil {
+		// The process may have been killed before these were written.
+		err = run.Log(tracking.Point{Values: known})
+	}
+	return run, err
 }
 
-// startRun records the run with all that it takes to ask about it later.
-func startRun(ctx context.Context, store *tracking.Store, r request.Train, dataset *data.Dataset, device string) (*tracking.Run, error) {
-	settings := map[string]any{}
-	for _, kv := range r.Settings.Flat() {
-		settings[kv.Key] = kv.Value
-	}
-	info := dataset.Info()
+// knownMetrics are those of the dataset itself, recorded at step 0.
+func knownMetrics(dataset *data.Dataset) (map[string]float64, error) {
 	known := map[string]float64{}
 	for split, prefix := range splitPrefix {
 		if _, ok := dataset.Split(split); !ok {
@@ -40,6 +44,16 @@ func startRun(ctx context.Context, store *tracking.Store, r request.Train, datas
 		}
 		known[prefix+"unigram_ppl"] = ppl
 	}
+	return known, nil
+}
+
+// startRun records the run with all that it takes to ask about it later.
+func startRun(ctx context.Context, store *tracking.Store, r request.Train, dataset *data.Dataset, known map[string]float64, device string) (*tracking.Run, error) {
+	settings := map[string]any{}
+	for _, kv := range r.Settings.Flat() {
+		settings[kv.Key] = kv.Value
+	}
+	info := dataset.Info()
 	folder, err := os.Getwd()
 	if err != nil {
 		folder = filepath.Dir(r.Store)

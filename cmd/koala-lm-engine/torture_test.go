@@ -11,7 +11,7 @@ import (
 	"github.com/koala-lm/koala-lm/configs"
 )
 
-var kills = flag.Int("kills", 16, "processes that TestKilledAnywhere kills in all; make torture kills 200")
+var torture = flag.Bool("torture", false, "make every fault, and kill 200 processes in place of a few")
 
 // Whatever the moment at which a training process is killed, and however often:
 // the run that goes on ends with the weights, the optimizer's state and the
@@ -28,10 +28,13 @@ func TestKilledAnywhere(t *testing.T) {
 			whole := time.Since(began)
 			want := quiet.ended()
 
-			w := quiet.another()
+			w := quiet.another(t)
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			share := *kills/len(cases) + 1
-			for range share {
+			kills := 4
+			if *torture {
+				kills = 200 / len(cases)
+			}
+			for range kills {
 				p := w.train(w.request(c.settings, w.unfinished()))
 				time.Sleep(time.Duration(r.Float64() * float64(whole)))
 				if err := p.Process.Kill(); err != nil {
@@ -43,7 +46,7 @@ func TestKilledAnywhere(t *testing.T) {
 				}
 				if run, ok := w.run(); ok && run.Status == "finished" {
 					w.mustBe(want)
-					w = quiet.another()
+					w = quiet.another(t)
 				}
 			}
 			w.train(w.request(c.settings, w.unfinished())).mustEnd(t, exitOK)
@@ -57,13 +60,24 @@ type tortureCase struct {
 	settings configs.Settings
 }
 
+// tortureCases are the models and optimizers that issue other orders to the
+// library; the short form takes one of each.
 func tortureCases(t *testing.T) []tortureCase {
-	var all []tortureCase
-	for _, model := range []string{"lstm"} {
-		for _, optimizer := range []string{"koala-v", "sgd"} {
-			name := model + " " + optimizer
-			all = append(all, tortureCase{name, settings(t, "model.kind="+model, "optimizer.kind="+optimizer)})
-		}
+	lstm := []string{"model.kind=lstm"}
+	gpt := []string{"model.kind=transformer", "model.heads=2", "model.context=16", "model.dropout.hidden=0.1"}
+	adam, koala := "adam", []string{"koala-v", "koala-m", "koala++"}
+	all := []tortureCase{
+		{"lstm koala-v", settings(t, append(lstm, "optimizer.kind=koala-v")...)},
+		{"gpt koala-m", settings(t, append(gpt, "optimizer.kind=koala-m")...)},
+	}
+	if !*torture {
+		return all
+	}
+	all = nil
+	for _, optimizer := range append(koala, adam) {
+		all = append(all,
+			tortureCase{"lstm " + optimizer, settings(t, append(lstm, "optimizer.kind="+optimizer)...)},
+			tortureCase{"gpt " + optimizer, settings(t, append(gpt, "optimizer.kind="+optimizer)...)})
 	}
 	return all
 }

@@ -118,7 +118,6 @@ func prune(folder string, step int64, keep int, best int64) error {
 	if err != nil {
 		return err
 	}
-	var failed []error
 	for _, s := range found {
 		if s.step <= step && keep > 0 {
 			keep--
@@ -127,9 +126,11 @@ func prune(folder string, step int64, keep int, best int64) error {
 		if s.step == best {
 			continue
 		}
-		failed = append(failed, os.Remove(filepath.Join(folder, s.name)))
+		if err := os.Remove(filepath.Join(folder, s.name)); err != nil {
+			return err
+		}
 	}
-	return errors.Join(failed...)
+	return nil
 }
 
 // link makes one of the links name the checkpoint of a step. They are for people:

@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +24,10 @@ type Config struct {
 	// error the run ends with it; else training goes on, and the checkpoints
 	// before are as they were.
 	Failed func(err error) error
+
+	// Untidy is told that a checkpoint was written, but a link to it could not be
+	// made or old ones not be removed.
+	Untidy func(err error)
 }
 
 // A Keeper writes a run's checkpoints: a copy of the state is made at once, and
@@ -34,10 +37,16 @@ type Keeper struct {
 	lm.NoObserver
 	config  Config
 	image   image
-	writing chan error // the result of the write that is under way; nil if none is
-	failure error      // of the last write, nil if it went well
-	best    int64      // step of the best checkpoint in the folder, 0 if none is
-	saved   int64      // step of the last whole one, 0 if none is
+	writing chan result // of the write that is under way; nil if none is
+	failure error       // of the last write, nil if it went well
+	best    int64       // step of the best checkpoint in the folder, 0 if none is
+	saved   int64       // step of the last whole one, 0 if none is
+}
+
+// result is what came of a write.
+type result struct {
+	failed error // the checkpoint is not there
+	untidy error // it is, and something about its folder is not as it should be
 }
 
 // NewKeeper makes the folder, and clears what a killed process left unfinished in
@@ -68,8 +77,8 @@ func NewKeeper(c Config, from *File) (*Keeper, error) {
 // Stepped reports, once, a write that failed meanwhile.
 func (k *Keeper) Stepped(lm.Step) error {
 	select {
-	case err := <-k.writing:
-		return k.wrote(err)
+	case r := <-k.writing:
+		return k.wrote(r)
 	default:
 		return nil
 	}
@@ -83,7 +92,7 @@ func (k *Keeper) Checkpoint(snap *lm.Snapshot, best bool) error {
 	if err := k.image.take(snap, k.config.Origin); err != nil {
 		return err
 	}
-	writing := make(chan error, 1)
+	writing := make(chan result, 1)
 	k.writing = writing
 	go func() { writing <- k.write(snap.Progress.Step, best) }()
 	return nil
@@ -117,29 +126,36 @@ func (k *Keeper) wait() error {
 }
 
 // wrote takes in the result of a write.
-func (k *Keeper) wrote(err error) error {
+func (k *Keeper) wrote(r result) error {
 	k.writing = nil
-	k.failure = err
-	if err == nil || k.config.Failed == nil {
+	k.failure = r.failed
+	if r.untidy != nil && k.config.Untidy != nil {
+		k.config.Untidy(r.untidy)
+	}
+	if r.failed == nil || k.config.Failed == nil {
 		return nil
 	}
-	return k.config.Failed(err)
+	return k.config.Failed(r.failed)
 }
 
 // write writes the image, in the other goroutine: nothing else touches the keeper
 // until its result is there.
-func (k *Keeper) write(step int64, best bool) error {
+func (k *Keeper) write(step int64, best bool) result {
 	if k.config.Before != nil {
 		k.config.Before()
 	}
 	if err := atomicfile.Write(filepath.Join(k.config.Folder, fileName(step)), k.image.write); err != nil {
-		return err
+		return result{failed: err}
 	}
 	k.saved = step
 	if best {
 		k.best = step
 	}
-	return errors.Join(k.links(), prune(k.config.Folder, step, k.config.Keep, k.best))
+	err := k.links()
+	if err == nil {
+		err = prune(k.config.Folder, step, k.config.Keep, k.best)
+	}
+	return result{untidy: err}
 }
 
 // links brings the links up to date.

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/lm/checkpoint"
+)
+
+// mustGoOn checks that what a run left is whole, and that with the fault gone it
+// goes on to the same end as one without; if lossy, metrics may be missing, but
+// none may be another.
+func (w *workshop) mustGoOn(s configs.Settings, want ended, lossy bool) {
+	w.t.Helper()
+	if run, ok := w.run(); ok {
+		w.metrics(run.ID) // checks the store's integrity
+		f, damaged, err := checkpoint.Latest(checkpointFolder(w.runs, run.ID))
+		if err != nil && !errors.Is(err, checkpoint.ErrNone) || len(damaged) > 0 {
+			w.t.Errorf("the checkpoints: %v, %v", damaged, err)
+		}
+		if err == nil {
+			f.Close()
+		}
+	}
+	w.train(w.request(s, w.unfinished())).mustEnd(w.t, exitOK)
+	got := w.ended()
+	if lossy {
+		got.Metrics = append(got.Metrics, want.Metrics...)
+		slices.Sort(got.Metrics)
+		got.Metrics = slices.Compact(got.Metrics)
+		slices.Sort(want.Metrics)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		w.t.Errorf("(-without fault +with):\n%s", diff)
+	}
+}
+
+// smallDisk mounts a file system of a few megabytes for a workshop's runs.
+func (w *workshop) smallDisk(options string) {
+	w.t.Helper()
+	if err := os.MkdirAll(w.runs, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", w.runs, "tmpfs", 0, options); err != nil {
+		w.t.Skipf("mounting takes root: %v", err)
+	}
+	w.t.Cleanup(func() {
+		if err := syscall.Unmount(w.runs, syscall.MNT_DETACH); err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
+// When the disk fills up, training goes on or stops as the settings say, with a
+// line about it; what was saved stays.
+func TestFullDisk(t *testing.T) {
+	for _, onError := range []string{configs.OnErrorContinue, configs.OnErrorStop} {
+		t.Run(onError, func(t *testing.T) {
+			s := long(t, "checkpoint.on_error="+onError)
+			w, want := fresh(t)
+			w.smallDisk("size=512k")
+			p := w.train(w.request(s, ""))
+			w.awaitCheckpoint()
+			ballast := filepath.Join(w.runs, "ballast")
+			if err := os.WriteFile(ballast, make([]byte, 512<<10), 0o644); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("the disk does not fill up: %v", err)
+			}
+			p.mustEnd(t, exitFailed)
+			said := p.stderr.String()
+			if !strings.Contains(said, "no space left on device") {
+				t.Errorf("it said:\n%s", said)
+			}
+			if onError == configs.OnErrorContinue && !strings.Contains(said, "training goes on") {
+				t.Errorf("it said:\n%s", said)
+			}
+			run, _ := w.run()
+			if stopped := run.Steps < 400; stopped != (onError == configs.OnErrorStop) {
+				t.Errorf("it trained to step %d", run.Steps)
+			}
+			if err := os.Remove(ballast); err != nil {
+				t.Fatal(err)
+			}
+			// Where the store took no writes until the end, there is no place where
+			// the last metrics could be.
+			lossy := strings.Contains(p.stderr.String(), "finish run")
+			w.mustGoOn(s, want, lossy)
+		})
+	}
+}
+
+// A disk that turns read-only is like a full one.
+func TestReadOnlyDisk(t *testing.T) {
+	s := long(t)
+	w, want := fresh(t)
+	w.smallDisk("")
+	p := w.train(w.request(s, ""))
+	w.awaitCheckpoint()
+	for { // busy while a checkpoint is being written
+		err := syscall.Mount("", w.runs, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "")
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EBUSY) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	p.mustEnd(t, exitFailed)
+	if said := p.stderr.String(); !strings.Contains(said, "read-only file system") {
+		t.Errorf("it said:\n%s", said)
+	}
+	if err := syscall.Mount("", w.runs, "", syscall.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.mustGoOn(s, want, false)
+}
+
+// Whichever of the calls that bring data to disk fails, now and then or from some
+// moment on, the checkpoint before and the store stay whole. strace makes them
+// fail: Go makes its own system calls, so a library in between would see only
+// SQLite's.
+func TestFailingCalls(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed")
+	}
+	s := long(t)
+	type fault struct{ calls, errno, when string }
+	faults := []fault{
+		{"fsync,fdatasync", "ENOSPC", "2+3"},
+		{"renameat", "EIO", "1+"},
+		{"openat", "EMFILE", "3+"},
+	}
+	if *torture {
+		faults = append(faults, []fault{
+			{"symlinkat", "ENOSPC", "1+"},
+			{"unlinkat", "EIO", "1+"},
+			{"fsync,fdatasync", "EIO", "1+"},
+			{"pwrite64", "EIO", "1+"}, // SQLite's writes
+			{"pwrite64", "ENOSPC", "3+7"},
+		}...)
+	}
+	for _, fault := range faults {
+		t.Run(fmt.Sprint(fault), func(t *testing.T) {
+			w, want := fresh(t)
+			p := w.train(w.request(s, ""))
+			w.awaitCheckpoint()
+			inject := fmt.Sprintf("inject=%s:error=%s:when=%s", fault.calls, fault.errno, fault.when)
+			trace := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-e", inject, "-p", fmt.Sprint(p.Process.Pid))
+			if err := trace.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if code := p.code(t); code != exitOK && code != exitFailed {
+				t.Errorf("exit code %d; it said:\n%s", code, &p.stderr)
+			}
+			_ = trace.Wait() // it ends with what it traces
+			t.Logf("exit code %d: %.300s", p.ProcessState.ExitCode(), &p.stderr)
+			// Where the store took no writes until the end, there is no place where
+			// the last metrics could be.
+			lossy := strings.Contains(p.stderr.String(), "finish run")
+			w.mustGoOn(s, want, lossy)
+		})
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// awaitCheckpoint returns once a run has a checkpoint.
+func (w *workshop) awaitCheckpoint() {
+	w.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for time.Now().Before(deadline) {
+		if found, _ := filepath.Glob(filepath.Join(w.runs, "*", "checkpoints", "step-*")); len(found) > 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	w.t.Fatal("no checkpoint appeared")
+}
+
+func TestInterrupt(t *testing.T) {
+	s := long(t)
+	for _, signals := range [][]syscall.Signal{
+		{syscall.SIGINT}, {syscall.SIGHUP},
+		{syscall.SIGSTOP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGCONT}, // the second comes at once
+	} {
+		w, want := fresh(t)
+		p := w.train(w.request(s, ""))
+		w.awaitCheckpoint()
+		for _, signal := range signals {
+			if err := p.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.mustEnd(t, exitInterrupted)
+		run, _ := w.run()
+		if len(signals) == 1 {
+			if run.Status != tracking.Interrupted {
+				t.Errorf("%v: the run is %s", signals, run.Status)
+			}
+			if said := p.stderr.String(); !strings.Contains(said, "--resume "+run.ID) || strings.Count(said, "\n") != 1 {
+				t.Errorf("%v: it said:\n%s", signals, said)
+			}
+		}
+		w.train(w.request(s, run.ID)).mustEnd(t, exitOK)
+		if diff := cmp.Diff(want, w.ended()); diff != "" {
+			t.Errorf("%v (-left alone +interrupted):\n%s", signals, diff)
+		}
+	}
+}
+
+// A run whose loss is no number ends with a line that says what to do, and its
+// last whole state is there.
+func TestDivergence(t *testing.T) {
+	w := newWorkshop(t)
+	p := w.train(w.request(settings(t, "optimizer.kind=sgd", "optimizer.lr=1e38", "train.clip=0", "optimizer.max_skipped=3"), ""))
+	p.mustEnd(t, exitFailed)
+	run, _ := w.run()
+	for _, said := range []string{p.stderr.String(), run.Reason} {
+		if !strings.Contains(said, "4 steps in a row") || !strings.Contains(said, "lower optimizer.lr") {
+			t.Errorf("it said %q", said)
+		}
+	}
+	if run.Status != tracking.Failed {
+		t.Errorf("the run is %s", run.Status)
+	}
+}
+
+// A damaged checkpoint is named, and the run goes on from the one before it.
+func TestResumeFromTheOneBefore(t *testing.T) {
+	s := long(t)
+	w, want := fresh(t)
+	p := w.train(w.request(s, ""))
+	w.awaitCheckpoint()
+	time.Sleep(200 * time.Millisecond)
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.code(t)
+	run, _ := w.run()
+	newest := w.damageNewest(run.ID)
+	p = w.train(w.request(s, run.ID))
+	p.mustEnd(t, exitOK)
+	if said := p.stderr.String(); !strings.Contains(said, newest+" is damaged") {
+		t.Errorf("it said:\n%s", said)
+	}
+	if diff := cmp.Diff(want, w.ended()); diff != "" {
+		t.Errorf("(-left alone +resumed):\n%s", diff)
+	}
+}
+
+// A run that was killed before its first checkpoint starts again.
+func TestResumeWithoutCheckpoint(t *testing.T) {
+	s := long(t, "checkpoint.every=1000", "checkpoint.interval=0")
+	w, want := fresh(t)
+	p := w.train(w.request(s, ""))
+	for {
+		if _, ok := w.run(); ok {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.code(t)
+	run, _ := w.run()
+	if err := os.RemoveAll(checkpointFolder(w.runs, run.ID)); err != nil { // one may have been in time
+		t.Fatal(err)
+	}
+	p = w.train(w.request(s, run.ID))
+	p.mustEnd(t, exitOK)
+	if said := p.stderr.String(); !strings.Contains(said, "starts again at step 0") {
+		t.Errorf("it said:\n%s", said)
+	}
+	if diff := cmp.Diff(want, w.ended()); diff != "" {
+		t.Errorf("(-left alone +resumed):\n%s", diff)
+	}
+}
+
+// A fork starts from its parent's weights, and says who that is.
+func TestFork(t *testing.T) {
+	w := newWorkshop(t)
+	w.train(w.request(settings(t, "train.steps=20"), "")).mustEnd(t, exitOK)
+	parent, _ := w.run()
+	r := w.request(settings(t, "train.steps=20", "optimizer.kind=adam"), "")
+	r.Fork = parent.ID
+	w.train(r).mustEnd(t, exitOK)
+	child, _ := w.run()
+	if child.Parent != parent.ID {
+		t.Errorf("the parent is %q, want %q", child.Parent, parent.ID)
+	}
+	if before, after := parent.Metrics["val_loss"].Last, child.Metrics["val_loss"].Best; !(after < before) {
+		t.Errorf("val_loss was %v and is at best %v", before, after)
+	}
+}
