@@ -12,7 +12,7 @@ PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
 TOKENIZERS := $(CACHE)/peers-$(shell grep '^tokenizers==' bench/peers.txt)
 
-.PHONY: help setup setup-cuda build demo test torture race lint bench peers bench-peers compare-tokenizers clean
+.PHONY: help setup setup-cuda build demo test torture race lint bench peers bench-peers bench-optimizers compare-tokenizers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ bench-peers: peers ## time the same training steps in PyTorch
 		$(PEER_PYTHON) lstm_peer.py $$flags && \
 		$(PEER_PYTHON) gpt_peer.py $$flags || exit 1; \
 	done && $(PEER_PYTHON) gpt_peer.py --compile
+
+bench-optimizers: setup peers ## time optimizer steps, ours and PyTorch's, side by side
+	@go test -c -o bin/koala.test ./koala
+	@$(PEER_PYTHON) bench/optimizers_peer.py bin/koala.test
 
 # Needs neither libtorch nor PyTorch. FILES="a.txt b.txt" adds texts.
 compare-tokenizers: | $(TOKENIZERS) ## hold our tokenizers against Hugging Face's, id by id, and time both

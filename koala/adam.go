@@ -26,7 +26,7 @@ func newAdam(b base, o Options) (Optimizer, error) {
 	return f, f.allocate(2)
 }
 
-var adamFields = fields{a: "mean", b: "square", last: [3]string{lastStep: "step"}}
+var adamFields = fields{a: "mean", b: "square", last: [3]lastField{lastStep: {"step", 0}}, squares: true}
 
 func (o *adam) State() (State, error) { return o.save(adamFields) }
 

@@ -43,7 +43,7 @@ func (o *asgd) fields() fields {
 			{key: "steps", at: &o.steps, max: math.MaxInt64}, {key: "average_from", at: &o.from, min: -1, max: math.MaxInt64},
 			{key: "observed", at: &o.observed, max: math.MaxInt64}, {key: "swapped", at: &o.swapped, max: 1},
 		},
-		a: "average", optional: true, last: [3]string{lastStep: "step"},
+		a: "average", optional: true, last: [3]lastField{lastStep: {"step", 0}},
 	}
 	for i := range o.recent {
 		f.scalars = append(f.scalars, scalarField{key: fmt.Sprintf("recent%d", i), at: &o.recent[i], min: lowest})

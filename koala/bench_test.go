@@ -138,27 +138,36 @@ func setThreads(b *testing.B, n int) {
 	b.Cleanup(func() { _ = torch.SetThreads(before) })
 }
 
-// BenchmarkCopy is the machine's bandwidth: a copy of 64 MB, which is read once
-// and written once.
-func BenchmarkCopy(b *testing.B) {
+// BenchmarkBandwidth is what the machine's memory gives to passes such as these:
+// a copy of 64 MB into another 64 MB, and the addition of one to the other.
+func BenchmarkBandwidth(b *testing.B) {
+	const n = 16 << 20 // float32
 	for _, threads := range []int{1, 2} {
-		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
-			setThreads(b, threads)
-			const n = 16 << 20
-			err := torch.Do(func(s *torch.Scope) error {
-				src, dst := s.Ones([]int64{n}, gotch.Float, gotch.CPU), s.Ones([]int64{n}, gotch.Float, gotch.CPU)
-				best := time.Duration(1 << 62)
-				for range b.N {
-					start := time.Now()
-					s.CopyInto(dst, src)
-					best = min(best, time.Since(start))
+		for _, pass := range []struct {
+			name  string
+			bytes float64
+			run   func(s *torch.Scope, dst, src *ts.Tensor)
+		}{
+			{"copy", 8 * n, func(s *torch.Scope, dst, src *ts.Tensor) { s.CopyInto(dst, src) }},
+			{"add", 12 * n, func(s *torch.Scope, dst, src *ts.Tensor) { s.AddInPlace(dst, src) }},
+		} {
+			b.Run(fmt.Sprintf("threads=%d/%s", threads, pass.name), func(b *testing.B) {
+				setThreads(b, threads)
+				err := torch.Do(func(s *torch.Scope) error {
+					src, dst := s.Zeros([]int64{n}, gotch.Float, gotch.CPU), s.Ones([]int64{n}, gotch.Float, gotch.CPU)
+					best := time.Duration(1 << 62)
+					for range b.N {
+						start := time.Now()
+						pass.run(s, dst, src)
+						best = min(best, time.Since(start))
+					}
+					b.ReportMetric(pass.bytes/best.Seconds()/1e9, "GB/s-best")
+					return nil
+				})
+				if err != nil {
+					b.Fatal(err)
 				}
-				b.ReportMetric(2*4*n/best.Seconds()/1e9, "GB/s-best")
-				return nil
 			})
-			if err != nil {
-				b.Fatal(err)
-			}
-		})
+		}
 	}
 }

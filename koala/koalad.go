@@ -46,7 +46,7 @@ func newKoalaD(b base, o Options) (Optimizer, error) {
 func (o *koalaD) fields() fields {
 	return fields{
 		scalars: []scalarField{{key: "sigma", at: &o.sigma, over: true}, o.noise.field()},
-		a:       "mean", b: "square", last: [3]string{lastStep: "step"},
+		a:       "mean", b: "square", last: [3]lastField{lastStep: {"step", 0}}, squares: true,
 	}
 }
 

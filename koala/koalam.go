@@ -51,7 +51,7 @@ func (o *koalaM) fields() fields {
 			{key: "p00", at: &o.p00, over: true}, {key: "p01", at: &o.p01, min: lowest}, {key: "p11", at: &o.p11},
 			{key: "qw", at: &o.qw}, {key: "velocity_factor", at: &o.pending}, o.noise.field(),
 		},
-		a: "velocity", b: "average", last: [3]string{lastDistance: "distance"},
+		a: "velocity", b: "average", last: [3]lastField{lastDistance: {"distance", unknown}},
 		check: func(s State) error {
 			if p00, p01, p11 := s.Scalars["p00"], s.Scalars["p01"], s.Scalars["p11"]; p01*p01 > p00*p11*(1+1e-9) {
 				return fmt.Errorf("p01 is %v: expected p01^2 <= p00 p11 = %v", p01, p00*p11)

@@ -46,7 +46,7 @@ func (o *koalaPP) fields() fields {
 	return fields{
 		scalars: []scalarField{o.noise.field()},
 		a:       "covariance", b: "gradient",
-		last: [3]string{lastS: "s", lastHH: "square", lastHV: "along"},
+		last: [3]lastField{lastS: {"s", 0}, lastHH: {"square", 0}, lastHV: {"along", lowest}},
 	}
 }
 

@@ -21,8 +21,9 @@ type State struct {
 type fields struct {
 	scalars []scalarField
 	ints    []intField
-	a, b    string    // what the state calls a parameter's tensors; "" for none
-	last    [3]string // likewise its numbers
+	a, b    string       // what the state calls a parameter's tensors; "" for none
+	last    [3]lastField // likewise its numbers
+	squares bool         // b holds squares: none is negative
 	// optional tensors may be missing.
 	optional bool
 	// check, if there is one, looks at how the numbers fit together.
@@ -34,6 +35,11 @@ type scalarField struct {
 	at   *float64
 	min  float64
 	over bool // min itself is too small
+}
+
+type lastField struct {
+	key string // "" for none
+	min float64
 }
 
 type intField struct {
@@ -59,9 +65,9 @@ func (o *base) save(f fields) (State, error) {
 		if p.b != nil {
 			s.Tensors[stateKey(f.b, p)] = p.b
 		}
-		for i, name := range f.last {
-			if name != "" {
-				s.Scalars[stateKey(name, p)] = p.last[i]
+		for i, field := range f.last {
+			if field.key != "" {
+				s.Scalars[stateKey(field.key, p)] = p.last[i]
 			}
 		}
 	}
@@ -76,7 +82,7 @@ func (o *base) restore(s State, f fields) error {
 		err = f.check(s)
 	}
 	if err == nil {
-		err = o.copyTensors(next)
+		err = o.copyTensors(next, f)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: restore: %w", o.kind, err)
@@ -125,9 +131,9 @@ func (o *base) read(s State, f fields) ([]paramState, error) {
 	for i, p := range o.params {
 		st := &states[i]
 		st.a, st.b = r.tensor(f.a, p, f.optional), r.tensor(f.b, p, f.optional)
-		for j, name := range f.last {
-			if name != "" {
-				st.last[j] = r.scalar(scalarField{key: stateKey(name, p), min: lowest})
+		for j, field := range f.last {
+			if field.key != "" {
+				st.last[j] = r.scalar(scalarField{key: stateKey(field.key, p), min: field.min})
 			}
 		}
 	}
@@ -135,8 +141,8 @@ func (o *base) read(s State, f fields) ([]paramState, error) {
 }
 
 // copyTensors replaces the tensors of a state by copies of the parameters'
-// layout and device.
-func (o *base) copyTensors(states []paramState) error {
+// layout and device, if their values can be right.
+func (o *base) copyTensors(states []paramState, f fields) error {
 	return torch.Do(func(s *torch.Scope) error {
 		var own []**ts.Tensor
 		s.NoGrad(func() {
@@ -145,12 +151,17 @@ func (o *base) copyTensors(states []paramState) error {
 					if *t == nil {
 						continue
 					}
-					if zero := s.Item(s.Sum(s.Scale(*t, 0))); s.OK() && zero != 0 {
+					c := s.ZerosLike(o.params[i].p)
+					s.CopyInto(c, *t)
+					// Infinities and NaN times 0 are NaN, which equals nothing.
+					if zero := s.Item(s.Sum(s.Scale(c, 0))); s.OK() && zero != 0 {
 						s.Fail(fmt.Errorf("a tensor of parameter %s holds a number that is not finite", o.params[i].name))
 						return
 					}
-					c := s.ZerosLike(o.params[i].p)
-					s.CopyInto(c, *t)
+					if f.squares && t == &states[i].b && s.Item(least(s, c)) < 0 {
+						s.Fail(fmt.Errorf("tensor %q holds a negative number", stateKey(f.b, o.params[i])))
+						return
+					}
 					*t = c
 					own = append(own, t)
 				}
@@ -164,4 +175,8 @@ func (o *base) copyTensors(states []paramState) error {
 		}
 		return nil
 	})
+}
+
+func least(s *torch.Scope, t *ts.Tensor) *ts.Tensor {
+	return s.Apply("min", func() (*ts.Tensor, error) { return t.Min(false) }, t)
 }

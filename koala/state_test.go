@@ -119,8 +119,11 @@ func TestRestoreRefuses(t *testing.T) {
 		"missing tensor": {func(s *State) { delete(s.Tensors, "velocity.p1") }, `koala-m: restore: tensor "velocity.p1" is missing`},
 		"shape":          {func(s *State) { s.Tensors["velocity.p1"] = s.Tensors["velocity.p0"] }, `koala-m: restore: tensor "velocity.p1" is float32[3, 4]: expected float32[4]`},
 		"nil":            {func(s *State) { s.Tensors["velocity.p1"] = nil }, `koala-m: restore: tensor "velocity.p1" is nil: expected float32[4]`},
-		"another's":      {func(s *State) { s.Tensors["velocity.w"] = s.Tensors["velocity.p0"] }, `koala-m: restore: "velocity.w" belongs to no parameter or setting of this optimizer`},
-		"empty":          {func(s *State) { *s = State{Kind: KindM} }, `koala-m: restore: scalar "p00" is missing; scalar "p01" is missing; scalar "p11" is missing; scalar "qw" is missing; scalar "velocity_factor" is missing; and 12 more`},
+		"not finite": {func(s *State) {
+			s.Tensors["velocity.p1"] = newParam(t, gotch.Float, []float64{0, math.Inf(1), 0, 0}, 4)
+		}, `koala-m: restore: a tensor of parameter p1 holds a number that is not finite`},
+		"another's": {func(s *State) { s.Tensors["velocity.w"] = s.Tensors["velocity.p0"] }, `koala-m: restore: "velocity.w" belongs to no parameter or setting of this optimizer`},
+		"empty":     {func(s *State) { *s = State{Kind: KindM} }, `koala-m: restore: scalar "p00" is missing; scalar "p01" is missing; scalar "p11" is missing; scalar "qw" is missing; scalar "velocity_factor" is missing; and 12 more`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := State{Kind: good.Kind, Scalars: maps.Clone(good.Scalars), Ints: maps.Clone(good.Ints), Tensors: maps.Clone(good.Tensors)}
