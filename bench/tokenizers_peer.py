@@ -121,6 +121,29 @@ def compare(path, work, report):
         tokenizer.encode_special_tokens = True
         whole = text if kind != "word" or text.endswith("\n") else text + "\n"
         report.line(f"{kind}: ids", read_ids(out), tokenizer.encode(whole, add_special_tokens=False).ids)
+    for name, tokenizer in other_models(text):
+        file, out = work / f"{name}.json", work / f"{path.name}-{name}"
+        tokenizer.save(str(file))
+        koala(path, "--tokenizer", file, "--out", out)
+        tokenizer.encode_special_tokens = True
+        report.line(f"{name}: ids", read_ids(out), tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def other_models(text):
+    """WordPiece and Unigram, trained on what of the text their trainers take."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    lines = [line for line in text[:300_000].split("\n") if len(line) < 1_000]
+    for name, lower in (("wordpiece-uncased", True), ("wordpiece-cased", False)):
+        t = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        t.normalizer = normalizers.BertNormalizer(lowercase=lower)
+        t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        t.train_from_iterator(lines, trainers.WordPieceTrainer(vocab_size=VOCAB, special_tokens=["[UNK]", "[SEP]"], show_progress=False))
+        yield name, t
+    for name, scheme in (("unigram", "always"), ("unigram-first", "first"), ("unigram-never", "never")):
+        t = Tokenizer(models.Unigram())
+        t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+        t.train_from_iterator(lines, trainers.UnigramTrainer(vocab_size=VOCAB, unk_token="<unk>", special_tokens=["<unk>", "</s>"], show_progress=False))
+        yield name, t
 
 
 def speed(path, work):

@@ -53,32 +53,60 @@ func TestTrainBPE(t *testing.T) {
 	}
 }
 
-// Encoding gives the ids that Hugging Face gives, decoding the text back.
-func TestEncodeBPE(t *testing.T) {
+// Encoding gives the ids that Hugging Face gives.
+func TestEncode(t *testing.T) {
 	var cases []struct {
 		Text string
-		IDs  []uint32
+		IDs  map[string][]uint32
 	}
 	if err := json.Unmarshal(fixture(t, "cases.json"), &cases); err != nil {
 		t.Fatal(err)
 	}
-	b, err := Parse(fixture(t, "bpe.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := b.NewEncoder()
-	for _, c := range cases {
-		for range 2 { // the second time from the cache
-			got, err := e.Encode(nil, []byte(c.Text))
-			if err != nil {
-				t.Fatal(err)
+	for _, kind := range []string{"bpe", "wordpiece", "unigram"} {
+		tok, err := Parse(fixture(t, kind+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tok.Kind() != kind {
+			t.Errorf("%s.json is read as %s", kind, tok.Kind())
+		}
+		e := tok.NewEncoder()
+		for _, c := range cases {
+			for range 2 { // the second time from the cache
+				got, err := e.Encode(nil, []byte(c.Text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := c.IDs[kind]; !slices.Equal(got, want) {
+					t.Errorf("%s: %q: %v, want %v", kind, c.Text, got, want)
+				}
 			}
-			if !slices.Equal(got, c.IDs) {
-				t.Errorf("%q: %v, want %v", c.Text, got, c.IDs)
+			if got := Decode(tok, c.IDs["bpe"]); kind == "bpe" && got != c.Text {
+				t.Errorf("decoded %q, want %q", got, c.Text)
+			}
+			if cut := e.Cut([]byte(c.Text)); cut > 0 {
+				parts, _ := e.Encode(nil, []byte(c.Text[:cut]))
+				parts, _ = e.Encode(parts, []byte(c.Text[cut:]))
+				if !slices.Equal(parts, c.IDs[kind]) {
+					t.Errorf("%s: %q cut at %d: %v, want %v", kind, c.Text, cut, parts, c.IDs[kind])
+				}
 			}
 		}
-		if got := Decode(b, c.IDs); got != c.Text {
-			t.Errorf("decoded %q, want %q", got, c.Text)
+	}
+}
+
+func TestDecodeWords(t *testing.T) {
+	for kind, want := range map[string]string{"wordpiece": "the koala ' s tree", "unigram": "the koala's tree"} {
+		tok, err := Parse(fixture(t, kind+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, err := Encode(tok, "the koala's tree")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Decode(tok, ids); got != want {
+			t.Errorf("%s: decoded %q, want %q", kind, got, want)
 		}
 	}
 }
@@ -242,6 +270,12 @@ func TestParseRefuses(t *testing.T) {
 		"merge":           {strings.Replace(good, `"merges": [`, `"merges": [["zz","zz"],`, 1), "merge 0"},
 		"merge of three":  {strings.Replace(good, `"merges": [`, `"merges": [["a","b","c"],`, 1), "merge 0"},
 		"added elsewhere": {strings.Replace(good, `"id": 0`, `"id": 5`, 1), "is missing"},
+		"wordpiece norm":  {strings.Replace(string(fixture(t, "wordpiece.json")), `"BertNormalizer"`, `"NFKC"`, 1), "NFKC"},
+		"wordpiece split": {strings.Replace(string(fixture(t, "wordpiece.json")), `"BertPreTokenizer"`, `"Digits"`, 1), "Digits"},
+		"unigram norm":    {strings.Replace(string(fixture(t, "unigram.json")), `"normalizer": null`, `"normalizer": {"type":"Precompiled"}`, 1), "Precompiled"},
+		"unigram split":   {strings.Replace(string(fixture(t, "unigram.json")), `"Metaspace"`, `"ByteLevel"`, 1), "ByteLevel"},
+		"unigram unknown": {strings.Replace(string(fixture(t, "unigram.json")), `"unk_id": 0`, `"unk_id": 9999`, 1), "9999"},
+		"unigram vocab":   {`{"model":{"type":"Unigram","unk_id":0,"vocab":[["a"]]}}`, `vocab: ["a"] is not`},
 		"end of word":     {strings.Replace(good, `"end_of_word_suffix": null`, `"end_of_word_suffix": "</w>"`, 1), "end_of_word_suffix"},
 	} {
 		if _, err := Parse([]byte(c.content)); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -258,6 +292,8 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(content.Bytes())
 	}
+	f.Add([]byte(`{"model":{"type":"WordPiece","vocab":{"[UNK]":0,"ko":1,"##ala":2}},"normalizer":{"type":"BertNormalizer"},"pre_tokenizer":{"type":"BertPreTokenizer"}}`))
+	f.Add([]byte(`{"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["\u2581ko",-1],["ala",-2.5]]},"pre_tokenizer":{"type":"Metaspace","replacement":"\u2581","prepend_scheme":"always"}}`))
 	f.Add([]byte(`{"model":{"type":"WordLevel","vocab":{"<unk>":0,"<|endoftext|>":1,"a":2},"unk_token":"<unk>"},"pre_tokenizer":{"type":"Split","pattern":{"Regex":"[\\s\\S]"}}}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		tok, err := Parse(content)

@@ -2,26 +2,13 @@ package tokenizer
 
 import "math"
 
-// Limits of the cache of an encoder: pieces longer than cachedPiece seldom
-// come again, and a text of ever new pieces must not fill the memory.
-const (
-	cachedPiece  = 64
-	cachedPieces = 1 << 18
-)
-
 // shortPiece is the longest piece that is merged by looking at every pair;
 // longer ones take a heap.
 const shortPiece = 64
 
-// bpeEncoder encodes with a cache of pieces: most are words that came before.
 type bpeEncoder struct {
-	t      *BPE
-	pieces *table
-	// cached holds for each piece either its one id, or where in ids its
-	// ids start and how many there are: count<<32 | id or place.
-	cached []uint64
-	ids    []uint32
-
+	t       *BPE
+	cache   *pieceCache
 	symbols [shortPiece]uint32
 	ranks   [shortPiece]uint32
 	long    longMerger
@@ -29,33 +16,14 @@ type bpeEncoder struct {
 
 func (t *BPE) NewEncoder() Encoder {
 	e := &bpeEncoder{t: t}
-	e.reset()
+	e.cache = newPieceCache(e.merge)
 	return e
 }
 
-func (e *bpeEncoder) reset() {
-	e.pieces, e.cached, e.ids = newTable(1<<12), e.cached[:0], e.ids[:0]
-}
-
-func (e *bpeEncoder) Cut(text []byte) int {
-	m := e.t.matcher
-	for end := len(text); ; {
-		cut := e.t.splitter.cut(text[:end])
-		if cut == 0 || m == nil || !m.crosses(text, cut) {
-			return cut
-		}
-		end = cut
-	}
-}
+func (e *bpeEncoder) Cut(text []byte) int { return e.t.cutAround(text, e.t.splitter.cut) }
 
 func (e *bpeEncoder) Encode(dst []uint32, text []byte) ([]uint32, error) {
-	if e.t.matcher == nil {
-		return e.encode(dst, text), nil
-	}
-	e.t.matcher.split(text,
-		func(plain []byte) { dst = e.encode(dst, plain) },
-		func(id uint32) { dst = append(dst, id) })
-	return dst, nil
+	return e.t.encodeAround(dst, text, e.encode), nil
 }
 
 // encode encodes text without added tokens in it.
@@ -63,44 +31,15 @@ func (e *bpeEncoder) encode(dst []uint32, text []byte) []uint32 {
 	if gpt2, ok := e.t.splitter.(gpt2Splitter); ok { // called directly, not through the interface
 		for i := 0; i < len(text); {
 			end := gpt2.next(text, i)
-			dst = e.appendPiece(dst, text[i:end])
+			dst = e.cache.append(dst, text[i:end])
 			i = end
 		}
 		return dst
 	}
 	for i := 0; i < len(text); {
 		end := e.t.splitter.next(text, i)
-		dst = e.appendPiece(dst, text[i:end])
+		dst = e.cache.append(dst, text[i:end])
 		i = end
-	}
-	return dst
-}
-
-func (e *bpeEncoder) appendPiece(dst []uint32, piece []byte) []uint32 {
-	if len(piece) > cachedPiece {
-		return e.merge(dst, piece)
-	}
-	head := head8(piece)
-	hash := e.pieces.hash(head, piece)
-	if at, ok := e.pieces.lookup(head, hash, piece); ok {
-		value := e.cached[at]
-		if count := value >> 32; count != 1 {
-			return append(dst, e.ids[uint32(value):][:count]...)
-		}
-		return append(dst, uint32(value))
-	}
-	from := len(dst)
-	dst = e.merge(dst, piece)
-	if e.pieces.len() == cachedPieces {
-		e.reset()
-	}
-	e.pieces.add(piece)
-	count := uint64(len(dst) - from)
-	if count == 1 {
-		e.cached = append(e.cached, 1<<32|uint64(dst[from]))
-	} else {
-		e.cached = append(e.cached, count<<32|uint64(len(e.ids)))
-		e.ids = append(e.ids, dst[from:]...)
 	}
 	return dst
 }

@@ -121,6 +121,10 @@ func Parse(content []byte) (Tokenizer, error) {
 		return parseWordLevel(raw)
 	case "BPE":
 		return parseBPE(raw)
+	case "WordPiece":
+		return parseWordPiece(raw, content)
+	case "Unigram":
+		return parseUnigram(raw, content)
 	}
 	return nil, fmt.Errorf("model type %q is not supported", kind)
 }
@@ -169,6 +173,7 @@ func (v *vocab) UnmarshalJSON(content []byte) error {
 		id    int64
 	}
 	var entries []entry
+	seen := map[string]bool{}
 	for dec.More() {
 		name, err := dec.Token()
 		if err != nil {
@@ -177,6 +182,11 @@ func (v *vocab) UnmarshalJSON(content []byte) error {
 		value, err := dec.Token()
 		if err != nil {
 			return err
+		}
+		if token := name.(string); seen[token] {
+			return fmt.Errorf("vocab: %q is there twice", token)
+		} else {
+			seen[token] = true
 		}
 		number, ok := value.(json.Number)
 		if !ok {

@@ -25,9 +25,28 @@ func appendLower(dst, text []byte) []byte {
 		case r == utf8.RuneError && n == 1:
 			dst = append(dst, b)
 		default:
-			dst = utf8.AppendRune(dst, unicode.ToLower(r))
+			dst = utf8.AppendRune(dst, lowerRune(r))
 		}
 		i += n
 	}
 	return dst
+}
+
+// lowerRune knows the capitals of Unicode 16 and 17 too, as Rust does and Go's
+// tables may not yet.
+func lowerRune(r rune) rune {
+	switch {
+	case r < 0x1c89:
+	case r == 0x1c89, r == 0xa7cc, r == 0xa7ce, r == 0xa7d2, r == 0xa7d4, r == 0xa7da:
+		return r + 1
+	case r == 0xa7cb:
+		return 0x264
+	case r == 0xa7dc:
+		return 0x19b
+	case 0x10d50 <= r && r <= 0x10d65:
+		return r + 0x20
+	case 0x16ea0 <= r && r <= 0x16eb8:
+		return r + 0x1b
+	}
+	return unicode.ToLower(r)
 }

@@ -3,14 +3,15 @@
   pip install tokenizers && python make.py
 
 text.txt is made up: words of random syllables between every kind of white
-space, mark and script that has ever been cut wrongly. bpe.json is what
-BpeTrainer learns from it; cases.json holds texts and the ids they get.
+space, mark and script that has ever been cut wrongly. bpe.json, wordpiece.json
+and unigram.json are what the trainers learn from it; cases.json holds texts
+and the ids they get.
 """
 import json
 import os
 import random
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 random.seed(20)
 ODD = ["\ufeff", "\0", "\r\n", "\r", "\u2028", "\u2029", "\u0085", "\u00a0", "\u3000", "\u2003", "\u200b",
@@ -48,11 +49,32 @@ def main():
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     t.train([os.path.join(here, "text.txt")], trainer)
     t.save(os.path.join(here, "bpe.json"))
-    t.encode_special_tokens = True
+    all_kinds = {"bpe": t}
+    lines = open(os.path.join(here, "text.txt"), newline="", encoding="utf-8").read().split("\n")
+
+    t = all_kinds["wordpiece"] = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    t.normalizer = normalizers.BertNormalizer(lowercase=True)
+    t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    t.decoder = decoders.WordPiece()
+    t.train_from_iterator(lines, trainers.WordPieceTrainer(vocab_size=500, special_tokens=["[UNK]", "[SEP]"], show_progress=False))
+    t.save(os.path.join(here, "wordpiece.json"))
+
+    t = all_kinds["unigram"] = Tokenizer(models.Unigram())
+    t.pre_tokenizer = pre_tokenizers.Metaspace()
+    t.decoder = decoders.Metaspace()
+    t.train_from_iterator(lines, trainers.UnigramTrainer(vocab_size=400, unk_token="<unk>", special_tokens=["<unk>", "</s>"], show_progress=False))
+    t.save(os.path.join(here, "unigram.json"))
+
     cases = ["", " ", "\n", "rooms 1000", "a" * 300, "ab" * 200, " " * 150, "'s'S''s", "x" + "\u0301" * 70] + ODD
     cases += [text(random.randint(1, 40)) for _ in range(60)]
+    rows = []
+    for case in cases:
+        ids = {}
+        for kind, t in all_kinds.items():
+            t.encode_special_tokens = True
+            ids[kind] = t.encode(case, add_special_tokens=False).ids
+        rows.append(json.dumps({"text": case, "ids": ids}, separators=(",", ":")))
     with open(os.path.join(here, "cases.json"), "w", encoding="utf-8") as f:
-        rows = [json.dumps({"text": c, "ids": t.encode(c).ids}, separators=(",", ":")) for c in cases]
         f.write("[\n" + ",\n".join(rows) + "\n]\n")
 
 

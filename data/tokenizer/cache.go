@@ -1,0 +1,49 @@
+package tokenizer
+
+// Limits of the cache of an encoder: pieces longer than cachedPiece seldom
+// come again, and a text of ever new pieces must not fill the memory.
+const (
+	cachedPiece  = 64
+	cachedPieces = 1 << 18
+)
+
+// pieceCache remembers the ids of pieces: most are words that came before.
+type pieceCache struct {
+	encode func(dst []uint32, piece []byte) []uint32 // what is remembered
+	pieces *table
+	// values holds for each piece either its one id, or where in ids its ids
+	// start and how many there are: count<<32 | id or place.
+	values []uint64
+	ids    []uint32
+}
+
+func newPieceCache(encode func(dst []uint32, piece []byte) []uint32) *pieceCache {
+	return &pieceCache{encode: encode, pieces: newTable(1 << 12)}
+}
+
+// append appends the ids of a piece.
+func (c *pieceCache) append(dst []uint32, piece []byte) []uint32 {
+	if len(piece) > cachedPiece {
+		return c.encode(dst, piece)
+	}
+	if at, ok := c.pieces.find(piece); ok {
+		value := c.values[at]
+		if count := value >> 32; count != 1 {
+			return append(dst, c.ids[uint32(value):][:count]...)
+		}
+		return append(dst, uint32(value))
+	}
+	from := len(dst)
+	dst = c.encode(dst, piece)
+	if c.pieces.len() == cachedPieces {
+		c.pieces, c.values, c.ids = newTable(1<<12), c.values[:0], c.ids[:0]
+	}
+	c.pieces.add(piece)
+	if count := uint64(len(dst) - from); count == 1 {
+		c.values = append(c.values, 1<<32|uint64(dst[from]))
+	} else {
+		c.values = append(c.values, count<<32|uint64(len(c.ids)))
+		c.ids = append(c.ids, dst[from:]...)
+	}
+	return dst
+}
