@@ -38,7 +38,7 @@ demo: build ## train with KOALA-V and with SGD on the default corpus and compare
 		bin/koala-lm prepare --corpus godoc --vocab-size 8000 --valid 20000 --test 20000 --out $(DEMO_DATA) --force
 	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-koala-v --set optimizer.kind=koala-v --set optimizer.q=10
 	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-sgd --set optimizer.kind=sgd
-	@bin/koala-lm report list --limit 2
+	@bin/koala-lm report list --limit 2 --format table --quiet
 
 test: setup ## run all tests
 	go test ./...

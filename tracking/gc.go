@@ -10,7 +10,6 @@ import (
 type Garbage struct {
 	Crashed []RunSummary // recorded as running, their processes gone
 	Removed []string     // ids of removed runs whose folders may still be there
-	Metrics []string     // names that no run has any more
 	Bytes   int64        // free inside the file
 }
 
@@ -36,32 +35,24 @@ func (s *Store) findGarbage(ctx context.Context, q queryer, g *Garbage) error {
 			g.Crashed = append(g.Crashed, run)
 		}
 	}
-	texts := func(into *[]string) func(*sql.Rows) error {
-		return func(rows *sql.Rows) error {
-			var text string
-			err := rows.Scan(&text)
-			*into = append(*into, text)
-			return err
-		}
-	}
-	if err := forEach(ctx, q, texts(&g.Removed), removedListSQL); err != nil {
+	err = forEach(ctx, q, func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		g.Removed = append(g.Removed, id)
 		return err
-	}
-	if err := forEach(ctx, q, texts(&g.Metrics), metricsUnusedSQL); err != nil {
+	}, removedListSQL)
+	if err != nil {
 		return err
 	}
 	return q.QueryRowContext(ctx, freeBytesSQL).Scan(&g.Bytes)
 }
 
-// Collect writes crashes down, forgets unused names and the removed runs whose
-// folders the caller has deleted, and gives free space back to the disk. It may
-// run while others write.
+// Collect writes crashes down, forgets the removed runs, whose folders the caller
+// has deleted, and gives free space back to the disk. It may run while others
+// write.
 func (s *Store) Collect(ctx context.Context, g Garbage) error {
 	err := s.update(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, crashesRecordSQL); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, metricsDeleteUnusedSQL); err != nil {
 			return err
 		}
 		for _, id := range g.Removed {

@@ -99,10 +99,6 @@ var (
 	removedListSQL string
 	//go:embed sql/removed_delete.sql
 	removedDeleteSQL string
-	//go:embed sql/metrics_unused.sql
-	metricsUnusedSQL string
-	//go:embed sql/metrics_delete_unused.sql
-	metricsDeleteUnusedSQL string
 	//go:embed sql/free_bytes.sql
 	freeBytesSQL string
 	//go:embed sql/crashes_record.sql

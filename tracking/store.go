@@ -166,6 +166,8 @@ func explain(err error) error {
 		return fmt.Errorf("the file or its folder cannot be opened or written: %w", err)
 	case sqlite3.ErrBusy, sqlite3.ErrLocked:
 		return fmt.Errorf("another process keeps the store locked: %w", err)
+	case sqlite3.ErrIoErr:
+		return fmt.Errorf("the disk fails: %w", err)
 	case sqlite3.ErrCorrupt:
 		return fmt.Errorf("the file is damaged; copy it, then try sqlite3's .recover: %w", err)
 	}

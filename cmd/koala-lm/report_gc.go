@@ -97,9 +97,6 @@ func (o *reportGCOptions) describe(g tracking.Garbage, folders []string) {
 	for _, run := range g.Crashed {
 		fmt.Fprintf(out, "%s %s as crashed: %s\n", done("record"), run.ID, run.Reason)
 	}
-	for _, name := range g.Metrics {
-		fmt.Fprintf(out, "%s metric %q, which no run has\n", done("forget"), name)
-	}
 	if g.Bytes > 0 {
 		fmt.Fprintf(out, "%s %s of the store\n", done("free"), humanize.IBytes(uint64(g.Bytes)))
 	}
