@@ -52,7 +52,8 @@ func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSu
 		}
 	}
 	if len(c.curves) == 0 {
-		return nil, fmt.Errorf("none of the %d runs has %s", len(runs), strings.Join(options.Metrics, " or "))
+		return nil, fmt.Errorf("no values of %s to draw; there are %s",
+			strings.Join(options.Metrics, " or "), strings.Join(drawnMetrics(runs), ", "))
 	}
 	return c, c.name(ctx, store)
 }

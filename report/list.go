@@ -21,6 +21,9 @@ type List struct {
 // Write writes the list.
 func (l List) Write(o Output) error {
 	t := Table{Columns: l.Columns.abbreviated(l.Prefix).heads(), Rows: l.Columns.rows(l.Runs)}
+	if MixedDatasets(l.Runs) != "" {
+		t.keep("dataset") // their perplexities do not compare
+	}
 	switch {
 	case o.Format == JSON && l.Chosen:
 		return writeJSON(o.W, t.objects())

@@ -149,6 +149,18 @@ func TestNarrowTerminalDropsSpareColumns(t *testing.T) {
 	}
 }
 
+func TestListKeepsDatasetsApart(t *testing.T) {
+	runs := allRuns(t, filled(t))[:2]
+	for _, mixed := range []bool{false, true} {
+		list := List{Runs: runs, Columns: DefaultColumns(time.Now()), Prefix: 10}
+		header, _, _ := strings.Cut(written(t, Output{Format: Aligned, Width: 60}, list.Write), "\n")
+		if strings.Contains(header, "dataset") != mixed {
+			t.Errorf("mixed %v: %q", mixed, header)
+		}
+		runs[0].DatasetFingerprint = "another"
+	}
+}
+
 func TestShowPutsUnigramBeside(t *testing.T) {
 	s := filled(t)
 	detail, err := s.Run(context.Background(), "koala-v 0")

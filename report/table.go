@@ -43,6 +43,15 @@ func (t Table) without(i int) Table {
 	return narrow
 }
 
+// keep makes a column stay however narrow the terminal is.
+func (t Table) keep(name string) {
+	for i := range t.Columns {
+		if t.Columns[i].Name == name {
+			t.Columns[i].Spare = 0
+		}
+	}
+}
+
 // sparest returns the column to leave out first, or -1 if none may be.
 func (t Table) sparest() int {
 	found, spare := -1, 0
