@@ -157,7 +157,10 @@ func (p *process) mustEnd(t testing.TB, want int) {
 }
 
 // run returns the newest run in the store, false if there is none.
-func (w *workshop) run() (tracking.RunDetail, bool) {
+func (w *workshop) run() (tracking.RunDetail, bool) { return w.find("latest") }
+
+// find returns the run that a reference names, false if there is none.
+func (w *workshop) find(ref string) (tracking.RunDetail, bool) {
 	w.t.Helper()
 	store, err := tracking.OpenReadOnly(w.store)
 	if errors.Is(err, tracking.ErrNoStore) || errors.Is(err, tracking.ErrOlder) { // not yet, or half made
@@ -167,7 +170,7 @@ func (w *workshop) run() (tracking.RunDetail, bool) {
 		w.t.Fatal(err)
 	}
 	defer store.Close()
-	detail, err := store.Run(context.Background(), "latest")
+	detail, err := store.Run(context.Background(), ref)
 	if errors.Is(err, tracking.ErrNoRun) {
 		return detail, false
 	}
@@ -269,9 +272,12 @@ type ended struct {
 	Content map[string]string
 }
 
-func (w *workshop) ended() ended {
+func (w *workshop) ended() ended { return w.endOf("latest") }
+
+// endOf is what the run comes to that a reference names.
+func (w *workshop) endOf(ref string) ended {
 	w.t.Helper()
-	run, ok := w.run()
+	run, ok := w.find(ref)
 	if !ok || run.Status != tracking.Finished {
 		w.t.Fatalf("run %s is %s: %s", run.ID, cmp.Or(run.Status, "not there"), run.Reason)
 	}

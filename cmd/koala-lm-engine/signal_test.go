@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/koala-lm/koala-lm/data/prepare"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -140,5 +142,16 @@ func TestFork(t *testing.T) {
 	}
 	if before, after := parent.Metrics["val_loss"].Last, child.Metrics["val_loss"].Best; !(after < before) {
 		t.Errorf("val_loss was %v and is at best %v", before, after)
+	}
+	// The weights mean nothing for other tokens.
+	r.Data = filepath.Join(t.TempDir(), "data")
+	opts := prepare.Options{Paths: []string{filepath.Join(filepath.Dir(w.data), "text.txt")}, Out: r.Data, Tokenizer: "char"}
+	if _, err := prepare.Run(context.Background(), opts); err != nil {
+		t.Fatal(err)
+	}
+	p := w.train(r)
+	p.mustEnd(t, exitFailed)
+	if said := p.stderr.String(); !strings.Contains(said, "another tokenizer") {
+		t.Errorf("it said:\n%s", said)
 	}
 }

@@ -19,7 +19,7 @@ func checkpointFolder(runs, id string) string { return filepath.Join(runs, id, "
 // start puts the trainer where the request says that training starts. It returns
 // the checkpoint that a resumed run goes on from, for the caller to close; nil for
 // a run that starts at step 0.
-func start(r request.Train, trainer *lm.Trainer, stderr io.Writer) (*checkpoint.File, error) {
+func start(r request.Train, trainer *lm.Trainer, dataset *data.Dataset, stderr io.Writer) (*checkpoint.File, error) {
 	switch {
 	case r.Resume != "":
 		f, err := latest(r.Runs, r.Resume, stderr)
@@ -30,7 +30,7 @@ func start(r request.Train, trainer *lm.Trainer, stderr io.Writer) (*checkpoint.
 		if err != nil {
 			return nil, err
 		}
-		if err := f.Restore(trainer); err != nil {
+		if err := goOn(f, trainer, dataset); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		return f, nil
@@ -39,11 +39,29 @@ func start(r request.Train, trainer *lm.Trainer, stderr io.Writer) (*checkpoint.
 		if err != nil {
 			return nil, fmt.Errorf("fork run %s: %w", r.Fork, err)
 		}
-		return nil, errors.Join(f.LoadWeights(trainer.Model), f.Close())
+		return nil, errors.Join(branch(f, trainer, dataset), f.Close())
 	case r.Init != "":
 		return nil, checkpoint.InitWeights(r.Init, trainer.Model)
 	}
 	return nil, nil
+}
+
+// goOn puts the trainer where the checkpoint was made, on the same data.
+func goOn(f *checkpoint.File, trainer *lm.Trainer, dataset *data.Dataset) error {
+	if f.State.Origin.Fingerprint != dataset.Fingerprint() {
+		return fmt.Errorf("checkpoint %s was trained on another dataset than %s: --fork starts a run on it from these weights", f.Path, dataset.Name())
+	}
+	return f.Restore(trainer)
+}
+
+// branch gives the trainer the checkpoint's weights. They mean something for the
+// tokens that they were trained on alone.
+func branch(f *checkpoint.File, trainer *lm.Trainer, dataset *data.Dataset) error {
+	if f.State.Origin.Tokenizer != dataset.Info().Tokenizer.SHA256 {
+		return fmt.Errorf("checkpoint %s was trained with another tokenizer than that of %s: prepare the data with --tokenizer FILE, the tokenizer.json in %s",
+			f.Path, dataset.Name(), f.State.Origin.Dataset)
+	}
+	return f.LoadWeights(trainer.Model)
 }
 
 // latest opens a run's newest whole checkpoint and tells of the damaged ones.

@@ -45,7 +45,7 @@ func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	from, err := start(r, trainer, stderr)
+	from, err := start(r, trainer, dataset, stderr)
 	if err != nil {
 		return err
 	}

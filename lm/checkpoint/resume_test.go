@@ -21,6 +21,18 @@ func jobs() map[string]job {
 		change(&j)
 		all[name] = j
 	}
+	vary("gru", func(j *job) { j.model.Kind = "gru" })
+	vary("adaptive softmax", func(j *job) {
+		j.model.Tied, j.model.Softmax, j.model.Cutoffs = false, "adaptive", []int64{4, 8}
+	})
+	for _, form := range []lm.Config{
+		{Norm: "layer", Position: "learned", MLP: "gelu", KVHeads: 2, Tied: true},
+		{Norm: "rms", Position: "rotary", MLP: "swiglu", KVHeads: 1},
+	} {
+		form.Kind, form.Vocab, form.Layers, form.Embed, form.Hidden, form.Heads, form.Context = "transformer", vocab, 2, 8, 16, 2, 5
+		form.Dropout = lm.Dropout{Input: 0.1, Hidden: 0.1}
+		vary("transformer "+form.MLP, func(j *job) { j.model, j.batching = form, "random" })
+	}
 	vary("accumulate", func(j *job) { j.accumulate = 4 }) // 6 batches an epoch: its end is inside of a step
 	vary("random", func(j *job) { j.batching = "random" })
 	vary("variable length", func(j *job) { j.batching = "variable" })
