@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -34,6 +35,7 @@ type commit struct {
 	run    *Run
 	number int64 // of the run in the store
 	names  []string
+	late   int64 // the first step that was logged again or out of order
 	progress
 }
 
@@ -98,7 +100,22 @@ func (c *commit) writeSamples(samples []sample) error {
 			return err
 		}
 	}
-	return nil
+	return c.mendSpans()
+}
+
+// mendSpans makes the spans anew from the first late step on: what a value that
+// was replaced had added to its span cannot be taken out.
+func (c *commit) mendSpans() error {
+	if c.late == math.MaxInt64 {
+		return nil
+	}
+	if err := c.exec(spansDeleteAfterSQL, c.number, c.late-1); err != nil {
+		return err
+	}
+	for metric := range c.series {
+		c.series[metric].span = span{}
+	}
+	return c.exec(spansRebuildSQL, sql.Named("run", c.number))
 }
 
 // add takes a sample into what its metric comes to, and writes a span that is
@@ -107,6 +124,9 @@ func (c *commit) add(s sample) error {
 	c.steps = max(c.steps, s.step)
 	c.tokens = max(c.tokens, s.tokens)
 	of := &c.series[s.metric]
+	if s.step <= of.summary.step {
+		c.late = min(c.late, s.step)
+	}
 	of.summary.add(s.step, s.value, HigherIsBetter(c.names[s.metric]))
 	if of.span.points == spanLength {
 		if err := c.writeSpan(s.metric); err != nil {

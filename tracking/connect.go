@@ -43,8 +43,9 @@ type connector struct {
 func newConnector(path string, mode access) *connector {
 	options := url.Values{}
 	options.Set("_busy_timeout", "10000")
-	// Go forbids two writers in one process to wait for each other: they take
-	// the write lock at the start or not at all.
+	// A transaction that first reads and then writes may find that another has
+	// written meanwhile, and SQLite then refuses it at once. So the write lock is
+	// taken, and waited for, at the start.
 	options.Set("_txlock", "immediate")
 	options.Set("mode", "rw")
 	c := &connector{pragmas: writePragmas, driver: &sqlite3.SQLiteDriver{ConnectHook: registerFunctions}}

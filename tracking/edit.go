@@ -34,7 +34,7 @@ func (s *Store) Note(ctx context.Context, id, note string) error {
 
 // Remove deletes all that is recorded of the run with the given id. A run that
 // is still being trained is not removed (ErrStillRunning). The run's folder is
-// left to gc, see Removed.
+// left to gc, see Garbage.
 func (s *Store) Remove(ctx context.Context, id string) error {
 	return s.edit(ctx, "remove", id, func(tx *sql.Tx, number int64) error {
 		var status, host, heartbeat string

@@ -3,6 +3,7 @@ package tracking
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -122,6 +123,47 @@ func TestSpansFollowPoints(t *testing.T) {
 		}
 		checkSpans(t, s)
 		log(from+1, from+200)
+	}
+	if err := run.Finish(Finished, ""); err != nil {
+		t.Fatal(err)
+	}
+	checkSpans(t, s)
+}
+
+func TestSpansOfPointsThatComeAgainOrLate(t *testing.T) {
+	s := newStore(t)
+	ctx := context.Background()
+	run := startRun(t, s, NewRun{Name: "r"})
+	random := rand.New(rand.NewPCG(5, 6))
+	for i := range 2000 {
+		step := int64(i)
+		if random.IntN(10) == 0 {
+			step = random.Int64N(step + 1)
+		}
+		values := map[string]float64{"a": random.NormFloat64()}
+		if i%2 == 0 {
+			values["b"] = random.NormFloat64()
+		}
+		if err := run.Log(Point{Step: step, Values: values}); err != nil {
+			t.Fatal(err)
+		}
+		if i%97 == 0 {
+			if err := run.Flush(ctx); err != nil {
+				t.Fatal(err)
+			}
+			checkSpans(t, s)
+		}
+	}
+	if err := run.Finish(Interrupted, ""); err != nil {
+		t.Fatal(err)
+	}
+	run, err := s.ResumeRun(ctx, run.ID(), 1000, Resume{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logSteps(t, run, 1000, 1100)
+	if err := run.Log(Point{Step: 1000, Values: map[string]float64{"a": -100}}); err != nil {
+		t.Fatal(err)
 	}
 	if err := run.Finish(Finished, ""); err != nil {
 		t.Fatal(err)

@@ -19,8 +19,8 @@ func newSpan(s sample) span {
 	return span{first: s.step, last: s.step - 1, lowest: math.NaN(), highest: math.NaN(), mean: math.NaN()}
 }
 
-// add takes in the next point. One that comes again or late is left out: a span
-// is for charts, the points themselves hold what was logged.
+// add takes in the next point. One that comes again or late is left out, as the
+// spans are made anew after it.
 func (s *span) add(p sample) {
 	if p.step <= s.last {
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 )
@@ -116,7 +117,7 @@ func (w *writer) commit(end *ending) error {
 		return explain(err)
 	}
 	defer tx.Rollback()
-	c := commit{ctx: ctx, tx: tx, run: w.run, number: w.number, names: w.names, progress: w.progress.clone()}
+	c := commit{ctx: ctx, tx: tx, run: w.run, number: w.number, names: w.names, late: math.MaxInt64, progress: w.progress.clone()}
 	if err := c.write(w.pending, end); err != nil {
 		return explain(err)
 	}
