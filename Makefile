@@ -54,8 +54,13 @@ lint: setup ## gofmt, go vet, staticcheck
 	go vet ./...
 	go tool staticcheck ./...
 
-bench: setup ## run the benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+# The training steps of the two models of bench-peers, then the parts.
+bench: build ## run the benchmarks
+	@bin/koala-lm bench --device cpu
+	@echo
+	@bin/koala-lm bench --device cpu --config gpt-char-cpu --vocab 65 --steps 100
+	@echo
+	@go test -run '^$$' -bench . ./koala ./data/... ./internal/torch ./tracking 2>&1 | grep -v -e '^ok ' -e '^PASS' -e '^goos' -e '^goarch' -e 'no test files'
 
 peers: | $(PEERS) ## install PyTorch and the other peers into the cache folder
 
@@ -64,11 +69,9 @@ $(PEERS):
 	@rm -rf $@.tmp && python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.tmp -r bench/peers.txt
 	@mv -T $@.tmp $@
 
-bench-peers: peers ## time the same training steps in PyTorch
-	@cd bench && for flags in "" --tuned-allocator; do \
-		$(PEER_PYTHON) lstm_peer.py $$flags && \
-		$(PEER_PYTHON) gpt_peer.py $$flags || exit 1; \
-	done && $(PEER_PYTHON) gpt_peer.py --compile
+# BENCH_FLAGS="--cases lstm gpt lstm-koala --rounds 5" asks for more.
+bench-peers: build peers ## time training steps here and in PyTorch, side by side
+	@$(PEER_PYTHON) bench/side_by_side.py $(BENCH_FLAGS)
 
 bench-optimizers: setup peers ## time optimizer steps, ours and PyTorch's, side by side
 	@go test -c -o bin/koala.test ./koala
