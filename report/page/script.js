@@ -151,7 +151,7 @@ function drawChart(holder, axis, label, format) {
     svg.append(makeSVG("line", { class: "rule", x1: margin.left, x2: width - margin.right, y1: y.place(v), y2: y.place(v) }));
     svg.append(makeSVG("text", { x: margin.left - 6, y: y.place(v) + 4, "text-anchor": "end" }, formatTick(v)));
   }
-  for (const v of lines.length ? ticksBetween(x.low, x.high, width / 110, x.log) : []) {
+  for (const v of lines.length ? ticksBetween(x.low, x.high, width / 80, x.log) : []) {
     svg.append(makeSVG("line", { class: "rule", y1: margin.top, y2: height - margin.bottom, x1: x.place(v), x2: x.place(v) }));
     svg.append(makeSVG("text", { x: x.place(v), y: height - 10, "text-anchor": "middle" }, format(v)));
   }
@@ -212,10 +212,13 @@ function drawCharts() {
 
 // ---- the table of runs ----------------------------------------------------
 
+// What came out stands before what was set: settings that differ may be many.
+const kinds = ["optimizer.kind", "model.kind"].filter((key) => data.differing.includes(key));
+const settingColumn = (key) => ({ title: key, value: (r) => r.settings[key] });
 const columns = [
   { title: "name", value: (r) => r.name, show: (r) => make("button", { type: "button", class: "name", on: { click: () => showDetail(r) } }, r.name || "(no name)") },
   { title: "status", value: (r) => r.status, show: (r) => make("span", { class: r.status }, r.status) },
-  ...data.differing.map((key) => ({ title: key, value: (r) => r.settings[key] })),
+  ...kinds.map(settingColumn),
   ...(data.datasets > 1 ? [{ title: "dataset", value: (r) => r.dataset.name + " " + r.dataset.fingerprint.slice(0, 8) }] : []),
   ...data.outcomes.map((metric) => ({
     title: metric, value: (r) => r.metrics[metric], number: true,
@@ -223,6 +226,7 @@ const columns = [
   })),
   { title: "steps", value: (r) => r.steps, number: true },
   { title: "time", value: (r) => r.seconds, number: true, text: (r) => formatSeconds(r.seconds) },
+  ...data.differing.filter((key) => !kinds.includes(key)).map(settingColumn),
   { title: "started", value: (r) => r.started, text: (r) => r.started.slice(0, 16).replace("T", " ") },
   { title: "tags", value: (r) => r.tags.join(", ") },
 ];
