@@ -58,22 +58,27 @@ func NewBest(ctx context.Context, store *tracking.Store, query tracking.Query, m
 		names = append(names, name)
 		b.keys = append(b.keys, fieldOf(key, name, now))
 	}
-	limit := query.Limit
-	query.Limit = 0
+	query.Limit = 0 // of runs; see Limit for groups
 	rows, err := store.Values(ctx, query, names...)
 	if err != nil {
 		return nil, err
 	}
 	b.collect(rows)
-	if limit > 0 && len(b.groups) > limit {
-		b.groups = b.groups[:limit]
-	}
 	runs := make([]tracking.RunSummary, len(b.groups))
 	for i, g := range b.groups {
 		runs[i].ID = g.id
 	}
 	b.prefix, err = store.PrefixLength(ctx, runs)
 	return b, err
+}
+
+// Limit keeps the best n groups and reports whether there were more.
+func (b *Best) Limit(n int) bool {
+	if len(b.groups) <= n {
+		return false
+	}
+	b.groups = b.groups[:n]
+	return true
 }
 
 func questionError(what string, err error) error {

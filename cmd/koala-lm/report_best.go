@@ -52,5 +52,8 @@ func runReportBest(ctx context.Context, opts *reportBestOptions) error {
 	if err != nil {
 		return err
 	}
+	if opts.limit > 0 && best.Limit(opts.limit) {
+		defer opts.app.notef("these are the first %d; --limit 0 lists all", opts.limit)
+	}
 	return best.Write(opts.output())
 }

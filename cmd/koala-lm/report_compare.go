@@ -43,7 +43,7 @@ func runReportCompare(ctx context.Context, opts *reportCompareOptions) error {
 	if len(opts.runs) == 0 && opts.where == "" {
 		return usagef("name the runs to compare, or choose them by --where")
 	}
-	return opts.withRuns(ctx, opts.open, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+	return opts.withRuns(ctx, opts.open, opts.runs, opts.selection, func(store *tracking.Store, runs []tracking.RunSummary) error {
 		if len(runs) == 0 {
 			opts.app.notef("no run is chosen")
 			return nil

@@ -29,7 +29,8 @@ func newReportCurveCmd(shared *reportOptions) *cobra.Command {
 		Short: "Draw how a metric went, of one run or of many",
 		Long: `Draw how a metric went: on a terminal, as SVG or PNG with --out, or as the
 points themselves in a pipe. With --group-by the runs that share these settings
-become their mean, with a band of one standard deviation around it.
+become their mean, with a band of one standard deviation around it, and no limit
+stands unless --limit sets one.
 
 ` + whereHelp,
 		Example: `  koala-lm report curve latest --metric train_loss --smooth 0.9
@@ -38,6 +39,9 @@ become their mean, with a band of one standard deviation around it.
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.runs = args
+			if len(opts.GroupBy) > 0 && !cmd.Flags().Changed("limit") {
+				opts.limit = 0 // a mean of some of the runs would be none
+			}
 			return asUsage(runReportCurve(cmd.Context(), opts))
 		},
 	}
@@ -70,7 +74,7 @@ func runReportCurve(ctx context.Context, opts *reportCurveOptions) error {
 	if err := opts.check(); err != nil {
 		return err
 	}
-	return opts.withRuns(ctx, opts.open, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+	return opts.withRuns(ctx, opts.open, opts.runs, opts.selection, func(store *tracking.Store, runs []tracking.RunSummary) error {
 		if len(runs) == 0 {
 			return errors.New("no run is chosen")
 		}

@@ -105,7 +105,7 @@ func runReportRm(ctx context.Context, opts *reportRmOptions) error {
 	if len(opts.runs) == 0 && opts.where == "" {
 		return usagef("name the runs to remove, or choose them by --where")
 	}
-	return opts.withRuns(ctx, opts.openForWriting, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+	return opts.withRuns(ctx, opts.openForWriting, opts.runs, opts.selection, func(store *tracking.Store, runs []tracking.RunSummary) error {
 		if len(runs) == 0 {
 			opts.app.notef("no run is chosen")
 			return nil

@@ -65,7 +65,7 @@ func runReportExport(ctx context.Context, opts *reportExportOptions) error {
 		defer store.Close()
 		return store.Backup(ctx, opts.out)
 	}
-	return opts.withRuns(ctx, opts.open, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+	return opts.withRuns(ctx, opts.open, opts.runs, opts.selection, func(store *tracking.Store, runs []tracking.RunSummary) error {
 		if err := opts.checkMetrics(ctx, store); err != nil {
 			return err
 		}

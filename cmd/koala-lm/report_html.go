@@ -49,7 +49,7 @@ func runReportHTML(ctx context.Context, opts *reportHTMLOptions) error {
 	if opts.out == "" {
 		return usagef("name the file to write with --out")
 	}
-	return opts.withRuns(ctx, opts.open, opts.runs, func(store *tracking.Store, runs []tracking.RunSummary) error {
+	return opts.withRuns(ctx, opts.open, opts.runs, opts.selection, func(store *tracking.Store, runs []tracking.RunSummary) error {
 		return atomicfile.Write(opts.out, func(w io.Writer) error {
 			return report.WriteHTML(ctx, w, store, runs, time.Now())
 		})

@@ -63,17 +63,29 @@ func chosenRuns(ctx context.Context, store *tracking.Store, refs []string, s sel
 }
 
 // withRuns opens the store and hands over the runs that refs name, or without
-// any those that the flags select.
-func (s *selection) withRuns(ctx context.Context, open func() (*tracking.Store, error), refs []string,
+// any those that the flags select. What the limit leaves out is not left out
+// silently, and runs that were named are never left out.
+func (o *reportOptions) withRuns(ctx context.Context, open func() (*tracking.Store, error), refs []string, s selection,
 	use func(*tracking.Store, []tracking.RunSummary) error) error {
 	store, err := open()
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	runs, err := chosenRuns(ctx, store, refs, *s)
+	if len(refs) > 0 {
+		s.limit = 0
+	}
+	limit := s.limit
+	if limit > 0 {
+		s.limit++ // one more tells whether there are more
+	}
+	runs, err := chosenRuns(ctx, store, refs, s)
 	if err != nil {
 		return err
+	}
+	if limit > 0 && len(runs) > limit {
+		runs = runs[:limit]
+		o.app.notef("these are the first %d runs; --limit 0 takes all", limit)
 	}
 	return use(store, runs)
 }

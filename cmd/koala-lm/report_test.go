@@ -136,6 +136,27 @@ func TestReportWithoutRuns(t *testing.T) {
 	}
 }
 
+// What a limit leaves out is said, and a mean over seeds takes all of them.
+func TestReportLimits(t *testing.T) {
+	store := filledStore(t)
+	for line, cut := range map[string]bool{
+		"list --limit 5":                                                     true,
+		"compare --where steps>0 --limit 5":                                  true,
+		"compare --where steps>=250 --limit 5":                               false,
+		"curve --where steps>0 --metric train_ppl --limit 5":                 true,
+		"curve --where steps>0 --metric train_ppl --group-by optimizer.kind": false,
+		"curve best latest --metric train_loss --limit 1":                    false,
+		"best --limit 2":                                                     true,
+		"best --limit 2 --group-by model.kind":                               false,
+		"html --limit 1 --out " + t.TempDir() + "/x.html":                    true,
+	} {
+		code, _, errOut := reported(t, store, arguments(line)...)
+		if code != exitOK || strings.Contains(errOut, "--limit 0") != cut {
+			t.Errorf("report %s: exit code %d, %q", line, code, errOut)
+		}
+	}
+}
+
 func TestReportEdits(t *testing.T) {
 	store := filledStore(t)
 	steps := []struct {
