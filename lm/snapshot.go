@@ -67,11 +67,13 @@ func (t *Trainer) save(best bool) error {
 	if t.progress.unsaved = false; len(t.Observers) == 0 {
 		return nil
 	}
-	snap, err := t.snapshot()
-	if err != nil {
-		return err
-	}
-	return t.notify(func(o Observer) error { return o.Checkpoint(snap, best) })
+	return t.averaged(func() error {
+		snap, err := t.snapshot()
+		if err != nil {
+			return err
+		}
+		return t.notify(func(o Observer) error { return o.Checkpoint(snap, best) })
+	})
 }
 
 // Restore puts the trainer where a snapshot was made; before Run. The tensors
@@ -81,6 +83,9 @@ func (t *Trainer) Restore(snap *Snapshot) error {
 		return err
 	}
 	if err := t.Optimizer.Restore(snap.Optimizer); err != nil {
+		return fmt.Errorf("restore the optimizer: %w", err)
+	}
+	if err := t.unaverage(); err != nil {
 		return fmt.Errorf("restore the optimizer: %w", err)
 	}
 	if err := t.Train.Seek(snap.Cursor); err != nil {

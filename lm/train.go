@@ -232,6 +232,7 @@ func (t *Trainer) evaluateValid(ctx context.Context) (best bool, err error) {
 	} else if p.Bad++; t.Config.Patience > 0 && p.Bad >= t.Config.Patience {
 		p.Stopped = true
 	}
+	t.observe(r.Nats)
 	t.schedule.Evaluated(best)
 	p.Schedule = t.schedule.State
 	return best, nil
@@ -243,7 +244,11 @@ func (t *Trainer) evaluate(ctx context.Context, split string, open func() (data.
 		return Result{}, fmt.Errorf("evaluate %s: %w", split, err)
 	}
 	started := time.Now()
-	r, err := EvaluateText(ctx, t.Model, batches, t.Device)
+	var r Result
+	err = t.averaged(func() error {
+		r, err = EvaluateText(ctx, t.Model, batches, t.Device)
+		return err
+	})
 	if errors.Is(err, context.Canceled) {
 		return r, t.interrupted()
 	}

@@ -26,6 +26,7 @@ type job struct {
 	accumulate int
 	schedule   lm.ScheduleConfig
 	checkpoint int64 // steps between checkpoints
+	average    int64 // asgd: step at which averaging starts; 0 waits for valid
 }
 
 const vocab = 11
@@ -69,7 +70,11 @@ func (j job) trainer(t testing.TB, observers ...lm.Observer) *lm.Trainer {
 	for _, p := range model.Params() {
 		group.Params, group.Names = append(group.Params, p.Tensor), append(group.Names, p.Name)
 	}
-	optimizer := must[koala.Optimizer](t)(koala.New(j.optimizer, []koala.Group{group}, koala.Defaults(j.optimizer)))
+	options := koala.Defaults(j.optimizer)
+	if j.average > 0 {
+		options.AverageFrom = j.average
+	}
+	optimizer := must[koala.Optimizer](t)(koala.New(j.optimizer, []koala.Group{group}, options))
 	t.Cleanup(func() {
 		if err := optimizer.Close(); err != nil {
 			t.Error(err)

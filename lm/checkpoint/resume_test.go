@@ -1,10 +1,15 @@
 package checkpoint
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/lm"
 )
 
@@ -21,6 +26,7 @@ func jobs() map[string]job {
 		change(&j)
 		all[name] = j
 	}
+	vary("asgd averaging", func(j *job) { j.optimizer, j.average = "asgd", 5 })
 	vary("gru", func(j *job) { j.model.Kind = "gru" })
 	vary("adaptive softmax", func(j *job) {
 		j.model.Tied, j.model.Softmax, j.model.Cutoffs = false, "adaptive", []int64{4, 8}
@@ -118,5 +124,36 @@ func TestRestoreRefusesAnotherModel(t *testing.T) {
 	}
 	if !equal(before, weights(t, trainer.Model)) {
 		t.Error("the model has changed")
+	}
+}
+
+// The weights in a checkpoint are those whose loss was announced: with averaging
+// the average, which is what other commands then load.
+func TestHoldsWhatWasEvaluated(t *testing.T) {
+	for name, j := range map[string]job{"sgd": {optimizer: "sgd"}, "asgd": {optimizer: "asgd", average: 5}} {
+		t.Run(name, func(t *testing.T) {
+			b := baseJob()
+			b.optimizer, b.average, b.checkpoint = j.optimizer, j.average, 4
+			w := newWitness()
+			k := newKeeper(t, filepath.Join(t.TempDir(), "checkpoints"), b, nil)
+			run(t, b.trainer(t, w, k), 0)
+			if err := k.Close(); err != nil {
+				t.Fatal(err)
+			}
+			other := b.trainer(t)
+			f := latest(t, k.config.Folder)
+			if err := f.LoadWeights(other.Model); err != nil {
+				t.Fatal(err)
+			}
+			batches := must[data.Batcher](t)(other.Valid())
+			got := must[lm.Result](t)(lm.EvaluateText(context.Background(), other.Model, batches, gotch.CPU))
+			announced := w.seen[20][len(w.seen[20])-1].(lm.Evaluation)
+			if diff := cmp.Diff(announced.Result, got); diff != "" {
+				t.Errorf("(-announced +loaded):\n%s", diff)
+			}
+			if _, ok := f.reader.Lookup("optimizer/average.decoder.bias"); ok != (j.average > 0) {
+				t.Errorf("an average in the checkpoint: %v; it holds %v", ok, f.reader.Tensors())
+			}
+		})
 	}
 }
