@@ -7,11 +7,11 @@ import (
 
 // ScheduleConfig is the factor on the learning rate over a run.
 type ScheduleConfig struct {
-	Kind     string  // "constant", "step", "cosine", "linear", "inverse-sqrt" or "plateau"
+	Kind     string  // "constant", "step", "cosine", "linear", "inverse-sqrt", "plateau" or "rise"
 	Warmup   int64   // steps over which the factor rises linearly from 0
-	Steps    int64   // step at which the decay ends; 0 is the run's last
+	Steps    int64   // step at which the decay or rise ends; 0 is the run's last
 	Floor    float64 // smallest factor
-	Gamma    float64 // factor of one decay (step, plateau)
+	Gamma    float64 // factor of one decay (step, plateau); largest factor (rise)
 	Every    int64   // step: steps between decays
 	Patience int     // plateau: evaluations without a new best that are forgiven
 }
@@ -43,6 +43,10 @@ func NewSchedule(c ScheduleConfig, total int64) (*Schedule, error) {
 		if c.Steps <= c.Warmup {
 			return nil, fmt.Errorf("schedule.steps is %d: the %s schedule needs the step at which it ends, after the warm-up of %d (or train.steps or train.epochs)", c.Steps, c.Kind, c.Warmup)
 		}
+	case "rise": // exponentially, for a learning-rate range test
+		if !(0 < c.Floor && c.Floor < c.Gamma) || c.Steps < 2 {
+			return nil, fmt.Errorf("the schedule cannot rise from %g to %g in %d steps", c.Floor, c.Gamma, c.Steps)
+		}
 	default:
 		return nil, fmt.Errorf("schedule.kind %q is not known", c.Kind)
 	}
@@ -67,6 +71,8 @@ func (s *Schedule) Factor(step int64) float64 {
 		return math.Max(c.Floor, math.Sqrt(math.Max(1, float64(c.Warmup))/math.Max(1, float64(step+1))))
 	case "plateau":
 		return s.State.Factor
+	case "rise":
+		return c.Floor * math.Pow(c.Gamma/c.Floor, min(1, float64(step)/float64(c.Steps-1)))
 	}
 	return 1
 }

@@ -15,6 +15,7 @@ func TestScheduleFactors(t *testing.T) {
 		"step":         {ScheduleConfig{Kind: "step", Every: 10, Gamma: 0.5}, map[int64]float64{9: 1, 10: 0.5, 29: 0.25}},
 		"cosine":       {ScheduleConfig{Kind: "cosine", Steps: 100, Floor: 0.1}, map[int64]float64{0: 1, 50: 0.55, 100: 0.1, 500: 0.1}},
 		"linear":       {ScheduleConfig{Kind: "linear", Warmup: 10, Steps: 110}, map[int64]float64{10: 1, 60: 0.5, 110: 0}},
+		"rise":         {ScheduleConfig{Kind: "rise", Steps: 5, Floor: 0.01, Gamma: 100}, map[int64]float64{0: 0.01, 2: 1, 3: 10, 4: 100, 9: 100}},
 		"inverse-sqrt": {ScheduleConfig{Kind: "inverse-sqrt", Warmup: 4}, map[int64]float64{3: 1, 15: 0.5, 63: 0.25}},
 	}
 	for name, test := range tests {
@@ -50,7 +51,7 @@ func TestPlateauDividesWithoutANewBest(t *testing.T) {
 }
 
 func TestSchedulesThatCannotBe(t *testing.T) {
-	for _, c := range []ScheduleConfig{{Kind: "cosine"}, {Kind: "step"}, {Kind: "nonsense"}, {Kind: "linear", Warmup: 10, Steps: 10}} {
+	for _, c := range []ScheduleConfig{{Kind: "cosine"}, {Kind: "step"}, {Kind: "nonsense"}, {Kind: "linear", Warmup: 10, Steps: 10}, {Kind: "rise", Steps: 5}} {
 		if _, err := NewSchedule(c, 0); err == nil {
 			t.Errorf("%+v: no error", c)
 		}

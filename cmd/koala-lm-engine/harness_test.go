@@ -106,7 +106,7 @@ func settings(t testing.TB, set ...string) configs.Settings {
 func (w *workshop) request(s configs.Settings, resume string) *request.Train {
 	return &request.Train{
 		Common: request.Common{Build: "test", Command: []string{"koala-lm", "train"}, Device: "cpu", Threads: 1, Quiet: true},
-		Data:   w.data, Settings: s, Store: w.store, Runs: w.runs, Resume: resume, NProc: 1,
+		Data:   w.data, Settings: s, Store: w.store, Runs: w.runs, Resume: resume,
 	}
 }
 

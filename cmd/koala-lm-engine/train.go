@@ -27,7 +27,12 @@ func train(ctx context.Context, text string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer dataset.Close()
-	return torch.Main(r.Threads, func() error { return trainOn(ctx, r, dataset, stderr) })
+	return torch.Main(r.Threads, func() error {
+		if r.FindLR {
+			return findLR(ctx, r, dataset, stdout, stderr)
+		}
+		return trainOn(ctx, r, dataset, stderr)
+	})
 }
 
 func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr io.Writer) (err error) {

@@ -40,6 +40,9 @@ func runFakeEngine(verb, text string) error {
 		if err := request.Parse(text, &r); err != nil {
 			return err
 		}
+		if r.FindLR {
+			break
+		}
 		if err := recordRun(&r, text); err != nil {
 			return err
 		}

@@ -26,7 +26,6 @@ type trainOptions struct {
 
 	resume, fork, init string
 	findLR             bool
-	nproc              int
 	dryRun             bool
 
 	// changed says whether a flag was given.
@@ -50,6 +49,7 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
 		Example: `  koala-lm train --data prepared/godoc
   koala-lm train --data prepared/godoc --set optimizer.kind=sgd --epochs 2 --name sgd
   koala-lm train --data prepared/wt2 --config mine.yaml --set train.batch=40 --seed 3
+  koala-lm train --data prepared/godoc --set optimizer.kind=adam --find-lr
   koala-lm train --resume latest
   koala-lm train --fork sgd --set optimizer.lr=5 --steps 20000`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -77,8 +77,7 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
 	f.StringVar(&opts.resume, "resume", "", "go on with this `RUN` from its last checkpoint")
 	f.StringVar(&opts.fork, "fork", "", "start a new run from this `RUN`'s weights and settings")
 	f.StringVar(&opts.init, "init", "", "start from the weights in this safetensors `file`")
-	f.BoolVar(&opts.findLR, "find-lr", false, "run a learning-rate range test in place of training")
-	f.IntVar(&opts.nproc, "nproc", 1, "how many processes on this machine share each batch")
+	f.BoolVar(&opts.findLR, "find-lr", false, "try rising learning rates in place of training; nothing is recorded")
 	opts.compute.add(cmd)
 	f.BoolVar(&opts.dryRun, "dry-run", false, "check everything, print the settings and stop")
 	f.BoolVar(&helpSettings, "help-settings", false, "list all settings")
@@ -104,8 +103,10 @@ func runTrain(ctx context.Context, opts *trainOptions) error {
 	if _, err := request.FindEngine(); err != nil {
 		return err // before anything is written
 	}
-	if err := prepareOutput(r.Store, r.Runs); err != nil {
-		return err
+	if !r.FindLR {
+		if err := prepareOutput(r.Store, r.Runs); err != nil {
+			return err
+		}
 	}
 	return request.Exec("train", r)
 }
@@ -133,8 +134,8 @@ func (opts *trainOptions) checkUsage() error {
 	case opts.data == "":
 		return usagef("no data: give --data DIR, a folder that `koala-lm prepare` made")
 	}
-	if opts.nproc < 1 || opts.nproc > 1024 {
-		return usagef("--nproc must be from 1 to 1024, not %d", opts.nproc)
+	if name := given("name", "tag", "note"); opts.findLR && name != "" {
+		return usagef("--find-lr records nothing: --%s cannot be given beside it", name)
 	}
 	if err := opts.checkNames(); err != nil {
 		return err
@@ -167,7 +168,7 @@ func (opts *trainOptions) request(ctx context.Context) (*request.Train, error) {
 	r := &request.Train{
 		Common: opts.compute.common(opts.app),
 		Name:   opts.name, Tags: opts.tags, Note: opts.note,
-		FindLR: opts.findLR, NProc: opts.nproc,
+		FindLR: opts.findLR,
 	}
 	var err error
 	paths := []struct {

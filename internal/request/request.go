@@ -42,7 +42,6 @@ type Train struct {
 	Fork     string           `json:"fork,omitempty"`   // id of the run whose weights to start from
 	Init     string           `json:"init,omitempty"`   // safetensors file of weights to start from
 	FindLR   bool             `json:"find_lr,omitempty"`
-	NProc    int              `json:"nproc"` // processes on this machine
 }
 
 // Model names trained weights: a run's, or those at a path.

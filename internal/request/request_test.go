@@ -26,7 +26,7 @@ func TestRoundTrip(t *testing.T) {
 	common := Common{Build: "v1", Command: []string{"koala-lm", "train"}, Device: "cuda:1", Threads: 2, Quiet: true}
 	model := Model{Run: "01j", Store: "/runs/koala.db", Runs: "/runs"}
 	for _, test := range []struct{ r, empty Request }{
-		{&Train{Common: common, Data: "/data", Settings: settings(t), Name: "ünïcode \x01", Tags: []string{"a"}, NProc: 1}, &Train{}},
+		{&Train{Common: common, Data: "/data", Settings: settings(t), Name: "ünïcode \x01", Tags: []string{"a"}}, &Train{}},
 		{&Eval{Common: common, Model: model, Split: "test", Format: "json"}, &Eval{}},
 		{&Generate{Common: common, Model: model, Prompt: "The \"quick\"\n", Tokens: 10, Temperature: 0.5, TopP: 1, Count: 2}, &Generate{}},
 		{&Bench{Common: common, Settings: settings(t), Vocab: 10, Steps: 3}, &Bench{}},

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/report"
+)
+
+// The range of a test, as factors on optimizer.lr, and its steps where
+// train.steps does not say how many.
+const (
+	rangeLowest  = 1e-3
+	rangeHighest = 1e2
+	rangeSteps   = 200
+)
+
+// findLR is a learning-rate range test (Smith 2017): the learning rate rises
+// exponentially from step to step until the loss runs away, and the loss beside
+// it shows which rates train. Nothing is recorded.
+func findLR(ctx context.Context, r request.Train, dataset *data.Dataset, stdout, stderr io.Writer) error {
+	device, err := torch.ParseDevice(string(r.Device))
+	if err != nil {
+		return err
+	}
+	trainer, err := newTrainer(r, dataset, device)
+	if err != nil {
+		return err
+	}
+	defer closeTrainer(trainer)
+	from, err := start(r, trainer, dataset, stderr)
+	if err != nil {
+		return err
+	}
+	if from != nil {
+		defer from.Close()
+	}
+	c := &trainer.Config
+	if c.Steps == 0 {
+		c.Steps = rangeSteps
+	}
+	c.Epochs, c.TimeLimit, c.MaxSkipped = 0, 0, 0
+	c.EvalEvery, c.CheckpointEvery = math.MaxInt64, math.MaxInt64
+	c.Schedule = lm.ScheduleConfig{Kind: "rise", Floor: rangeLowest, Gamma: rangeHighest}
+	trainer.Valid, trainer.Test = nil, nil
+
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	test := &rangeTest{stop: stop}
+	bar := newProgress(stderr, r.Quiet, c.Steps, 0)
+	trainer.Observers = []lm.Observer{test, bar}
+	err = trainer.Run(inner)
+	bar.close()
+	if err != nil && (!test.ranAway || ctx.Err() != nil) {
+		return err
+	}
+	return test.write(stdout)
+}
+
+// A rangeTest gathers the losses beside their learning rates.
+type rangeTest struct {
+	lm.NoObserver
+	points  []ratePoint
+	mean    float64 // running mean of the losses, biased towards 0
+	lowest  float64
+	ranAway bool
+	stop    func()
+}
+
+// ratePoint is one step: its learning rate and the smoothed loss before it.
+type ratePoint struct{ lr, nats float64 }
+
+// smoothing is the memory of the running mean of the losses.
+const smoothing = 0.9
+
+// Stepped notes a step, and stops the test once the loss has run away.
+func (t *rangeTest) Stepped(s lm.Step) error {
+	if math.IsNaN(s.Nats) || math.IsInf(s.Nats, 0) || s.Optimizer.NonFinite {
+		t.runAway()
+		return nil
+	}
+	n := float64(len(t.points) + 1)
+	t.mean = smoothing*t.mean + (1-smoothing)*s.Nats
+	nats := t.mean / (1 - math.Pow(smoothing, n))
+	t.points = append(t.points, ratePoint{s.LR, nats})
+	if len(t.points) == 1 || nats < t.lowest {
+		t.lowest = nats
+	}
+	if nats > 1.5*t.lowest {
+		t.runAway()
+	}
+	return nil
+}
+
+func (t *rangeTest) runAway() {
+	t.ranAway = true
+	t.stop()
+}
+
+// steepest is the point where the loss falls fastest over the logarithm of the
+// learning rate, up to where it is lowest; both as indices.
+func (t *rangeTest) steepest() (steepest, lowest int) {
+	for i, p := range t.points {
+		if p.nats < t.points[lowest].nats {
+			lowest = i
+		}
+	}
+	const width = 5 // steps on each side: single ones say little
+	fall := 0.0
+	for i := width; i+width <= lowest; i++ {
+		before, after := t.points[i-width], t.points[i+width]
+		if d := (before.nats - after.nats) / math.Log(after.lr/before.lr); d > fall {
+			steepest, fall = i, d
+		}
+	}
+	return steepest, lowest
+}
+
+// write prints some twenty of the points and what they say.
+func (t *rangeTest) write(w io.Writer) error {
+	if len(t.points) == 0 {
+		return fmt.Errorf("the loss was not finite at the lowest learning rate: there is nothing to choose from")
+	}
+	table := report.Table{Columns: []report.Column{{Name: "lr", Title: "optimizer.lr", Right: true}, {Name: "loss", Title: "loss", Right: true}}}
+	every := max(1, len(t.points)/20)
+	for i := 0; i < len(t.points); i += every {
+		p := t.points[i]
+		table.Rows = append(table.Rows, []any{fmt.Sprintf("%.3g", p.lr), fmt.Sprintf("%.4f", p.nats)})
+	}
+	if err := (report.Output{W: w, Format: report.Aligned}).Render(table); err != nil {
+		return err
+	}
+	steepest, lowest := t.steepest()
+	if steepest == 0 {
+		_, err := fmt.Fprintf(w, "\nthe loss does not fall: try more --steps, or another optimizer.lr to start from\n")
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "\nsteepest fall at optimizer.lr %.3g, lowest loss at %.3g", t.points[steepest].lr, t.points[lowest].lr); err != nil {
+		return err
+	}
+	end := ", and it has not run away by the end"
+	if t.ranAway {
+		end = fmt.Sprintf(", runs away at %.3g", t.points[len(t.points)-1].lr)
+	}
+	_, err := fmt.Fprintln(w, end)
+	return err
+}
