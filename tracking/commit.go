@@ -100,22 +100,23 @@ func (c *commit) writeSamples(samples []sample) error {
 			return err
 		}
 	}
-	return c.mendSpans()
+	return c.mend()
 }
 
-// mendSpans makes the spans anew from the first late step on: what a value that
-// was replaced had added to its span cannot be taken out.
-func (c *commit) mendSpans() error {
+// mend makes spans anew from the first late step on, and the summaries: what a
+// value that was replaced had added to them cannot be taken out.
+func (c *commit) mend() error {
 	if c.late == math.MaxInt64 {
 		return nil
 	}
-	if err := c.exec(spansDeleteAfterSQL, c.number, c.late-1); err != nil {
+	if err := rebuildAfter(c.ctx, c.tx, c.number, c.late-1); err != nil {
 		return err
 	}
-	for metric := range c.series {
-		c.series[metric].span = span{}
-	}
-	return c.exec(spansRebuildSQL, sql.Named("run", c.number))
+	return readSummaries(c.ctx, c.tx, c.number, func(metric int64, _ string, s summary) {
+		if i := slices.Index(c.ids, metric); i >= 0 {
+			c.series[i] = series{summary: s}
+		}
+	})
 }
 
 // add takes a sample into what its metric comes to, and writes a span that is

@@ -152,6 +152,7 @@ func TestSpansOfPointsThatComeAgainOrLate(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkSpans(t, s)
+			checkSummaries(t, s)
 		}
 	}
 	if err := run.Finish(Interrupted, ""); err != nil {
@@ -169,6 +170,24 @@ func TestSpansOfPointsThatComeAgainOrLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkSpans(t, s)
+	checkSummaries(t, s)
+}
+
+// checkSummaries holds the last and best values against the points.
+func checkSummaries(t *testing.T, s *Store) {
+	t.Helper()
+	var wrong int
+	err := s.read.QueryRow(`
+		SELECT count(*) FROM run_summaries s JOIN metric_names n USING (metric)
+		WHERE (s.step, s.value) IS NOT (SELECT step, value FROM run_points p
+		                                WHERE p.run = s.run AND p.metric = s.metric ORDER BY step DESC LIMIT 1)
+		   OR s.best IS NOT (SELECT iif(n.highest, max(value), min(value)) FROM run_points p
+		                     WHERE p.run = s.run AND p.metric = s.metric)
+		   OR s.best IS NOT (SELECT value FROM run_points p
+		                     WHERE p.run = s.run AND p.metric = s.metric AND p.step = s.best_step)`).Scan(&wrong)
+	if err != nil || wrong != 0 {
+		t.Errorf("%d metrics have summaries that differ from their points (%v)", wrong, err)
+	}
 }
 
 func TestCurve(t *testing.T) {

@@ -67,13 +67,8 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	if err != nil {
 		return nil, err
 	}
-	if _, err := tx.ExecContext(ctx, spansDeleteAfterSQL, number, fromStep); err != nil {
+	if err := rebuildAfter(ctx, tx, number, fromStep); err != nil {
 		return nil, err
-	}
-	for _, statement := range []string{summariesDeleteSQL, summariesRebuildSQL, spansRebuildSQL} {
-		if _, err := tx.ExecContext(ctx, statement, sql.Named("run", number)); err != nil {
-			return nil, err
-		}
 	}
 	var milliseconds, tokens int64
 	if err := tx.QueryRowContext(ctx, pointsExtentSQL, number).Scan(&milliseconds, &tokens); err != nil {
@@ -106,27 +101,48 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	return run, nil
 }
 
+// rebuildAfter makes anew what a run's points come to: its summaries, and its
+// spans after a step.
+func rebuildAfter(ctx context.Context, q queryer, run, step int64) error {
+	if _, err := q.ExecContext(ctx, spansDeleteAfterSQL, run, step); err != nil {
+		return err
+	}
+	for _, statement := range []string{summariesDeleteSQL, summariesRebuildSQL, spansRebuildSQL} {
+		if _, err := q.ExecContext(ctx, statement, sql.Named("run", run)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // loadProgress reads what the writer goes on from, and gives the metrics their
 // places in the handle. The writer begins new spans.
 func loadProgress(ctx context.Context, q queryer, run *Run, runNumber int64) (progress, error) {
 	var p progress
-	err := forEach(ctx, q, func(rows *sql.Rows) error {
-		var id int64
+	err := readSummaries(ctx, q, runNumber, func(metric int64, name string, s summary) {
+		run.index[name] = len(run.names)
+		run.names = append(run.names, name)
+		p.ids = append(p.ids, metric)
+		p.series = append(p.series, series{summary: s})
+	})
+	return p, err
+}
+
+// readSummaries visits the summaries of a run.
+func readSummaries(ctx context.Context, q queryer, run int64, visit func(metric int64, name string, s summary)) error {
+	return forEach(ctx, q, func(rows *sql.Rows) error {
+		var metric int64
 		var name string
 		var s summary
 		var value, best sql.NullFloat64
 		var bestStep sql.NullInt64
-		if err := rows.Scan(&id, &name, &s.step, &value, &bestStep, &best); err != nil {
+		if err := rows.Scan(&metric, &name, &s.step, &value, &bestStep, &best); err != nil {
 			return err
 		}
 		s.value, s.best, s.bestStep = number(value), number(best), bestStep.Int64
-		run.index[name] = len(run.names)
-		run.names = append(run.names, name)
-		p.ids = append(p.ids, id)
-		p.series = append(p.series, series{summary: s})
+		visit(metric, name, s)
 		return nil
-	}, summariesSQL, runNumber)
-	return p, err
+	}, summariesSQL, run)
 }
 
 // number turns SQL's NULL into NaN.
