@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/internal/request"
 )
 
@@ -65,6 +66,9 @@ func runEval(ctx context.Context, opts *evalOptions) error {
 	model, run, err := opts.model.resolve(ctx)
 	if err != nil {
 		return err
+	}
+	if kind := kindOf(run); opts.stride > 0 && kind != "" && kind != configs.Transformer {
+		return fmt.Errorf("--stride is for Transformers: run %s is of kind %s and carries its state", run.ID, kind)
 	}
 	r := &request.Eval{
 		Common: opts.compute.common(opts.app), Model: model,

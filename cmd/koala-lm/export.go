@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/internal/request"
 )
 
@@ -59,11 +60,8 @@ func runExport(ctx context.Context, opts *exportOptions) error {
 	if err != nil {
 		return err
 	}
-	if kind := ""; run != nil {
-		kind, _ = run.Settings["model.kind"].(string)
-		if opts.to == "huggingface" && kind != "transformer" {
-			return fmt.Errorf("run %s is of kind %s, and --to huggingface knows Transformers only: use --to safetensors", run.ID, kind)
-		}
+	if kind := kindOf(run); opts.to == "huggingface" && kind != "" && kind != configs.Transformer {
+		return fmt.Errorf("run %s is of kind %s, and --to huggingface knows Transformers only: use --to safetensors", run.ID, kind)
 	}
 	// Writing files takes no accelerator.
 	opts.compute.device = "cpu"

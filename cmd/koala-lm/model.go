@@ -87,6 +87,15 @@ func (m *modelFlags) resolve(ctx context.Context) (request.Model, *tracking.RunD
 	return model, &run, nil
 }
 
+// kindOf is the kind of a run's model, empty where that is not known.
+func kindOf(run *tracking.RunDetail) string {
+	if run == nil {
+		return ""
+	}
+	kind, _ := run.Settings["model.kind"].(string)
+	return kind
+}
+
 // splitOf makes sure that a dataset has a split.
 func splitOf(dir, split string) error {
 	dataset, err := data.Open(dir, data.Unverified())

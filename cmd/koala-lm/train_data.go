@@ -37,6 +37,9 @@ func checkDataset(dataset *data.Dataset, s configs.Settings) error {
 	if err != nil {
 		return fmt.Errorf("dataset %s: %w", dir, err)
 	}
+	if cuts := s.Model.Cutoffs; len(cuts) > 0 && cuts[len(cuts)-1] >= dataset.Vocab() {
+		return fmt.Errorf("model.cutoffs %v must be below the vocabulary of dataset %s, %d", cuts, dir, dataset.Vocab())
+	}
 	if _, ok := dataset.Split("valid"); !ok {
 		return needsValid(dir, s)
 	}
