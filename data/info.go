@@ -63,7 +63,7 @@ type SplitInfo struct {
 
 // SplitRule says how the text was divided.
 type SplitRule struct {
-	By    string  `json:"by"` // documents, lines, layout or files
+	By    string  `json:"by"` // documents, lines, words (of text without lines), layout, files or none
 	Valid float64 `json:"valid"`
 	Test  float64 `json:"test"`
 	Seed  uint64  `json:"seed,omitempty"` // of the order in which documents were drawn

@@ -114,6 +114,7 @@ func (o *prepareOptions) resolve() (err error) {
 	if o.Test, err = parseShare("--test", o.test); err != nil {
 		return err
 	}
+	o.SharesGiven = o.changed("valid") || o.changed("test")
 	// Files named for one split alone leave the other absent.
 	if held := o.changed("valid-file") || o.changed("test-file"); held {
 		for _, split := range []struct {

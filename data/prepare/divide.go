@@ -1,7 +1,7 @@
 package prepare
 
 import (
-	"fmt"
+	"errors"
 	"math/rand/v2"
 	"slices"
 
@@ -25,11 +25,20 @@ func divide(s *spool, n int, valid, test Share, seed uint64) (splits map[string]
 	case n >= wholeDocuments:
 		splits, err = divideDocuments(s, documents, valid, test, seed)
 		return splits, "documents", err
-	default:
-		splits, err = divideLines(s, documents, valid, test)
-		return splits, "lines", err
 	}
+	for _, by := range []struct {
+		name string
+		mark byte
+	}{{"lines", '\n'}, {"words", ' '}} {
+		if splits, err = divideLines(s, documents, valid, test, by.mark); !errors.Is(err, errShort) {
+			return splits, by.name, err
+		}
+	}
+	return nil, "", err
 }
+
+// errShort is text with too few lines, or words, for every split to get one.
+var errShort = errors.New("the text is too short to be divided: use --valid 0 --test 0, or --valid-file and --test-file")
 
 // divideDocuments draws documents in an order that the seed gives; each split
 // keeps the order of the corpus.
@@ -111,11 +120,11 @@ func (s *spool) wordTokens(e extent) (int64, error) {
 	return int64(words + lines), nil
 }
 
-// divideLines cuts the text at two line ends: its head is train, then come
-// valid and test.
-func divideLines(s *spool, documents []extent, valid, test Share) (map[string][]extent, error) {
+// divideLines cuts the text at two line ends, or after two spaces if that is
+// the mark: its head is train, then come valid and test.
+func divideLines(s *spool, documents []extent, valid, test Share, mark byte) (map[string][]extent, error) {
 	total := documents[len(documents)-1].end
-	lines := lineFinder{s: s, end: total}
+	lines := lineFinder{s: s, end: total, mark: mark}
 	testStart, err := lines.tail(total, test, total)
 	if err != nil {
 		return nil, err
@@ -125,7 +134,7 @@ func divideLines(s *spool, documents []extent, valid, test Share) (map[string][]
 		return nil, err
 	}
 	if validStart <= 0 || valid > 0 && validStart == testStart || test > 0 && testStart == total {
-		return nil, fmt.Errorf("the text is too short to be divided at line ends: use --valid 0 --test 0, or --valid-file and --test-file")
+		return nil, errShort
 	}
 	return map[string][]extent{
 		"train": clip(documents, 0, validStart),

@@ -31,13 +31,13 @@ func learn(ctx context.Context, s *spool, train []extent, opts Options) (tokeniz
 }
 
 // count lets each worker count the training text into a counter of its own.
-// Pieces end with a line or with a document.
-func count[C any](ctx context.Context, s *spool, train []extent, opts Options, fresh func() C, add func(c C, text []byte, at int64)) ([]C, error) {
+// cut finds where a long document may be cut.
+func count[C any](ctx context.Context, s *spool, train []extent, opts Options, cut func([]byte) int, fresh func() C, add func(c C, text []byte, at int64)) ([]C, error) {
 	var counters []C
 	opts.Progress.Stage("count", totalSize(train))
 	err := pieces{
 		spool: s, extents: train, workers: opts.Workers, progress: opts.Progress,
-		cut: func(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 },
+		cut: cut,
 		work: func() func(*piece) error {
 			counter := fresh()
 			counters = append(counters, counter)
@@ -53,7 +53,8 @@ func count[C any](ctx context.Context, s *spool, train []extent, opts Options, f
 }
 
 func learnWords(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
-	counters, err := count(ctx, s, train, opts,
+	lines := func(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 }
+	counters, err := count(ctx, s, train, opts, lines,
 		func() *tokenizer.WordCounter { return tokenizer.NewWordCounter(opts.Lower) },
 		// Twice the place leaves room for the line end that a document may lack.
 		func(c *tokenizer.WordCounter, text []byte, at int64) { c.Add(text, 2*uint64(at)) })
@@ -64,7 +65,7 @@ func learnWords(ctx context.Context, s *spool, train []extent, opts Options) (to
 }
 
 func learnChars(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
-	counters, err := count(ctx, s, train, opts, tokenizer.NewCharCounter,
+	counters, err := count(ctx, s, train, opts, tokenizer.NewCharCounter().Cut, tokenizer.NewCharCounter,
 		func(c *tokenizer.CharCounter, text []byte, _ int64) { c.Add(text) })
 	if err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func learnChars(ctx context.Context, s *spool, train []extent, opts Options) (to
 }
 
 func learnBPE(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
-	counters, err := count(ctx, s, train, opts, tokenizer.NewPieceCounter,
+	counters, err := count(ctx, s, train, opts, tokenizer.NewPieceCounter().Cut, tokenizer.NewPieceCounter,
 		func(c *tokenizer.PieceCounter, text []byte, _ int64) { c.Add(text) })
 	if err != nil {
 		return nil, err

@@ -7,11 +7,12 @@ import (
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
-// lineFinder finds places in the spool where a line ends: after a '\n', or
+// lineFinder finds places in the spool where a line ends: after its mark, or
 // where a document does.
 type lineFinder struct {
-	s   *spool
-	end int64
+	s    *spool
+	end  int64
+	mark byte // '\n', or ' ' for text that has no lines to speak of
 }
 
 // window is how much of the spool is read at a time.
@@ -51,7 +52,7 @@ func (l lineFinder) next(place int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if i := bytes.IndexByte(text, '\n'); i >= 0 {
+		if i := bytes.IndexByte(text, l.mark); i >= 0 {
 			return at + int64(i) + 1, nil
 		}
 	}
@@ -71,7 +72,7 @@ func (l lineFinder) previous(place int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if i := bytes.LastIndexByte(text, '\n'); i >= 0 {
+		if i := bytes.LastIndexByte(text, l.mark); i >= 0 {
 			return from + int64(i) + 1, nil
 		}
 	}

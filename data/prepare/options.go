@@ -27,6 +27,7 @@ type Options struct {
 	Force bool   // replace a folder that is there
 
 	Valid, Test Share
+	SharesGiven bool   // Valid or Test was asked for, and is no default
 	Seed        uint64 // of the order in which documents are drawn for valid and test, and of corpus markov
 
 	Tokenizer     string // word, bpe, byte, char, or the path of a tokenizer.json; default word

@@ -13,8 +13,8 @@ import (
 // longer are cut where it makes no difference; shorter ones come together.
 const pieceSize = 1 << 20
 
-// longestWord bounds the text that a cut is looked for in.
-const longestWord = 64 << 20
+// longestUncut bounds the text that a cut is looked for in.
+const longestUncut = 256 << 20
 
 // piece is text for one worker: documents, and parts of documents.
 type piece struct {
@@ -170,8 +170,8 @@ func (ps pieces) part(dst []byte, e extent, room int64) (text []byte, n int64, e
 		if cut := ps.cut(dst[from:]); cut > 0 {
 			return dst[:from+cut], int64(cut), nil
 		}
-		if room > longestWord {
-			return nil, 0, errors.New("there are 64 MiB of text without a white space or line end to cut it at")
+		if room > longestUncut {
+			return nil, 0, errors.New("there are 256 MiB of text without a line end or white space to cut it at")
 		}
 	}
 }

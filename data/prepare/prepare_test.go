@@ -90,6 +90,14 @@ func TestSplitsAtLines(t *testing.T) {
 	}
 }
 
+func TestSplitsTextWithoutLines(t *testing.T) {
+	text := strings.ReplaceAll(numbered(1000), "\n", " ")
+	_, info := run(t, Options{Paths: []string{filepath.Join(tree(t, map[string]string{"a.txt": text}), "a.txt")}, Valid: 0.1, Test: 0.1})
+	if share := float64(info.Splits["valid"].Bytes) / float64(len(text)); info.Split.By != "words" || share < 0.09 || share > 0.11 {
+		t.Errorf("split by %s, valid has %.3f of the text", info.Split.By, share)
+	}
+}
+
 func TestSplitsWholeDocuments(t *testing.T) {
 	files := map[string]string{}
 	for i := range 200 {
@@ -205,7 +213,7 @@ func TestReplaceInvalid(t *testing.T) {
 // What is wrong with the input is said in one line, and nothing is left.
 func TestBadInput(t *testing.T) {
 	dir := tree(t, map[string]string{
-		"empty.txt": "", "bad.txt": "one\ntwo\nth\xffree\n", "cut.txt": "one\n\xe2\x82", "line.txt": "one line\n",
+		"empty.txt": "", "bad.txt": "one\ntwo\nth\xffree\n", "cut.txt": "one\n\xe2\x82", "line.txt": "one\n",
 		"folder/picture.png": "x", "split/train.txt": "a\n",
 	})
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -213,24 +221,25 @@ func TestBadInput(t *testing.T) {
 		opts Options
 		want string
 	}{
-		"missing":       {Options{Paths: []string{at("nothing.txt")}}, "nothing.txt: no such file"},
-		"glob":          {Options{Paths: []string{at("*.csv")}}, "*.csv: no file matches"},
-		"empty":         {Options{Paths: []string{at("empty.txt")}}, "no text"},
-		"no text":       {Options{Paths: []string{at("folder")}}, "has no text in it"},
-		"invalid":       {Options{Paths: []string{at("bad.txt")}}, "bad.txt:3: byte 0xff is not UTF-8"},
-		"cut":           {Options{Paths: []string{at("cut.txt")}}, "cut.txt:2: byte 0xe2 is not UTF-8"},
-		"short":         {Options{Paths: []string{at("line.txt")}, Valid: 0.1}, "too short"},
-		"corpus":        {Options{Corpus: "godot"}, `"godot"`},
-		"two splits":    {Options{Paths: []string{at("split"), at("line.txt")}}, "prepare it alone"},
-		"held split":    {Options{Paths: []string{at("split")}, ValidFiles: []string{at("line.txt")}}, "splits of its own"},
-		"vocabulary":    {Options{Paths: []string{at("line.txt")}, VocabSize: 2}, "vocabulary of 2"},
-		"fractions":     {Options{Paths: []string{at("line.txt")}, Valid: 0.5, Test: 0.5}, "nothing to train on"},
-		"negative":      {Options{Paths: []string{at("line.txt")}, Valid: -1}, "--valid is -1"},
-		"both":          {Options{Paths: []string{at("line.txt")}, Corpus: "godoc"}, "exclude each other"},
-		"unwritable":    {Options{Paths: []string{at("line.txt")}, Out: "/proc/none/out"}, "/proc/none"},
-		"out is a file": {Options{Paths: []string{at("line.txt")}, Out: at("line.txt")}, "is a file"},
-		"out is there":  {Options{Paths: []string{at("line.txt")}, Out: at("folder")}, "--force"},
-		"not a dataset": {Options{Paths: []string{at("line.txt")}, Out: at("folder"), Force: true}, "not a dataset"},
+		"missing":        {Options{Paths: []string{at("nothing.txt")}}, "nothing.txt: no such file"},
+		"glob":           {Options{Paths: []string{at("*.csv")}}, "*.csv: no file matches"},
+		"empty":          {Options{Paths: []string{at("empty.txt")}}, "no text"},
+		"no text":        {Options{Paths: []string{at("folder")}}, "has no text in it"},
+		"invalid":        {Options{Paths: []string{at("bad.txt")}}, "bad.txt:3: byte 0xff is not UTF-8"},
+		"cut":            {Options{Paths: []string{at("cut.txt")}}, "cut.txt:2: byte 0xe2 is not UTF-8"},
+		"short":          {Options{Paths: []string{at("line.txt")}, Valid: 0.1}, "too short"},
+		"corpus":         {Options{Corpus: "godot"}, `"godot"`},
+		"two splits":     {Options{Paths: []string{at("split"), at("line.txt")}}, "prepare it alone"},
+		"held split":     {Options{Paths: []string{at("split")}, ValidFiles: []string{at("line.txt")}}, "splits of its own"},
+		"share of split": {Options{Paths: []string{at("split")}, Valid: 0.1, SharesGiven: true}, "splits of its own"},
+		"vocabulary":     {Options{Paths: []string{at("line.txt")}, VocabSize: 2}, "vocabulary of 2"},
+		"fractions":      {Options{Paths: []string{at("line.txt")}, Valid: 0.5, Test: 0.5}, "nothing to train on"},
+		"negative":       {Options{Paths: []string{at("line.txt")}, Valid: -1}, "--valid is -1"},
+		"both":           {Options{Paths: []string{at("line.txt")}, Corpus: "godoc"}, "exclude each other"},
+		"unwritable":     {Options{Paths: []string{at("line.txt")}, Out: "/proc/none/out"}, "/proc/none"},
+		"out is a file":  {Options{Paths: []string{at("line.txt")}, Out: at("line.txt")}, "is a file"},
+		"out is there":   {Options{Paths: []string{at("line.txt")}, Out: at("folder")}, "--force"},
+		"not a dataset":  {Options{Paths: []string{at("line.txt")}, Out: at("folder"), Force: true}, "not a dataset"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			parent := t.TempDir()

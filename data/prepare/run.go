@@ -114,6 +114,9 @@ func find(ctx context.Context, opts Options) (corpus.Plan, error) {
 	if err != nil {
 		return plan, err
 	}
+	if plan.Splits != nil && opts.SharesGiven && (opts.Valid.fraction() > 0 || opts.Test.fraction() > 0) {
+		return plan, errors.New("the text has splits of its own, so --valid and --test cannot take a fraction of it: 0 leaves a split out, a number of tokens shortens it")
+	}
 	for _, held := range []struct {
 		name  string
 		paths []string

@@ -19,7 +19,16 @@ func NewPieceCounter() *PieceCounter {
 	return &PieceCounter{splitter: newGPT2Splitter(), pieces: newTable(1 << 12)}
 }
 
-// Add counts text that ends with a line or with its document. Pieces do not
+// Cut returns where a long text may be cut to be counted in parts: after a line,
+// or in a line where a piece ends in any case. It is 0 if there is no such place.
+func (c *PieceCounter) Cut(text []byte) int {
+	if n := bytes.LastIndexByte(text, '\n') + 1; n > 0 {
+		return n
+	}
+	return c.splitter.cut(text)
+}
+
+// Add counts text up to a cut or to the end of its document. Pieces do not
 // reach across lines here, although they do when text is encoded: that is how
 // Hugging Face's trainer reads files, and merges are to be the same.
 func (c *PieceCounter) Add(text []byte) {

@@ -131,12 +131,16 @@ func splitsChars(part json.RawMessage) bool {
 type CharCounter struct{ counts []int64 }
 
 // NewCharCounter returns an empty counter.
-func NewCharCounter() *CharCounter {
-	return &CharCounter{make([]int64, unicode.MaxRune+1)}
-}
+func NewCharCounter() *CharCounter { return new(CharCounter) }
+
+// Cut may be after any character.
+func (c *CharCounter) Cut(text []byte) int { return wholeRunes(text) }
 
 // Add counts a piece of text that ends with a whole character.
 func (c *CharCounter) Add(text []byte) {
+	if c.counts == nil {
+		c.counts = make([]int64, unicode.MaxRune+1)
+	}
 	for i := 0; i < len(text); {
 		r, n := utf8.DecodeRune(text[i:])
 		c.counts[r]++
@@ -151,8 +155,8 @@ func NewCharFrom(counters []*CharCounter, size, minCount int) (*Char, error) {
 	if size != 0 && size < 3 {
 		return nil, errors.New("a vocabulary of characters needs at least 3 ids: <unk>, <|endoftext|> and a character")
 	}
-	counts := counters[0].counts
-	for _, c := range counters[1:] {
+	counts := make([]int64, unicode.MaxRune+1)
+	for _, c := range counters {
 		for r, n := range c.counts {
 			counts[r] += n
 		}
