@@ -129,9 +129,21 @@ def compare(path, work, report):
         report.line(f"{name}: ids", read_ids(out), tokenizer.encode(text, add_special_tokens=False).ids)
 
 
+CL100K = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
 def other_models(text):
-    """WordPiece and Unigram, trained on what of the text their trainers take."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    """Other kinds, trained on what of the text their trainers take."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    for name, pattern in (("bpe-cl100k", CL100K), ("bpe-qwen2", CL100K.replace("{1,3}", ""))):
+        t = Tokenizer(models.BPE(ignore_merges=True))
+        t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"),
+                                                   pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        t.decoder = decoders.ByteLevel()
+        t.train_from_iterator([text[:300_000]], trainers.BpeTrainer(
+            vocab_size=VOCAB, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+        yield name, t
     lines = [line for line in text[:300_000].split("\n") if len(line) < 1_000]
     for name, lower in (("wordpiece-uncased", True), ("wordpiece-cased", False)):
         t = Tokenizer(models.WordPiece(unk_token="[UNK]"))

@@ -212,8 +212,13 @@ func parseSplitSequence(part json.RawMessage) (splitter, error) {
 
 // knownSplitter returns the splitter that does what an expression says.
 func knownSplitter(pattern string) splitter {
-	if pattern == gpt2Pattern {
+	switch pattern {
+	case gpt2Pattern:
 		return newGPT2Splitter()
+	case cl100kPattern:
+		return cl100kSplitter{classifier{classes()}, 3}
+	case qwen2Pattern:
+		return cl100kSplitter{classifier{classes()}, 1}
 	}
 	return nil
 }

@@ -65,22 +65,54 @@ func FuzzSplit(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	s := newGPT2Splitter()
+	s, cl100k, qwen2 := newGPT2Splitter(), knownSplitter(cl100kPattern), knownSplitter(qwen2Pattern)
 	f.Fuzz(func(t *testing.T, text string) {
 		text = strings.ToValidUTF8(text, "?")
 		whole := splitAll(s, text)
 		if want := slowGPT2(text); !slices.Equal(whole, want) {
 			t.Fatalf("%q: %q, want %q", text, whole, want)
 		}
-		// Every prefix may be all that is known when a cut is sought.
-		for n := range len(text) {
-			cut := s.cut([]byte(text[:n]))
-			parts := append(splitAll(s, text[:cut]), splitAll(s, text[cut:])...)
-			if !slices.Equal(whole, parts) {
-				t.Fatalf("%q cut at %d: %q, want %q", text, cut, parts, whole)
-			}
+		for _, s := range []splitter{s, cl100k, qwen2} {
+			checkCuts(t, s, text)
 		}
 	})
+}
+
+// checkCuts cuts text wherever a cut may be sought: every prefix may be all
+// that is known then.
+func checkCuts(t *testing.T, s splitter, text string) {
+	t.Helper()
+	whole := splitAll(s, text)
+	if strings.Join(whole, "") != text {
+		t.Fatalf("%q: pieces are %q", text, whole)
+	}
+	for n := range len(text) {
+		cut := s.cut([]byte(text[:n]))
+		parts := append(splitAll(s, text[:cut]), splitAll(s, text[cut:])...)
+		if !slices.Equal(whole, parts) {
+			t.Fatalf("%T: %q cut at %d: %q, want %q", s, text, cut, parts, whole)
+		}
+	}
+}
+
+// What Hugging Face's Split gives with cl100kPattern.
+func TestCL100K(t *testing.T) {
+	s := knownSplitter(cl100kPattern)
+	for text, want := range map[string][]string{
+		"it'S I'LL 'Re'\u017f x'\u017f\u017f 'k": {"it", "'S", " I", "'LL", " '", "Re", "'\u017f", " x", "'\u017f", "\u017f", " '", "k"},
+		"a1234567 12\u0661\u0662":                {"a", "123", "456", "7", " ", "12\u0661", "\u0662"},
+		"!!\r\n\n x":                             {"!!\r\n\n", " x"},
+		"  \n \n  y  z":                          {"  \n \n", " ", " y", " ", " z"},
+		" \t\n":                                  {" \t\n"},
+		"...a _b \u00a0c\u3000d":                 {"...", "a", " _", "b", " ", "\u00a0c", "\u3000d"},
+		"x  \r y\n":                              {"x", "  \r", " y", "\n"},
+		"a'":                                     {"a", "'"},
+		"1 2\n\n3":                               {"1", " ", "2", "\n\n", "3"},
+	} {
+		if got := splitAll(s, text); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
 }
 
 // The heap and the scan over all pairs merge alike.
