@@ -37,13 +37,13 @@ func (a *attention) apply(s *torch.Scope, x *ts.Tensor, cache *layerCache, dropo
 
 // project returns queries [B, heads, T, width], keys and values [B, kvHeads, T, width].
 func (a *attention) project(s *torch.Scope, x *ts.Tensor, batch, length int64) (q, k, v *ts.Tensor) {
-	split := func(y *ts.Tensor, heads int64) *ts.Tensor {
-		return s.Transpose(s.Reshape(y, batch, length, heads, a.width), 1, 2)
+	heads := func(y *ts.Tensor, n int64) *ts.Tensor {
+		return s.Transpose(s.Reshape(y, batch, length, n, a.width), 1, 2)
 	}
 	if len(a.in) == 3 {
-		return split(a.in[0].apply(s, x), a.heads), split(a.in[1].apply(s, x), a.kvHeads), split(a.in[2].apply(s, x), a.kvHeads)
+		return heads(a.in[0].apply(s, x), a.heads), heads(a.in[1].apply(s, x), a.kvHeads), heads(a.in[2].apply(s, x), a.kvHeads)
 	}
-	all := a.in[0].apply(s, x)
 	nq, nkv := a.heads*a.width, a.kvHeads*a.width
-	return split(s.Narrow(all, 2, 0, nq), a.heads), split(s.Narrow(all, 2, nq, nkv), a.kvHeads), split(s.Narrow(all, 2, nq+nkv, nkv), a.kvHeads)
+	all := s.Split(a.in[0].apply(s, x), 2, nq, nkv, nkv)
+	return heads(all[0], a.heads), heads(all[1], a.kvHeads), heads(all[2], a.kvHeads)
 }

@@ -18,7 +18,7 @@ func (m *mlp) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
 	if m.gate != nil {
 		h = s.Mul(s.SiLU(m.gate.apply(s, x)), h)
 	} else {
-		h = s.GELU(h, "tanh")
+		h = s.GELU(h)
 	}
 	return m.down.apply(s, h)
 }

@@ -34,6 +34,31 @@ func (s *Scope) Clone(a *ts.Tensor) *ts.Tensor {
 	return s.take(out)
 }
 
+// Split cuts a along dim into parts of the given sizes, which share its storage.
+// Their gradients come back as one tensor; those of as many Narrows would each be
+// of a's size.
+func (s *Scope) Split(a *ts.Tensor, dim int64, sizes ...int64) []*ts.Tensor {
+	parts, out := make([]*ts.Tensor, len(sizes)), make([]C.koala_tensor, len(sizes))
+	if len(sizes) == 0 || !s.native("split", func() C.int {
+		return C.koala_split(handle(a), C.int64_t(dim), (*C.int64_t)(unsafe.Pointer(&sizes[0])), C.int(len(sizes)), &out[0])
+	}, a) {
+		return parts
+	}
+	for i := range parts {
+		parts[i] = s.take(out[i])
+	}
+	return parts
+}
+
+// GELU is the Gaussian error linear unit in its tanh form, as GPT-2 has it.
+func (s *Scope) GELU(a *ts.Tensor) *ts.Tensor {
+	var out C.koala_tensor
+	if !s.native("gelu", func() C.int { return C.koala_gelu_tanh(handle(a), &out) }, a) {
+		return nil
+	}
+	return s.take(out)
+}
+
 // CopyInto overwrites dst with src, converting and moving as need be. (gotch's
 // Copy_ ends the process on an error.)
 func (s *Scope) CopyInto(dst, src *ts.Tensor) {

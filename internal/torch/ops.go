@@ -54,11 +54,6 @@ func (s *Scope) Sigmoid(a *ts.Tensor) *ts.Tensor {
 	return s.Apply("sigmoid", func() (*ts.Tensor, error) { return a.Sigmoid(false) }, a)
 }
 
-// GELU is the Gaussian error linear unit; approximate is "none" or "tanh".
-func (s *Scope) GELU(a *ts.Tensor, approximate string) *ts.Tensor {
-	return s.Apply("gelu", func() (*ts.Tensor, error) { return a.Gelu(approximate, false) }, a)
-}
-
 func (s *Scope) SiLU(a *ts.Tensor) *ts.Tensor {
 	return s.Apply("silu", func() (*ts.Tensor, error) { return a.Silu(false) }, a)
 }

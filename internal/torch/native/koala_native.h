@@ -30,6 +30,7 @@ int koala_shape(koala_tensor t, int64_t *sizes, int capacity);
 int koala_item(koala_tensor t, double *value);
 int koala_clone(koala_tensor t, koala_tensor *out);
 int koala_copy(koala_tensor dst, koala_tensor src);
+int koala_split(koala_tensor t, int64_t dim, const int64_t *sizes, int n, koala_tensor *out);
 int koala_has_grad(koala_tensor t);
 int koala_grad(koala_tensor t, koala_tensor *out);
 int koala_clear_grad(koala_tensor t);
@@ -86,6 +87,9 @@ int koala_same(koala_tensor a, koala_tensor b);
 int koala_fusable(koala_tensor p);
 int koala_laid_out_like(koala_tensor p, koala_tensor t, koala_tensor *out);
 int koala_run_kernel(int kernel, koala_lane *lanes, int count);
+
+// gelu.cpp
+int koala_gelu_tanh(koala_tensor x, koala_tensor *out);
 
 #ifdef __cplusplus
 }

@@ -92,6 +92,14 @@ KOALA_API int koala_copy(koala_tensor dst, koala_tensor src) {
   return guard([&] { ref(dst).copy_(ref(src)); });
 }
 
+KOALA_API int koala_split(koala_tensor t, int64_t dim, const int64_t *sizes, int n, koala_tensor *out) {
+  return guard([&] {
+    const auto parts = at::split_with_sizes(ref(t), at::IntArrayRef(sizes, n), dim);
+    for (int i = 0; i < n; i++)
+      out[i] = handle(parts[i]);
+  });
+}
+
 KOALA_API int koala_has_grad(koala_tensor t) { return ref(t).grad().defined() ? 1 : 0; }
 
 // out stays null where there is no gradient.
