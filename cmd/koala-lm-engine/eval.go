@@ -35,6 +35,9 @@ func eval(ctx context.Context, text string, stdout, stderr io.Writer) error {
 			return err
 		}
 		defer scored.close()
+		if scored.tokens.Len() < 2 {
+			return fmt.Errorf("a text of %d tokens has nothing to predict", scored.tokens.Len())
+		}
 		started := time.Now()
 		result, err := score(ctx, r, model, scored, device)
 		if err != nil {
@@ -46,6 +49,9 @@ func eval(ctx context.Context, text string, stdout, stderr io.Writer) error {
 
 // score is the model's loss over a text.
 func score(ctx context.Context, r request.Eval, model *trained, text scoredText, device gotch.Device) (lm.Result, error) {
+	if r.Cache != nil || r.Dynamic != nil {
+		return scoreAdaptively(ctx, r, model, text, device)
+	}
 	batches, err := batchesToScore(r, model, text.tokens)
 	if err != nil {
 		return lm.Result{}, err
@@ -57,9 +63,6 @@ func score(ctx context.Context, r request.Eval, model *trained, text scoredText,
 // otherwise.
 func batchesToScore(r request.Eval, model *trained, tokens *data.Tokens) (data.Batcher, error) {
 	s := model.settings
-	if tokens.Len() < 2 {
-		return nil, fmt.Errorf("a text of %d tokens has nothing to predict", tokens.Len())
-	}
 	batch := s.Eval.Batch
 	if r.Batch > 0 {
 		batch = r.Batch

@@ -16,10 +16,14 @@ import (
 // evalResult is what `koala-lm eval --format json` prints. What is not known, or
 // not finite, is null.
 type evalResult struct {
-	Model       string   `json:"model"` // file of the weights
-	Step        int64    `json:"step"`
-	Text        string   `json:"text"`
-	Stride      int      `json:"stride,omitempty"`
+	Model  string `json:"model"` // file of the weights
+	Step   int64  `json:"step"`
+	Text   string `json:"text"`
+	Stride int    `json:"stride,omitempty"`
+
+	Cache   *request.Cache   `json:"cache,omitempty"`
+	Dynamic *request.Dynamic `json:"dynamic,omitempty"`
+
 	Loss        *float64 `json:"loss"` // nats per token
 	PPL         *float64 `json:"ppl"`
 	WordPPL     *float64 `json:"word_ppl"`
@@ -42,7 +46,7 @@ func newEvalResult(r request.Eval, model *trained, text scoredText, result lm.Re
 		return &v
 	}
 	return evalResult{
-		Model: model.path, Step: model.step, Text: text.name, Stride: r.Stride,
+		Model: model.path, Step: model.step, Text: text.name, Stride: r.Stride, Cache: r.Cache, Dynamic: r.Dynamic,
 		Loss: finite("loss"), PPL: finite("ppl"), WordPPL: finite("word_ppl"), BitsPerByte: finite("bits_per_byte"),
 		Tokens: result.Tokens, Words: text.info.Words, Bytes: text.info.Bytes, Unknowns: text.info.Unknowns,
 		UnknownRate: float64(text.info.Unknowns) / float64(max(1, text.info.Tokens)), Seconds: took.Seconds(),

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,9 @@ type evalOptions struct {
 	stride  int
 	batch   int
 	format  string
+	cache   request.Cache
+	dynamic bool
+	follow  request.Dynamic
 	changed func(flag string) bool
 }
 
@@ -34,8 +38,14 @@ its bits a byte: on a split of the run's dataset or of another prepared with the
 same tokenizer, or on a TEXT file, which is encoded with the run's tokenizer
 (- reads standard input).
 
+A recurrent model can adapt to the text while it is scored, each token from those
+before it alone: with --cache by words that lately followed hidden states like the
+one at hand (Grave et al. 2017), with --dynamic by training on what it has scored
+(Krause et al. 2018), slowly.
+
 Of a run the best checkpoint is taken, or the last where no evaluation chose one.`,
 		Example: `  koala-lm eval latest
+  koala-lm eval latest --cache 2000
   koala-lm eval sgd --split test --format json
   koala-lm eval gpt --data prepared/wt2 --stride 32
   koala-lm eval best book.txt`,
@@ -54,6 +64,12 @@ Of a run the best checkpoint is taken, or the last where no evaluation chose one
 	addEnumFlag(cmd, &opts.split, "split", "valid", "split to measure on", "valid", "test", "train")
 	f.IntVar(&opts.stride, "stride", 0, "a Transformer's windows each score this many `tokens` more (default: its context)")
 	f.IntVar(&opts.batch, "batch", 0, "sequences scored side by side (default: the run's eval.batch)")
+	f.IntVar(&opts.cache.Size, "cache", 0, "remember the last `N` words in a neural cache")
+	f.Float64Var(&opts.cache.Theta, "cache-theta", 0.3, "how sharply the cache tells hidden states apart")
+	f.Float64Var(&opts.cache.Share, "cache-share", 0.1, "the cache's share of each probability")
+	f.BoolVar(&opts.dynamic, "dynamic", false, "let the weights follow the text")
+	f.Float64Var(&opts.follow.LR, "dynamic-lr", 0.002, "learning rate of --dynamic")
+	f.Float64Var(&opts.follow.Decay, "dynamic-decay", 0.02, "pull of --dynamic back to the trained weights")
 	addFormatFlag(cmd, &opts.format, "table", "json")
 	opts.compute.add(cmd)
 	return cmd
@@ -73,6 +89,12 @@ func runEval(ctx context.Context, opts *evalOptions) error {
 	r := &request.Eval{
 		Common: opts.compute.common(opts.app), Model: model,
 		Stride: opts.stride, Batch: opts.batch, Format: opts.format,
+	}
+	if opts.cache.Size > 0 {
+		r.Cache = &opts.cache
+	}
+	if opts.dynamic {
+		r.Dynamic = &opts.follow
 	}
 	switch {
 	case opts.text != "":
@@ -110,5 +132,32 @@ func (opts *evalOptions) check() error {
 	case opts.batch < 0 || opts.changed("batch") && opts.batch == 0:
 		return usagef("--batch must be at least 1, not %d", opts.batch)
 	}
+	if err := opts.checkAdaptation(); err != nil {
+		return err
+	}
 	return opts.compute.check()
+}
+
+func (opts *evalOptions) checkAdaptation() error {
+	for flag, of := range map[string]string{"cache-theta": "cache", "cache-share": "cache", "dynamic-lr": "dynamic", "dynamic-decay": "dynamic"} {
+		if opts.changed(flag) && !opts.changed(of) {
+			return usagef("--%s says nothing without --%s", flag, of)
+		}
+	}
+	finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+	switch {
+	case opts.cache.Size < 0 || opts.cache.Size > 1_000_000:
+		return usagef("--cache must be from 1 to 1000000, or 0 for none, not %d", opts.cache.Size)
+	case !finite(opts.cache.Theta):
+		return usagef("--cache-theta must be a number, not %v", opts.cache.Theta)
+	case !(opts.cache.Share >= 0 && opts.cache.Share <= 1):
+		return usagef("--cache-share must be from 0 to 1, not %v", opts.cache.Share)
+	case !(opts.follow.LR >= 0) || !finite(opts.follow.LR):
+		return usagef("--dynamic-lr must be a number of at least 0, not %v", opts.follow.LR)
+	case !(opts.follow.Decay >= 0) || !finite(opts.follow.Decay):
+		return usagef("--dynamic-decay must be a number of at least 0, not %v", opts.follow.Decay)
+	case (opts.cache.Size > 0 || opts.dynamic) && opts.batch > 1:
+		return usagef("a model adapts to one sequence at a time: --batch %d cannot be given beside --cache or --dynamic", opts.batch)
+	}
+	return nil
 }

@@ -62,6 +62,22 @@ type Eval struct {
 	Stride int    `json:"stride,omitempty"` // new tokens in a Transformer's window; 0 is all
 	Batch  int    `json:"batch,omitempty"`  // sequences side by side; 0 is the run's eval.batch
 	Format string `json:"format"`
+
+	Cache   *Cache   `json:"cache,omitempty"`
+	Dynamic *Dynamic `json:"dynamic,omitempty"`
+}
+
+// Cache asks for a neural cache (Grave et al. 2017).
+type Cache struct {
+	Size  int     `json:"size"`
+	Theta float64 `json:"theta"`
+	Share float64 `json:"share"`
+}
+
+// Dynamic asks for dynamic evaluation (Krause et al. 2018).
+type Dynamic struct {
+	LR    float64 `json:"lr"`
+	Decay float64 `json:"decay"`
 }
 
 // Generate asks for text.
