@@ -17,7 +17,7 @@ import (
 func TestManyIntoOneStore(t *testing.T) {
 	processes, steps, kills := 3, 400, 4
 	if *torture {
-		processes, steps, kills = 16, 4000, math.MaxInt
+		processes, steps, kills = 16, 6000, math.MaxInt // a minute and more
 	}
 	s := settings(t, fmt.Sprint("train.steps=", steps), "checkpoint.every=50")
 	first := newWorkshop(t)

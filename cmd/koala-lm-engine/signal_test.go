@@ -91,7 +91,7 @@ func TestResumeFromTheOneBefore(t *testing.T) {
 	newest := w.damageNewest(run.ID)
 	p = w.train(w.request(s, run.ID))
 	p.mustEnd(t, exitOK)
-	if said := p.stderr.String(); !strings.Contains(said, newest+" is damaged") {
+	if said := p.stderr.String(); !strings.Contains(said, newest+" cannot be used: its checksum") {
 		t.Errorf("it said:\n%s", said)
 	}
 	if diff := cmp.Diff(want, w.ended()); diff != "" {

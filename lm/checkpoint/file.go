@@ -22,20 +22,20 @@ type File struct {
 	reader *safetensors.Reader
 }
 
-// A DamagedError names a checkpoint that cannot be used, and why.
+// A DamagedError names a checkpoint that is not as it was written, and says why.
 type DamagedError struct {
 	Path   string
 	Reason error
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("checkpoint %s is damaged: %v", e.Path, e.Reason)
+	return fmt.Sprintf("checkpoint %s cannot be used: %v", e.Path, e.Reason)
 }
 
 func (e *DamagedError) Unwrap() error { return e.Reason }
 
 // Open opens a checkpoint and reads all of it once, to hold it against its
-// checksum. What is no checkpoint, or no longer one, gives a *DamagedError.
+// checksum. One that is not as it was written gives a *DamagedError.
 func Open(path string) (*File, error) {
 	r, err := safetensors.Open(path)
 	var format *safetensors.FormatError
@@ -49,6 +49,9 @@ func Open(path string) (*File, error) {
 	if err := f.verify(); err != nil {
 		return nil, errors.Join(&DamagedError{path, err}, r.Close())
 	}
+	if v := f.State.Version; v != Version {
+		return nil, errors.Join(fmt.Errorf("checkpoint %s has version %d, and this koala-lm reads version %d", path, v, Version), r.Close())
+	}
 	return f, nil
 }
 
@@ -56,16 +59,13 @@ func Open(path string) (*File, error) {
 func (f *File) verify() error {
 	text, ok := f.reader.Metadata()[stateKey]
 	if !ok {
-		return errors.New("it is a safetensors file, but no checkpoint of koala-lm (train --init reads weights alone)")
+		return errors.New("it is a safetensors file, but no checkpoint of koala-lm (train --init takes weights alone)")
 	}
 	if err := verifyChecksum(f.reader); err != nil {
 		return err
 	}
 	if err := json.Unmarshal([]byte(text), &f.State); err != nil {
 		return fmt.Errorf("its metadata: %w", err)
-	}
-	if f.State.Version != Version {
-		return fmt.Errorf("it has version %d and this koala-lm reads version %d", f.State.Version, Version)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -79,11 +80,11 @@ func Latest(folder string) (*File, []*DamagedError, error) {
 	if len(damaged) == 0 {
 		return nil, nil, fmt.Errorf("%w in %s", ErrNone, folder)
 	}
-	all := make([]error, len(damaged))
+	all := make([]string, len(damaged))
 	for i, d := range damaged {
-		all[i] = d
+		all[i] = fmt.Sprintf("%s: %v", filepath.Base(d.Path), d.Reason)
 	}
-	return nil, damaged, fmt.Errorf("no checkpoint in %s is whole: %w", folder, errors.Join(all...))
+	return nil, damaged, fmt.Errorf("no checkpoint in %s is whole (%s)", folder, strings.Join(all, "; "))
 }
 
 // Best opens the best checkpoint of a folder, or the newest where none is the best
