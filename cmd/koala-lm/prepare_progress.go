@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -18,7 +19,7 @@ type prepareProgress struct {
 	bar     *mpb.Bar
 	name    string
 	started time.Time
-	done    int64
+	done    atomic.Int64 // also read where the bar is drawn
 }
 
 var _ prepare.Progress = (*prepareProgress)(nil)
@@ -36,13 +37,15 @@ func newPrepareProgress(a *app) *prepareProgress {
 
 func (p *prepareProgress) Stage(name string, total int64) {
 	p.end()
-	p.name, p.started, p.done = name, time.Now(), 0
+	p.name, p.started = name, time.Now()
+	p.done.Store(0)
 	if p.bars == nil {
 		return
 	}
 	label := mpb.PrependDecorators(decor.Name(name, decor.WC{W: 14, C: decor.DindentRight}))
 	amount := decor.Any(func(s decor.Statistics) string { return humanize.Bytes(uint64(s.Current)) }, decor.WC{W: 8})
-	speed := decor.Any(func(decor.Statistics) string { return "  " + p.speed() })
+	started := p.started
+	speed := decor.Any(func(decor.Statistics) string { return "  " + p.speed(started) })
 	if total < 0 {
 		p.bar = p.bars.AddSpinner(0, label, mpb.AppendDecorators(amount, speed), mpb.BarRemoveOnComplete())
 		return
@@ -52,7 +55,7 @@ func (p *prepareProgress) Stage(name string, total int64) {
 }
 
 func (p *prepareProgress) Add(n int64) {
-	p.done += n
+	p.done.Add(n)
 	if p.bar != nil {
 		p.bar.IncrInt64(n)
 	}
@@ -65,13 +68,13 @@ func (p *prepareProgress) end() {
 		p.bar = nil
 	}
 	if took := time.Since(p.started); p.name != "" && p.bars == nil && took >= longStage {
-		p.app.notef("%s: %s in %.1f s (%s)", p.name, humanize.Bytes(uint64(p.done)), took.Seconds(), p.speed())
+		p.app.notef("%s: %s in %.1f s (%s)", p.name, humanize.Bytes(uint64(p.done.Load())), took.Seconds(), p.speed(p.started))
 	}
 	p.name = ""
 }
 
-func (p *prepareProgress) speed() string {
-	return fmt.Sprintf("%.0f MB/s", float64(p.done)/1e6/time.Since(p.started).Seconds())
+func (p *prepareProgress) speed(since time.Time) string {
+	return fmt.Sprintf("%.0f MB/s", float64(p.done.Load())/1e6/time.Since(since).Seconds())
 }
 
 // close ends the last stage and waits until the terminal is clean.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 
 // liar is a server of one file that behaves as each request number says.
 type liar struct {
+	mu       sync.Mutex // of requests and ranges
 	content  []byte
 	tag      string
 	requests int
@@ -29,9 +31,12 @@ type liar struct {
 }
 
 func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
 	l.requests++
+	n := l.requests
 	l.ranges = append(l.ranges, r.Header.Get("Range"))
-	if l.behave != nil && l.behave(l.requests, w, r) {
+	l.mu.Unlock()
+	if l.behave != nil && l.behave(n, w, r) {
 		return
 	}
 	w.Header().Set("ETag", l.tag)

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 
 	"github.com/koala-lm/koala-lm/data"
 )
@@ -50,7 +51,7 @@ func (f *file) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 		if _, err := io.Copy(io.Discard, summed); err != nil {
 			return data.SourceInfo{}, fmt.Errorf("read %s: %w", f.name, err)
 		}
-		if err := read.randomAccess(r, summed.n, held, f.name); err != nil {
+		if err := read.randomAccess(r, summed.n.Load(), held, f.name); err != nil {
 			return data.SourceInfo{}, err
 		}
 		return summed.info(f.name), nil
@@ -94,11 +95,13 @@ type reading struct {
 }
 
 // stream reads documents from a stream.
-func (r reading) stream(from *summer, held kind, packing, name string) error {
+func (r reading) stream(summed *summer, held kind, packing, name string) error {
+	from := readAhead(summed)
+	defer from.Close()
 	if packing == "" {
 		return r.unpacked(from, held, name)
 	}
-	u, err := unpack(from, packing, name, func() int64 { return from.n })
+	u, err := unpack(from, packing, name, summed.n.Load)
 	if err != nil {
 		return err
 	}
@@ -144,7 +147,7 @@ func (r reading) text(from io.Reader, name string) error {
 	if err := r.sink.Begin(name); err != nil {
 		return err
 	}
-	buffer := make([]byte, 1<<18)
+	buffer := make([]byte, aheadSize)
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
@@ -187,7 +190,7 @@ type summer struct {
 	ctx      context.Context
 	r        io.Reader
 	hash     hash.Hash
-	n        int64
+	n        atomic.Int64
 	progress func(int64)
 }
 
@@ -201,7 +204,7 @@ func (s *summer) Read(p []byte) (int, error) {
 	}
 	n, err := s.r.Read(p)
 	s.hash.Write(p[:n])
-	s.n += int64(n)
+	s.n.Add(int64(n))
 	if s.progress != nil {
 		s.progress(int64(n))
 	}
@@ -209,5 +212,5 @@ func (s *summer) Read(p []byte) (int, error) {
 }
 
 func (s *summer) info(path string) data.SourceInfo {
-	return data.SourceInfo{Path: path, Bytes: s.n, SHA256: hex.EncodeToString(s.hash.Sum(nil))}
+	return data.SourceInfo{Path: path, Bytes: s.n.Load(), SHA256: hex.EncodeToString(s.hash.Sum(nil))}
 }

@@ -31,7 +31,7 @@ func newSpool(path string, replaceInvalid bool) (*spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &spool{f: f, w: bufio.NewWriterSize(f, 1<<20), replace: replaceInvalid}, nil
+	return &spool{f: f, w: bufio.NewWriterSize(f, 1<<17), replace: replaceInvalid}, nil
 }
 
 // Begin, Write and End make the spool a corpus.Sink.

@@ -1,0 +1,74 @@
+package corpus
+
+import "io"
+
+// ahead reads from a stream in a goroutine of its own, a few blocks further
+// than it was asked for: reading and summing then go on beside unpacking,
+// checking and writing.
+type ahead struct {
+	blocks chan block
+	free   chan []byte
+	stop   chan struct{}
+	now    block
+	rest   []byte
+}
+
+type block struct {
+	buffer []byte
+	n      int
+	err    error
+}
+
+const (
+	aheadBlocks = 4
+	aheadSize   = 1 << 18
+)
+
+func readAhead(r io.Reader) *ahead {
+	a := &ahead{blocks: make(chan block, aheadBlocks), free: make(chan []byte, aheadBlocks), stop: make(chan struct{})}
+	for range aheadBlocks {
+		a.free <- make([]byte, aheadSize)
+	}
+	go a.run(r)
+	return a
+}
+
+func (a *ahead) run(r io.Reader) {
+	defer close(a.blocks)
+	for {
+		var buffer []byte
+		select {
+		case buffer = <-a.free:
+		case <-a.stop:
+			return
+		}
+		n, err := r.Read(buffer)
+		a.blocks <- block{buffer, n, err} // there is room: there are no more buffers
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (a *ahead) Read(p []byte) (int, error) {
+	for len(a.rest) == 0 {
+		if a.now.err != nil {
+			return 0, a.now.err
+		}
+		if a.now.buffer != nil {
+			a.free <- a.now.buffer
+		}
+		a.now = <-a.blocks
+		a.rest = a.now.buffer[:a.now.n]
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
+
+// Close ends the goroutine and waits for it; the stream may then be used again.
+func (a *ahead) Close() {
+	close(a.stop)
+	for range a.blocks {
+	}
+}
