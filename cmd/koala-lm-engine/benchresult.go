@@ -37,7 +37,7 @@ func (b benchResult) write(w io.Writer, format string) error {
 	if format == "json" {
 		return json.NewEncoder(w).Encode(b)
 	}
-	fmt.Fprintf(w, "%s: %s parameters, vocabulary %s, %s, batch %d x %d, %s, %s, %d threads\n\n",
+	fmt.Fprintf(w, "%s: %s parameters, vocabulary %s, %s, batch %d x %d, %s, %s, threads: %d\n\n",
 		b.Model, humanize.Comma(b.Parameters), humanize.Comma(int64(b.Vocab)), b.Optimizer, b.Batch, b.Length, b.Precision, b.Device, b.Threads)
 	phases := report.Table{Columns: []report.Column{{Name: "phase", Title: "phase"}, {Name: "ms", Title: "ms", Right: true}, {Name: "share", Title: "share", Right: true}}}
 	total := b.ForwardMS + b.LossMS + b.BackwardMS + b.OptimizerMS

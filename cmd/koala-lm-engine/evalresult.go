@@ -72,7 +72,7 @@ bits_per_byte  %s
 tokens         %s in %s (%s/s)
 unknown        %s (%.2f%%)
 `, e.Text, e.Model, humanize.Comma(e.Step), number(e.Loss, 4), number(e.PPL, 2), number(e.WordPPL, 2), number(e.BitsPerByte, 4),
-		humanize.Comma(e.Tokens), (time.Duration(e.Seconds * float64(time.Second))).Round(10*time.Millisecond),
+		humanize.Comma(e.Tokens), rounded(time.Duration(e.Seconds*float64(time.Second))),
 		humanize.Comma(int64(float64(e.Tokens)/max(e.Seconds, 1e-9))), humanize.Comma(e.Unknowns), 100*e.UnknownRate)
 	return err
 }

@@ -79,7 +79,7 @@ func (p *progress) EpochEnded(e lm.Epoch) error {
 
 func (p *progress) Evaluated(e lm.Evaluation) error {
 	p.say("%s at step %s: loss %.4f, ppl %.2f (%s tokens in %s)", e.Split, humanize.Comma(e.Step), e.Result.Nats, e.Result.Perplexity(),
-		humanize.Comma(e.Result.Tokens), e.Took.Round(100*time.Millisecond))
+		humanize.Comma(e.Result.Tokens), rounded(e.Took))
 	return nil
 }
 
@@ -103,6 +103,14 @@ func (p *progress) figures() string {
 		text += "  " + left.Round(time.Second).String() + " left"
 	}
 	return text
+}
+
+// rounded is a duration as people want it: two digits or so.
+func rounded(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(100 * time.Millisecond)
 }
 
 // say prints a line above the bar, or plainly.
