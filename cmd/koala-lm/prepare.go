@@ -46,8 +46,8 @@ least 100 of them, otherwise at line ends, the head to train, then valid, then
 test. Without a PATH the text is --corpus godoc: the English documentation in the
 source of the installed Go.
 
---valid and --test take a fraction of the text below 1, or, from 1 on, the
-largest number of tokens. 0 makes no such split.`,
+--valid and --test take a fraction of the text (0.05), or the largest number of
+tokens (20000). 0 makes no such split.`,
 		Example: `  koala-lm prepare wikitext-2/ --out prepared/wt2
   koala-lm prepare book.txt --out prepared/book --valid 0.1 --test 0.1
   koala-lm prepare --corpus godoc --vocab-size 8000 --valid 20000 --test 20000
@@ -64,8 +64,8 @@ largest number of tokens. 0 makes no such split.`,
 	f.StringVarP(&opts.Out, "out", "o", "", "the dataset `folder` to make (default prepared/<name of the text>)")
 	f.StringVar(&opts.Corpus, "corpus", "", "a corpus known by `name`: "+strings.Join(corpus.Names(), ", "))
 	f.StringSliceVar(&opts.Sums, "sha256", nil, "the `sum` that a downloaded file is expected to have, where its list gives none")
-	f.StringVar(&opts.valid, "valid", "0.05", "share of valid: a fraction, or from 1 on the largest number of tokens")
-	f.StringVar(&opts.test, "test", "0.05", "share of test, likewise")
+	f.StringVar(&opts.valid, "valid", "0.05", "`share` of valid: a fraction, or the largest number of tokens")
+	f.StringVar(&opts.test, "test", "0.05", "`share` of test, likewise")
 	f.StringSliceVar(&opts.ValidFiles, "valid-file", nil, "`path` of the text of valid")
 	f.StringSliceVar(&opts.TestFiles, "test-file", nil, "`path` of the text of test")
 	f.StringVar(&opts.Field, "field", "", "the `name` of the field that holds the text of records (default text)")
@@ -75,7 +75,7 @@ largest number of tokens. 0 makes no such split.`,
 	f.IntVar(&opts.MinCount, "min-count", 1, "words or characters seen less often in train are <unk>")
 	f.BoolVar(&opts.Lower, "lower", false, "put everything in lower case (word)")
 	f.BoolVar(&opts.SpecialInText, "special-in-text", false, "special tokens that the text spells out are those tokens, not text")
-	f.StringVar(&opts.invalid, "invalid", "error", "what to do with bytes that are not UTF-8: error or replace")
+	f.StringVar(&opts.invalid, "invalid", "error", "what to do with `bytes` that are not UTF-8: error or replace")
 	f.IntVar(&opts.Workers, "workers", 0, "how many `threads` work (default: all processors)")
 	f.BoolVar(&opts.Force, "force", false, "replace the dataset that is there")
 	f.StringVar(&opts.verify, "verify", "", "check every file of the dataset `folder`, and do nothing else")

@@ -60,7 +60,7 @@ func divideDocuments(s *spool, documents []extent, valid, test Share, seed uint6
 		}
 		measure, room := func(e extent) (int64, error) { return e.size(), nil }, int64(want.share.fraction()*float64(total))
 		if limit := want.share.limit(); limit > 0 {
-			measure, room = s.wordTokens, limit
+			measure, room = func(e extent) (int64, error) { return s.wordTokens(e, limit) }, limit
 		}
 		taken, err := fit(drawn, room, func(i int32) (int64, error) { return measure(documents[i]) })
 		if err != nil {
@@ -110,8 +110,12 @@ func fit(drawn []int32, room int64, measure func(int32) (int64, error)) ([]int32
 	return taken, nil
 }
 
-// wordTokens counts the words and line ends of a document.
-func (s *spool) wordTokens(e extent) (int64, error) {
+// wordTokens counts the words and line ends of a document, unless it must have
+// more than limit.
+func (s *spool) wordTokens(e extent, limit int64) (int64, error) {
+	if e.size() > limitBytes(limit) {
+		return limit + 1, nil
+	}
 	text, err := s.read(e, nil)
 	if err != nil {
 		return 0, err

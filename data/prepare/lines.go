@@ -88,6 +88,12 @@ func (l lineFinder) tailTokens(end, limit int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
+		if start-line > limitBytes(limit) {
+			if start == end {
+				return 0, errShort
+			}
+			break
+		}
 		text, err := l.s.read(extent{line, start}, nil)
 		if err != nil {
 			return 0, err

@@ -42,8 +42,8 @@ type Options struct {
 	Progress Progress // may be nil
 }
 
-// A Share is how much of the text a split takes: 0 is nothing, a number below
-// 1 is a fraction of its bytes, and from 1 on it is at most so many tokens.
+// A Share is how much of the text a split takes: 0 is nothing, a number up to 1
+// is a fraction of its bytes, and from 2 on it is at most so many tokens.
 type Share float64
 
 // Progress is told how the work goes on. Its methods are called from one
@@ -75,7 +75,7 @@ func (o Options) Check() error {
 		flag  string
 		share Share
 	}{{"--valid", o.Valid}, {"--test", o.Test}} {
-		if s := share.share; s < 0 || s != s || s >= 1 && s != Share(int64(s)) {
+		if s := share.share; s < 0 || s != s || s > 1 && s != Share(int64(s)) {
 			wrong("%s is %v, want a fraction from 0 to 1, or a whole number of tokens", share.flag, s)
 		}
 	}
@@ -123,7 +123,7 @@ func (o Options) withDefaults() Options {
 
 // fraction is the share of the text, 0 for a number of tokens.
 func (s Share) fraction() float64 {
-	if s < 1 {
+	if s <= 1 {
 		return float64(s)
 	}
 	return 0
@@ -131,8 +131,12 @@ func (s Share) fraction() float64 {
 
 // limit is the largest number of tokens, 0 if there is none.
 func (s Share) limit() int64 {
-	if s < 1 {
+	if s <= 1 {
 		return 0
 	}
 	return int64(s)
 }
+
+// limitBytes is more text than a sensible split of limit tokens has: what is
+// longer is not read to count its tokens.
+func limitBytes(limit int64) int64 { return max(1<<20, 64*limit) }

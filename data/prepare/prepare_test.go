@@ -148,6 +148,20 @@ func TestLimitsInTokens(t *testing.T) {
 	}
 }
 
+// A number of tokens shortens a split that came as such, however long it is.
+func TestLimitsOfLayout(t *testing.T) {
+	dir := tree(t, map[string]string{"train.txt": numbered(100), "valid.txt": numbered(100_000), "test.txt": strings.Repeat("x", 3<<20)})
+	for _, kind := range []string{"word", "bpe", "char"} {
+		_, info := run(t, Options{Paths: []string{dir}, Valid: 1000, Test: 1000, SharesGiven: true, Tokenizer: kind})
+		if got := info.Splits["valid"].Tokens; got > 1000 || got < 900 {
+			t.Errorf("%s: valid has %d tokens, want at most 1000 and nearly so", kind, got)
+		}
+		if got := info.Splits["test"].Tokens; got > 1000 || got < 1 {
+			t.Errorf("%s: test has %d tokens, want at most 1000", kind, got)
+		}
+	}
+}
+
 func TestSplitLayout(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"wiki.train.tokens": "a b c\n", "wiki.valid.tokens": "a c\n", "README.md": "about test data\n",

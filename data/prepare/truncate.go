@@ -10,57 +10,81 @@ import (
 // truncate shortens a split to at most limit tokens, at a line end if there is
 // one. The text was chosen by its words; of other tokens it may have more.
 func truncate(s *spool, extents []extent, t tokenizer.Tokenizer, limit int64) ([]extent, error) {
-	var (
-		encoder   = t.NewEncoder()
-		separator = int64(0)
-		kept      []extent
-		text      []byte
-		ids       []uint32
-		err       error
-	)
+	c := tokenCounter{encoder: t.NewEncoder()}
+	separator := int64(0)
 	if _, ok := t.Separator(); ok {
 		separator = 1
 	}
+	var kept []extent
 	for _, e := range extents {
 		if len(kept) > 0 {
 			limit -= separator
 		}
-		if text, err = s.read(e, text); err != nil {
+		whole, most := true, limitBytes(limit)
+		if e.size() > most {
+			e.end, whole = e.start+most, false
+		}
+		var err error
+		if c.text, err = s.read(e, c.text); err != nil {
 			return nil, err
 		}
-		whole := true
-		for len(text) > 0 {
-			if ids, err = encoder.Encode(ids[:0], text); err != nil {
-				return nil, err
-			}
-			n := int64(len(ids))
-			if n <= limit {
-				limit -= n
-				kept = append(kept, extent{e.start, e.start + int64(len(text))})
-				break
-			}
-			whole = false
-			text = shorten(text, int(float64(len(text))*float64(max(limit, 0))/float64(n)))
+		n, err := c.count(len(c.text))
+		if err != nil {
+			return nil, err
 		}
-		if !whole {
-			break
+		if !whole || n > limit {
+			fits, err := c.longest(limit)
+			if err != nil || fits == 0 {
+				return kept, err
+			}
+			return append(kept, extent{e.start, e.start + int64(fits)}), nil
 		}
+		kept = append(kept, e)
+		limit -= n
 	}
 	return kept, nil
 }
 
-// shorten cuts text to at most n bytes, at a line end, else a space, else a
-// character.
-func shorten(text []byte, n int) []byte {
-	n = min(n, len(text)-1)
-	head := text[:n]
+// tokenCounter counts the tokens of the heads of a text.
+type tokenCounter struct {
+	encoder tokenizer.Encoder
+	text    []byte
+	ids     []uint32
+}
+
+func (c *tokenCounter) count(n int) (_ int64, err error) {
+	c.ids, err = c.encoder.Encode(c.ids[:0], c.text[:n])
+	return int64(len(c.ids)), err
+}
+
+// longest finds by halves how much of the text has at most limit tokens.
+func (c *tokenCounter) longest(limit int64) (best int, err error) {
+	for low, high := 0, len(c.text); low+1 < high; {
+		middle := (low + high) / 2
+		head := shorten(c.text, middle)
+		n, err := c.count(head)
+		if err != nil {
+			return 0, err
+		}
+		if n <= limit {
+			low, best = middle, max(best, head)
+		} else {
+			high = max(head, low+1)
+		}
+	}
+	return best, nil
+}
+
+// shorten returns where text may end at n or before: after a line end, else a
+// space, else a character.
+func shorten(text []byte, n int) int {
 	for _, mark := range []byte{'\n', ' '} {
-		if i := bytes.LastIndexByte(head, mark); i >= 0 {
-			return head[:i+1]
+		if i := bytes.LastIndexByte(text[:n], mark); i >= 0 {
+			return i + 1
 		}
 	}
 	for n > 0 && !utf8.RuneStart(text[n]) {
 		n--
 	}
-	return text[:n]
+	return n
 }
