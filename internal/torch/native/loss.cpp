@@ -30,8 +30,8 @@ struct LogSum {
 };
 
 // softmax_row turns n logits (with bias, if any, added) into their softmax times
-// scale, in place.
-KOALA_SIMD static LogSum softmax_row(float *__restrict row, const float *__restrict bias, int64_t n, float scale) {
+// scale, in place, and with a bias adds that to d_bias while it is near.
+KOALA_SIMD static LogSum softmax_row(float *__restrict row, const float *__restrict bias, float *__restrict d_bias, int64_t n, float scale) {
   float top = -std::numeric_limits<float>::infinity();
   if (bias != nullptr) {
 #pragma omp simd reduction(max : top)
@@ -52,9 +52,17 @@ KOALA_SIMD static LogSum softmax_row(float *__restrict row, const float *__restr
     sum += e;
   }
   const float factor = scale / sum;
+  if (bias != nullptr) {
 #pragma omp simd
-  for (int64_t j = 0; j < n; j++)
-    row[j] *= factor;
+    for (int64_t j = 0; j < n; j++) {
+      row[j] *= factor;
+      d_bias[j] += row[j];
+    }
+  } else {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++)
+      row[j] *= factor;
+  }
   return {top, std::log(sum)};
 }
 
@@ -99,9 +107,11 @@ static Chunked run_cpu(const Tensor &hidden, const Tensor &weight, const Tensor 
   if (gradients) {
     r.d_hidden = at::empty_like(hidden);
     r.d_weight = at::empty_like(weight);
-    if (bias.defined())
-      r.d_bias = at::zeros_like(bias);
   }
+  // Each thread sums its rows' share of the bias's gradient.
+  const int threads = at::get_num_threads();
+  const Tensor d_biases = gradients && bias.defined() ? at::zeros({threads, v}, hidden.options()) : Tensor();
+  float *d_b = d_biases.defined() ? d_biases.mutable_data_ptr<float>() : nullptr;
   Tensor logits = at::empty({height, v}, hidden.options());
   const Tensor weight_t = weight.t();
   const float *b = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
@@ -113,9 +123,9 @@ static Chunked run_cpu(const Tensor &hidden, const Tensor &weight, const Tensor 
     const Tensor h = hidden.narrow(0, from, m);
     at::mm_out(chunk, h, weight_t);
     float *x = chunk.mutable_data_ptr<float>();
-#pragma omp parallel for schedule(static) num_threads(at::get_num_threads())
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < m; i++) {
-      float *row = x + i * v;
+      float *row = x + i * v, *const d_row = d_b != nullptr ? d_b + omp_get_thread_num() * v : nullptr;
       const int64_t want = target[from + i];
       if (want < 0) {
         losses[from + i] = 0;
@@ -125,8 +135,10 @@ static Chunked run_cpu(const Tensor &hidden, const Tensor &weight, const Tensor 
       }
       const float logit = row[want] + (b != nullptr ? b[want] : 0.0f);
       if (gradients) {
-        losses[from + i] = softmax_row(row, b, v, scale).loss(logit);
+        losses[from + i] = softmax_row(row, b, d_row, v, scale).loss(logit);
         row[want] -= scale;
+        if (d_row != nullptr)
+          d_row[want] -= scale;
       } else {
         losses[from + i] = log_sum_exp_row(row, b, v).loss(logit);
       }
@@ -138,10 +150,10 @@ static Chunked run_cpu(const Tensor &hidden, const Tensor &weight, const Tensor 
         at::mm_out(r.d_weight, chunk.t(), h);
       else
         r.d_weight.addmm_(chunk.t(), h);
-      if (bias.defined())
-        r.d_bias.add_(chunk.sum(0));
     }
   }
+  if (d_biases.defined())
+    r.d_bias = d_biases.sum(0);
   double sum = 0, squares = 0;
   for (int64_t i = 0; i < n; i++) {
     sum += losses[i];
