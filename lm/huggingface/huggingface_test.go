@@ -1,8 +1,10 @@
 package huggingface
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
+	"github.com/koala-lm/koala-lm/internal/atomicfile"
+	"github.com/koala-lm/koala-lm/internal/safetensors"
 	"github.com/koala-lm/koala-lm/lm"
 )
 
@@ -182,4 +186,46 @@ func FuzzParseConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		_, _ = ParseConfig(content)
 	})
+}
+
+// GPT-2's first files name tensors without the model's prefix, and hold masks.
+func TestOpenFirstLayout(t *testing.T) {
+	m, folder := newModel(t, likeGPT2), filepath.Join(t.TempDir(), "gpt2")
+	if err := Export(folder, m, words(t), false); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder, WeightsFile)
+	r, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mask := safetensors.Info{Name: "h.0.attn.bias", DType: safetensors.U8, Shape: []int64{1, 1, 2, 2}}
+	tensors := []safetensors.Tensor{{Info: mask, Data: bytes.NewReader([]byte{1, 0, 1, 1})}}
+	for _, info := range r.Tensors() {
+		n, err := info.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		content := make([]byte, n)
+		if err := r.Read(info.Name, content); err != nil {
+			t.Fatal(err)
+		}
+		info.Name = strings.TrimPrefix(info.Name, "transformer.")
+		tensors = append(tensors, safetensors.Tensor{Info: info, Data: bytes.NewReader(content)})
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	err = atomicfile.Write(path, func(w io.Writer) error { return safetensors.Write(w, nil, tensors) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(folder, gotch.CPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if a, b := loss(t, m), loss(t, again); a != b {
+		t.Errorf("the loss was %v and is %v", a, b)
+	}
 }
