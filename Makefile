@@ -54,13 +54,14 @@ lint: setup ## gofmt, go vet, staticcheck
 	go vet ./...
 	go tool staticcheck ./...
 
-# The training steps of the two models of bench-peers, then the parts.
+# The training steps of the two models of bench-peers, then optimizers and parts.
 bench: build ## run the benchmarks
 	@bin/koala-lm bench --device cpu
 	@echo
 	@bin/koala-lm bench --device cpu --config gpt-char-cpu --vocab 65 --steps 100
 	@echo
-	@go test -run '^$$' -bench . ./koala ./data/... ./internal/torch ./tracking 2>&1 | grep -v -e '^ok ' -e '^PASS' -e '^goos' -e '^goarch' -e 'no test files'
+	@(go test -run '^$$' -bench 'Step/lstm-tied/threads/wd=0$$' -benchtime 300ms ./koala && \
+		go test -run '^$$' -bench . -benchtime 300ms ./data/... ./internal/torch ./tracking) | grep '^Benchmark'
 
 peers: | $(PEERS) ## install PyTorch and the other peers into the cache folder
 
