@@ -31,6 +31,10 @@ type oracleHyper struct {
 	QW          float64  `json:"qw"`
 	QV          float64  `json:"qv"`
 	Momentum    float64  `json:"momentum"`
+	Nesterov    bool     `json:"nesterov"`
+
+	Betas []float64 `json:"betas"`
+	Eps   *float64  `json:"eps"`
 }
 
 type oracleScalars struct {
@@ -103,7 +107,13 @@ func (c oracleCase) kind(t *testing.T) (string, Options) {
 	}
 	h := c.Hyper
 	o := Defaults(kind)
-	o.LR, o.Momentum = h.LR, h.Momentum
+	o.LR, o.Momentum, o.Nesterov = h.LR, h.Momentum, h.Nesterov
+	if len(h.Betas) == 2 {
+		o.Beta1, o.Beta2 = h.Betas[0], h.Betas[1]
+	}
+	if h.Eps != nil {
+		o.Eps = *h.Eps
+	}
 	switch kind {
 	case KindV, KindM, KindPP:
 		o.Sigma, o.Q, o.AlphaR = h.Sigma, h.Q, h.AlphaR
