@@ -47,6 +47,14 @@ func defaultQ(s *Settings) any {
 	return pick(s, [2]float64{10, 1})
 }
 
+// defaultSigma is for koala-d what lets its first steps be as long as the later.
+func defaultSigma(s *Settings) any {
+	if s.Optimizer.Kind == KoalaD {
+		return 0.01
+	}
+	return 0.1
+}
+
 func defaultBeta2(s *Settings) any {
 	if s.Optimizer.Kind == KoalaD {
 		return 0.99
@@ -95,13 +103,14 @@ var optimizerFields = []field{
 		byOption: func(s *Settings) any { return pick(s, defaultLR[s.Optimizer.Kind]) }, optionText: "1; sgd 20 (1), asgd 30 (1), adam and adamw 0.002 (0.001)",
 	},
 	{
-		key: "optimizer.weight_decay", meaning: "pull towards zero; decoupled for adamw",
+		key: "optimizer.weight_decay", meaning: "pull towards zero; decoupled for adamw and koala-d",
 		at: func(s *Settings) any { return &s.Optimizer.WeightDecay }, in: natural,
 		byOption: func(s *Settings) any { return defaultDecay[s.Optimizer.Kind] }, optionText: "0; adamw 0.01, asgd 1.2e-6",
 	},
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.sigma", meaning: "initial variance of the parameters",
-		at: func(s *Settings) any { return &s.Optimizer.Sigma }, in: positive, byModel: both(0.1),
+		at: func(s *Settings) any { return &s.Optimizer.Sigma }, in: positive,
+		byOption: defaultSigma, optionText: "0.1; koala-d 0.01",
 	}, KoalaV, KoalaPP, KoalaD),
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.q", meaning: "variance added each step; the step grows with its root",

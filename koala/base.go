@@ -13,6 +13,8 @@ import (
 // ErrPhase is the error of calls out of turn: Predict, then Update.
 var ErrPhase = errors.New("out of turn")
 
+var errClosed = errors.New("the optimizer is closed")
+
 // base is what all kinds have in common.
 type base struct {
 	kind       string
@@ -20,7 +22,8 @@ type base struct {
 	lr, factor float64
 	clip       float64
 	predicted  int64 // 1 between Predict and Update
-	operators  bool  // use libtorch's operators alone: the reference that tests hold the kernels to
+	closed     bool
+	operators  bool // use libtorch's operators alone: the reference that tests hold the kernels to
 }
 
 func (o *base) Kind() string { return o.kind }
@@ -50,6 +53,12 @@ func (o *base) ZeroGrad() error {
 }
 
 func (o *base) Close() error {
+	o.closed = true
+	return o.free()
+}
+
+// free frees the state's tensors.
+func (o *base) free() error {
 	var errs []error
 	for _, p := range o.params {
 		for _, t := range []**ts.Tensor{&p.a, &p.b} {
@@ -126,6 +135,9 @@ func (o *base) update(m Measurement, first func(st *step), f func(st *step)) (St
 }
 
 func (o *base) do(m Measurement, f func(st *step)) error {
+	if o.closed {
+		return errClosed
+	}
 	return torch.Do(func(s *torch.Scope) error {
 		s.NoGrad(func() { f(&step{base: o, scope: s, Measurement: m, scale: 1}) })
 		return s.Err()

@@ -101,6 +101,31 @@ func TestPhases(t *testing.T) {
 	}
 }
 
+func TestClosed(t *testing.T) {
+	for _, kind := range Kinds() {
+		p := one(t)
+		setGrad(t, p, []float64{1, 0, 1})
+		opt := newOptimizer(t, kind, []Group{{Params: []*ts.Tensor{p}}}, optionsFor(kind))
+		state := stateOf(t, opt)
+		if err := opt.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := opt.Close(); err != nil {
+			t.Errorf("%s: closed twice: %v", kind, err)
+		}
+		_ = opt.Predict()
+		if _, err := opt.Update(Measurement{Loss: 1, LossVar: 1}); err == nil {
+			t.Errorf("%s: a closed optimizer takes a step", kind)
+		}
+		if _, err := opt.State(); err == nil {
+			t.Errorf("%s: a closed optimizer has a state", kind)
+		}
+		if err := opt.Restore(state); err == nil {
+			t.Errorf("%s: a closed optimizer takes a state", kind)
+		}
+	}
+}
+
 // A tensor that stands in two groups, or twice in one, moves once.
 func TestTiedParametersCountOnce(t *testing.T) {
 	p, alone := one(t), one(t)

@@ -64,7 +64,7 @@ type Options struct {
 }
 
 // Defaults returns the settings that the kind's authors use, KOALA++ in the
-// symmetric form; for an unknown kind, which New refuses, the zero Options.
+// symmetric form, and for KOALA-D those that koalad.go gives reasons for; for an unknown kind, which New refuses, the zero Options.
 func Defaults(kind string) Options {
 	switch kind {
 	case KindV:
@@ -74,7 +74,7 @@ func Defaults(kind string) Options {
 	case KindPP:
 		return Options{LR: 1, Sigma: 0.1, Q: 0.1, AlphaR: 0.9, Symmetric: true}
 	case KindD:
-		return Options{LR: 1, Sigma: 0.1, Q: 1e-3, AlphaR: 0.9, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8}
+		return Options{LR: 1, Sigma: 0.01, Q: 1e-3, AlphaR: 0.9, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8}
 	case KindSGD:
 		return Options{LR: 0.1}
 	case KindAdam, KindAdamW:

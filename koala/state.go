@@ -50,6 +50,9 @@ type intField struct {
 
 // save returns the state.
 func (o *base) save(f fields) (State, error) {
+	if o.closed {
+		return State{}, fmt.Errorf("%s: state: %w", o.kind, errClosed)
+	}
 	f = o.common(f)
 	s := State{Kind: o.kind, Scalars: map[string]float64{}, Ints: map[string]int64{}, Tensors: map[string]*ts.Tensor{}}
 	for _, field := range f.scalars {
@@ -76,6 +79,9 @@ func (o *base) save(f fields) (State, error) {
 
 // restore puts a state in place once it has found nothing wrong with it.
 func (o *base) restore(s State, f fields) error {
+	if o.closed {
+		return fmt.Errorf("%s: restore: %w", o.kind, errClosed)
+	}
 	f = o.common(f)
 	next, err := o.read(s, f)
 	if err == nil && f.check != nil {
@@ -93,7 +99,7 @@ func (o *base) restore(s State, f fields) error {
 	for _, field := range f.ints {
 		*field.at = s.Ints[field.key]
 	}
-	err = o.Close() // of the tensors before
+	err = o.free()
 	for i, p := range o.params {
 		p.a, p.b, p.last = next[i].a, next[i].b, next[i].last
 	}
