@@ -31,14 +31,14 @@ func (e *bpeEncoder) encode(dst []uint32, text []byte) []uint32 {
 	if gpt2, ok := e.t.splitter.(gpt2Splitter); ok { // called directly, not through the interface
 		for i := 0; i < len(text); {
 			end := gpt2.next(text, i)
-			dst = e.cache.append(dst, text[i:end])
+			dst = e.cache.append(dst, text, i, end)
 			i = end
 		}
 		return dst
 	}
 	for i := 0; i < len(text); {
 		end := e.t.splitter.next(text, i)
-		dst = e.cache.append(dst, text[i:end])
+		dst = e.cache.append(dst, text, i, end)
 		i = end
 	}
 	return dst

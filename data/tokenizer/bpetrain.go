@@ -40,14 +40,14 @@ func (c *PieceCounter) Add(text []byte) {
 		text = text[len(line):]
 		for i := 0; i < len(line); {
 			end := c.splitter.next(line, i)
-			c.add(line[i:end], 1)
+			c.addIn(line, i, end, 1)
 			i = end
 		}
 	}
 }
 
-func (c *PieceCounter) add(piece []byte, n int64) {
-	id, fresh := c.pieces.add(piece)
+func (c *PieceCounter) addIn(text []byte, start, end int, n int64) {
+	id, fresh := c.pieces.addIn(text, start, end)
 	if fresh {
 		c.counts = append(c.counts, 0)
 	}
@@ -73,7 +73,8 @@ func TrainBPE(counters []*PieceCounter, opts BPEOptions) (*BPE, error) {
 	all := counters[0]
 	for _, c := range counters[1:] {
 		for id, n := range c.counts {
-			all.add(c.pieces.bytes(uint32(id)), n)
+			piece := c.pieces.bytes(uint32(id))
+			all.addIn(piece, 0, len(piece), n)
 		}
 	}
 	t := newTrainer(all)

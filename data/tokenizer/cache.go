@@ -21,12 +21,13 @@ func newPieceCache(encode func(dst []uint32, piece []byte) []uint32) *pieceCache
 	return &pieceCache{encode: encode, pieces: newTable(1 << 12)}
 }
 
-// append appends the ids of a piece.
-func (c *pieceCache) append(dst []uint32, piece []byte) []uint32 {
+// append appends the ids of the piece text[start:end].
+func (c *pieceCache) append(dst []uint32, text []byte, start, end int) []uint32 {
+	piece := text[start:end]
 	if len(piece) > cachedPiece {
 		return c.encode(dst, piece)
 	}
-	if at, ok := c.pieces.find(piece); ok {
+	if at, ok := c.pieces.findIn(text, start, end); ok {
 		value := c.values[at]
 		if count := value >> 32; count != 1 {
 			return append(dst, c.ids[uint32(value):][:count]...)

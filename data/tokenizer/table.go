@@ -60,6 +60,15 @@ func head8(word []byte) uint64 {
 	return head
 }
 
+// headOf is head8 of text[start:end], read at once where text goes on for long
+// enough.
+func headOf(text []byte, start, end int) uint64 {
+	if size := end - start; size < 8 && start+8 <= len(text) {
+		return binary.LittleEndian.Uint64(text[start:]) & (1<<(8*size) - 1)
+	}
+	return head8(text[start:end])
+}
+
 func (t *table) hash(head uint64, word []byte) uint64 {
 	high, low := bits.Mul64(head^t.seed, hashMultiplier^uint64(len(word)))
 	h := high ^ low
@@ -72,8 +81,11 @@ func (t *table) hash(head uint64, word []byte) uint64 {
 }
 
 // find returns the number of word. It copies nothing.
-func (t *table) find(word []byte) (id uint32, ok bool) {
-	head := head8(word)
+func (t *table) find(word []byte) (id uint32, ok bool) { return t.findIn(word, 0, len(word)) }
+
+// findIn returns the number of text[start:end].
+func (t *table) findIn(text []byte, start, end int) (id uint32, ok bool) {
+	head, word := headOf(text, start, end), text[start:end]
 	return t.lookup(head, t.hash(head, word), word)
 }
 
@@ -92,8 +104,11 @@ func (t *table) lookup(head, hash uint64, word []byte) (id uint32, ok bool) {
 }
 
 // add returns the number of word, a new one if it was not there.
-func (t *table) add(word []byte) (id uint32, fresh bool) {
-	head := head8(word)
+func (t *table) add(word []byte) (id uint32, fresh bool) { return t.addIn(word, 0, len(word)) }
+
+// addIn returns the number of text[start:end], a new one if it was not there.
+func (t *table) addIn(text []byte, start, end int) (id uint32, fresh bool) {
+	head, word := headOf(text, start, end), text[start:end]
 	hash := t.hash(head, word)
 	if id, ok := t.lookup(head, hash, word); ok {
 		return id, false

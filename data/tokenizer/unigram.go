@@ -217,7 +217,7 @@ func (e *unigramEncoder) encode(dst []uint32, text []byte, first bool) []uint32 
 		if next := bytes.Index(rest[1:], mark); next >= 0 {
 			end = next + 1
 		}
-		dst = e.cache.append(dst, rest[:end])
+		dst = e.cache.append(dst, rest, 0, end)
 		rest = rest[end:]
 	}
 	return dst

@@ -85,7 +85,7 @@ func (e *wordEncoder) Encode(dst []uint32, text []byte) ([]uint32, error) {
 			i = end + 1
 			continue
 		}
-		id, ok := t.words.find(text[start:end])
+		id, ok := t.words.findIn(text, start, end)
 		if !ok {
 			id = t.unk
 		}

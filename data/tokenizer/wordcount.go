@@ -50,7 +50,7 @@ func (c *WordCounter) Add(text []byte, at uint64) {
 			i = end + 1
 			continue
 		}
-		id, fresh := c.words.add(text[start:end])
+		id, fresh := c.words.addIn(text, start, end)
 		if fresh {
 			c.seen = append(c.seen, seen{first: at + uint64(start)})
 		}

@@ -138,17 +138,17 @@ func (e *wordPieceEncoder) encode(dst []uint32, text []byte) []uint32 {
 		space := unicode.IsSpace(r)
 		if space || e.t.punctuation && oldPunctuation(r) {
 			if start < i {
-				dst = e.cache.append(dst, e.clean[start:i])
+				dst = e.cache.append(dst, e.clean, start, i)
 			}
 			if !space {
-				dst = e.cache.append(dst, e.clean[i:i+size])
+				dst = e.cache.append(dst, e.clean, i, i+size)
 			}
 			start = i + size
 		}
 		i += size
 	}
 	if start < len(e.clean) {
-		dst = e.cache.append(dst, e.clean[start:])
+		dst = e.cache.append(dst, e.clean, start, len(e.clean))
 	}
 	return dst
 }
