@@ -138,6 +138,8 @@ def other_models(text):
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     for name, pattern in (("bpe-cl100k", CL100K), ("bpe-qwen2", CL100K.replace("{1,3}", ""))):
         t = Tokenizer(models.BPE(ignore_merges=True))
+        if name == "bpe-qwen2":
+            t.normalizer = normalizers.NFC()
         t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"),
                                                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
         t.decoder = decoders.ByteLevel()

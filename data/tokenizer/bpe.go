@@ -12,6 +12,7 @@ type BPE struct {
 	ranks    *pairTable  // pair -> rank
 	splitter splitter
 	whole    bool // a piece that is a token needs no merging (ignore_merges)
+	nfc      bool // text is composed (Unicode's NFC) before it is cut
 	parts    parts
 }
 

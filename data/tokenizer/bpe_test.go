@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/text/unicode/norm"
 )
 
 func fixture(t testing.TB, name string) []byte {
@@ -145,6 +146,33 @@ func TestBPEJSON(t *testing.T) {
 	}
 }
 
+// Text is composed before it is cut, whatever pieces it comes in.
+func TestNFC(t *testing.T) {
+	content := strings.Replace(string(fixture(t, "bpe.json")), `"normalizer": null`, `"normalizer": {"type":"NFC"}`, 1)
+	b, err := Parse([]byte(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = "e\u0301a\u0300 \u0301x y\u0327\u0301  e\u0301\n\u0301 q"
+	const composed = "\u00e9\u00e0 \u0301x y\u0327\u0301  \u00e9\n\u0301 q"
+	whole, err := Encode(b, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := Decode(b, whole); got != norm.NFC.String(composed) {
+		t.Errorf("decoded %q", got)
+	}
+	for n := range len(text) {
+		e := b.NewEncoder()
+		cut := e.Cut([]byte(text[:n]))
+		parts, _ := e.Encode(nil, []byte(text[:cut]))
+		parts, _ = e.Encode(parts, []byte(text[cut:]))
+		if !slices.Equal(parts, whole) {
+			t.Errorf("cut at %d of %d: %v, want %v", cut, n, parts, whole)
+		}
+	}
+}
+
 // Special tokens that are written out are text, unless asked otherwise.
 func TestSpecialInText(t *testing.T) {
 	b := trainFixture(t, 1)
@@ -266,7 +294,7 @@ func TestParseRefuses(t *testing.T) {
 		"huge id":         {`{"model":{"type":"WordLevel","vocab":{"a":99999999999999999999},"unk_token":"<unk>"}}`, "99999"},
 		"no unknown":      {`{"model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"<unk>"},"pre_tokenizer":{"type":"WhitespaceSplit"},"normalizer":{"type":"Replace","pattern":{"String":"\n"},"content":" <eos> "}}`, "<unk>"},
 		"no bytes":        {`{"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "not a byte-level"},
-		"normalizer":      {strings.Replace(good, `"normalizer": null`, `"normalizer": {"type":"NFC"}`, 1), "NFC"},
+		"normalizer":      {strings.Replace(good, `"normalizer": null`, `"normalizer": {"type":"NFD"}`, 1), "NFD"},
 		"merge":           {strings.Replace(good, `"merges": [`, `"merges": [["zz","zz"],`, 1), "merge 0"},
 		"merge of three":  {strings.Replace(good, `"merges": [`, `"merges": [["a","b","c"],`, 1), "merge 0"},
 		"added elsewhere": {strings.Replace(good, `"id": 0`, `"id": 5`, 1), "is missing"},

@@ -1,6 +1,10 @@
 package tokenizer
 
-import "math"
+import (
+	"math"
+
+	"golang.org/x/text/unicode/norm"
+)
 
 // shortPiece is the longest piece that is merged by looking at every pair;
 // longer ones take a heap.
@@ -20,7 +24,16 @@ func (t *BPE) NewEncoder() Encoder {
 	return e
 }
 
-func (e *bpeEncoder) Cut(text []byte) int { return e.t.cutAround(text, e.t.splitter.cut) }
+func (e *bpeEncoder) Cut(text []byte) int {
+	return e.t.cutAround(text, func(text []byte) int {
+		n := e.t.splitter.cut(text)
+		// Characters are composed across other cuts, but not with a space.
+		for e.t.nfc && n > 0 && text[n] != ' ' {
+			n = e.t.splitter.cut(text[:n])
+		}
+		return n
+	})
+}
 
 func (e *bpeEncoder) Encode(dst []uint32, text []byte) ([]uint32, error) {
 	return e.t.encodeAround(dst, text, e.encode), nil
@@ -28,6 +41,9 @@ func (e *bpeEncoder) Encode(dst []uint32, text []byte) ([]uint32, error) {
 
 // encode encodes text without added tokens in it.
 func (e *bpeEncoder) encode(dst []uint32, text []byte) []uint32 {
+	if e.t.nfc {
+		text = norm.NFC.Bytes(text)
+	}
 	if gpt2, ok := e.t.splitter.(gpt2Splitter); ok { // called directly, not through the interface
 		for i := 0; i < len(text); {
 			end := gpt2.next(text, i)

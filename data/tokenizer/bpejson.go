@@ -41,8 +41,13 @@ func (t *BPE) WriteJSON(w io.Writer) error {
 	for rank, m := range t.merges {
 		merges[rank] = [2]string{t.written[m.left], t.written[m.right]}
 	}
+	var normalizer any
+	if t.nfc {
+		normalizer = map[string]any{"type": "NFC"}
+	}
 	return writeJSON(w, file{
 		AddedTokens:   t.added,
+		Normalizer:    normalizer,
 		PreTokenizer:  t.parts.preTokenizer,
 		PostProcessor: t.parts.postProcessor,
 		Decoder:       t.parts.decoder,
@@ -110,8 +115,9 @@ func parseBPE(raw rawFile) (Tokenizer, error) {
 	case model.ByteFallback:
 		return nil, unsupported("byte_fallback")
 	}
-	if kind := typeOf(raw.Normalizer); kind != "" {
-		return nil, fmt.Errorf("BPE with a normalizer (%s) is not supported", kind)
+	kind := typeOf(raw.Normalizer)
+	if kind != "" && kind != "NFC" {
+		return nil, fmt.Errorf("BPE with normalizer %q is not supported, only without or with NFC", kind)
 	}
 	split, err := parseSplitter(raw.PreTokenizer)
 	if err != nil {
@@ -128,8 +134,11 @@ func parseBPE(raw rawFile) (Tokenizer, error) {
 	if split == nil && len(t.merges) > 0 {
 		return nil, errors.New("pre_tokenizer: ByteLevel without its regular expression is not supported: it would merge across words")
 	}
-	t.whole = model.IgnoreMerges
+	t.whole, t.nfc = model.IgnoreMerges, kind == "NFC"
 	if err := t.addTokens(raw.AddedTokens); err != nil {
+		return nil, err
+	}
+	if err := checkNormalized(t.added, !t.nfc); err != nil {
 		return nil, err
 	}
 	if split == nil {
