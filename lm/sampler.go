@@ -98,9 +98,10 @@ func nucleus(c []candidate, total, share float64) ([]candidate, float64) {
 	return c, sum
 }
 
-// top returns the k likeliest candidates, in their order, reusing c.
+// top returns the k likeliest candidates, in their order. It keeps them in a heap
+// with the least likely at its root, so that most of a vocabulary costs one
+// comparison.
 func top(c []candidate, k int) []candidate {
-	// Below the smallest of k kept so far, as a heap with that one at its root.
 	heap := slices.Clone(c[:k])
 	down := func(i int) {
 		for {

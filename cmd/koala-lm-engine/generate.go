@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 
@@ -68,17 +69,9 @@ func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok t
 		err = lm.Generate(ctx, d, g, first, texts, out.take)
 		d.Close()
 		if err == nil || ctx.Err() != nil {
-			err = firstOf(out.end(), err)
+			// What is there is told, also when the user had enough.
+			err = errors.Join(out.end(), err)
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
 		if err != nil {
 			return err
 		}

@@ -67,8 +67,11 @@ func exitCode(err error, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, lm.ErrInterrupted), errors.Is(err, context.Canceled):
+	case errors.Is(err, lm.ErrInterrupted): // a run, and how to go on with it
 		fmt.Fprintf(stderr, "koala-lm: %v\n", err)
+		return exitInterrupted
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "koala-lm: interrupted")
 		return exitInterrupted
 	case errors.As(err, &memory):
 		fmt.Fprintf(stderr, "koala-lm: %v; lower train.batch, train.bptt (or model.context) or model.hidden, or raise train.accumulate\n", memory)

@@ -63,27 +63,28 @@ func (w *watched) String() string {
 }
 
 // interrupt is `interrupt FILE TEXT COMMAND [ARG...]`: SIGINT a moment after the
-// command has written TEXT to stderr, which goes to FILE; the exit code must be 130.
+// command has written TEXT to stdout or stderr, which go to FILE; the exit code must
+// be 130.
 func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: interrupt FILE TEXT COMMAND [ARG...]")
 	}
-	stderr := &watched{want: args[1], seen: make(chan struct{})}
+	output := &watched{want: args[1], seen: make(chan struct{})}
 	cmd := command(ts, args[2:])
-	cmd.Stderr = stderr
+	cmd.Stdout, cmd.Stderr = output, output
 	ts.Check(cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	var err error
 	select {
-	case <-stderr.seen:
+	case <-output.seen:
 		time.Sleep(300 * time.Millisecond)
 		ts.Check(cmd.Process.Signal(os.Interrupt))
 		err = <-ended
 	case err = <-ended:
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(stderr.String()), 0o644))
-	ts.Logf("[stderr]\n%s", stderr)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(output.String()), 0o644))
+	ts.Logf("[output]\n%.1000s", output)
 	wantCode(ts, err, "130", args[2:])
 }
 

@@ -33,7 +33,7 @@ func Export(folder string, m lm.Model, tok tokenizer.Tokenizer, replace bool) (e
 	}
 	made, err := os.MkdirTemp(filepath.Dir(folder), "."+filepath.Base(folder)+".*")
 	if err != nil {
-		return fmt.Errorf("export: %w", err)
+		return fmt.Errorf("export: make a folder in %s: %w", filepath.Dir(folder), errors.Unwrap(err))
 	}
 	defer os.RemoveAll(made) // nothing is there once it has its name
 	if err := os.Chmod(made, 0o755); err != nil {
