@@ -68,7 +68,11 @@ func (p *prepareProgress) end() {
 		p.bar = nil
 	}
 	if took := time.Since(p.started); p.name != "" && p.bars == nil && took >= longStage {
-		p.app.notef("%s: %s in %.1f s (%s)", p.name, humanize.Bytes(uint64(p.done.Load())), took.Seconds(), p.speed(p.started))
+		amount := ""
+		if done := p.done.Load(); done > 0 {
+			amount = fmt.Sprintf(", %s, %s", humanize.Bytes(uint64(done)), p.speed(p.started))
+		}
+		p.app.notef("%s: %.1f s%s", p.name, took.Seconds(), amount)
 	}
 	p.name = ""
 }

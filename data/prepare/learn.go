@@ -3,7 +3,9 @@ package prepare
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
@@ -11,23 +13,30 @@ import (
 // defaultBPE is the vocabulary of a byte-level BPE that was given no size.
 const defaultBPE = 8192
 
-// learn makes the tokenizer: from the training text, or from a file.
-func learn(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
+// given returns the tokenizer that needs no training text, or nil.
+func given(opts Options) (tokenizer.Tokenizer, error) {
 	switch opts.Tokenizer {
-	case "word":
-		return learnWords(ctx, s, train, opts)
-	case "bpe":
-		return learnBPE(ctx, s, train, opts)
-	case "char":
-		return learnChars(ctx, s, train, opts)
+	case "word", "bpe", "char":
+		return nil, nil
 	case "byte":
 		return tokenizer.Byte{}, nil
 	}
 	t, err := tokenizer.Load(opts.Tokenizer)
-	if err != nil {
-		return nil, fmt.Errorf("tokenizer: %w", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no tokenizer %q: want word, bpe, byte, char, or a tokenizer.json that is there", opts.Tokenizer)
 	}
-	return t, nil
+	return t, err
+}
+
+// learn makes the tokenizer from the training text.
+func learn(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
+	switch opts.Tokenizer {
+	case "bpe":
+		return learnBPE(ctx, s, train, opts)
+	case "char":
+		return learnChars(ctx, s, train, opts)
+	}
+	return learnWords(ctx, s, train, opts)
 }
 
 // count lets each worker count the training text into a counter of its own.

@@ -23,6 +23,10 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 		return info, err
 	}
 	opts = opts.withDefaults()
+	t, err := given(opts)
+	if err != nil {
+		return info, err
+	}
 	plan, err := find(ctx, opts)
 	if err != nil {
 		return info, err
@@ -54,9 +58,10 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	if err != nil {
 		return info, err
 	}
-	t, err := learn(ctx, s, splits["train"], opts)
-	if err != nil {
-		return info, err
+	if t == nil {
+		if t, err = learn(ctx, s, splits["train"], opts); err != nil {
+			return info, err
+		}
 	}
 	if opts.SpecialInText {
 		if err := tokenizer.SpecialInText(t); err != nil {
