@@ -24,7 +24,7 @@ func TestKilledAnywhere(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			quiet := newWorkshop(t)
 			began := time.Now()
-			quiet.train(quiet.request(c.settings, "")).mustEnd(t, exitOK)
+			c.start(quiet, "").mustEnd(t, exitOK)
 			whole := time.Since(began)
 			want := quiet.ended()
 
@@ -35,7 +35,7 @@ func TestKilledAnywhere(t *testing.T) {
 				kills = 200 / len(cases)
 			}
 			for kills > 0 {
-				p := w.train(w.request(c.settings, w.unfinished()))
+				p := c.start(w, w.unfinished())
 				time.Sleep(time.Duration(r.Float64() * float64(whole)))
 				if err := p.Process.Kill(); err != nil {
 					t.Fatal(err)
@@ -53,7 +53,7 @@ func TestKilledAnywhere(t *testing.T) {
 					w = quiet.another(t)
 				}
 			}
-			w.train(w.request(c.settings, w.unfinished())).mustEnd(t, exitOK)
+			c.start(w, w.unfinished()).mustEnd(t, exitOK)
 			w.mustBe(want)
 		})
 	}
@@ -61,7 +61,15 @@ func TestKilledAnywhere(t *testing.T) {
 
 type tortureCase struct {
 	name     string
+	threads  int // their sums must not depend on which thread is first
 	settings configs.Settings
+}
+
+// start begins or goes on with a case in a workshop.
+func (c tortureCase) start(w *workshop, resume string) *process {
+	r := w.request(c.settings, resume)
+	r.Threads = c.threads
+	return w.train(r)
 }
 
 // tortureCases are the models and optimizers that issue other orders to the
@@ -71,17 +79,17 @@ func tortureCases(t *testing.T) []tortureCase {
 	gpt := []string{"model.kind=transformer", "model.heads=2", "model.context=16", "model.dropout.hidden=0.1"}
 	adam, koala := "adam", []string{"koala-v", "koala-m", "koala++"}
 	all := []tortureCase{
-		{"lstm koala-v", settings(t, append(lstm, "optimizer.kind=koala-v")...)},
-		{"gpt koala-m", settings(t, append(gpt, "optimizer.kind=koala-m")...)},
+		{"lstm koala-v", 1, settings(t, append(lstm, "optimizer.kind=koala-v")...)},
+		{"gpt koala-m", 1, settings(t, append(gpt, "optimizer.kind=koala-m")...)},
 	}
 	if !*torture {
 		return all
 	}
 	all = nil
-	for _, optimizer := range append(koala, adam) {
+	for i, optimizer := range append(koala, adam) {
 		all = append(all,
-			tortureCase{"lstm " + optimizer, settings(t, append(lstm, "optimizer.kind="+optimizer)...)},
-			tortureCase{"gpt " + optimizer, settings(t, append(gpt, "optimizer.kind="+optimizer)...)})
+			tortureCase{"lstm " + optimizer, 1 + i%2, settings(t, append(lstm, "optimizer.kind="+optimizer)...)},
+			tortureCase{"gpt " + optimizer, 1, settings(t, append(gpt, "optimizer.kind="+optimizer)...)})
 	}
 	return all
 }

@@ -52,7 +52,7 @@ func TestEveryDamageIsNoticed(t *testing.T) {
 	}
 }
 
-// What opens can be restored or is refused; nothing panics.
+// Whatever the bytes, nothing panics.
 func FuzzOpen(f *testing.F) {
 	f.Add(small(f))
 	f.Fuzz(func(t *testing.T, content []byte) { _ = opens(content) })

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -17,6 +18,14 @@ import (
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm"
 )
+
+// TestMain takes one thread: the models are tiny.
+func TestMain(m *testing.M) {
+	if err := torch.SetThreads(1); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // A job is what a test trains. 6 batches make an epoch.
 type job struct {
