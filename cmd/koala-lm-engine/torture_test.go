@@ -72,24 +72,22 @@ func (c tortureCase) start(w *workshop, resume string) *process {
 	return w.train(r)
 }
 
-// tortureCases are the models and optimizers that issue other orders to the
-// library; the short form takes one of each.
+// tortureCases are the models and optimizers whose runs are killed; the short form
+// takes one of each.
 func tortureCases(t *testing.T) []tortureCase {
-	lstm := []string{"model.kind=lstm"}
-	gpt := []string{"model.kind=transformer", "model.heads=2", "model.context=16", "model.dropout.hidden=0.1"}
-	adam, koala := "adam", []string{"koala-v", "koala-m", "koala++"}
-	all := []tortureCase{
-		{"lstm koala-v", 1, settings(t, append(lstm, "optimizer.kind=koala-v")...)},
-		{"gpt koala-m", 1, settings(t, append(gpt, "optimizer.kind=koala-m")...)},
+	models := map[string][]string{
+		"lstm": {"model.kind=lstm"},
+		"gpt":  {"model.kind=transformer", "model.heads=2", "model.context=16", "model.dropout.hidden=0.1"},
+	}
+	made := func(model, optimizer string, threads int) tortureCase {
+		return tortureCase{model + " " + optimizer, threads, settings(t, append(models[model], "optimizer.kind="+optimizer)...)}
 	}
 	if !*torture {
-		return all
+		return []tortureCase{made("lstm", "koala-v", 1), made("gpt", "koala-m", 1)}
 	}
-	all = nil
-	for i, optimizer := range append(koala, adam) {
-		all = append(all,
-			tortureCase{"lstm " + optimizer, 1 + i%2, settings(t, append(lstm, "optimizer.kind="+optimizer)...)},
-			tortureCase{"gpt " + optimizer, 1, settings(t, append(gpt, "optimizer.kind="+optimizer)...)})
+	var all []tortureCase
+	for i, optimizer := range []string{"koala-v", "koala-m", "koala++", "adam"} {
+		all = append(all, made("lstm", optimizer, 1+i%2), made("gpt", optimizer, 1))
 	}
 	return all
 }
