@@ -44,7 +44,8 @@ A folder with a train file in it (train.txt, wiki.train.tokens, ...) keeps its
 splits. Other text is divided: whole documents, drawn at random, if there are at
 least 100 of them, otherwise at line ends, the head to train, then valid, then
 test. Without a PATH the text is --corpus godoc: the English documentation in the
-source of the installed Go.
+source of the installed Go (for word tokens with punctuation apart, as WikiText
+has it). --corpus markov is made by a source whose perplexity is known.
 
 --valid and --test take a fraction of the text (0.05), or the largest number of
 tokens (20000). 0 makes no such split.`,

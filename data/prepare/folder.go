@@ -18,6 +18,7 @@ type folder struct {
 	path   string
 	lock   *os.File
 	force  bool
+	parent string // of target if it was made with this folder, else ""
 }
 
 // newFolder makes the hidden folder. It is locked, so that a second
@@ -36,12 +37,15 @@ func newFolder(target string, force bool) (*folder, error) {
 		}
 		parent, name = filepath.Split(absolute)
 	}
+	f := &folder{target: target, path: filepath.Join(parent, "."+name+".preparing"), force: force}
 	if parent != "" {
+		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
+			f.parent = parent
+		}
 		if err := os.MkdirAll(parent, 0o755); err != nil {
 			return nil, err
 		}
 	}
-	f := &folder{target: target, path: filepath.Join(parent, "."+name+".preparing"), force: force}
 	if err := os.Mkdir(f.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
@@ -159,7 +163,12 @@ func (f *folder) replace() error {
 	return os.RemoveAll(f.path)
 }
 
-// abandon removes the folder.
+// abandon removes the folder, and the one above it if that was made with it
+// and holds nothing else.
 func (f *folder) abandon() error {
-	return errors.Join(os.RemoveAll(f.path), f.lock.Close())
+	err := errors.Join(os.RemoveAll(f.path), f.lock.Close())
+	if f.parent != "" {
+		_ = os.Remove(f.parent) // fails if there is something in it, as it should
+	}
+	return err
 }

@@ -87,6 +87,10 @@ func (o Options) Check() error {
 	}
 	kind := o.Tokenizer
 	learned := kind == "" || kind == "word" || kind == "bpe" || kind == "char"
+	smallest := map[string]int{"": 3, "word": 3, "char": 3, "bpe": 257}[kind] // special tokens, and bytes or one word
+	if o.VocabSize > 0 && o.VocabSize < smallest {
+		wrong("--vocab-size is %d, want at least %d", o.VocabSize, smallest)
+	}
 	if o.VocabSize > 0 && !learned {
 		wrong("--vocab-size has no meaning with --tokenizer %s", kind)
 	}

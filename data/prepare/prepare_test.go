@@ -237,7 +237,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		"missing":        {Options{Paths: []string{at("nothing.txt")}}, "nothing.txt: no such file"},
 		"glob":           {Options{Paths: []string{at("*.csv")}}, "*.csv: no file matches"},
-		"empty":          {Options{Paths: []string{at("empty.txt")}}, "no text"},
+		"empty":          {Options{Paths: []string{at("empty.txt")}}, "no text in "},
 		"no text":        {Options{Paths: []string{at("folder")}}, "has no text in it"},
 		"invalid":        {Options{Paths: []string{at("bad.txt")}}, "bad.txt:3: byte 0xff is not UTF-8"},
 		"cut":            {Options{Paths: []string{at("cut.txt")}}, "cut.txt:2: byte 0xe2 is not UTF-8"},
@@ -246,7 +246,7 @@ func TestBadInput(t *testing.T) {
 		"two splits":     {Options{Paths: []string{at("split"), at("line.txt")}}, "prepare it alone"},
 		"held split":     {Options{Paths: []string{at("split")}, ValidFiles: []string{at("line.txt")}}, "splits of its own"},
 		"share of split": {Options{Paths: []string{at("split")}, Valid: 0.1, SharesGiven: true}, "splits of its own"},
-		"vocabulary":     {Options{Paths: []string{at("line.txt")}, VocabSize: 2}, "vocabulary of 2"},
+		"vocabulary":     {Options{Paths: []string{at("line.txt")}, VocabSize: 2}, "--vocab-size is 2"},
 		"fractions":      {Options{Paths: []string{at("line.txt")}, Valid: 0.5, Test: 0.5}, "nothing to train on"},
 		"negative":       {Options{Paths: []string{at("line.txt")}, Valid: -1}, "--valid is -1"},
 		"both":           {Options{Paths: []string{at("line.txt")}, Corpus: "godoc"}, "exclude each other"},
@@ -258,7 +258,7 @@ func TestBadInput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			parent := t.TempDir()
 			if c.opts.Out == "" {
-				c.opts.Out = filepath.Join(parent, "out")
+				c.opts.Out = filepath.Join(parent, "prepared", "out")
 			}
 			_, err := Run(context.Background(), c.opts)
 			if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -195,6 +195,9 @@ func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info 
 	if err := s.finish(); err != nil {
 		return nil, err
 	}
+	if len(s.ends) == 0 {
+		return nil, fmt.Errorf("there is no text in %s: nothing to prepare", opts.text())
+	}
 	info.Corpus = plan.Corpus
 	return split(s, splits, loose, plan, opts, info)
 }
@@ -211,7 +214,7 @@ func split(s *spool, splits map[string][]extent, loose int, plan corpus.Plan, op
 		return splits, nil
 	}
 	if loose == 0 {
-		return nil, errors.New("there is no text in the input: nothing to prepare")
+		return nil, errors.New("there is no text to train on")
 	}
 	valid, test := opts.Valid, opts.Test
 	if plan.Held["valid"] != nil {
@@ -259,6 +262,17 @@ func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out
 	}
 	info.TokenType = data.TokenType(t.Vocab())
 	return out.write(data.TokenizerFile, content.Bytes())
+}
+
+// text names the text that is prepared.
+func (o Options) text() string {
+	switch len(o.Paths) {
+	case 0:
+		return "corpus " + o.Corpus
+	case 1:
+		return o.Paths[0]
+	}
+	return fmt.Sprintf("%s and %d other paths", o.Paths[0], len(o.Paths)-1)
 }
 
 // limit is the largest number of tokens of a split, 0 if there is none.

@@ -3,7 +3,6 @@ package prepare
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -106,9 +105,6 @@ func (s *spool) finish() error {
 		return fmt.Errorf("write the text to disk: %w", err)
 	}
 	s.w = nil
-	if len(s.ends) == 0 {
-		return errors.New("there is no text in the input: nothing to prepare")
-	}
 	return nil
 }
 
