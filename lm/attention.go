@@ -12,6 +12,7 @@ import (
 type attention struct {
 	heads, kvHeads, width int64 // width of a head
 	// in makes queries, keys and values: one layer for all three, or one each.
+	// (One is GPT-2's: kvHeads is heads, and there is no rotary.)
 	in     []linear
 	out    linear
 	rotary *rotary // nil where positions are learned
@@ -20,30 +21,27 @@ type attention struct {
 // apply runs over x [B, T, D] and returns its branch, [B, T, D]. With a cache x
 // continues what the cache has seen.
 func (a *attention) apply(s *torch.Scope, x *ts.Tensor, cache *layerCache, dropout float64) *ts.Tensor {
-	shape := torch.Shape(x)
-	if !s.OK() {
-		return nil
+	if len(a.in) == 1 && cache == nil {
+		return a.out.apply(s, s.SelfAttention(a.in[0].apply(s, x), a.heads, dropout))
 	}
-	batch, length := shape[0], shape[1]
-	q, k, v := a.project(s, x, batch, length)
+	q, k, v := a.project(s, x)
 	from := cache.length()
 	if a.rotary != nil {
 		q, k = a.rotary.apply(s, q, from), a.rotary.apply(s, k, from)
 	}
+	q, k, v = s.Transpose(q, 1, 2), s.Transpose(k, 1, 2), s.Transpose(v, 1, 2)
 	k, v = cache.extend(s, k, v)
-	y := s.Attention(q, k, v, from, dropout)
-	return a.out.apply(s, s.Reshape(s.Transpose(y, 1, 2), batch, length, a.heads*a.width))
+	y := s.Transpose(s.Attention(q, k, v, from, dropout), 1, 2)
+	return a.out.apply(s, s.Flatten(y, 2))
 }
 
-// project returns queries [B, heads, T, width], keys and values [B, kvHeads, T, width].
-func (a *attention) project(s *torch.Scope, x *ts.Tensor, batch, length int64) (q, k, v *ts.Tensor) {
-	heads := func(y *ts.Tensor, n int64) *ts.Tensor {
-		return s.Transpose(s.Reshape(y, batch, length, n, a.width), 1, 2)
+// project returns queries [B, T, heads, width], keys and values [B, T, kvHeads, width].
+func (a *attention) project(s *torch.Scope, x *ts.Tensor) (q, k, v *ts.Tensor) {
+	if len(a.in) == 1 {
+		all := s.Split(s.Unflatten(a.in[0].apply(s, x), 2, 3*a.heads, a.width), 2, a.heads, a.heads, a.heads)
+		return all[0], all[1], all[2]
 	}
-	if len(a.in) == 3 {
-		return heads(a.in[0].apply(s, x), a.heads), heads(a.in[1].apply(s, x), a.kvHeads), heads(a.in[2].apply(s, x), a.kvHeads)
-	}
-	nq, nkv := a.heads*a.width, a.kvHeads*a.width
-	all := s.Split(a.in[0].apply(s, x), 2, nq, nkv, nkv)
-	return heads(all[0], a.heads), heads(all[1], a.kvHeads), heads(all[2], a.kvHeads)
+	return s.Unflatten(a.in[0].apply(s, x), 2, a.heads, a.width),
+		s.Unflatten(a.in[1].apply(s, x), 2, a.kvHeads, a.width),
+		s.Unflatten(a.in[2].apply(s, x), 2, a.kvHeads, a.width)
 }

@@ -34,9 +34,14 @@ func (f form) linear(p *params, name string, init initializer, in, out int64) li
 }
 
 func (l linear) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
+	return s.Linear(x, l.affine(s).Weight, l.bias)
+}
+
+// affine has the weight as [out, in].
+func (l linear) affine(s *torch.Scope) torch.Affine {
 	w := l.weight
 	if l.transposed {
 		w = s.Transpose(w, 0, 1)
 	}
-	return s.Linear(x, w, l.bias)
+	return torch.Affine{Weight: w, Bias: l.bias}
 }

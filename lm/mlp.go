@@ -14,11 +14,10 @@ type mlp struct {
 }
 
 func (m *mlp) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
-	h := m.up.apply(s, x)
+	var gate *torch.Affine
 	if m.gate != nil {
-		h = s.Mul(s.SiLU(m.gate.apply(s, x)), h)
-	} else {
-		h = s.GELU(h)
+		g := m.gate.affine(s)
+		gate = &g
 	}
-	return m.down.apply(s, h)
+	return s.MLP(x, m.up.affine(s), gate, m.down.affine(s))
 }

@@ -25,8 +25,5 @@ func newNorm(p *params, name string, layer bool, width int64) norm {
 }
 
 func (n norm) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
-	if n.bias == nil {
-		return s.RMSNorm(x, n.gain, normEps)
-	}
-	return s.LayerNorm(x, n.gain, n.bias, normEps)
+	return s.Norm(x, n.gain, n.bias, normEps)
 }

@@ -15,27 +15,26 @@ const rotaryBase = 10000
 // their products depend on distances alone (Su et al. 2021): dimension i of a
 // head and i + width/2 form a plane, turned by position * base^(-2i/width).
 type rotary struct {
-	cos, sin *ts.Tensor // [context, width], both halves alike
+	cos, sin *ts.Tensor // [context, width/2]
 }
 
 func newRotary(p *params, context, width int64) *rotary {
-	cos, sin := make([]float32, context*width), make([]float32, context*width)
+	half := width / 2
+	cos, sin := make([]float32, context*half), make([]float32, context*half)
 	for position := range context {
-		for i := range width {
-			angle := float64(position) * math.Pow(rotaryBase, -2*float64(i%(width/2))/float64(width))
-			cos[position*width+i], sin[position*width+i] = float32(math.Cos(angle)), float32(math.Sin(angle))
+		for i := range half {
+			angle := float64(position) * math.Pow(rotaryBase, -float64(i)/float64(half))
+			cos[position*half+i], sin[position*half+i] = float32(math.Cos(angle)), float32(math.Sin(angle))
 		}
 	}
-	return &rotary{cos: p.table(cos, context, width), sin: p.table(sin, context, width)}
+	return &rotary{cos: p.table(cos, context, half), sin: p.table(sin, context, half)}
 }
 
-// apply turns x [B, heads, T, width], whose first row stands at position from.
+// apply turns x [B, T, heads, width], whose first token stands at position from.
 func (r *rotary) apply(s *torch.Scope, x *ts.Tensor, from int64) *ts.Tensor {
 	shape := torch.Shape(x)
 	if !s.OK() {
 		return nil
 	}
-	length, half := shape[2], shape[3]/2
-	turned := s.Cat(3, s.Scale(s.Narrow(x, 3, half, half), -1), s.Narrow(x, 3, 0, half))
-	return s.Add(s.Mul(x, s.Narrow(r.cos, 0, from, length)), s.Mul(turned, s.Narrow(r.sin, 0, from, length)))
+	return s.Rotary(x, s.Narrow(r.cos, 0, from, shape[1]), s.Narrow(r.sin, 0, from, shape[1]))
 }

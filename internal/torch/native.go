@@ -50,15 +50,6 @@ func (s *Scope) Split(a *ts.Tensor, dim int64, sizes ...int64) []*ts.Tensor {
 	return parts
 }
 
-// GELU is the Gaussian error linear unit in its tanh form, as GPT-2 has it.
-func (s *Scope) GELU(a *ts.Tensor) *ts.Tensor {
-	var out C.koala_tensor
-	if !s.native("gelu", func() C.int { return C.koala_gelu_tanh(handle(a), &out) }, a) {
-		return nil
-	}
-	return s.take(out)
-}
-
 // CopyInto overwrites dst with src, converting and moving as need be. (gotch's
 // Copy_ ends the process on an error.)
 func (s *Scope) CopyInto(dst, src *ts.Tensor) {
@@ -154,18 +145,4 @@ func (s *Scope) GRU(x, h *ts.Tensor, w RNNWeights) (y, hLast *ts.Tensor) {
 		return nil, nil
 	}
 	return s.take(out[0]), s.take(out[1])
-}
-
-// Attention is scaled dot-product attention: queries [B, H, T, W] see the keys
-// and values [B, G, from+T, W] up to their own position; the first query stands
-// at position from. G divides H: neighbouring heads share. dropout zeroes
-// attention weights.
-func (s *Scope) Attention(q, k, v *ts.Tensor, from int64, dropout float64) *ts.Tensor {
-	var out C.koala_tensor
-	if !s.native("attention", func() C.int {
-		return C.koala_attention(handle(q), handle(k), handle(v), C.int64_t(from), C.double(dropout), &out)
-	}, q, k, v) {
-		return nil
-	}
-	return s.take(out)
 }

@@ -106,24 +106,6 @@ func (s *Scope) Dropout(x *ts.Tensor, p float64) *ts.Tensor {
 	return s.Apply("dropout", func() (*ts.Tensor, error) { return ts.Dropout(x, p, true) }, x)
 }
 
-// LayerNorm normalises over the last dimension to mean 0 and variance 1, then
-// scales by gain and adds bias.
-func (s *Scope) LayerNorm(x, gain, bias *ts.Tensor, eps float64) *ts.Tensor {
-	return s.Apply("layer_norm", func() (*ts.Tensor, error) {
-		return ts.LayerNorm(x, Shape(gain), gain, bias, eps, false)
-	}, x, gain, bias)
-}
-
-// RMSNorm divides by the root mean square over the last dimension and scales by
-// gain.
-func (s *Scope) RMSNorm(x, gain *ts.Tensor, eps float64) *ts.Tensor {
-	mean := s.Apply("mean", func() (*ts.Tensor, error) {
-		return s.Square(x).MeanDim([]int64{-1}, true, x.DType(), false)
-	}, x)
-	root := s.Apply("rsqrt", func() (*ts.Tensor, error) { return s.Shift(mean, eps).Rsqrt(false) }, mean)
-	return s.Mul(gain, s.Mul(x, root))
-}
-
 // Reductions.
 
 // Mean is over all elements.
@@ -145,6 +127,16 @@ func (s *Scope) SumDims(a *ts.Tensor, dims ...int64) *ts.Tensor {
 
 func (s *Scope) Reshape(a *ts.Tensor, shape ...int64) *ts.Tensor {
 	return s.Apply("reshape", func() (*ts.Tensor, error) { return a.Reshape(shape, false) }, a)
+}
+
+// Flatten makes one of all dimensions from dim on.
+func (s *Scope) Flatten(a *ts.Tensor, dim int64) *ts.Tensor {
+	return s.Apply("flatten", func() (*ts.Tensor, error) { return a.Flatten(dim, -1, false) }, a)
+}
+
+// Unflatten cuts dimension dim into several.
+func (s *Scope) Unflatten(a *ts.Tensor, dim int64, sizes ...int64) *ts.Tensor {
+	return s.Apply("unflatten", func() (*ts.Tensor, error) { return a.Unflatten(dim, sizes, false) }, a)
 }
 
 func (s *Scope) Transpose(a *ts.Tensor, dim0, dim1 int64) *ts.Tensor {

@@ -38,6 +38,10 @@ int koala_set_requires_grad(koala_tensor t, int on);
 int koala_set_grad_mode(int on);
 int koala_backward(koala_tensor *tensors, koala_tensor *gradients, int n);
 
+// precision.cpp
+int koala_autocast(int cuda, int on);
+int koala_fast_bfloat16(void);
+
 // loss.cpp
 int koala_cross_entropy(koala_tensor hidden, koala_tensor weight, koala_tensor bias, koala_tensor targets,
                         int64_t chunk_bytes, double out[3], koala_tensor *loss, koala_tensor *per_token);
@@ -50,7 +54,12 @@ int koala_lstm_layer(koala_tensor x, koala_tensor h0, koala_tensor c0, koala_ten
 int koala_gru_layer(koala_tensor x, koala_tensor h0, koala_tensor w_ih, koala_tensor w_hh, koala_tensor b_ih,
                     koala_tensor b_hh, koala_tensor *y, koala_tensor *h);
 
-// attention.cpp
+// norm.cpp, mlp.cpp, rotary.cpp, attention.cpp
+int koala_norm(koala_tensor x, koala_tensor gain, koala_tensor bias, double eps, koala_tensor *out);
+int koala_mlp(koala_tensor x, koala_tensor up, koala_tensor up_bias, koala_tensor gate, koala_tensor gate_bias,
+              koala_tensor down, koala_tensor down_bias, koala_tensor *out);
+int koala_rotary(koala_tensor x, koala_tensor cosine, koala_tensor sine, koala_tensor *out);
+int koala_self_attention(koala_tensor qkv, int64_t heads, double dropout, koala_tensor *out);
 int koala_attention(koala_tensor q, koala_tensor k, koala_tensor v, int64_t from, double dropout, koala_tensor *out);
 
 // optim.cpp
@@ -87,9 +96,6 @@ int koala_same(koala_tensor a, koala_tensor b);
 int koala_fusable(koala_tensor p);
 int koala_laid_out_like(koala_tensor p, koala_tensor t, koala_tensor *out);
 int koala_run_kernel(int kernel, koala_lane *lanes, int count);
-
-// gelu.cpp
-int koala_gelu_tanh(koala_tensor x, koala_tensor *out);
 
 #ifdef __cplusplus
 }

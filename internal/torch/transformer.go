@@ -1,0 +1,75 @@
+package torch
+
+// #include "native/koala_native.h"
+import "C"
+
+import "github.com/sugarme/gotch/ts"
+
+// The parts of a Transformer: one operator each where libtorch has several.
+
+// Norm is layer normalisation over the last dimension of x with gain and bias
+// [D], or RMSNorm where bias is nil.
+func (s *Scope) Norm(x, gain, bias *ts.Tensor, eps float64) *ts.Tensor {
+	var out C.koala_tensor
+	if !s.native("norm", func() C.int { return C.koala_norm(handle(x), handle(gain), handle(bias), C.double(eps), &out) }, x, gain) {
+		return nil
+	}
+	return s.take(out)
+}
+
+// Affine is the weight [out, in] and bias [out] of a linear layer; the bias may
+// be nil.
+type Affine struct{ Weight, Bias *ts.Tensor }
+
+// MLP is down GELU(up x), GELU in its tanh form, or with a gate SwiGLU, down
+// (SiLU(gate x) * up x). x is [..., D].
+func (s *Scope) MLP(x *ts.Tensor, up Affine, gate *Affine, down Affine) *ts.Tensor {
+	g := Affine{}
+	if gate != nil {
+		g = *gate
+	}
+	var out C.koala_tensor
+	if !s.native("mlp", func() C.int {
+		return C.koala_mlp(handle(x), handle(up.Weight), handle(up.Bias), handle(g.Weight), handle(g.Bias), handle(down.Weight), handle(down.Bias), &out)
+	}, x, up.Weight, down.Weight) {
+		return nil
+	}
+	return s.take(out)
+}
+
+// Rotary turns x [B, T, heads, W] by the angles whose cosines and sines [T, W/2]
+// are given: elements i and i + W/2 of a head are a plane.
+func (s *Scope) Rotary(x, cos, sin *ts.Tensor) *ts.Tensor {
+	var out C.koala_tensor
+	if !s.native("rotary", func() C.int { return C.koala_rotary(handle(x), handle(cos), handle(sin), &out) }, x, cos, sin) {
+		return nil
+	}
+	return s.take(out)
+}
+
+// SelfAttention is causal attention of qkv [B, T, 3 heads W], which holds
+// queries, keys and values in a row; it returns [B, T, heads W]. dropout zeroes
+// attention weights.
+func (s *Scope) SelfAttention(qkv *ts.Tensor, heads int64, dropout float64) *ts.Tensor {
+	var out C.koala_tensor
+	if !s.native("self_attention", func() C.int {
+		return C.koala_self_attention(handle(qkv), C.int64_t(heads), C.double(dropout), &out)
+	}, qkv) {
+		return nil
+	}
+	return s.take(out)
+}
+
+// Attention is scaled dot-product attention: queries [B, H, T, W] see the keys
+// and values [B, G, from+T, W] up to their own position; the first query stands
+// at position from. G divides H: neighbouring heads share. dropout zeroes
+// attention weights.
+func (s *Scope) Attention(q, k, v *ts.Tensor, from int64, dropout float64) *ts.Tensor {
+	var out C.koala_tensor
+	if !s.native("attention", func() C.int {
+		return C.koala_attention(handle(q), handle(k), handle(v), C.int64_t(from), C.double(dropout), &out)
+	}, q, k, v) {
+		return nil
+	}
+	return s.take(out)
+}

@@ -1,0 +1,216 @@
+package torch_test
+
+import (
+	"math"
+	"testing"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+)
+
+// form computes something from leaves.
+type form func(s *torch.Scope, leaves []*ts.Tensor) *ts.Tensor
+
+// agree holds one form to another, in values and in the gradients of all leaves
+// of these shapes.
+func agree(t *testing.T, got, want form, shapes ...[]int64) {
+	t.Helper()
+	err := torch.Do(func(s *torch.Scope) error {
+		if err := torch.Seed(3, 0, 0); err != nil {
+			return err
+		}
+		var leaves []*ts.Tensor
+		for _, shape := range shapes {
+			leaf := s.Empty(shape, gotch.Float, gotch.CPU)
+			s.UniformInPlace(leaf, -1, 1)
+			s.RequireGrad(leaf, true)
+			leaves = append(leaves, leaf)
+		}
+		var results [2][]float64
+		for k, f := range []form{got, want} {
+			y := f(s, leaves)
+			// Not the sum alone: each element with a weight of its own.
+			weights := make([]float32, torch.Count(y))
+			for i := range weights {
+				weights[i] = float32(math.Sin(float64(i)))
+			}
+			s.Backward(s.Sum(s.Mul(y, torch.FromSlice(s, weights, torch.Shape(y)...))))
+			results[k] = torch.ToSlice[float64](s, y)
+			for _, leaf := range leaves {
+				results[k] = append(results[k], torch.ToSlice[float64](s, s.Grad(leaf))...)
+				s.ClearGrad(leaf)
+			}
+		}
+		if !s.OK() {
+			return s.Err()
+		}
+		for i, want := range results[1] {
+			if got := results[0][i]; !(math.Abs(got-want) <= 2e-5*(1+math.Abs(want))) {
+				t.Errorf("shapes %v: number %d of values and gradients is %g, want %g", shapes, i, got, want)
+				break
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("shapes %v: %v", shapes, err)
+	}
+}
+
+// rowMean is the mean over the last dimension, which stays with length 1.
+func rowMean(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
+	return s.Apply("mean", func() (*ts.Tensor, error) { return x.MeanDim([]int64{-1}, true, gotch.Float, false) }, x)
+}
+
+func TestNormAgreesWithItsFormula(t *testing.T) {
+	for _, rows := range [][]int64{{1, 7}, {3, 5, 33}, {90, 400}} {
+		width := rows[len(rows)-1]
+		normed := func(s *torch.Scope, x, gain *ts.Tensor) *ts.Tensor {
+			return s.Mul(gain, s.Div(x, s.Sqrt(s.Shift(rowMean(s, s.Square(x)), 1e-5))))
+		}
+		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return s.Norm(l[0], l[1], nil, 1e-5) },
+			func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return normed(s, l[0], l[1]) }, rows, []int64{width})
+		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return s.Norm(l[0], l[1], l[2], 1e-5) },
+			func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+				return s.Add(normed(s, s.Sub(l[0], rowMean(s, l[0])), l[1]), l[2])
+			}, rows, []int64{width}, []int64{width})
+	}
+}
+
+func geluByOperators(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
+	u := s.Scale(s.Mul(x, s.Shift(s.Scale(s.Square(x), 0.044715), 1)), math.Sqrt(2/math.Pi))
+	return s.Scale(s.Mul(x, s.Shift(s.Tanh(u), 1)), 0.5)
+}
+
+func TestMLPAgreesWithItsFormula(t *testing.T) {
+	const in, hidden = 9, 160
+	for _, rows := range [][]int64{{1, in}, {2, 35, in}} {
+		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.MLP(l[0], torch.Affine{Weight: l[1], Bias: l[2]}, nil, torch.Affine{Weight: l[3], Bias: l[4]})
+		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.Linear(geluByOperators(s, s.Linear(l[0], l[1], l[2])), l[3], l[4])
+		}, rows, []int64{hidden, in}, []int64{hidden}, []int64{in, hidden}, []int64{in})
+		// Weights stored the other way round.
+		turned := func(s *torch.Scope, w *ts.Tensor) torch.Affine { return torch.Affine{Weight: s.Transpose(w, 0, 1)} }
+		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			gate := turned(s, l[2])
+			return s.MLP(l[0], turned(s, l[1]), &gate, turned(s, l[3]))
+		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.MatMul(s.Mul(s.SiLU(s.MatMul(l[0], l[2])), s.MatMul(l[0], l[1])), l[3])
+		}, rows, []int64{in, hidden}, []int64{in, hidden}, []int64{hidden, in})
+	}
+}
+
+// TestGELUOfAnyNumber: through an MLP of weights 1.
+func TestGELUOfAnyNumber(t *testing.T) {
+	x := append(sweep(12), 100, -100, 1e15, -1e15, 1e30, -1e30)
+	err := torch.Do(func(s *torch.Scope) error {
+		one := torch.Affine{Weight: s.Ones([]int64{1, 1}, gotch.Float, gotch.CPU)}
+		leaf := torch.FromSlice(s, x, int64(len(x)), 1)
+		s.RequireGrad(leaf, true)
+		y := s.MLP(leaf, one, nil, one)
+		s.Backward(s.Sum(s.Scale(y, 2)))
+		values, slopes := torch.ToSlice[float64](s, y), torch.ToSlice[float64](s, s.Grad(leaf))
+		for i, x := range x {
+			x := float64(x)
+			u := math.Sqrt(2/math.Pi) * (x + 0.044715*x*x*x)
+			th := math.Tanh(u)
+			if want := 0.5 * x * (1 + th); !(math.Abs(values[i]-want) <= 1e-6*(0.1+math.Abs(want))) {
+				t.Fatalf("gelu(%g) = %g, want %g", x, values[i], want)
+			}
+			slope := 0.5*(1+th) + 0.5*x*(1-th*th)*math.Sqrt(2/math.Pi)*(1+3*0.044715*x*x)
+			if math.IsNaN(slopes[i]) || math.Abs(x) < 1e3 && math.Abs(slopes[i]/2-slope) > 5e-7 {
+				t.Fatalf("slope of gelu at %g = %g, want %g", x, slopes[i]/2, slope)
+			}
+		}
+		nan := s.MLP(torch.FromSlice(s, []float32{float32(math.NaN())}, 1, 1), one, nil, one)
+		if got := s.Item(nan); !math.IsNaN(got) {
+			t.Errorf("gelu(NaN) = %g", got)
+		}
+		return s.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSplitGivesItsGradientsBack(t *testing.T) {
+	err := torch.Do(func(s *torch.Scope) error {
+		a := torch.FromSlice(s, []float32{1, 2, 3, 4, 5, 6}, 2, 3)
+		s.RequireGrad(a, true)
+		parts := s.Split(a, 1, 1, 2)
+		s.Backward(s.Add(s.Sum(s.Square(parts[0])), s.Sum(parts[1])))
+		near(t, "gradient", torch.ToSlice[float64](s, s.Grad(a)), []float64{2, 1, 1, 8, 1, 1}, 0)
+		return s.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = torch.Do(func(s *torch.Scope) error {
+		parts := s.Split(torch.FromSlice(s, []float32{1, 2}, 2), 0, 1, 2)
+		if len(parts) != 2 || parts[0] != (*ts.Tensor)(nil) {
+			t.Errorf("parts that do not fit: %v", parts)
+		}
+		return s.Err()
+	})
+	if err == nil {
+		t.Error("sizes that do not add up were taken")
+	}
+}
+
+func TestRotaryAgreesWithItsFormula(t *testing.T) {
+	const steps, heads, width = 5, 3, 8
+	angles := func(s *torch.Scope) (cos, sin *ts.Tensor) {
+		c, sn := make([]float32, steps*width/2), make([]float32, steps*width/2)
+		for i := range c {
+			c[i], sn[i] = float32(math.Cos(float64(i))), float32(math.Sin(float64(i)))
+		}
+		return torch.FromSlice(s, c, steps, width/2), torch.FromSlice(s, sn, steps, width/2)
+	}
+	agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+		cos, sin := angles(s)
+		return s.Rotary(l[0], cos, sin)
+	}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+		cos, sin := angles(s)
+		cos, sin = s.Unsqueeze(cos, 1), s.Unsqueeze(sin, 1)
+		a, b := s.Narrow(l[0], 3, 0, width/2), s.Narrow(l[0], 3, width/2, width/2)
+		return s.Cat(3, s.Sub(s.Mul(a, cos), s.Mul(b, sin)), s.Add(s.Mul(b, cos), s.Mul(a, sin)))
+	}, []int64{2, steps, heads, width})
+}
+
+// causal is attention as the formula reads, of q, k and v [B, H, T, W].
+func causal(s *torch.Scope, q, k, v *ts.Tensor, from int64) *ts.Tensor {
+	shape := torch.Shape(q)
+	if !s.OK() {
+		return nil
+	}
+	steps, width := shape[2], shape[3]
+	mask := make([]float32, steps*(from+steps))
+	for i := range steps {
+		for j := from + i + 1; j < from+steps; j++ {
+			mask[i*(from+steps)+j] = float32(math.Inf(-1))
+		}
+	}
+	scores := s.Scale(s.MatMul(q, s.Transpose(k, 2, 3)), 1/math.Sqrt(float64(width)))
+	return s.MatMul(s.Softmax(s.Add(scores, torch.FromSlice(s, mask, steps, from+steps))), v)
+}
+
+func TestAttentionAgreesWithItsFormula(t *testing.T) {
+	const heads, width = 3, 8
+	for _, steps := range []int64{1, 2, 17} {
+		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return s.SelfAttention(l[0], heads, 0) },
+			func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+				parts := s.Unflatten(l[0], 2, 3, heads, width)
+				part := func(i int64) *ts.Tensor { return s.Transpose(s.Select(parts, 2, i), 1, 2) }
+				return s.Flatten(s.Transpose(causal(s, part(0), part(1), part(2), 0), 1, 2), 2)
+			}, []int64{2, steps, 3 * heads * width})
+		for _, from := range []int64{0, 4} {
+			shared := []int64{2, 1, from + steps, width}
+			agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return s.Attention(l[0], l[1], l[2], from, 0) },
+				func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return causal(s, l[0], l[1], l[2], from) },
+				[]int64{2, heads, steps, width}, shared, shared)
+		}
+	}
+}
