@@ -82,10 +82,18 @@ func (t *Trainer) accumulate(b data.Batch, phases *Phases) (torch.Loss, error) {
 	err := torch.Do(func(s *torch.Scope) error {
 		started := time.Now()
 		in := toDevice(s, b, t.Model.TimeMajor(), t.Device)
-		out := t.Model.Forward(s, in.ids, t.state, Training)
-		phases.Forward += lap(&started)
-		loss = t.Model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{})
-		phases.Loss += lap(&started)
+		var out Hidden
+		forward := func() {
+			out = t.Model.Forward(s, in.ids, t.state, Training)
+			phases.Forward += lap(&started)
+			loss = t.Model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{})
+			phases.Loss += lap(&started)
+		}
+		if t.Config.BFloat16 {
+			s.BFloat16(t.Device, forward)
+		} else {
+			forward()
+		}
 		s.Backward(t.objective(s, loss.Mean, out.Raw))
 		phases.Backward += lap(&started)
 		return s.Err()

@@ -22,6 +22,7 @@ type TrainConfig struct {
 	Accumulate      int // batches in an optimizer step, at least 1
 	Seed            uint64
 	BPTT            int           // the learning rate follows a sequence's length over this one (Merity et al. 2018); 0 is not at all
+	BFloat16        bool          // matrix products of training in bfloat16; weights, sums and evaluation stay float32
 	Alpha, Beta     float64       // activation regularisation and its temporal form (Merity et al. 2017)
 	EvalEvery       int64         // steps between evaluations on valid; 0 is once an epoch
 	Patience        int           // evaluations without a new best that end the run; 0 is never

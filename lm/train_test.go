@@ -225,6 +225,45 @@ func TestNonFiniteStepsEndTheRun(t *testing.T) {
 	}
 }
 
+// TestBFloat16TrainsAlike: in every kind of model a few steps come out near those
+// in float32, and the weights stay float32.
+func TestBFloat16TrainsAlike(t *testing.T) {
+	for name, config := range shapes {
+		var last [2]float64
+		for i, low := range []bool{false, true} {
+			m, err := lm.New(config, 1, gotch.CPU)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			group := koala.Group{}
+			for _, p := range m.Params() {
+				group.Params = append(group.Params, p.Tensor)
+			}
+			options := koala.Defaults(koala.KindAdamW)
+			options.LR = 0.01
+			optimizer, err := koala.New(koala.KindAdamW, []koala.Group{group}, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer optimizer.Close()
+			train, err := data.NewContiguous(counting(600, 11), 4, 6)
+			if err != nil {
+				t.Fatal(err)
+			}
+			trainer := &lm.Trainer{
+				Config: lm.TrainConfig{Steps: 30, Seed: 1, BFloat16: low, Schedule: lm.ScheduleConfig{Kind: "constant"}},
+				Model:  m, Optimizer: optimizer, Train: train, Device: gotch.CPU,
+			}
+			losses := runTrainer(t, trainer).losses()
+			last[i] = losses[len(losses)-1]
+		}
+		if last[0] == last[1] || math.Abs(last[1]-last[0]) > 0.1*last[0] {
+			t.Errorf("%s: loss %v in bfloat16, %v in float32", name, last[1], last[0])
+		}
+	}
+}
+
 // TestLearningRateFollowsTheLength: as AWD-LSTM, lr * length / bptt.
 func TestLearningRateFollowsTheLength(t *testing.T) {
 	for _, accumulate := range []int{1, 2} {

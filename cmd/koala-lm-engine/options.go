@@ -31,7 +31,7 @@ func trainConfig(s configs.Settings) lm.TrainConfig {
 	t := s.Train
 	config := lm.TrainConfig{
 		Steps: int64(t.Steps), Epochs: t.Epochs, TimeLimit: t.TimeLimit, Accumulate: t.Accumulate, Seed: uint64(t.Seed),
-		Alpha: t.Alpha, Beta: t.Beta,
+		Alpha: t.Alpha, Beta: t.Beta, BFloat16: t.Precision == "bfloat16",
 		EvalEvery: int64(s.Eval.Every), Patience: s.Eval.Patience, CheckpointEvery: int64(s.Checkpoint.Every), CheckpointAfter: s.Checkpoint.Interval,
 		LogEvery: logEvery, MaxSkipped: s.Optimizer.MaxSkipped,
 		Schedule: lm.ScheduleConfig{

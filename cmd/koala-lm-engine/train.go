@@ -65,6 +65,9 @@ func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr
 	status, reason := tracking.Failed, "the process panicked"
 	defer func() { err = errors.Join(err, run.Finish(status, reason)) }()
 	bar := newProgress(stderr, r.Quiet, trainer.TotalSteps(), stepOf(from))
+	if trainer.Config.BFloat16 && !torch.FastBFloat16(device) {
+		bar.warn("this CPU has no instructions for bfloat16: train.precision float32 is faster on it")
+	}
 	bar.say("run %s: %s with %s, %s parameters, on %s, threads: %d", run.ID(), r.Settings.Model.Kind, r.Settings.Optimizer.Kind,
 		humanize.Comma(lm.CountParams(trainer.Model)), torch.DeviceName(device), torch.Threads())
 	if from != nil {

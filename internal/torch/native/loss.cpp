@@ -113,15 +113,21 @@ static Chunked run_cpu(const Tensor &hidden, const Tensor &weight, const Tensor 
   const Tensor d_biases = gradients && bias.defined() ? at::zeros({threads, v}, hidden.options()) : Tensor();
   float *d_b = d_biases.defined() ? d_biases.mutable_data_ptr<float>() : nullptr;
   Tensor logits = at::empty({height, v}, hidden.options());
-  const Tensor weight_t = weight.t();
+  // Under autocast the products are of bfloat16, and what is summed up is not.
+  const bool low = at::autocast::is_autocast_enabled(at::kCPU);
+  const auto lowered = [low](const Tensor &t) { return low ? t.to(at::kBFloat16) : t; };
+  const Tensor states = lowered(hidden), words = lowered(weight), words_t = words.t();
   const float *b = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
   float *losses = r.per_token.mutable_data_ptr<float>();
 
   for (int64_t from = 0; from < n; from += height) {
     const int64_t m = std::min(height, n - from);
     Tensor chunk = logits.narrow(0, 0, m);
-    const Tensor h = hidden.narrow(0, from, m);
-    at::mm_out(chunk, h, weight_t);
+    const Tensor h = states.narrow(0, from, m);
+    if (low)
+      chunk.copy_(at::mm(h, words_t));
+    else
+      at::mm_out(chunk, h, words_t);
     float *x = chunk.mutable_data_ptr<float>();
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < m; i++) {
@@ -145,11 +151,14 @@ static Chunked run_cpu(const Tensor &hidden, const Tensor &weight, const Tensor 
     }
     if (gradients) {
       Tensor d_h = r.d_hidden.narrow(0, from, m);
-      at::mm_out(d_h, chunk, weight);
-      if (from == 0)
-        at::mm_out(r.d_weight, chunk.t(), h);
-      else
-        r.d_weight.addmm_(chunk.t(), h);
+      if (low) {
+        const Tensor d = lowered(chunk);
+        d_h.copy_(at::mm(d, words));
+        from == 0 ? r.d_weight.copy_(at::mm(d.t(), h)) : r.d_weight.add_(at::mm(d.t(), h));
+      } else {
+        at::mm_out(d_h, chunk, weight);
+        from == 0 ? at::mm_out(r.d_weight, chunk.t(), h) : r.d_weight.addmm_(chunk.t(), h);
+      }
     }
   }
   if (d_biases.defined())
@@ -210,8 +219,10 @@ static Chunked run_operators(const Tensor &hidden, const Tensor &weight, const T
   return r;
 }
 
-static Chunked run(const Tensor &hidden, const Tensor &weight, const Tensor &bias, const Tensor &targets,
+static Chunked run(const Tensor &states, const Tensor &weight, const Tensor &bias, const Tensor &targets,
                    int64_t chunk_bytes, bool gradients) {
+  // Under autocast states may come in a lower precision than the weights.
+  const Tensor hidden = states.to(weight.scalar_type());
   TORCH_CHECK(hidden.dim() == 2 && weight.dim() == 2 && hidden.size(1) == weight.size(1),
               "cross_entropy: hidden ", hidden.sizes(), " and weight ", weight.sizes(), " do not fit");
   TORCH_CHECK(targets.dim() == 1 && targets.size(0) == hidden.size(0) && targets.scalar_type() == at::kLong,

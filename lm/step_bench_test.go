@@ -1,0 +1,91 @@
+package lm_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// BenchmarkStep times whole training steps of the settings that bench/ compares
+// with PyTorch.
+func BenchmarkStep(b *testing.B) {
+	wlm := lm.Config{
+		Kind: lm.LSTM, Vocab: 33278, Layers: 2, Embed: 200, Hidden: 200, Tied: true,
+		Dropout: lm.Dropout{Input: 0.2, Hidden: 0.2, Output: 0.2},
+	}
+	gpt := lm.Config{
+		Kind: lm.Transformer, Vocab: 65, Layers: 4, Embed: 128, Hidden: 512, Tied: true, Heads: 4, KVHeads: 4, Context: 64,
+		Norm: lm.LayerNorm, Position: lm.Learned, MLP: lm.GELU,
+	}
+	llama := gpt
+	llama.Norm, llama.Position, llama.MLP, llama.Hidden, llama.KVHeads = lm.RMSNorm, lm.Rotary, lm.SwiGLU, 352, 2
+	gru := wlm
+	gru.Kind = lm.GRU
+	adaptive := wlm
+	adaptive.Tied, adaptive.Softmax = false, lm.Adaptive
+	for _, c := range []struct {
+		name      string
+		config    lm.Config
+		optimizer string
+		batch     int
+		length    int
+		bfloat16  bool
+	}{
+		{"LSTM", wlm, koala.KindV, 20, 35, false},
+		{"GRU", gru, koala.KindV, 20, 35, false},
+		{"LSTM/adaptive", adaptive, koala.KindV, 20, 35, false},
+		{"LSTM/bfloat16", wlm, koala.KindV, 20, 35, true},
+		{"GPT", gpt, koala.KindAdamW, 12, 64, false},
+		{"GPT/bfloat16", gpt, koala.KindAdamW, 12, 64, true},
+		{"LLaMA", llama, koala.KindAdamW, 12, 64, false},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			err := torch.Main(0, func() error { return steps(b, c.config, c.optimizer, c.batch, c.length, c.bfloat16) })
+			if err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+func steps(b *testing.B, config lm.Config, kind string, batch, length int, bfloat16 bool) error {
+	m, err := lm.New(config, 1, gotch.CPU)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	group := koala.Group{}
+	for _, p := range m.Params() {
+		group.Params = append(group.Params, p.Tensor)
+	}
+	optimizer, err := koala.New(kind, []koala.Group{group}, koala.Defaults(kind))
+	if err != nil {
+		return err
+	}
+	defer optimizer.Close()
+	ids, random := make([]uint32, 100_000), rand.New(rand.NewPCG(1, 0))
+	for i := range ids {
+		ids[i] = uint32(float64(config.Vocab) * random.Float64() * random.Float64() * random.Float64()) // frequent ones first
+	}
+	batches, err := data.NewContiguous(data.NewTokens(ids), batch, length)
+	if !m.TimeMajor() {
+		batches, err = data.NewRandom(data.NewTokens(ids), batch, length, 1)
+	}
+	if err != nil {
+		return err
+	}
+	trainer := &lm.Trainer{
+		Config: lm.TrainConfig{Steps: int64(b.N), Seed: 1, BFloat16: bfloat16, Schedule: lm.ScheduleConfig{Kind: "constant"}},
+		Model:  m, Optimizer: optimizer, Train: batches, Device: gotch.CPU,
+	}
+	b.ResetTimer()
+	err = trainer.Run(b.Context())
+	b.ReportMetric(float64(batch*length*b.N)/b.Elapsed().Seconds(), "tokens/s")
+	return err
+}
