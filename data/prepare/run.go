@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 
 	"github.com/koala-lm/koala-lm/data"
-	"github.com/koala-lm/koala-lm/data/corpus"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
@@ -103,143 +102,6 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	return info, out.commit()
 }
 
-// find finds the sources that the options name.
-func find(ctx context.Context, opts Options) (corpus.Plan, error) {
-	from := corpus.Options{Field: opts.Field, Stdin: opts.Stdin, ReplaceInvalid: opts.ReplaceInvalid, Progress: opts.Progress.Add}
-	var plan corpus.Plan
-	var err error
-	if opts.Corpus != "" || len(opts.Paths) == 0 {
-		plan, err = corpus.Named(ctx, opts.Corpus, corpus.NamedOptions{
-			Options: from, Seed: opts.Seed, Apart: opts.Tokenizer == "word",
-			Sums: opts.Sums, Cache: opts.Cache, Stage: opts.Progress.Stage,
-		})
-	} else {
-		plan, err = corpus.Find(opts.Paths, from)
-	}
-	if err != nil {
-		return plan, err
-	}
-	if plan.Splits != nil && opts.SharesGiven && (opts.Valid.fraction() > 0 || opts.Test.fraction() > 0) {
-		return plan, errors.New("the text has splits of its own, so --valid and --test cannot take a fraction of it: 0 leaves a split out, a number of tokens shortens it")
-	}
-	for _, held := range []struct {
-		name  string
-		paths []string
-	}{{"valid", opts.ValidFiles}, {"test", opts.TestFiles}} {
-		if len(held.paths) == 0 {
-			continue
-		}
-		if plan.Splits != nil {
-			return plan, fmt.Errorf("%s has splits of its own: --%s-file has no place beside them", opts.Paths[0], held.name)
-		}
-		found, err := corpus.Find(held.paths, from)
-		if err != nil {
-			return plan, err
-		}
-		if found.Splits != nil {
-			return plan, fmt.Errorf("--%s-file %s is a folder with splits of its own", held.name, held.paths[0])
-		}
-		if plan.Held == nil {
-			plan.Held = map[string][]corpus.Source{}
-		}
-		plan.Held[held.name] = found.Loose
-	}
-	return plan, nil
-}
-
-// gather reads all sources into the spool and divides it into splits.
-func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info *data.Info) (map[string][]extent, error) {
-	groups := []struct {
-		name    string
-		sources []corpus.Source
-	}{{"", plan.Loose}}
-	for _, name := range data.SplitNames {
-		groups = append(groups, struct {
-			name    string
-			sources []corpus.Source
-		}{name, append(plan.Splits[name], plan.Held[name]...)})
-	}
-	total := int64(0)
-	for _, group := range groups {
-		for _, source := range group.sources {
-			if size := source.Size(); size < 0 || total < 0 {
-				total = -1
-			} else {
-				total += size
-			}
-		}
-	}
-	opts.Progress.Stage("read", total)
-	splits := map[string][]extent{}
-	loose := 0
-	for _, group := range groups {
-		from := len(s.ends)
-		for _, source := range group.sources {
-			read, err := source.Read(ctx, s)
-			if err != nil {
-				return nil, err
-			}
-			info.Sources = append(info.Sources, read)
-		}
-		if group.name == "" {
-			loose = len(s.ends)
-			continue
-		}
-		if len(group.sources) > 0 && len(s.ends) == from {
-			return nil, fmt.Errorf("there is no text in the %s files", group.name)
-		}
-		for i := from; i < len(s.ends); i++ {
-			splits[group.name] = append(splits[group.name], s.document(i))
-		}
-	}
-	if err := s.finish(); err != nil {
-		return nil, err
-	}
-	if len(s.ends) == 0 {
-		return nil, fmt.Errorf("there is no text in %s: nothing to prepare", opts.text())
-	}
-	info.Corpus = plan.Corpus
-	return split(s, splits, loose, plan, opts, info)
-}
-
-// split completes the splits that came as such, and divides what did not.
-func split(s *spool, splits map[string][]extent, loose int, plan corpus.Plan, opts Options, info *data.Info) (map[string][]extent, error) {
-	if plan.Splits != nil {
-		info.Split = data.SplitRule{By: "layout"}
-		for name, share := range map[string]Share{"valid": opts.Valid, "test": opts.Test} {
-			if share == 0 {
-				delete(splits, name)
-			}
-		}
-		return splits, nil
-	}
-	if loose == 0 {
-		return nil, errors.New("there is no text to train on")
-	}
-	valid, test := opts.Valid, opts.Test
-	if plan.Held["valid"] != nil {
-		valid = 0
-	}
-	if plan.Held["test"] != nil {
-		test = 0
-	}
-	divided, by, err := divide(s, loose, valid, test, opts.Seed)
-	if err != nil {
-		return nil, err
-	}
-	info.Split = data.SplitRule{By: by, Valid: float64(valid), Test: float64(test)}
-	if by == "documents" {
-		info.Split.Seed = opts.Seed
-	}
-	if by == "none" && plan.Held != nil {
-		info.Split.By = "files"
-	}
-	for name, extents := range splits {
-		divided[name] = extents
-	}
-	return divided, nil
-}
-
 // describeTokenizer writes tokenizer.json.
 func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out *folder) error {
 	var content bytes.Buffer
@@ -262,17 +124,6 @@ func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out
 	}
 	info.TokenType = data.TokenType(t.Vocab())
 	return out.write(data.TokenizerFile, content.Bytes())
-}
-
-// text names the text that is prepared.
-func (o Options) text() string {
-	switch len(o.Paths) {
-	case 0:
-		return "corpus " + o.Corpus
-	case 1:
-		return o.Paths[0]
-	}
-	return fmt.Sprintf("%s and %d other paths", o.Paths[0], len(o.Paths)-1)
 }
 
 // limit is the largest number of tokens of a split, 0 if there is none.
