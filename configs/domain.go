@@ -116,12 +116,7 @@ func (d oneOf) parse(n *yaml.Node) (any, bool) {
 	return n.Value, n.Kind == yaml.ScalarNode && slices.Contains(d, n.Value)
 }
 
-func (d oneOf) String() string {
-	if len(d) == 1 {
-		return d[0]
-	}
-	return "one of " + strings.Join(d, ", ")
-}
+func (d oneOf) String() string { return "one of " + strings.Join(d, ", ") }
 
 // ascending is lists of positive whole numbers, each greater than the one
 // before; empty ones too.

@@ -124,7 +124,7 @@ type Train struct {
 	Steps        int           // total optimizer steps; 0 is no limit
 	TimeLimit    time.Duration // 0 is no limit
 	Seed         int64
-	Precision    string  // "float32"
+	Precision    string  // "float32" or "bfloat16"
 	Alpha        float64 // activation regularisation (Merity et al. 2017)
 	Beta         float64 // temporal activation regularisation
 }

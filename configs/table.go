@@ -190,8 +190,8 @@ var trainFields = []field{
 		at: func(s *Settings) any { return &s.Train.Seed }, in: any64, byModel: both(1),
 	},
 	{
-		key: "train.precision", meaning: "precision of all computation",
-		at: func(s *Settings) any { return &s.Train.Precision }, in: oneOf{"float32"}, byModel: both("float32"),
+		key: "train.precision", meaning: "precision of training's matrix products; weights, sums and evaluation stay float32",
+		at: func(s *Settings) any { return &s.Train.Precision }, in: oneOf{"float32", "bfloat16"}, byModel: both("float32"),
 	},
 	recurrentOnly(field{
 		key: "train.alpha", meaning: "activation regularisation (AWD-LSTM's AR)",
