@@ -123,16 +123,16 @@ func TestDynamicEvaluation(t *testing.T) {
 	if math.Abs(still-plain.Nats) > 1e-6 {
 		t.Errorf("without steps %v nats, plainly %v", still, plain.Nats)
 	}
-	dynamic := adaptively(t, m, pass(t, text, 5), lm.Adaptation{Dynamic: &lm.Dynamic{LR: 0.03, Decay: 0.001, Batches: 3}, Train: train()})
+	dynamic := adaptively(t, m, pass(t, text, 5), lm.Adaptation{Dynamic: &lm.Dynamic{LR: 0.01, Decay: 0.001, Batches: 3}, Train: train()})
 	if dynamic > plain.Nats-0.15 {
 		t.Errorf("dynamically %v nats, plainly %v", dynamic, plain.Nats)
 	}
-	held := adaptively(t, m, pass(t, text, 5), lm.Adaptation{Dynamic: &lm.Dynamic{LR: 0.03, Decay: 10, Batches: 3}, Train: train()})
+	held := adaptively(t, m, pass(t, text, 5), lm.Adaptation{Dynamic: &lm.Dynamic{LR: 0.01, Decay: 10, Batches: 3}, Train: train()})
 	if held < dynamic {
 		t.Errorf("drawn back at once %v nats, hardly %v", held, dynamic)
 	}
 	both := adaptively(t, m, pass(t, short, 5), lm.Adaptation{
-		Cache: &lm.NeuralCache{Size: 50, Theta: 1, Share: 0.1}, Dynamic: &lm.Dynamic{LR: 0.03, Decay: 0.001, Batches: 3}, Train: train(),
+		Cache: &lm.NeuralCache{Size: 50, Theta: 1, Share: 0.1}, Dynamic: &lm.Dynamic{LR: 0.01, Decay: 0.001, Batches: 3}, Train: train(),
 	})
 	if math.IsNaN(both) || both == dynamic {
 		t.Errorf("with a cache beside it %v nats", both)
