@@ -65,21 +65,32 @@ func (s *Store) StartRun(ctx context.Context, n NewRun) (*Run, error) {
 	now := s.now()
 	n.ID = cmp.Or(n.ID, NewID(now))
 	n.Name = cmp.Or(n.Name, n.ID[:min(10, len(n.ID))])
-	number, err := s.insertRun(ctx, n, now)
-	if err != nil {
-		return nil, fmt.Errorf("start run: %w", explain(err))
-	}
 	run := newRunHandle(s, n.ID, now)
-	if len(n.Dataset.Metrics) > 0 {
-		if err := run.Log(Point{Time: now, Values: n.Dataset.Metrics}); err != nil {
-			return nil, fmt.Errorf("start run: %w", err)
-		}
+	if err := run.Log(Point{Time: now, Values: n.Dataset.Metrics}); err != nil {
+		return nil, fmt.Errorf("start run: %w", err)
 	}
-	go run.write(s, number, progress{})
+	w := &writer{run: run, store: s}
+	w.take()
+	var reached progress
+	// One transaction: whenever the process dies, there is no run without what was
+	// known of it at its start.
+	err := s.update(ctx, func(tx *sql.Tx) (err error) {
+		if w.number, err = insertRun(ctx, tx, n, now); err != nil {
+			return err
+		}
+		reached, err = w.put(ctx, tx, nil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start run: %w", err)
+	}
+	w.wrote(reached)
+	go w.loop()
 	return run, nil
 }
 
-func (s *Store) insertRun(ctx context.Context, n NewRun, now time.Time) (number int64, err error) {
+// insertRun records a run with its settings and tags.
+func insertRun(ctx context.Context, tx *sql.Tx, n NewRun, now time.Time) (number int64, err error) {
 	facts, err := jsonObject(n.Dataset.Facts)
 	if err != nil {
 		return 0, fmt.Errorf("dataset facts: %w", err)
@@ -92,11 +103,6 @@ func (s *Store) insertRun(ctx context.Context, n NewRun, now time.Time) (number 
 	if err != nil {
 		return 0, err
 	}
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer tx.Rollback()
 	self := environment.Self()
 	err = tx.QueryRowContext(ctx, runInsertSQL,
 		sql.Named("id", n.ID), sql.Named("name", n.Name), sql.Named("note", n.Note),
@@ -127,10 +133,8 @@ func (s *Store) insertRun(ctx context.Context, n NewRun, now time.Time) (number 
 			return 0, err
 		}
 	}
-	if _, err := tx.ExecContext(ctx, eventInsertSQL, number, formatTime(now), "started", self.String()); err != nil {
-		return 0, err
-	}
-	return number, tx.Commit()
+	_, err = tx.ExecContext(ctx, eventInsertSQL, number, formatTime(now), "started", self.String())
+	return number, err
 }
 
 // jsonObject writes a map as a JSON object, a nil map as an empty one.

@@ -82,7 +82,9 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	if err != nil {
 		return nil, err
 	}
-	pause := now.Sub(parseTime(heartbeat)).Round(time.Second)
+	// By the wall clock, as the process that left it is gone: nobody else knows the
+	// time. One that was set back meanwhile makes the pause none.
+	pause := max(0, now.Sub(parseTime(heartbeat)).Round(time.Second))
 	message := fmt.Sprintf("at step %d by %s, %v after it was left %s; %d values beyond that step are recorded anew",
 		fromStep, self, pause, status, gone)
 	if _, err := tx.ExecContext(ctx, eventInsertSQL, number, formatTime(now), "resumed", message); err != nil {
@@ -97,7 +99,8 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	if err := tx.Commit(); err != nil {
 		return nil, err
 	}
-	go run.write(s, number, reached)
+	w := &writer{run: run, store: s, number: number, progress: reached, lastWrite: time.Now()}
+	go w.loop()
 	return run, nil
 }
 

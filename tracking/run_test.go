@@ -99,6 +99,21 @@ func TestRunIsRecordedWhole(t *testing.T) {
 	}
 }
 
+// A process may be killed right after the start of its run.
+func TestRunStartsWithItsMetrics(t *testing.T) {
+	s := newStore(t)
+	startRun(t, s, NewRun{Name: "r", Dataset: Dataset{Metrics: map[string]float64{"val_unigram_ppl": 700}}})
+	got, err := s.Run(context.Background(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]Summary{"val_unigram_ppl": {Last: 700, Best: 700}}
+	if diff := cmp.Diff(want, got.Metrics); diff != "" {
+		t.Error(diff)
+	}
+	checkSpans(t, s)
+}
+
 func TestResumeReplacesWhatCameAfter(t *testing.T) {
 	s := newStore(t)
 	ctx := context.Background()

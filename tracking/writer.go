@@ -2,6 +2,7 @@ package tracking
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -21,7 +22,8 @@ const (
 // that was opened, and that no store can be had there.
 var ErrReplaced = errors.New("the store was deleted or replaced while in use")
 
-// writer is the background side of a run: the only goroutine that writes it.
+// writer is the background side of a run: from loop on the only goroutine that
+// writes it.
 type writer struct {
 	run       *Run
 	store     *Store
@@ -33,11 +35,11 @@ type writer struct {
 	lastWrite time.Time
 }
 
-// write runs until the run ends: it writes what is queued twice a second and
-// otherwise a heartbeat. It goes on from what a resumed run has come to.
-func (r *Run) write(s *Store, number int64, from progress) {
+// loop runs until the run ends: it writes what is queued twice a second and
+// otherwise a heartbeat.
+func (w *writer) loop() {
+	r := w.run
 	defer close(r.done)
-	w := &writer{run: r, store: s, number: number, progress: from, lastWrite: time.Now()}
 	defer w.release()
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
@@ -89,43 +91,50 @@ func (w *writer) take() {
 // for the next attempt.
 func (w *writer) writeNow(end *ending) error {
 	w.take()
-	err := w.commit(end)
-	r := w.run
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.err = err
-	if err != nil {
-		return err
+	reached, err := w.commit(end)
+	if err == nil {
+		w.wrote(reached)
+		return nil
 	}
-	r.backlog -= len(w.pending.samples)
-	w.pending.clear()
-	w.lastWrite = time.Now()
-	close(r.room)
-	r.room = make(chan struct{})
-	return nil
+	w.run.mu.Lock()
+	defer w.run.mu.Unlock()
+	w.run.err = err
+	return err
 }
 
-func (w *writer) commit(end *ending) error {
+func (w *writer) commit(end *ending) (reached progress, err error) {
 	ctx := context.Background()
 	if w.store.replaced() {
 		if err := w.rehome(ctx); err != nil {
-			return fmt.Errorf("%w: %w", ErrReplaced, err)
+			return reached, fmt.Errorf("%w: %w", ErrReplaced, err)
 		}
 	}
-	tx, err := w.store.write.BeginTx(ctx, nil)
-	if err != nil {
-		return explain(err)
-	}
-	defer tx.Rollback()
+	err = w.store.update(ctx, func(tx *sql.Tx) error {
+		reached, err = w.put(ctx, tx, end)
+		return err
+	})
+	return reached, err
+}
+
+// put writes what is pending, and returns what the run's points come to once the
+// transaction is committed.
+func (w *writer) put(ctx context.Context, tx *sql.Tx, end *ending) (progress, error) {
 	c := commit{ctx: ctx, tx: tx, run: w.run, number: w.number, names: w.names, late: math.MaxInt64, progress: w.progress.clone()}
-	if err := c.write(w.pending, end); err != nil {
-		return explain(err)
-	}
-	if err := tx.Commit(); err != nil {
-		return explain(err)
-	}
-	w.progress = c.progress
-	return nil
+	err := c.write(w.pending, end)
+	return c.progress, err
+}
+
+// wrote takes note that what was pending is in the store.
+func (w *writer) wrote(reached progress) {
+	w.progress, w.lastWrite = reached, time.Now()
+	r := w.run
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = nil
+	r.backlog -= len(w.pending.samples)
+	w.pending.clear()
+	close(r.room)
+	r.room = make(chan struct{})
 }
 
 // release closes a store that nobody else knows.

@@ -16,19 +16,10 @@ import (
 
 // takeUp makes this process the one that trains the run, a new or a resumed one.
 func takeUp(ctx context.Context, store *tracking.Store, r request.Train, dataset *data.Dataset, from *checkpoint.File, device string) (*tracking.Run, error) {
-	known, err := knownMetrics(dataset)
-	if err != nil {
-		return nil, err
-	}
 	if r.Resume == "" {
-		return startRun(ctx, store, r, dataset, known, device)
+		return startRun(ctx, store, r, dataset, device)
 	}
-	run, err := store.ResumeRun(ctx, r.Resume, stepOf(from), tracking.Resume{Command: r.Command, Device: device, Threads: torch.Threads()})
-	if err == nil && from == nil {
-		// The process may have been killed before these were written.
-		err = run.Log(tracking.Point{Values: known})
-	}
-	return run, err
+	return store.ResumeRun(ctx, r.Resume, stepOf(from), tracking.Resume{Command: r.Command, Device: device, Threads: torch.Threads()})
 }
 
 // knownMetrics are those of the dataset itself, recorded at step 0.
@@ -48,7 +39,11 @@ func knownMetrics(dataset *data.Dataset) (map[string]float64, error) {
 }
 
 // startRun records the run with all that it takes to ask about it later.
-func startRun(ctx context.Context, store *tracking.Store, r request.Train, dataset *data.Dataset, known map[string]float64, device string) (*tracking.Run, error) {
+func startRun(ctx context.Context, store *tracking.Store, r request.Train, dataset *data.Dataset, device string) (*tracking.Run, error) {
+	known, err := knownMetrics(dataset)
+	if err != nil {
+		return nil, err
+	}
 	settings := map[string]any{}
 	for _, kv := range r.Settings.Flat() {
 		settings[kv.Key] = kv.Value
