@@ -191,21 +191,38 @@ func TestClockJumps(t *testing.T) {
 		clock = clock.Add(jump)
 		logSteps(t, run, int64(step+1), int64(step+1))
 	}
-	clock = time.Date(2026, 6, 1, 11, 0, 0, 0, time.UTC)
-	if err := run.Finish(Finished, ""); err != nil {
+	clock = clock.Add(-24 * time.Hour)
+	if err := run.Finish(Interrupted, ""); err != nil {
 		t.Fatal(err)
 	}
-	err := s.Points(context.Background(), run.ID(), "train_loss", func(p Logged) error {
-		if p.Seconds < 0 {
-			t.Errorf("step %d after %v s", p.Step, p.Seconds)
-		}
-		return nil
-	})
+	clock = clock.Add(-24 * time.Hour)
+	ctx := context.Background()
+	run, err := s.ResumeRun(ctx, run.ID(), 4, Resume{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Run(context.Background(), "r"); err != nil || got.Seconds < 0 {
-		t.Errorf("%v s (%v)", got.Seconds, err)
+	clock = clock.Add(time.Second)
+	logSteps(t, run, 5, 5)
+	if err := run.Finish(Finished, ""); err != nil {
+		t.Fatal(err)
+	}
+	var last Logged
+	err = s.Points(ctx, run.ID(), "train_loss", func(p Logged) error {
+		if p.Step <= last.Step || p.Seconds < 0 {
+			t.Errorf("step %d after %v s, behind step %d", p.Step, p.Seconds, last.Step)
+		}
+		last = p
+		return nil
+	})
+	if err != nil || last.Step != 5 {
+		t.Errorf("the last step is %d (%v)", last.Step, err)
+	}
+	got, err := s.Run(ctx, "r")
+	if err != nil || got.Seconds < 0 || got.Metrics["train_loss"].Last != 5 {
+		t.Errorf("%+v (%v)", got.RunSummary, err)
+	}
+	if resumed := got.Events[2].Message; !strings.Contains(resumed, "0s after it was left interrupted") {
+		t.Errorf("the pause: %s", resumed)
 	}
 }
 

@@ -10,7 +10,9 @@ import (
 )
 
 // isDead decides about a run recorded as running: on its own host by its
-// process, elsewhere by the age of its last sign of life.
+// process, elsewhere by the age of its last sign of life. One that is to come, as
+// the clock was set back, is as little a sign as an old one: a live run gives
+// another within seconds.
 func isDead(observer *environment.Observer, p environment.Process, heartbeat, now time.Time) bool {
 	switch observer.Look(p) {
 	case environment.Alive:
@@ -18,7 +20,7 @@ func isDead(observer *environment.Observer, p environment.Process, heartbeat, no
 	case environment.Gone:
 		return true
 	}
-	return now.Sub(heartbeat) > HeartbeatStale
+	return now.Sub(heartbeat).Abs() > HeartbeatStale
 }
 
 var thisHost = sync.OnceValue(environment.NewObserver)

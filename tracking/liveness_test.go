@@ -13,12 +13,15 @@ func TestDeadRunsReadAsCrashed(t *testing.T) {
 	}{
 		"alive":                     {"host = host", Running},
 		"alive with an old clock":   {"heartbeat = '2001-01-01T00:00:00.000Z'", Running},
+		"alive, the clock set back": {"heartbeat = '2101-01-01T00:00:00.000Z'", Running},
 		"process gone":              {"pid = 1073741824", Crashed},
 		"process id reused":         {"process_start = process_start + 1", Crashed},
 		"host rebooted":             {"boot = 'earlier'", Crashed},
 		"other host, fresh":         {"host = 'elsewhere'", Running},
 		"other host, silent":        {"host = 'elsewhere', heartbeat = '2001-01-01T00:00:00.000Z'", Crashed},
 		"other host, never a pulse": {"host = 'elsewhere', heartbeat = ''", Crashed},
+		"other host, clock ahead":   {"host = 'elsewhere', heartbeat = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+20 seconds')", Running},
+		"other host, from 2101":     {"host = 'elsewhere', heartbeat = '2101-01-01T00:00:00.000Z'", Crashed},
 		"ended":                     {"status = 'finished', pid = 1073741824", Finished},
 	}
 	for name, test := range tests {
