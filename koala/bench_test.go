@@ -2,6 +2,7 @@ package koala
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -129,13 +130,20 @@ func newBenchOptimizer(b *testing.B, kind string, groups []Group, o Options) Opt
 	return opt
 }
 
+// setThreads gives the operators n threads until the benchmark ends. OpenMP keeps
+// the count for each thread of the operating system, so the benchmark stays on the
+// one that it was set on.
 func setThreads(b *testing.B, n int) {
 	b.Helper()
+	runtime.LockOSThread()
 	before := torch.Threads()
 	if err := torch.SetThreads(n); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = torch.SetThreads(before) })
+	b.Cleanup(func() {
+		_ = torch.SetThreads(before)
+		runtime.UnlockOSThread()
+	})
 }
 
 // BenchmarkBandwidth is what the machine's memory gives to passes such as these:
