@@ -24,7 +24,7 @@ var nativeFlags = []string{"-std=c++17", "-O3", "-g1", "-fPIC", "-fopenmp", "-fv
 // content too: after a change only what changed is compiled.
 func buildNative(ctx context.Context, c *cache, root, torch string) (string, error) {
 	dir := filepath.Join(root, nativeDir)
-	headers, err := readGlob(filepath.Join(dir, "*.h"))
+	headers, err := readGlob(filepath.Join(dir, "*.h"), filepath.Join(dir, "gloo/*.h"), filepath.Join(dir, "gloo/*/*.h"))
 	if err != nil {
 		return "", err
 	}
@@ -42,7 +42,7 @@ func buildNative(ctx context.Context, c *cache, root, torch string) (string, err
 			object, err := c.entry("object-"+hash(common, src.text), 50<<20, func(tmp, _ string) error {
 				c.say("compiling %s", filepath.Base(src.path))
 				args := append([]string{}, nativeFlags...)
-				args = append(args, "-isystem", filepath.Join(torch, "include"), "-isystem", filepath.Join(torch, "include/torch/csrc/api/include"),
+				args = append(args, "-I"+dir, "-isystem", filepath.Join(torch, "include"), "-isystem", filepath.Join(torch, "include/torch/csrc/api/include"),
 					"-c", src.path, "-o", filepath.Join(tmp, "object.o"))
 				_, err := command(ctx, "", nil, "g++", args...)
 				return err
@@ -77,10 +77,14 @@ type sourceFile struct{ path, text string }
 
 func (s sourceFile) String() string { return filepath.Base(s.path) + "\n" + s.text }
 
-func readGlob(pattern string) ([]sourceFile, error) {
-	paths, err := filepath.Glob(pattern)
-	if err != nil {
-		return nil, err
+func readGlob(patterns ...string) ([]sourceFile, error) {
+	var paths []string
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, found...)
 	}
 	var files []sourceFile
 	for _, path := range paths {

@@ -40,6 +40,11 @@ func (s *Scope) Grad(t *ts.Tensor) *ts.Tensor {
 	return s.take(out)
 }
 
+// SetGrad makes g, of t's shape, the gradient of t, which shares its storage.
+func (s *Scope) SetGrad(t, g *ts.Tensor) {
+	s.native("set_grad", func() C.int { return C.koala_set_grad(handle(t), handle(g)) }, t, g)
+}
+
 // ClearGrad gives t's gradient back; the next backward makes a new one.
 func (s *Scope) ClearGrad(t *ts.Tensor) {
 	s.native("clear_grad", func() C.int { return C.koala_clear_grad(handle(t)) }, t)

@@ -34,9 +34,25 @@ int koala_split(koala_tensor t, int64_t dim, const int64_t *sizes, int n, koala_
 int koala_has_grad(koala_tensor t);
 int koala_grad(koala_tensor t, koala_tensor *out);
 int koala_clear_grad(koala_tensor t);
+int koala_set_grad(koala_tensor t, koala_tensor gradient);
 int koala_set_requires_grad(koala_tensor t, int on);
 int koala_set_grad_mode(int on);
 int koala_backward(koala_tensor *tensors, koala_tensor *gradients, int n);
+
+// group.cpp
+typedef void *koala_store;
+typedef void *koala_group;
+typedef void *koala_work;
+int koala_store_open(const char *host, int *port, int server, const char *prefix, int64_t timeout_ms, koala_store *out);
+void koala_store_close(koala_store s);
+int koala_store_set(koala_store s, const char *key, const char *value);
+int koala_store_get(koala_store s, const char *key, char *value, int capacity, int *length);
+int koala_gloo_open(koala_store s, int rank, int size, const char *address, int64_t timeout_ms, koala_group *out);
+int koala_nccl_open(koala_store s, int rank, int size, int device, int64_t timeout_ms, koala_group *out);
+void koala_group_close(koala_group g);
+int koala_all_reduce(koala_group g, koala_tensor t, koala_work *out);
+int koala_work_wait(koala_work w, int64_t timeout_ms);
+void koala_work_free(koala_work w);
 
 // precision.cpp
 int koala_autocast(int cuda, int on);

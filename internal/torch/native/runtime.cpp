@@ -114,6 +114,10 @@ KOALA_API int koala_clear_grad(koala_tensor t) {
   return guard([&] { ref(t).mutable_grad().reset(); });
 }
 
+KOALA_API int koala_set_grad(koala_tensor t, koala_tensor gradient) {
+  return guard([&] { ref(t).mutable_grad() = ref(gradient); });
+}
+
 KOALA_API int koala_set_requires_grad(koala_tensor t, int on) {
   return guard([&] { ref(t).set_requires_grad(on != 0); });
 }

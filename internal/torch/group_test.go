@@ -1,0 +1,161 @@
+package torch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sugarme/gotch"
+)
+
+// memberVariable makes this test binary one process of a group: rank, size, port.
+const memberVariable = "KOALA_LM_TEST_MEMBER"
+
+func TestMain(m *testing.M) {
+	if place := os.Getenv(memberVariable); place != "" {
+		if err := member(place); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// member joins a group, and prints the bits of a sum of numbers that do not add up
+// to the same in every order. One that is told to leaves in the middle.
+func member(place string) error {
+	var rank, size, port int
+	var leaves bool
+	if _, err := fmt.Sscan(place, &rank, &size, &port, &leaves); err != nil {
+		return err
+	}
+	store, err := OpenStore(StoreOptions{Host: "127.0.0.1", Port: port, Timeout: 20 * time.Second})
+	if err != nil {
+		return err
+	}
+	g, err := OpenGroup(nil, store, GroupOptions{Rank: rank, Size: size, Device: gotch.CPU, Address: "127.0.0.1", Timeout: 20 * time.Second})
+	if err != nil {
+		return err
+	}
+	if leaves {
+		os.Exit(0)
+	}
+	return Do(func(s *Scope) error {
+		values := make([]float32, 10007)
+		for i := range values {
+			values[i] = 1 / float32(1+(i+1)*(rank+1)%997)
+		}
+		small := FromSlice(s, []float64{float64(rank), 1e-300}, 2)
+		large := FromSlice(s, values, int64(len(values)))
+		if err := g.Sum(nil, large, small); err != nil {
+			return err
+		}
+		sums := ToSlice[float64](s, small)
+		b := make([]byte, ByteCount(large))
+		s.ReadBytes(b, large)
+		fmt.Printf("%v %x\n", sums, b)
+		return s.Err()
+	})
+}
+
+// members runs the processes of a group and returns what each said, and whether
+// it failed.
+func members(t *testing.T, size, leaves int) (said []string, failed []error) {
+	t.Helper()
+	store, err := OpenStore(StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	outputs, errs := make([]strings.Builder, size), make([]strings.Builder, size)
+	var commands []*exec.Cmd
+	for rank := range size {
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d %d %t", memberVariable, rank, size, store.Port(), rank == leaves))
+		c.Stdout, c.Stderr = &outputs[rank], &errs[rank]
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		commands = append(commands, c)
+	}
+	for rank, c := range commands {
+		err := c.Wait()
+		if err != nil {
+			err = errors.New(strings.TrimSpace(errs[rank].String()))
+		}
+		said, failed = append(said, outputs[rank].String()), append(failed, err)
+	}
+	return said, failed
+}
+
+func TestProcessesSum(t *testing.T) {
+	for _, size := range []int{1, 2, 3} {
+		said, failed := members(t, size, -1)
+		want := fmt.Sprintf("[%d %v] ", size*(size-1)/2, float64(size)*1e-300)
+		for rank := range size {
+			if failed[rank] != nil {
+				t.Fatalf("rank %d of %d: %v", rank, size, failed[rank])
+			}
+			if !strings.HasPrefix(said[rank], want) {
+				t.Errorf("rank %d of %d says %.40s, want %s", rank, size, said[rank], want)
+			}
+			if said[rank] != said[0] {
+				t.Errorf("rank %d of %d has other bits than rank 0", rank, size)
+			}
+		}
+	}
+}
+
+func TestProcessThatLeavesIsNoticed(t *testing.T) {
+	_, failed := members(t, 3, 1)
+	for _, rank := range []int{0, 2} {
+		if failed[rank] == nil || !strings.Contains(failed[rank].Error(), "sum over the processes") {
+			t.Errorf("rank %d: %v", rank, failed[rank])
+		}
+	}
+}
+
+func TestGroupGivesUp(t *testing.T) {
+	store, err := OpenStore(StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	close(stop)
+	if _, err := OpenGroup(stop, store, GroupOptions{Size: 2, Device: gotch.CPU, Timeout: time.Minute}); !errors.Is(err, ErrGivenUp) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStore(t *testing.T) {
+	store, err := OpenStore(StoreOptions{Host: "127.0.0.1", Serve: true, Prefix: "a/", Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if v, ok, err := store.Get("key"); ok || err != nil {
+		t.Errorf("an unknown key is %q, %v", v, err)
+	}
+	if err := store.Set("key", "value"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := OpenStore(StoreOptions{Host: "127.0.0.1", Port: store.Port(), Prefix: "a/", Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if v, ok, err := other.Get("key"); v != "value" || !ok || err != nil {
+		t.Errorf("got %q, %t, %v", v, ok, err)
+	}
+	// The port is taken.
+	if _, err := OpenStore(StoreOptions{Host: "127.0.0.1", Port: store.Port(), Serve: true, Timeout: time.Second}); err == nil ||
+		!strings.Contains(err.Error(), strconv.Itoa(store.Port())) {
+		t.Errorf("served a second time: %v", err)
+	}
+}

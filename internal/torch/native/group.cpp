@@ -1,0 +1,137 @@
+// Processes that compute together: c10d, PyTorch's own engine, which is part of
+// libtorch. A store is where they find one another, a group is what adds up
+// their tensors.
+#define USE_C10D_GLOO // as libtorch_cpu was compiled
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/headeronly/version.h>
+
+#include <dlfcn.h>
+
+#include "common.h"
+
+using namespace koala;
+using std::chrono::milliseconds;
+
+namespace {
+
+using Store = c10::intrusive_ptr<c10d::Store>;
+using Backend = c10::intrusive_ptr<c10d::Backend>;
+using Work = c10::intrusive_ptr<c10d::Work>;
+
+// These classes, unlike tensors, have no layout that is kept from version to
+// version: another library than the headers are of would be written past its end.
+void check_library() {
+  const uint64_t have = aoti_torch_abi_version(), want = TORCH_ABI_VERSION;
+  TORCH_CHECK(have >> 40 == want >> 40, "c10d was compiled for libtorch ", TORCH_VERSION, ", and the one that is loaded is ",
+              have >> 56, ".", have >> 48 & 255, ".", have >> 40 & 255);
+}
+
+// gloo_options are the library's own, and must read here as it wrote them.
+c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(const std::string &address, milliseconds timeout) {
+  using Gloo = c10d::ProcessGroupGloo;
+  auto options = Gloo::Options::create_default(timeout);
+  TORCH_CHECK(options->timeout == timeout && options->backend == "gloo" && options->threads == 2 && !options->devices.empty(),
+              "c10d's Gloo options are laid out otherwise than in its header");
+  if (!address.empty() && std::getenv("GLOO_SOCKET_IFNAME") == nullptr)
+    options->devices = {Gloo::createDeviceForHostname(address)};
+  return options;
+}
+
+} // namespace
+
+// A server's port may be 0, for one that is free; the port in use is told. Keys
+// stand behind prefix.
+KOALA_API int koala_store_open(const char *host, int *port, int server, const char *prefix, int64_t timeout_ms, koala_store *out) {
+  return guard([&] {
+    check_library();
+    c10d::TCPStoreOptions options;
+    options.port = static_cast<uint16_t>(*port);
+    options.isServer = server != 0;
+    options.waitWorkers = false;
+    options.timeout = milliseconds(timeout_ms);
+    auto tcp = c10::make_intrusive<c10d::TCPStore>(host, options);
+    *port = tcp->getPort();
+    Store store = tcp;
+    if (*prefix != '\0')
+      store = c10::make_intrusive<c10d::PrefixStore>(prefix, store);
+    *out = new Store(store);
+  });
+}
+
+KOALA_API void koala_store_close(koala_store s) { delete static_cast<Store *>(s); }
+
+KOALA_API int koala_store_set(koala_store s, const char *key, const char *value) {
+  return guard([&] {
+    const std::string text = value;
+    (*static_cast<Store *>(s))->set(key, std::vector<uint8_t>(text.begin(), text.end()));
+  });
+}
+
+// Leaves length at -1 while there is no such key.
+KOALA_API int koala_store_get(koala_store s, const char *key, char *value, int capacity, int *length) {
+  return guard([&] {
+    auto &store = **static_cast<Store *>(s);
+    *length = -1;
+    if (!store.check({key}))
+      return;
+    const auto bytes = store.get(key);
+    TORCH_CHECK(static_cast<int>(bytes.size()) <= capacity, key, " holds ", bytes.size(), " bytes");
+    std::copy(bytes.begin(), bytes.end(), value);
+    *length = static_cast<int>(bytes.size());
+  });
+}
+
+KOALA_API int koala_gloo_open(koala_store s, int rank, int size, const char *address, int64_t timeout_ms, koala_group *out) {
+  return guard([&] {
+    check_library();
+    const auto options = gloo_options(address, milliseconds(timeout_ms));
+    auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(*static_cast<Store *>(s), rank, size, options);
+    *out = new Backend(gloo);
+  });
+}
+
+// NCCL is in libtorch_cuda, which is not linked: what names its classes is a
+// library of its own.
+KOALA_API int koala_nccl_open(koala_store s, int rank, int size, int device, int64_t timeout_ms, koala_group *out) {
+  return guard([&] {
+    check_library();
+    void *library = dlopen("libkoala_nccl.so", RTLD_NOW);
+    TORCH_CHECK(library != nullptr, "NCCL does not load: ", dlerror(), " (make setup-cuda prepares it)");
+    using Open = c10::intrusive_ptr<c10d::Backend>(const Store &, int, int, int, milliseconds);
+    auto *open = reinterpret_cast<Open *>(dlsym(library, "koala_nccl_backend"));
+    TORCH_CHECK(open != nullptr, "NCCL does not load: ", dlerror());
+    *out = new Backend(open(*static_cast<Store *>(s), rank, size, device, milliseconds(timeout_ms)));
+  });
+}
+
+// Waits for what is under way, which needs the other ranks.
+KOALA_API void koala_group_close(koala_group g) { delete static_cast<Backend *>(g); }
+
+// Starts to add up a tensor over all ranks, in place.
+KOALA_API int koala_all_reduce(koala_group g, koala_tensor t, koala_work *out) {
+  return guard([&] {
+    std::vector<at::Tensor> one{ref(t)};
+    *out = new Work((*static_cast<Backend *>(g))->allreduce(one));
+  });
+}
+
+// Returns 2 if the work is not done after that time.
+KOALA_API int koala_work_wait(koala_work w, int64_t timeout_ms) {
+  auto &work = **static_cast<Work *>(w);
+  bool done = true;
+  const int failed = guard([&] {
+    try {
+      work.wait(milliseconds(timeout_ms));
+    } catch (...) {
+      if (work.isCompleted())
+        throw;
+      done = false;
+    }
+  });
+  return done ? failed : 2;
+}
+
+KOALA_API void koala_work_free(koala_work w) { delete static_cast<Work *>(w); }
