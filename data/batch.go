@@ -18,6 +18,7 @@ const Ignore = -1
 type Batch struct {
 	Inputs, Targets []int64 // row-major: [T, B] if TimeMajor, else [B, T]
 	B, T            int
+	Whole           int // texts in the whole batch, of which these are a part: B without Share
 	TimeMajor       bool
 	Fresh           bool // the texts start anew: carried state must be reset
 	Epoch           int  // from 0
@@ -51,6 +52,7 @@ type batchOptions struct {
 	seed     uint64
 	evaluate bool
 	stride   int
+	rank, of int
 }
 
 // A BatchOption changes how a Batcher cuts.
@@ -107,9 +109,12 @@ func ended() (Batch, error) { return Batch{}, io.EOF }
 
 var errCursor = errors.New("the cursor does not fit this text and batching: was the dataset, the batch or the length changed?")
 
-func checkShape(what string, batch int, name string, length int) error {
+func checkShape(what string, batch int, name string, length int, o batchOptions) error {
 	if batch < 1 {
 		return fmt.Errorf("%s batching: batch is %d, want at least 1", what, batch)
+	}
+	if !o.evaluate && batch < o.of {
+		return fmt.Errorf("%s batching: a batch of %d texts cannot be divided among %d processes", what, batch, o.of)
 	}
 	if length < 1 {
 		return fmt.Errorf("%s batching: %s is %d, want at least 1", what, name, length)

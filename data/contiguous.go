@@ -8,6 +8,8 @@ import "fmt"
 type contiguous struct {
 	tokens *Tokens
 	batch  int
+	from   int // columns that are read: from here
+	to     int // to here
 	bptt   int
 	opts   batchOptions
 	rows   int // predictions in a column
@@ -22,10 +24,12 @@ type contiguous struct {
 // word_language_model does; with Evaluation nothing is trimmed, and some
 // columns are one prediction longer than others.
 func NewContiguous(t *Tokens, batch, bptt int, list ...BatchOption) (Batcher, error) {
-	if err := checkShape("contiguous", batch, "bptt", bptt); err != nil {
+	opts := options(list)
+	if err := checkShape("contiguous", batch, "bptt", bptt, opts); err != nil {
 		return nil, err
 	}
-	c := &contiguous{tokens: t, batch: batch, bptt: bptt, opts: options(list)}
+	c := &contiguous{tokens: t, batch: batch, bptt: bptt, opts: opts}
+	c.from, c.to = opts.part(batch)
 	if c.opts.evaluate {
 		c.rows, c.long = (t.Len()-1)/batch, (t.Len()-1)%batch
 		if t.Len() < 2 {
@@ -87,27 +91,27 @@ func (c *contiguous) advance(at Cursor) Cursor {
 }
 
 func (c *contiguous) Next() (Batch, error) {
-	if int(c.at.Position) >= c.height() {
+	if int(c.at.Position) >= c.height() || c.from == c.to {
 		return ended()
 	}
-	length := c.length(c.at)
-	inputs, targets := c.buf.take(length * c.batch)
+	length, width := c.length(c.at), c.to-c.from
+	inputs, targets := c.buf.take(length * width)
 	b := Batch{
-		Inputs: inputs, Targets: targets, B: c.batch, T: length, TimeMajor: true,
+		Inputs: inputs, Targets: targets, B: width, Whole: c.batch, T: length, TimeMajor: true,
 		Fresh: c.at.Index == 0, Epoch: c.at.Epoch, Index: c.at.Index,
 	}
 	from := int(c.at.Position)
-	for col := range c.batch {
-		start, predictions := c.column(col)
+	for col := range width {
+		start, predictions := c.column(c.from + col)
 		n := min(length, max(0, predictions-from))
-		if err := c.tokens.readStrided(inputs[col:], c.batch, n, start+from); err != nil {
+		if err := c.tokens.readStrided(inputs[col:], width, n, start+from); err != nil {
 			return Batch{}, err
 		}
-		if err := c.tokens.readStrided(targets[col:], c.batch, n, start+from+1); err != nil {
+		if err := c.tokens.readStrided(targets[col:], width, n, start+from+1); err != nil {
 			return Batch{}, err
 		}
 		for i := n; i < length; i++ {
-			inputs[i*c.batch+col], targets[i*c.batch+col] = 0, Ignore
+			inputs[i*width+col], targets[i*width+col] = 0, Ignore
 		}
 		b.Predictions += n
 	}

@@ -8,6 +8,8 @@ import "fmt"
 type windows struct {
 	tokens  *Tokens
 	batch   int
+	first   int // rows that are read: from here
+	last    int // to here
 	context int
 	steps   int // batches in an epoch
 	ends    bool
@@ -22,14 +24,16 @@ type windows struct {
 // does. An epoch is as many batches as predict as many tokens as the text
 // has. Where the windows of a batch start depends on seed and on the number
 // of batches before it alone.
-func NewRandom(t *Tokens, batch, context int, seed uint64) (Batcher, error) {
-	if err := checkShape("random", batch, "context", context); err != nil {
+func NewRandom(t *Tokens, batch, context int, seed uint64, list ...BatchOption) (Batcher, error) {
+	opts := options(list)
+	if err := checkShape("random", batch, "context", context, opts); err != nil {
 		return nil, err
 	}
 	if t.Len() < context+1 {
 		return nil, fmt.Errorf("the text has %d tokens, too few for a context of %d: it needs at least %d; use a smaller context or more text", t.Len(), context, context+1)
 	}
 	w := &windows{tokens: t, batch: batch, context: context, steps: ceil(t.Len()-1, batch*context)}
+	w.first, w.last = opts.part(batch)
 	starts := make([]int, batch)
 	drawn := Cursor{Epoch: -1}
 	w.place = func(at Cursor, row int) (int, int, int) {
@@ -50,12 +54,13 @@ func NewRandom(t *Tokens, batch, context int, seed uint64) (Batcher, error) {
 // left out; with Evaluation it is there, and the places that are left over
 // have the target Ignore.
 func NewSequential(t *Tokens, batch, context int, list ...BatchOption) (Batcher, error) {
-	if err := checkShape("sequential", batch, "context", context); err != nil {
+	opts := options(list)
+	if err := checkShape("sequential", batch, "context", context, opts); err != nil {
 		return nil, err
 	}
-	opts := options(list)
 	predictions := t.Len() - 1
 	w := &windows{tokens: t, batch: batch, context: context, ends: opts.evaluate}
+	w.first, w.last = opts.part(batch)
 	if !opts.evaluate {
 		w.steps = predictions / (batch * context)
 		if w.steps < 1 {
@@ -95,16 +100,17 @@ func NewSequential(t *Tokens, batch, context int, list ...BatchOption) (Batcher,
 func ceil(a, b int) int { return (a + b - 1) / b }
 
 func (w *windows) Next() (Batch, error) {
-	if w.at.Index >= w.steps {
+	if w.at.Index >= w.steps || w.first == w.last {
 		return ended()
 	}
-	inputs, targets := w.buf.take(w.batch * w.context)
+	rows := w.last - w.first
+	inputs, targets := w.buf.take(rows * w.context)
 	b := Batch{
-		Inputs: inputs, Targets: targets, B: w.batch, T: w.context,
+		Inputs: inputs, Targets: targets, B: rows, Whole: w.batch, T: w.context,
 		Fresh: true, Epoch: w.at.Epoch, Index: w.at.Index,
 	}
-	for row := range w.batch {
-		start, from, to := w.place(w.at, row)
+	for row := range rows {
+		start, from, to := w.place(w.at, w.first+row)
 		in, out := inputs[row*w.context:][:w.context], targets[row*w.context:][:w.context]
 		if err := w.tokens.Read(in[:to], start); err != nil {
 			return Batch{}, err
