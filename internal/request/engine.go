@@ -52,7 +52,7 @@ func Exec(verb string, r Request) error {
 	if err != nil {
 		return err
 	}
-	if err := syscall.Exec(path, []string{path, verb, text}, os.Environ()); err != nil {
+	if err := syscall.Exec(path, []string{path, verb, text}, engineEnvironment(os.Environ())); err != nil {
 		return fmt.Errorf("start %s: %w", path, err)
 	}
 	return nil
