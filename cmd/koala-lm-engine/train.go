@@ -75,6 +75,11 @@ func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr
 	}
 	trainer.Observers = []lm.Observer{&recorder{run: run, info: dataset.Info(), warn: bar.warn}, bar}
 	err = trainAndKeep(ctx, r, trainer, run, dataset, from, bar)
+	if err == nil {
+		if failed := recordSample(ctx, run, trainer, dataset); failed != nil {
+			bar.warn("no sample is kept with the run: %v", failed)
+		}
+	}
 	bar.close()
 	status, reason = outcome(err)
 	return err

@@ -1,0 +1,36 @@
+package main
+
+import "testing"
+
+// sampleOf is the one text that the newest run left.
+func sampleOf(t *testing.T, w *workshop) string {
+	t.Helper()
+	run, _ := w.run()
+	var text string
+	for _, e := range run.Events {
+		if e.Kind != "sample" {
+			continue
+		}
+		if text != "" {
+			t.Errorf("two samples: %q and %q", text, e.Message)
+		}
+		text = e.Message
+	}
+	return text
+}
+
+// A run that ends well leaves a text that follows from its seed.
+func TestSample(t *testing.T) {
+	var texts []string
+	for _, set := range [][]string{{}, {}, {"train.seed=2"}} {
+		w := newWorkshop(t)
+		w.train(w.request(settings(t, set...), "")).mustEnd(t, exitOK)
+		texts = append(texts, sampleOf(t, w))
+	}
+	if texts[0] == "" || texts[0] != texts[1] {
+		t.Errorf("one seed wrote %q and %q", texts[0], texts[1])
+	}
+	if texts[0] == texts[2] {
+		t.Errorf("two seeds wrote %q", texts[0])
+	}
+}
