@@ -33,14 +33,16 @@ type File struct {
 }
 
 // search is one set of trials: each point of a grid, or random draws, or one
-// alone, for each of the seeds.
+// alone, for each of the seeds; then the best of them for further seeds.
 type search struct {
-	set    []choice // one value each
-	grid   []choice
-	random []choice
-	trials int    // random draws
-	seed   uint64 // of the draws
-	seeds  []text // of the runs
+	name      string
+	set       []choice // one value each
+	grid      []choice
+	random    []choice
+	trials    int    // random draws
+	seed      uint64 // of the draws
+	seeds     []text // of the runs
+	bestSeeds []text
 }
 
 // choice is a setting with the values it takes, or a range to draw from.
@@ -136,9 +138,16 @@ func (r *reader) file(f *File, n *yaml.Node) {
 		r.add(more, "searches must be a list")
 		return
 	}
+	names := map[string]bool{}
 	for _, item := range more.Content {
-		s := search{trials: -1, seed: top.seed, seeds: top.seeds, set: append([]choice(nil), top.set...)}
-		r.mapping(item, "a search", r.searchKeys(&s))
+		s := search{trials: -1, seed: top.seed, seeds: top.seeds, bestSeeds: top.bestSeeds, set: append([]choice(nil), top.set...)}
+		r.mapping(item, "a search", r.searchKeys(&s), map[string]func(*yaml.Node){
+			"name": func(n *yaml.Node) { s.name = r.word(n, "name") },
+		})
+		if s.name != "" && names[s.name] {
+			r.add(item, "another search is called %q too", s.name)
+		}
+		names[s.name] = true
 		f.searches = append(f.searches, r.finish(s, item))
 	}
 }
@@ -152,6 +161,7 @@ func (r *reader) searchKeys(s *search) map[string]func(*yaml.Node) {
 		"trials":      func(n *yaml.Node) { s.trials = r.count(n, "trials") },
 		"random_seed": func(n *yaml.Node) { s.seed = uint64(r.count(n, "random_seed")) },
 		"seeds":       func(n *yaml.Node) { s.seeds = r.list("seeds", n).values },
+		"best_seeds":  func(n *yaml.Node) { s.bestSeeds = r.list("best_seeds", n).values },
 	}
 }
 
@@ -172,7 +182,7 @@ func (r *reader) finish(s search, n *yaml.Node) search {
 		}
 		seen[c.key] = true
 	}
-	if seen["train.seed"] && s.seeds != nil {
+	if seen["train.seed"] && (s.seeds != nil || s.bestSeeds != nil) {
 		r.add(n, "seeds and train.seed are the same: give one")
 	}
 	return s

@@ -154,6 +154,8 @@ func TestProblems(t *testing.T) {
 		{"random: {train.batch: {int: [3, 1]}}\ntrials: 1", "s.yaml:1:23: train.batch: {int: ...} needs two numbers, the lower one first (and above 0 for log)"},
 		{"random: {train.batch: 3}\ntrials: 1", "s.yaml:1:23: train.batch must be a list to draw from, or one of {uniform: [a, b]}, {log: [a, b]}, {int: [a, b]}"},
 		{"random: {a: [1]}\ntrials: 1\ngrid: {b: [1]}", "s.yaml:1:1: grid and random are two searches: list them under searches"},
+		{"searches: [{name: a}, {name: a}]", `s.yaml:1:23: another search is called "a" too`},
+		{"grid: {train.seed: [1]}\nbest_seeds: [2]", "s.yaml:1:1: seeds and train.seed are the same: give one"},
 		{"grid: {train.seed: [1]}\nseeds: [2]", "s.yaml:1:1: seeds and train.seed are the same: give one"},
 		{"searches: 3", "s.yaml:1:11: searches must be a list"},
 		{"grid: {a: [1]}\nsearches: [{}]", "s.yaml:2:11: beside searches, grid, random and trials belong into one of them"},

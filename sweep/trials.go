@@ -19,6 +19,7 @@ const maxTrials = 100_000
 // A Trial is one run of a sweep.
 type Trial struct {
 	ID       string   // of its settings and the dataset
+	Search   string   // the name of its search, if it has one
 	Label    string   // what it varies: "optimizer.lr=5 train.seed=2"
 	Set      []string // key=value over the sweep's configs
 	Settings configs.Settings
@@ -28,35 +29,51 @@ type Trial struct {
 // dataset is the dataset's fingerprint. A trial that comes twice is listed
 // once. All problems with settings are returned at once.
 func (f *File) Trials(dataset string) ([]Trial, error) {
-	var list []Trial
-	var problems Problems
-	told, known := map[string]bool{}, map[string]bool{}
+	l := list{file: f, dataset: dataset}
 	for i := range f.searches {
-		points, err := f.searches[i].points()
+		s := &f.searches[i]
+		points, err := s.points()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Path, err)
 		}
 		for _, p := range points {
-			trial, err := f.trial(p, dataset)
-			if err != nil {
-				for line := range strings.SplitSeq(err.Error(), "\n") {
-					if !told[line] {
-						told[line] = true
-						problems = append(problems, line)
-					}
-				}
-				continue
-			}
-			if !known[trial.ID] {
-				known[trial.ID] = true
-				list = append(list, trial)
+			for _, seeded := range p.seeded(s.seeds) {
+				l.add(s, seeded)
 			}
 		}
 	}
-	if len(problems) > 0 {
-		return nil, problems
+	if len(l.problems) > 0 {
+		return nil, l.problems
 	}
-	return list, nil
+	return l.trials, nil
+}
+
+// list gathers trials, each once, and what is wrong with them, each once.
+type list struct {
+	file     *File
+	dataset  string
+	trials   []Trial
+	problems Problems
+	known    map[string]bool // ids of trials, and problems
+}
+
+func (l *list) add(s *search, p point) {
+	trial, err := l.file.trial(p, l.dataset)
+	trial.Search = s.name
+	if l.known == nil {
+		l.known = map[string]bool{}
+	}
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			if !l.known[line] {
+				l.known[line] = true
+				l.problems = append(l.problems, line)
+			}
+		}
+	} else if !l.known[trial.ID] {
+		l.known[trial.ID] = true
+		l.trials = append(l.trials, trial)
+	}
 }
 
 // point is one combination of values; what varies is labelled.
@@ -75,12 +92,20 @@ func (p point) with(key string, v text, varies bool) point {
 	return next
 }
 
+// seeded is the point with each of the seeds; without any it has its own.
+func (p point) seeded(seeds []text) []point {
+	if len(seeds) == 0 {
+		return []point{p}
+	}
+	return times([]point{p}, "train.seed", seeds, true)
+}
+
 // extended appends to a copy, as points share what they begin with.
 func extended(list []string, s string) []string { return append(list[:len(list):len(list)], s) }
 
-// points expands a search.
+// points expands a search, leaving the seeds aside.
 func (s *search) points() ([]point, error) {
-	count := max(1, len(s.seeds)) * max(1, s.trials)
+	count := max(1, len(s.seeds)+len(s.bestSeeds)) * max(1, s.trials)
 	for _, c := range s.grid {
 		if count *= len(c.values); count > maxTrials {
 			return nil, fmt.Errorf("a search of more than %d trials", maxTrials)
@@ -98,9 +123,6 @@ func (s *search) points() ([]point, error) {
 	}
 	if s.random != nil {
 		list = s.draw(list[0])
-	}
-	if len(s.seeds) > 0 {
-		list = times(list, "train.seed", s.seeds, true)
 	}
 	return list, nil
 }

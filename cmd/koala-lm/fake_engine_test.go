@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,7 +19,7 @@ import (
 // fakeEngine stands for koala-lm-engine: it prints the request it was handed.
 // Of train it records a run that ends as FAKE_ENGINE says: finished,
 // interrupted, crash (it leaves without a word) or hang (until interrupted);
-// one whose request has FAKE_ENGINE_FAILS in it fails.
+// one whose request has FAKE_ENGINE_FAILS in it fails, of FAKE_ENGINE_REASON.
 func fakeEngine() {
 	if err := runFakeEngine(os.Args[1], strings.Join(os.Args[2:], " ")); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", request.EngineName, err)
@@ -79,7 +80,8 @@ func recordRun(r *request.Train, text string) error {
 		return err
 	}
 	if part := os.Getenv("FAKE_ENGINE_FAILS"); part != "" && strings.Contains(text, part) {
-		return errors.Join(run.Finish(tracking.Failed, "it diverged"), errors.New("it diverged"))
+		reason := cmp.Or(os.Getenv("FAKE_ENGINE_REASON"), "the disk is full")
+		return errors.Join(run.Finish(tracking.Failed, reason), errors.New(reason))
 	}
 	switch status := os.Getenv("FAKE_ENGINE"); status {
 	case "crash":

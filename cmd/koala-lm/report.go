@@ -57,7 +57,7 @@ On a terminal results are tables, in a pipe lines of tab-separated exact values;
 	cmd.AddCommand(
 		list, newReportShowCmd(opts), newReportCompareCmd(opts), newReportBestCmd(opts), newReportQueryCmd(opts),
 		newReportTagCmd(opts), newReportNoteCmd(opts), newReportRmCmd(opts), newReportGCCmd(opts),
-		newReportCurveCmd(opts), newReportHTMLCmd(opts), newReportExportCmd(opts),
+		newReportSweepCmd(opts), newReportCurveCmd(opts), newReportHTMLCmd(opts), newReportExportCmd(opts),
 	)
 	for _, verb := range cmd.Commands() {
 		if strings.Contains(verb.Use, "RUN") {

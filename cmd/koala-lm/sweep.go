@@ -54,10 +54,15 @@ or, in place of grid,
     train.batch: [20, 40, 80]            # one of these
   trials: 20
 
-or several of them, each with set, grid, random, trials, seeds of its own, in a
-list under "searches". Runs are tagged sweep:NAME, NAME being the file's or what
-"name:" says. Started again, a sweep skips what has finished and resumes what
-was interrupted; a file that was extended runs what is new.`,
+or several of them, each with name, set, grid, random, trials, seeds, best_seeds
+of its own, in a list under "searches". With "best_seeds: [2, 3]" the best point
+of each search, by val_ppl, is then trained again with these seeds: what was
+chosen for being the best of one seed is worth what it reaches with others.
+
+Runs are tagged sweep:NAME, NAME being the file's or what "name:" says, and
+search:NAME where their search has one. Started again, a sweep skips what has
+finished and resumes what was interrupted; a file that was extended runs what is
+new.`,
 		Example: `  koala-lm sweep lr.yaml --data prepared/godoc
   koala-lm sweep lr.yaml --jobs 2 --dry-run
   koala-lm report best --where "'sweep:lr' in tags" --by val_ppl --group-by optimizer.lr`,
@@ -116,7 +121,7 @@ func runSweep(ctx context.Context, opts *sweepOptions) error {
 		return fmt.Errorf("sweep %s: %w", s.file.Name, err)
 	}
 	defer unlock()
-	if err := s.train(ctx); err != nil {
+	if err := s.trainAll(ctx); err != nil {
 		return err
 	}
 	return s.report(ctx, opts.format)
@@ -151,7 +156,8 @@ func (opts *sweepOptions) resolve() (*sweeper, error) {
 		return nil, err
 	}
 	defer dataset.Close()
-	if s.trials, err = file.Trials(dataset.Fingerprint()); err != nil {
+	s.dataset = dataset.Fingerprint()
+	if s.trials, err = file.Trials(s.dataset); err != nil {
 		return nil, err
 	}
 	for _, trial := range s.trials {
@@ -162,13 +168,26 @@ func (opts *sweepOptions) resolve() (*sweeper, error) {
 	return s, nil
 }
 
-// list prints the trials and how they stand.
+// list prints the trials and how they stand, among them the repeats of the best
+// once it is known which these are.
 func (s *sweeper) list(ctx context.Context) error {
 	known, err := s.known(ctx)
 	if err != nil {
 		return err
 	}
-	for _, trial := range s.trials {
+	trials, all := s.trials, true
+	for _, trial := range trials {
+		run, ok := known[trial.ID]
+		all = all && ok && s.done(run)
+	}
+	if all {
+		repeats, err := s.repeats(known)
+		if err != nil {
+			return err
+		}
+		trials = append(trials, repeats...)
+	}
+	for _, trial := range trials {
 		status, run := "new", ""
 		if r, ok := known[trial.ID]; ok {
 			status, run = string(r.Status), r.ID

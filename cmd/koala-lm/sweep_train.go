@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,7 @@ type sweeper struct {
 	trials  []sweep.Trial
 	compute computeFlags
 	data    string
+	dataset string // fingerprint of data
 	store   string
 	runs    string
 	program string // koala-lm
@@ -67,19 +69,46 @@ func (s *sweeper) known(ctx context.Context) (map[string]tracking.RunSummary, er
 	return known, nil
 }
 
-// train runs what is not done yet.
-func (s *sweeper) train(ctx context.Context) error {
+// trainAll trains the trials, and then the best again where the file asks for it.
+func (s *sweeper) trainAll(ctx context.Context) error {
+	if err := s.train(ctx, s.trials); err != nil {
+		return err
+	}
 	known, err := s.known(ctx)
 	if err != nil {
 		return err
 	}
+	repeats, err := s.repeats(known)
+	if err != nil || len(repeats) == 0 {
+		return err
+	}
+	s.app.notef("sweep %s: the best of each search again, with further seeds", s.file.Name)
+	return s.train(ctx, repeats)
+}
+
+// repeats are the trials that repeat the best ones of those that are known.
+func (s *sweeper) repeats(known map[string]tracking.RunSummary) ([]sweep.Trial, error) {
+	return s.file.Repeats(s.dataset, func(trial string) (float64, bool) {
+		run := known[trial]
+		ppl, ok := run.Metrics["val_ppl"]
+		return ppl.Best, ok && run.Status == tracking.Finished && !math.IsNaN(ppl.Best)
+	})
+}
+
+// train runs what is not done yet.
+func (s *sweeper) train(ctx context.Context, trials []sweep.Trial) error {
+	known, err := s.known(ctx)
+	if err != nil {
+		return err
+	}
+	s.ended = 0
 	var pending []sweep.Trial
-	for _, trial := range s.trials {
+	for _, trial := range trials {
 		if run, ok := known[trial.ID]; !ok || !s.done(run) {
 			pending = append(pending, trial)
 		}
 	}
-	s.app.notef("sweep %s: %d trials, %d done before, %d to run", s.file.Name, len(s.trials), len(s.trials)-len(pending), len(pending))
+	s.app.notef("sweep %s: %d trials, %d done before, %d to run", s.file.Name, len(trials), len(trials)-len(pending), len(pending))
 	sweep.Run(ctx, pending, s.jobs, func(ctx context.Context, trial sweep.Trial) {
 		start := time.Now()
 		var err error
@@ -157,8 +186,16 @@ func (s *sweeper) trainOne(ctx context.Context, trial sweep.Trial, run string, r
 }
 
 func (s *sweeper) arguments(trial sweep.Trial) []string {
-	args := []string{"train", "--data", s.data, "--name", strings.TrimSpace(s.file.Name + " " + trial.Label),
-		"--tag", s.tag(), "--tag", "trial:" + trial.ID}
+	name := s.file.Name
+	for _, part := range []string{trial.Search, trial.Label} {
+		if part != "" {
+			name += " " + part
+		}
+	}
+	args := []string{"train", "--data", s.data, "--name", name, "--tag", s.tag(), "--tag", "trial:" + trial.ID}
+	if trial.Search != "" {
+		args = append(args, "--tag", "search:"+trial.Search)
+	}
 	for _, config := range s.file.Configs {
 		args = append(args, "--config", config)
 	}
@@ -167,6 +204,10 @@ func (s *sweeper) arguments(trial sweep.Trial) []string {
 	}
 	return args
 }
+
+// diverged is what the engine says where a run's loss was no number for long. Of a
+// search over learning rates that is a result, and no failure of the sweep.
+const diverged = "training diverged"
 
 // tell says how a trial ended.
 func (s *sweeper) tell(ctx context.Context, trial sweep.Trial, pending int, took time.Duration, err error) {
@@ -177,7 +218,9 @@ func (s *sweeper) tell(ctx context.Context, trial sweep.Trial, pending int, took
 	outcome := "finished" + result
 	if err != nil {
 		outcome = "failed: " + err.Error()
-		s.failed = append(s.failed, trial.Label)
+		if !strings.Contains(err.Error(), diverged) {
+			s.failed = append(s.failed, trial.Label)
+		}
 	}
 	s.app.notef("%d/%d  %s  %v  %s", s.ended, pending, trial.Label, took.Round(time.Second), outcome)
 }

@@ -1,0 +1,175 @@
+package report
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/koala-lm/koala-lm/report/chart"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// Sweep is what the searches of a sweep found.
+type Sweep struct {
+	Name     string
+	runs     []tracking.RunSummary
+	keys     []string // settings that searches varied, beside the seed
+	searches []*search
+	budget   float64 // seconds that the cheapest search's best point takes
+}
+
+// search is one of a sweep's searches; a sweep without any is itself one.
+type search struct {
+	name   string
+	varied []string // settings, beside the seed
+	points []*point
+	best   *point // of those trained with the most seeds the lowest in mean
+	cost   cost
+	curve  []chart.Point // val_ppl of best by step, over its seeds
+}
+
+// point are the runs of a search that differ in the seed alone.
+type point struct {
+	values   []any // of the varied settings
+	finished []tracking.RunSummary
+	failed   int
+	lowest   group // val_ppl at its best
+}
+
+const seedKey = "train.seed"
+
+// NewSweep reads the runs of the sweep of that name.
+func NewSweep(ctx context.Context, store *tracking.Store, name string) (*Sweep, error) {
+	if strings.ContainsAny(name, `'\`) {
+		return nil, fmt.Errorf("no run belongs to a sweep %q", name)
+	}
+	runs, err := store.Runs(ctx, tracking.Query{Where: fmt.Sprintf("'sweep:%s' in tags", name), Sort: "started"})
+	if err != nil {
+		return nil, err
+	}
+	if len(runs) == 0 {
+		return nil, fmt.Errorf("no run belongs to a sweep %q", name)
+	}
+	if MixedDatasets(runs) != "" {
+		return nil, fmt.Errorf("sweep %s has runs on different datasets: give each dataset's sweep a name of its own", name)
+	}
+	s := &Sweep{Name: name, runs: runs}
+	s.divide()
+	if err := s.readCosts(ctx, store); err != nil {
+		return nil, err
+	}
+	return s, s.readCurves(ctx, store)
+}
+
+// divide puts the runs into their searches and these into points.
+func (s *Sweep) divide() {
+	members := map[string][]tracking.RunSummary{}
+	var names []string
+	for _, run := range s.runs {
+		name := tagValue(run, "search")
+		if members[name] == nil {
+			names = append(names, name)
+		}
+		members[name] = append(members[name], run)
+	}
+	for _, name := range names {
+		f := &search{name: cmp.Or(name, s.Name), varied: varied(members[name])}
+		f.divide(members[name])
+		s.searches = append(s.searches, f)
+		for _, key := range f.varied {
+			if !slices.Contains(s.keys, key) {
+				s.keys = append(s.keys, key)
+			}
+		}
+	}
+}
+
+// tagValue is what follows "KEY:" in a tag of the run.
+func tagValue(run tracking.RunSummary, key string) string {
+	for _, tag := range run.Tags {
+		if value, ok := strings.CutPrefix(tag, key+":"); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// varied are the settings in which runs differ, leaving the seed aside.
+func varied(runs []tracking.RunSummary) []string {
+	var keys []string
+	for key, first := range runs[0].Settings {
+		differs := func(r tracking.RunSummary) bool { return plain(r.Settings[key]) != plain(first) }
+		if key != seedKey && slices.ContainsFunc(runs, differs) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (f *search) divide(runs []tracking.RunSummary) {
+	index := map[string]*point{}
+	for _, run := range runs {
+		var values []any
+		for _, key := range f.varied {
+			values = append(values, run.Settings[key])
+		}
+		text := fmt.Sprint(values)
+		p := index[text]
+		if p == nil {
+			p = &point{values: values}
+			index[text] = p
+			f.points = append(f.points, p)
+		}
+		switch run.Status {
+		case tracking.Finished:
+			p.finished = append(p.finished, run)
+			p.lowest.add(run.Metrics["val_ppl"].Best, run.ID, false)
+		case tracking.Failed:
+			p.failed++
+		}
+	}
+	slices.SortStableFunc(f.points, func(a, b *point) int { return slices.CompareFunc(a.values, b.values, compareValues) })
+	for _, p := range f.points {
+		if p.better(f.best) {
+			f.best = p
+		}
+	}
+}
+
+// better is for choosing: a mean over more seeds is a choice that was made and
+// then tried again.
+func (p *point) better(than *point) bool {
+	switch {
+	case len(p.finished) == 0 || math.IsNaN(p.lowest.mean):
+		return false
+	case than == nil:
+		return true
+	case p.lowest.n != than.lowest.n:
+		return p.lowest.n > than.lowest.n
+	}
+	return p.lowest.mean < than.lowest.mean
+}
+
+func compareValues(a, b any) int {
+	x, isNumber := toFloat(a)
+	y, both := toFloat(b)
+	if isNumber && both {
+		return cmp.Compare(x, y)
+	}
+	return cmp.Compare(plain(a), plain(b))
+}
+
+// over gathers a metric's last value over the point's seeds.
+func (p *point) over(metric string) group {
+	var g group
+	for _, run := range p.finished {
+		if m, ok := run.Metrics[metric]; ok {
+			g.add(m.Last, run.ID, false)
+		}
+	}
+	return g
+}

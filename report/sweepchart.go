@@ -1,0 +1,95 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/koala-lm/koala-lm/report/chart"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// readCurves reads val_ppl over the steps of each search's best runs.
+func (s *Sweep) readCurves(ctx context.Context, store *tracking.Store) error {
+	for _, f := range s.searches {
+		if f.best == nil {
+			continue
+		}
+		var lines [][]chart.Point
+		for _, run := range f.best.finished {
+			points, err := store.Curve(ctx, run.ID, "val_ppl")
+			if err != nil {
+				return err
+			}
+			line := make([]chart.Point, len(points))
+			for i, p := range points {
+				line[i] = chart.At(float64(p.Last), p.Value)
+			}
+			lines = append(lines, line)
+		}
+		f.curve = meanLine(lines, false)
+		for i := range f.curve { // of one seed there is no spread
+			if p := &f.curve[i]; math.IsNaN(p.Low) {
+				p.Low, p.High = p.Y, p.Y
+			}
+		}
+	}
+	return nil
+}
+
+// after is val_ppl after so many seconds of steps, between two evaluations on
+// the straight line between them.
+func (f *search) after(seconds float64) float64 {
+	if len(f.curve) == 0 {
+		return math.NaN()
+	}
+	return valueAt(f.curve, seconds/f.seconds(1))
+}
+
+// Chart is a picture of a sweep.
+type SweepChart struct {
+	Name    string // of a file, without what the format adds
+	Caption string
+	chart.Chart
+}
+
+// Charts are how the best points of the searches fell, by tokens and by time, and
+// what the others of each search reached.
+func (s *Sweep) Charts() []SweepChart {
+	tokens := chart.Chart{Title: "val_ppl by tokens", XLabel: "tokens trained on", YLabel: "val_ppl", LogY: true}
+	time := chart.Chart{Title: "val_ppl by time", XLabel: "seconds: steps × the median cost of a step", YLabel: "val_ppl", LogY: true}
+	for _, f := range s.ranked() {
+		perStep := float64(f.best.finished[0].Tokens) / float64(f.steps())
+		tokens.Series = append(tokens.Series, chart.Series{Name: f.name, Points: stretched(f.curve, perStep)})
+		time.Series = append(time.Series, chart.Series{Name: f.name, Points: stretched(f.curve, f.seconds(1))})
+	}
+	charts := []SweepChart{
+		{Name: s.Name + "-tokens", Caption: "The best of each search: mean over its seeds, and one standard deviation around it", Chart: tokens},
+		{Name: s.Name + "-time", Caption: "The same by time", Chart: time},
+	}
+	sense := chart.Chart{Title: "val_ppl by the distance from the best value", XLabel: "value / best value", YLabel: "val_ppl", LogX: true, LogY: true}
+	for _, f := range s.sensitive() {
+		line := chart.Series{Name: fmt.Sprintf("%s (best %s %s)", f.name, f.varied[0], plain(f.best.values[0]))}
+		best, _ := toFloat(f.best.values[0])
+		for _, p := range f.points {
+			if value, _ := toFloat(p.values[0]); value > 0 && best > 0 {
+				line.Points = append(line.Points, chart.At(value/best, f.result(p)))
+			}
+		}
+		sense.Series = append(sense.Series, line)
+	}
+	if len(sense.Series) > 0 {
+		charts = append(charts, SweepChart{Name: s.Name + "-sensitivity", Caption: "Every value that was tried", Chart: sense})
+	}
+	return charts
+}
+
+// stretched is the line with x in other units.
+func stretched(line []chart.Point, by float64) []chart.Point {
+	points := make([]chart.Point, len(line))
+	for i, p := range line {
+		p.X *= by
+		points[i] = p
+	}
+	return points
+}
