@@ -59,3 +59,28 @@ func TestRepeats(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+func TestSetLiesOverTheFileAndUnderTheGrid(t *testing.T) {
+	f := mustParse(t, "set: {train.epochs: 2}\ngrid: {train.batch: [3]}")
+	for _, assignment := range []string{"train.epochs=1", "train.batch=9"} {
+		if err := f.Set(assignment, "--set"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trials, err := f.Trials("data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := trials[0].Settings.Train; s.Epochs != 1 || s.Batch != 3 {
+		t.Errorf("epochs %d, batch %d", s.Epochs, s.Batch)
+	}
+	if err := f.Set("train.batch", "--set"); err == nil || err.Error() != `--set: "train.batch" must be key=value, such as train.batch=40` {
+		t.Errorf("no value: %v", err)
+	}
+	if err := f.Set("train.bacth=1", "--set"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Trials("data"); err == nil || err.Error() != `--set: unknown setting "train.bacth": did you mean train.batch?` {
+		t.Errorf("an unknown setting: %v", err)
+	}
+}

@@ -48,6 +48,20 @@ func (f *File) Trials(dataset string) ([]Trial, error) {
 	return l.trials, nil
 }
 
+// Set lays a setting over those of every search; what a grid or random draws vary
+// stays theirs.
+func (f *File) Set(assignment, where string) error {
+	key, value, ok := strings.Cut(assignment, "=")
+	if !ok {
+		return Problems{fmt.Sprintf("%s: %q must be key=value, such as train.batch=40", where, assignment)}
+	}
+	for i := range f.searches {
+		s := &f.searches[i]
+		s.set = append(s.set, choice{key: strings.TrimSpace(key), values: []text{{value, where}}})
+	}
+	return nil
+}
+
 // list gathers trials, each once, and what is wrong with them, each once.
 type list struct {
 	file     *File

@@ -24,6 +24,7 @@ type sweepOptions struct {
 	data    string
 	store   string
 	runs    string
+	set     []string
 	jobs    int
 	retry   bool
 	dryRun  bool
@@ -83,6 +84,7 @@ new.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&opts.data, "data", "d", "", "dataset `folder` (default: the file's data)")
+	f.StringArrayVarP(&opts.set, "set", "s", nil, "one setting as `key=value` over the file's for all trials (repeatable)")
 	f.IntVarP(&opts.jobs, "jobs", "j", 1, "how many runs at a time; they share the cores unless --threads says otherwise")
 	f.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
 	f.StringVar(&opts.runs, "runs", "", "`folder` of the runs' folders (default $KOALA_LM_RUNS or "+defaultRuns+")")
@@ -90,6 +92,8 @@ new.`,
 	f.BoolVar(&opts.dryRun, "dry-run", false, "list the trials and how they stand, and stop")
 	addFormatFlag(cmd, &opts.format, "auto", "table", "json", "csv", "md", "tsv")
 	opts.compute.add(cmd)
+	// The only error is a flag that does not exist or has its completion already.
+	_ = cmd.RegisterFlagCompletionFunc("set", completeSettings)
 	return cmd
 }
 
@@ -132,6 +136,11 @@ func (opts *sweepOptions) resolve() (*sweeper, error) {
 	file, err := sweep.Read(opts.file)
 	if err != nil {
 		return nil, err
+	}
+	for _, assignment := range opts.set {
+		if err := file.Set(assignment, "--set"); err != nil {
+			return nil, err
+		}
 	}
 	s := &sweeper{app: opts.app, file: file, jobs: opts.jobs, retry: opts.retry, compute: opts.compute}
 	if !opts.changed("threads") && opts.jobs > 1 {
