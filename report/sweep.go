@@ -127,7 +127,9 @@ func (f *search) divide(runs []tracking.RunSummary) {
 		switch run.Status {
 		case tracking.Finished:
 			p.finished = append(p.finished, run)
-			p.lowest.add(run.Metrics["val_ppl"].Best, run.ID, false)
+			if ppl, ok := run.Metrics["val_ppl"]; ok {
+				p.lowest.add(ppl.Best, run.ID, false)
+			}
 		case tracking.Failed:
 			p.failed++
 		}
@@ -144,7 +146,7 @@ func (f *search) divide(runs []tracking.RunSummary) {
 // then tried again.
 func (p *point) better(than *point) bool {
 	switch {
-	case len(p.finished) == 0 || math.IsNaN(p.lowest.mean):
+	case p.lowest.n == 0 || math.IsNaN(p.lowest.mean):
 		return false
 	case than == nil:
 		return true
