@@ -12,11 +12,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/internal/interrupt"
 	"github.com/koala-lm/koala-lm/sweep"
 )
 
@@ -25,30 +24,17 @@ const (
 	exitOK          = 0
 	exitFailed      = 1
 	exitUsage       = 2
-	exitInterrupted = 130
+	exitInterrupted = interrupt.ExitCode
 )
 
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	watchSignals(cancel)
+	interrupt.Watch(func() { cancel(errInterrupted) })
 	os.Exit(execute(ctx, systemStreams(), os.Args[1:]))
 }
 
 // errInterrupted is the cause of a context that a signal cancelled.
 var errInterrupted = errors.New("interrupted")
-
-// watchSignals cancels on the first SIGINT or SIGTERM, so that a command can
-// leave its files whole, and ends the process on the second.
-func watchSignals(cancel context.CancelCauseFunc) {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		cancel(errInterrupted)
-		<-signals
-		os.Exit(exitInterrupted)
-	}()
-}
 
 // execute runs one command line and returns the process's exit code, having
 // written what went wrong to the error stream.

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
@@ -94,36 +93,4 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		}
 	}
 	check(newRootCmd(a))
-}
-
-// A second signal ends a command at once, whatever it is doing.
-func TestSecondSignal(t *testing.T) {
-	if os.Getenv("KOALA_LM_TEST_SIGNALS") != "" {
-		watchSignals(func(error) { os.Stdout.WriteString("first\n") })
-		os.Stdout.WriteString("ready\n")
-		time.Sleep(time.Minute)
-		return
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSecondSignal$")
-	cmd.Env = append(os.Environ(), "KOALA_LM_TEST_SIGNALS=1")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Process.Kill()
-	buf := make([]byte, 64)
-	for _, want := range []string{"ready\n", "first\n"} {
-		n, err := out.Read(buf)
-		if err != nil || string(buf[:n]) != want {
-			t.Fatalf("read %q, %v; want %q", buf[:n], err, want)
-		}
-		cmd.Process.Signal(os.Interrupt)
-	}
-	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
-		t.Errorf("ended with %v, want exit code %d", err, exitInterrupted)
-	}
 }
