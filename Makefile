@@ -12,7 +12,7 @@ PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
 TOKENIZERS := $(CACHE)/peers-$(shell grep '^tokenizers==' bench/peers.txt)
 
-.PHONY: help setup setup-cuda build demo test torture race lint bench peers bench-peers bench-optimizers compare-tokenizers clean
+.PHONY: help setup setup-cuda build demo demo-data study study-quick study-full test torture race lint bench peers bench-peers bench-optimizers compare-tokenizers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,12 +33,33 @@ build: setup ## leave koala-lm and koala-lm-engine in bin/
 DEMO_DATA := prepared/godoc
 DEMO_STEPS := 1500
 
-demo: build ## train with KOALA-V and with SGD on the default corpus and compare
+demo-data: build
 	@bin/koala-lm prepare --verify $(DEMO_DATA) >/dev/null 2>&1 || \
 		bin/koala-lm prepare --corpus godoc --vocab-size 8000 --valid 20000 --test 20000 --out $(DEMO_DATA) --force
+
+demo: demo-data ## train with KOALA-V and with SGD on the default corpus and compare
 	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-koala-v --set optimizer.kind=koala-v --set optimizer.q=10
 	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-sgd --set optimizer.kind=sgd
 	@bin/koala-lm report list --limit 2 --format table --quiet
+
+# Eight optimizers, each at the best of five learning rates (study/). Killed and
+# made again, a study goes on where it was. STUDY_DATA=prepared/mine asks the
+# same of another dataset, STUDY_PAGE says where the answer goes.
+JOBS := 2
+STUDY_DATA := $(DEMO_DATA)
+STUDY_PAGE = runs/$@.md
+STUDY_RUN = PATH="$(CURDIR)/bin:$$PATH" STUDY_DATA=$(STUDY_DATA) STUDY_STORE=runs/$@.db JOBS=$(JOBS) study/run.sh $(STUDY_PAGE)
+
+study study-quick study-full: $(if $(filter $(DEMO_DATA),$(STUDY_DATA)),demo-data,build)
+
+study: ## search and compare eight optimizers on an LSTM and a GPT (an hour on 2 cores)
+	@$(STUDY_RUN)
+
+study-quick: ## the same with a third of the steps (a quarter of an hour)
+	@$(STUDY_RUN) --set train.steps=80 --set eval.every=20
+
+study-full: ## the same with models of 400 units and 12 times the steps (a GPU, or a night)
+	@$(STUDY_RUN) --set train.steps=3000 --set eval.every=300 --set model.embed=400
 
 test: setup ## run all tests
 	go test ./...

@@ -1,22 +1,24 @@
 #!/bin/sh
-# run.sh PAGE [SWEEP FLAG...]: train the study's sweeps, as far as they are not
-# done, and write the page about them from the store. Of the environment:
-# STUDY_DATA, a prepared dataset; STUDY_STORE; JOBS, runs at a time.
+# run.sh PAGE [--set KEY=VALUE ...]: train what the study's sweeps have left to
+# train, and write PAGE about them from the store. Of the environment:
+# STUDY_DATA, a prepared dataset; STUDY_STORE; JOBS, how many runs at a time.
 set -eu
-here=$(dirname "$0")
+here=$(cd "$(dirname "$0")" && pwd)
 page=$1
 shift
-name=$(basename "$page" .md)
 mkdir -p "$(dirname "$page")"
+page=$(realpath "$(dirname "$page")")/$(basename "$page")
+store=$(realpath -m "$STUDY_STORE")
 for model in lstm gpt; do
-	koala-lm sweep "$here/$model.yaml" --data "$STUDY_DATA" --store "$STUDY_STORE" --jobs "$JOBS" --format csv "$@" >/dev/null
+	koala-lm sweep "$here/$model.yaml" "$@" --data "$STUDY_DATA" --store "$store" --jobs "$JOBS" --format csv >/dev/null
 done
-{
+(
 	cat "$here/preface.md"
-	cd "$(dirname "$page")"
-	for model in lstm gpt; do
+	cd "$(dirname "$page")" # the page names its pictures from there
+	for sweep in LSTM GPT; do
 		echo
-		koala-lm report sweep "$model" --store "$STUDY_STORE" --format md --plots "$name"
+		koala-lm report sweep "$sweep" --store "$store" --format md --plots "$(basename "$page" .md)"
 	done
-} >"$page.new"
+) >"$page.new"
 mv "$page.new" "$page"
+echo "$page" >&2
