@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -14,7 +15,7 @@ import (
 // CurveOptions say what to draw of which runs.
 type CurveOptions struct {
 	Metrics []string
-	X       string // step, tokens or time
+	X       string // step, tokens or time, or the name of a setting
 	LogX    bool
 	LogY    bool
 	Smooth  float64  // 0 to below 1: how much of the past stays at each point
@@ -27,6 +28,7 @@ type Curves struct {
 	curves  []curve
 	groups  map[string][]int // name of a group -> its curves; in order of groupNames
 	names   []string
+	over    string // the setting that x is, if it is one
 }
 
 // curve is one metric of one run.
@@ -34,10 +36,14 @@ type curve struct {
 	run    tracking.RunSummary
 	metric string
 	points []tracking.CurvePoint
+	at     float64 // the run's value of the setting that x is
 }
 
 // NewCurves reads the curves of runs.
 func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary, options CurveOptions) (*Curves, error) {
+	if options.X != "" && !options.ranged() {
+		return newCurvesOver(ctx, store, runs, options)
+	}
 	c := &Curves{options: options, groups: map[string][]int{}}
 	for _, metric := range options.Metrics {
 		for _, run := range runs {
@@ -48,7 +54,7 @@ func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSu
 			if err != nil {
 				return nil, err
 			}
-			c.curves = append(c.curves, curve{run, metric, points})
+			c.curves = append(c.curves, curve{run: run, metric: metric, points: points})
 		}
 	}
 	if len(c.curves) == 0 {
@@ -84,6 +90,8 @@ func (c *Curves) name(ctx context.Context, store *tracking.Store) error {
 				values = append(values, key.Title+" "+key.human(key.value(curve.run)))
 			}
 			name = strings.Join(values, ", ")
+		} else if c.over != "" {
+			name = "all runs"
 		}
 		if len(c.options.Metrics) > 1 {
 			name += ": " + curve.metric
@@ -113,11 +121,15 @@ var axisLabels = map[string]string{"step": "step", "tokens": "tokens trained on"
 func (c *Curves) Chart() chart.Chart {
 	metrics := strings.Join(c.options.Metrics, ", ")
 	picture := chart.Chart{
-		Title: metrics, XLabel: axisLabels[c.options.X], YLabel: metrics,
+		Title: metrics, XLabel: cmp.Or(axisLabels[c.options.X], c.options.X), YLabel: metrics,
 		LogX: c.options.LogX, LogY: c.options.LogY,
 	}
 	for _, name := range c.names {
 		members := c.groups[name]
+		if c.over != "" {
+			picture.Series = append(picture.Series, chart.Series{Name: name, Points: c.lineOver(members)})
+			continue
+		}
 		var lines [][]chart.Point
 		for _, i := range members {
 			lines = append(lines, c.line(c.curves[i]))

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/koala-lm/koala-lm/report/chart"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -79,6 +81,38 @@ func TestMeanLine(t *testing.T) {
 	for i, p := range mean {
 		if p.X != want[i].X || math.Abs(p.Y-want[i].Y) > 1e-12 || math.Abs(p.High-p.Y-math.Sqrt2) > 1e-12 || math.Abs(p.Y-p.Low-math.Sqrt2) > 1e-12 {
 			t.Errorf("point %d is %+v", i, p)
+		}
+	}
+}
+
+// Each run is a point; the runs with lr 1 and with lr 20 come to their means.
+func TestCurvesOverASetting(t *testing.T) {
+	done := tracking.Finished
+	s := sweepStore(t,
+		sweepRun{"a", 20, 1, 300, 200, 2, done}, sweepRun{"a", 1, 1, 300, 150, 2, done}, sweepRun{"a", 1, 2, 300, 160, 2, done},
+		sweepRun{"b", 1, 1, 300, 90, 2, done}, sweepRun{"b", 2, 1, 0, 0, 2, tracking.Failed},
+	)
+	picture := newCurves(t, s, "", CurveOptions{Metrics: []string{"val_ppl"}, X: "optimizer.lr", GroupBy: []string{"optimizer.kind"}}).Chart()
+	sd := math.Sqrt(50)
+	want := []chart.Series{
+		{Name: "optimizer.kind a", Points: []chart.Point{{X: 1, Y: 155, Low: 155 - sd, High: 155 + sd}, chart.At(20, 200)}},
+		{Name: "optimizer.kind b", Points: []chart.Point{chart.At(1, 90)}},
+	}
+	if diff := cmp.Diff(want, picture.Series); diff != "" || picture.XLabel != "optimizer.lr" {
+		t.Errorf("x is %s (-want +got):\n%s", picture.XLabel, diff)
+	}
+	all := newCurves(t, s, "", CurveOptions{Metrics: []string{"val_ppl"}, X: "optimizer.lr"}).Chart()
+	if len(all.Series) != 1 || len(all.Series[0].Points) != 2 {
+		t.Errorf("ungrouped %+v", all.Series)
+	}
+	for x, want := range map[string]string{
+		"optimiser.lr":   `x not understood: it is step, tokens, time or a setting; unknown name "optimiser.lr": did you mean optimizer.lr?`,
+		"status":         `x not understood: it is step, tokens, time or a setting, and "status" is none`,
+		"optimizer.kind": "no run has both val_ppl and a number for optimizer.kind",
+	} {
+		_, err := NewCurves(t.Context(), s, allRuns(t, s), CurveOptions{Metrics: []string{"val_ppl"}, X: x})
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", x, err, want)
 		}
 	}
 }

@@ -56,8 +56,8 @@ type SweepChart struct {
 // Charts are how the best points of the searches fell, by tokens and by time, and
 // what the others of each search reached.
 func (s *Sweep) Charts() []SweepChart {
-	tokens := chart.Chart{Title: "val_ppl by tokens", XLabel: "tokens trained on", YLabel: "val_ppl", LogY: true}
-	time := chart.Chart{Title: "val_ppl by time", XLabel: "seconds: steps × the median cost of a step", YLabel: "val_ppl", LogY: true}
+	tokens := chart.Chart{Title: s.Name + ": val_ppl by tokens", XLabel: "tokens trained on", YLabel: "val_ppl", LogY: true}
+	time := chart.Chart{Title: s.Name + ": val_ppl by time", XLabel: "seconds: steps × the median cost of a step", YLabel: "val_ppl", LogY: true}
 	for _, f := range s.ranked() {
 		perStep := float64(f.best.finished[0].Tokens) / float64(f.steps())
 		tokens.Series = append(tokens.Series, chart.Series{Name: f.name, Points: stretched(f.curve, perStep)})
@@ -67,7 +67,7 @@ func (s *Sweep) Charts() []SweepChart {
 		{Name: s.Name + "-tokens", Caption: "The best of each search: mean over its seeds, and one standard deviation around it", Chart: tokens},
 		{Name: s.Name + "-time", Caption: "The same by time", Chart: time},
 	}
-	sense := chart.Chart{Title: "val_ppl by the distance from the best value", XLabel: "value / best value", YLabel: "val_ppl", LogX: true, LogY: true}
+	sense := chart.Chart{Title: s.Name + ": val_ppl by the distance from the best value", XLabel: "value / best value", YLabel: "val_ppl", LogX: true, LogY: true}
 	for _, f := range s.sensitive() {
 		line := chart.Series{Name: fmt.Sprintf("%s (best %s %s)", f.name, f.varied[0], plain(f.best.values[0]))}
 		best, _ := toFloat(f.best.values[0])

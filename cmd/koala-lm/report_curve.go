@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,16 +31,21 @@ func newReportCurveCmd(shared *reportOptions) *cobra.Command {
 		Long: `Draw how a metric went: on a terminal, as SVG or PNG with --out, or as the
 points themselves in a pipe. With --group-by the runs that share these settings
 become their mean, with a band of one standard deviation around it, and no limit
-stands unless --limit sets one.
+stands unless --limit sets one. With a setting as --x, such as optimizer.lr, each
+run is a point: what it came to, against its value of the setting.
 
 ` + whereHelp,
 		Example: `  koala-lm report curve latest --metric train_loss --smooth 0.9
   koala-lm report curve latest best --metric val_ppl --x time --out ppl.svg
-  koala-lm report curve --where "'study' in tags" --group-by optimizer.kind --log-y --out study.png`,
+  koala-lm report curve --where "'study' in tags" --group-by optimizer.kind --log-y --out study.png
+  koala-lm report curve --where "'sweep:lr' in tags" --x optimizer.lr --group-by optimizer.kind --log-x`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.runs = args
-			if len(opts.GroupBy) > 0 && !cmd.Flags().Changed("limit") {
+			if err := refuseEmpty(cmd, "x"); err != nil {
+				return err
+			}
+			if (len(opts.GroupBy) > 0 || !slices.Contains(report.CurveAxes, opts.X)) && !cmd.Flags().Changed("limit") {
 				opts.limit = 0 // a mean of some of the runs would be none
 			}
 			return asUsage(runReportCurve(cmd.Context(), opts))
@@ -48,7 +54,9 @@ stands unless --limit sets one.
 	opts.selection.addFlags(cmd, 20)
 	flags := cmd.Flags()
 	flags.StringSliceVar(&opts.Metrics, "metric", []string{"val_ppl"}, "the metric, or several with commas between them")
-	addEnumFlag(cmd, &opts.X, "x", "step", "what the horizontal axis counts", "step", "tokens", "time")
+	flags.StringVar(&opts.X, "x", "step", "what the horizontal axis is: step, tokens, time, or a setting")
+	// The only error is a flag that does not exist or has its completion already.
+	_ = cmd.RegisterFlagCompletionFunc("x", cobra.FixedCompletions(report.CurveAxes, cobra.ShellCompDirectiveNoFileComp))
 	flags.BoolVar(&opts.LogX, "log-x", false, "logarithmic horizontal axis")
 	flags.BoolVar(&opts.LogY, "log-y", false, "logarithmic vertical axis")
 	flags.Float64Var(&opts.Smooth, "smooth", 0, "moving average: 0 none, 0.9 much, below 1")
