@@ -65,7 +65,7 @@ test: setup ## run all tests
 	go test ./...
 
 torture: setup ## kill training 200 times and make disks fail; wants the same bits each time
-	go test ./cmd/koala-lm-engine -run 'Killed|Disk|Calls|Many' -torture -v -count 1 -timeout 2h
+	go test ./cmd/koala-lm-engine -run 'Killed|Disk|Calls|Many|Deleted' -torture -v -count 1 -timeout 2h
 
 race: setup ## run all tests under the race detector
 	go test -race ./...

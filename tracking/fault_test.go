@@ -50,6 +50,9 @@ func TestStoreDeletedWhileInUse(t *testing.T) {
 		if err := run.Flush(ctx); err != nil {
 			t.Fatal(err)
 		}
+		if run.Moved() {
+			t.Error("the run moved while its store was there")
+		}
 		for range 2 {
 			found, err := filepath.Glob(filepath.Join(filepath.Dir(s.Path()), files))
 			if err != nil || len(found) == 0 {
@@ -61,8 +64,8 @@ func TestStoreDeletedWhileInUse(t *testing.T) {
 				}
 			}
 			logSteps(t, run, 101, 200)
-			if err := run.Flush(ctx); err != nil {
-				t.Fatal(err)
+			if err := run.Flush(ctx); err != nil || !run.Moved() {
+				t.Fatal(run.Moved(), err)
 			}
 		}
 		logSteps(t, run, 201, 300)

@@ -40,6 +40,9 @@ func (w *writer) rehome(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("take the run along: %w", err), next.Close())
 	}
+	w.run.mu.Lock()
+	w.run.moved = true
+	w.run.mu.Unlock()
 	old := w.store
 	w.store, w.number, w.progress.ids = next, number, nil
 	if w.owned {

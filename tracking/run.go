@@ -51,6 +51,7 @@ type Run struct {
 	backlog int           // values accepted and not yet in the store
 	room    chan struct{} // closed when the backlog shrinks
 	err     error         // why the last write failed, nil after one that did not
+	moved   bool          // into another file, see rehome
 	ended   bool
 
 	wake  chan struct{}
@@ -167,6 +168,14 @@ func (r *Run) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
+}
+
+// Moved reports whether the store was deleted or replaced, and the run's record
+// taken along into the file that is under its path now.
+func (r *Run) Moved() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.moved
 }
 
 // Flush returns once everything logged before is in the store, or with the

@@ -126,6 +126,29 @@ func TestReadOnlyDisk(t *testing.T) {
 	w.mustGoOn(s, want, false)
 }
 
+// A store that is deleted under a run is made again, with all of the run in it.
+func TestDeletedStore(t *testing.T) {
+	w, want := fresh(t)
+	p := w.train(w.request(long(t), ""))
+	w.awaitCheckpoint()
+	found, err := filepath.Glob(w.store + "*")
+	if err != nil || len(found) == 0 {
+		t.Fatal(found, err)
+	}
+	for _, file := range found {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.mustEnd(t, exitOK)
+	if said := p.stderr.String(); strings.Count(said, "the store was deleted or replaced") != 1 {
+		t.Errorf("it said:\n%s", said)
+	}
+	if diff := cmp.Diff(want, w.ended()); diff != "" {
+		t.Errorf("(-left alone +with its store deleted):\n%s", diff)
+	}
+}
+
 // Whichever of the calls that bring data to disk fails, now and then or from some
 // moment on, the checkpoint before and the store stay whole. strace makes them
 // fail: Go makes its own system calls, so a library in between would see only

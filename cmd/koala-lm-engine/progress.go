@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -26,9 +27,11 @@ type progress struct {
 	bars *mpb.Progress // nil without a terminal
 	bar  *mpb.Bar
 
-	started  time.Time
-	first    int64 // steps done before this process
-	printed  time.Time
+	started time.Time
+	first   int64 // steps done before this process
+	printed time.Time
+
+	mu       sync.Mutex // the bar draws itself, in a goroutine of its own
 	last     lm.Step
 	smoothed lm.Mean // of the losses shown
 	speed    float64 // tokens a second
@@ -44,7 +47,7 @@ func newProgress(w io.Writer, quiet bool, total, done int64) *progress {
 		// A bar made with its total is over when it reaches it, and then takes no
 		// more lines: the last evaluations come after that.
 		p.bar = p.bars.AddBar(0,
-			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return fmt.Sprintf("epoch %d", p.last.Epoch+1) }, decor.WCSyncSpaceR)),
+			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return p.epoch() }, decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.Any(func(decor.Statistics) string { return "  " + p.figures() })))
 		p.bar.SetTotal(total, false)
 		p.bar.SetCurrent(done)
@@ -53,12 +56,7 @@ func newProgress(w io.Writer, quiet bool, total, done int64) *progress {
 }
 
 func (p *progress) Stepped(s lm.Step) error {
-	p.last = s
-	if !s.Optimizer.NonFinite {
-		// Loss over about the last fifty steps.
-		p.smoothed.Sum = 0.98*p.smoothed.Sum + 0.02*s.Nats
-		p.smoothed.Tokens++
-	}
+	p.take(s)
 	if p.bar != nil {
 		p.bar.SetCurrent(s.Step)
 	} else if time.Since(p.printed) >= plainEvery {
@@ -67,7 +65,20 @@ func (p *progress) Stepped(s lm.Step) error {
 	return nil
 }
 
+func (p *progress) take(s lm.Step) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = s
+	if !s.Optimizer.NonFinite {
+		// Loss over about the last fifty steps.
+		p.smoothed.Sum = 0.98*p.smoothed.Sum + 0.02*s.Nats
+		p.smoothed.Tokens++
+	}
+}
+
 func (p *progress) Logged(l lm.Log) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.speed = l.TokensPerSecond
 	return nil
 }
@@ -89,10 +100,18 @@ func (p *progress) line() string {
 	if p.total > 0 {
 		of = "/" + humanize.Comma(p.total)
 	}
-	return fmt.Sprintf("step %s%s  epoch %d  %s", humanize.Comma(p.last.Step), of, p.last.Epoch+1, p.figures())
+	return fmt.Sprintf("step %s%s  %s  %s", humanize.Comma(p.last.Step), of, p.epoch(), p.figures())
+}
+
+func (p *progress) epoch() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return fmt.Sprintf("epoch %d", p.last.Epoch+1)
 }
 
 func (p *progress) figures() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.smoothed.Tokens == 0 {
 		return ""
 	}

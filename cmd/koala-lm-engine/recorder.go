@@ -7,25 +7,39 @@ import (
 )
 
 // recorder puts what the loop announces into the store. Losing a metric is no
-// reason to lose the training: a store that takes no writes is told once.
+// reason to lose the training: what is wrong with the store is told, each once.
 type recorder struct {
 	lm.NoObserver
-	run    *tracking.Run
-	info   data.Info
-	warn   func(format string, args ...any)
-	warned bool
+	run  *tracking.Run
+	info data.Info
+	warn func(format string, args ...any)
+	told struct{ lost, waiting, moved bool }
 }
 
 // splitPrefix is what a split's metrics begin with.
 var splitPrefix = map[string]string{"valid": "val_", "test": "test_"}
 
 func (r *recorder) log(step, tokens int64, values map[string]float64) error {
-	err := r.run.Log(tracking.Point{Step: step, Tokens: tokens, Values: values})
-	if err != nil && !r.warned {
-		r.warned = true
-		r.warn("the store takes no metrics, training goes on: %v", err)
+	lost := r.run.Log(tracking.Point{Step: step, Tokens: tokens, Values: values})
+	waiting := r.run.Err()
+	if first(&r.told.lost, lost != nil) {
+		r.warn("the store takes no metrics, training goes on without them: %v", lost)
+	} else if first(&r.told.waiting, waiting != nil) {
+		r.warn("the store takes no writes, metrics wait in memory and training goes on: %v", waiting)
+	}
+	if first(&r.told.moved, r.run.Moved()) {
+		r.warn("the store was deleted or replaced: this run's record, whole, is in a new one in its place")
 	}
 	return nil
+}
+
+// first says whether something happens for the first time.
+func first(told *bool, happens bool) bool {
+	if !happens || *told {
+		return false
+	}
+	*told = true
+	return true
 }
 
 func (r *recorder) Logged(l lm.Log) error {

@@ -2,12 +2,62 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/tracking"
 )
+
+// What is wrong with the store is told once, and training goes on.
+func TestTroubleWithTheStoreIsTold(t *testing.T) {
+	ctx := context.Background()
+	store, err := tracking.Open(filepath.Join(t.TempDir(), "koala.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	run, err := store.StartRun(ctx, tracking.NewRun{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	r := &recorder{run: run, warn: func(format string, args ...any) { told = append(told, fmt.Sprintf(format, args...)) }}
+	log := func(step int64) {
+		t.Helper()
+		for range 2 {
+			if err := r.log(step, step, map[string]float64{"train_loss": 1}); err != nil {
+				t.Fatal(err)
+			}
+			_ = run.Flush(ctx)
+		}
+	}
+	log(1)
+	if len(told) > 0 {
+		t.Errorf("of a store that is well it said %q", told)
+	}
+	if err := os.Remove(store.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(store.Path(), []byte("no store"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	log(2)
+	if err := os.Remove(store.Path()); err != nil {
+		t.Fatal(err)
+	}
+	log(3)
+	log(4)
+	if err := run.Finish(tracking.Finished, ""); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 2 || !strings.Contains(told[0], "wait in memory") || !strings.Contains(told[1], "deleted or replaced") {
+		t.Errorf("it said %q", told)
+	}
+}
 
 // BenchmarkLogged is what the loop waits for while a row of a dozen metrics is
 // logged, once in logEvery steps.
