@@ -110,6 +110,14 @@ func BenchmarkFieldsAndMap(b *testing.B) {
 	}
 }
 
+func BenchmarkCountWords(b *testing.B) {
+	text := benchText(b)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		CountWords(text)
+	}
+}
+
 func benchTrain(b *testing.B, parts ...[]byte) {
 	size := 0
 	for _, part := range parts {

@@ -26,8 +26,8 @@ func parseBertNormalizer(part json.RawMessage) (bertNormalizer, error) {
 		return bertNormalizer{Lowercase: true, StripAccents: &no}, nil
 	case "BertNormalizer":
 		n := bertNormalizer{CleanText: true, HandleChineseChars: true, Lowercase: true}
-		if err := json.Unmarshal(part, &n); err != nil {
-			return n, fmt.Errorf("normalizer: %w", err)
+		if err := readPart("normalizer", part, &n); err != nil {
+			return n, err
 		}
 		return n, nil
 	default:

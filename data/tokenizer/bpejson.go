@@ -99,8 +99,8 @@ func parseBPE(raw rawFile) (Tokenizer, error) {
 		Vocab                   vocab     `json:"vocab"`
 		Merges                  mergeList `json:"merges"`
 	}
-	if err := json.Unmarshal(raw.Model, &model); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+	if err := readPart("model", raw.Model, &model); err != nil {
+		return nil, err
 	}
 	unsupported := func(option string) error {
 		return fmt.Errorf("model: BPE with %s is not supported, only byte-level BPE as GPT-2 has it", option)
@@ -169,8 +169,8 @@ func parseSplitter(part json.RawMessage) (splitter, error) {
 
 func parseByteLevel(part json.RawMessage) (useRegex bool, err error) {
 	var level byteLevel
-	if err := json.Unmarshal(part, &level); err != nil {
-		return false, fmt.Errorf("pre_tokenizer: %w", err)
+	if err := readPart("pre_tokenizer", part, &level); err != nil {
+		return false, err
 	}
 	if level.AddPrefixSpace {
 		return false, errors.New("pre_tokenizer: ByteLevel with add_prefix_space is not supported")
@@ -184,8 +184,8 @@ func parseSplitSequence(part json.RawMessage) (splitter, error) {
 	var sequence struct {
 		Pretokenizers []json.RawMessage `json:"pretokenizers"`
 	}
-	if err := json.Unmarshal(part, &sequence); err != nil {
-		return nil, fmt.Errorf("pre_tokenizer: %w", err)
+	if err := readPart("pre_tokenizer", part, &sequence); err != nil {
+		return nil, err
 	}
 	steps := sequence.Pretokenizers
 	if len(steps) != 2 || typeOf(steps[0]) != "Split" || typeOf(steps[1]) != "ByteLevel" {
@@ -202,8 +202,8 @@ func parseSplitSequence(part json.RawMessage) (splitter, error) {
 		Behavior string `json:"behavior"`
 		Invert   bool   `json:"invert"`
 	}
-	if err := json.Unmarshal(steps[0], &split); err != nil {
-		return nil, fmt.Errorf("pre_tokenizer: %w", err)
+	if err := readPart("pre_tokenizer", steps[0], &split); err != nil {
+		return nil, err
 	}
 	useRegex, err := parseByteLevel(steps[1])
 	if err != nil {

@@ -111,7 +111,7 @@ func Load(path string) (Tokenizer, error) {
 func Parse(content []byte) (Tokenizer, error) {
 	var raw rawFile
 	if err := json.Unmarshal(content, &raw); err != nil {
-		return nil, jsonError(content, err)
+		return nil, fmt.Errorf("line %d: %w", errorLine(content, err), jsonError("", err))
 	}
 	kind := typeOf(raw.Model)
 	switch kind {
@@ -138,20 +138,6 @@ func typeOf(part json.RawMessage) string {
 		return ""
 	}
 	return typed.Type
-}
-
-// jsonError adds the line to an error of encoding/json.
-func jsonError(content []byte, err error) error {
-	var offset int64
-	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-		offset = syntax.Offset
-	} else if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
-		offset = wrong.Offset
-	} else {
-		return err
-	}
-	offset = min(max(offset, 0), int64(len(content)))
-	return fmt.Errorf("line %d: %w", 1+bytes.Count(content[:offset], []byte("\n")), err)
 }
 
 // vocab is a vocabulary read from an object of token to id: each id once, and

@@ -57,8 +57,8 @@ func parseUnigram(raw rawFile, content []byte) (Tokenizer, error) {
 		ByteFallback bool           `json:"byte_fallback"`
 		Vocab        []unigramEntry `json:"vocab"`
 	}
-	if err := json.Unmarshal(raw.Model, &model); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+	if err := readPart("model", raw.Model, &model); err != nil {
+		return nil, err
 	}
 	t := &Unigram{unknown: -1, fallback: model.ByteFallback, content: bytes.Clone(content), trie: newPairTable(8 * len(model.Vocab)), ends: []int64{-1}}
 	lowest := 0.0
@@ -91,8 +91,8 @@ func parseUnigram(raw rawFile, content []byte) (Tokenizer, error) {
 	if kind := typeOf(raw.PreTokenizer); kind != "Metaspace" {
 		return nil, fmt.Errorf("Unigram with pre_tokenizer %q is not supported, only with Metaspace", kind)
 	}
-	if err := json.Unmarshal(raw.PreTokenizer, &t.metaspace); err != nil {
-		return nil, fmt.Errorf("pre_tokenizer: %w", err)
+	if err := readPart("pre_tokenizer", raw.PreTokenizer, &t.metaspace); err != nil {
+		return nil, err
 	}
 	if m := t.metaspace; utf8.RuneCountInString(m.Replacement) != 1 || m.Replacement == " " || m.Split != nil && !*m.Split {
 		return nil, errors.New("pre_tokenizer: Metaspace is supported with a replacement of one character and with split")

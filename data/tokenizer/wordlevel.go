@@ -12,8 +12,8 @@ func parseWordLevel(raw rawFile) (Tokenizer, error) {
 		Vocab    vocab  `json:"vocab"`
 		UnkToken string `json:"unk_token"`
 	}
-	if err := json.Unmarshal(raw.Model, &model); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+	if err := readPart("model", raw.Model, &model); err != nil {
+		return nil, err
 	}
 	if splitsChars(raw.PreTokenizer) && typeOf(raw.Normalizer) == "" {
 		t, err := parseChar(model.Vocab)
@@ -47,8 +47,8 @@ func wordNormalizer(part json.RawMessage) (lower bool, err error) {
 		var sequence struct {
 			Normalizers []json.RawMessage `json:"normalizers"`
 		}
-		if err := json.Unmarshal(part, &sequence); err != nil {
-			return false, fmt.Errorf("normalizer: %w", err)
+		if err := readPart("normalizer", part, &sequence); err != nil {
+			return false, err
 		}
 		steps = sequence.Normalizers
 	}

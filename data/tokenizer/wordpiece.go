@@ -2,7 +2,6 @@ package tokenizer
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -33,8 +32,8 @@ func parseWordPiece(raw rawFile, content []byte) (Tokenizer, error) {
 		Longest  int    `json:"max_input_chars_per_word"`
 		Vocab    vocab  `json:"vocab"`
 	}{UnkToken: "[UNK]", Prefix: "##", Longest: 100}
-	if err := json.Unmarshal(raw.Model, &model); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+	if err := readPart("model", raw.Model, &model); err != nil {
+		return nil, err
 	}
 	t := &WordPiece{
 		tokens: newTokens(model.Vocab), prefix: model.Prefix, longest: model.Longest, content: bytes.Clone(content),
