@@ -52,6 +52,9 @@ func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device got
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}
+		if b.Predictions == 0 {
+			continue // a part of a group's batch at the end of the text
+		}
 		if state == nil {
 			if state, err = m.NewState(int64(b.B)); err != nil {
 				return Result{}, err

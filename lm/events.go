@@ -30,21 +30,24 @@ func (NoObserver) Evaluated(Evaluation) error       { return nil }
 func (NoObserver) EpochEnded(Epoch) error           { return nil }
 func (NoObserver) Checkpoint(*Snapshot, bool) error { return nil }
 
-// Phases are the times of one step's parts.
-type Phases struct{ Forward, Loss, Backward, Optimizer time.Duration }
+// Phases are the times of one step's parts. Reduce is adding up over a group, and
+// waiting for it.
+type Phases struct{ Forward, Loss, Backward, Reduce, Optimizer time.Duration }
 
 func (p Phases) add(q Phases) Phases {
-	return Phases{p.Forward + q.Forward, p.Loss + q.Loss, p.Backward + q.Backward, p.Optimizer + q.Optimizer}
+	return Phases{p.Forward + q.Forward, p.Loss + q.Loss, p.Backward + q.Backward, p.Reduce + q.Reduce, p.Optimizer + q.Optimizer}
 }
 
 // over is the mean of n steps that took p together.
 func (p Phases) over(n int) Phases {
 	d := time.Duration(max(1, n))
-	return Phases{p.Forward / d, p.Loss / d, p.Backward / d, p.Optimizer / d}
+	return Phases{p.Forward / d, p.Loss / d, p.Backward / d, p.Reduce / d, p.Optimizer / d}
 }
 
 // Total is the time of the whole step.
-func (p Phases) Total() time.Duration { return p.Forward + p.Loss + p.Backward + p.Optimizer }
+func (p Phases) Total() time.Duration {
+	return p.Forward + p.Loss + p.Backward + p.Reduce + p.Optimizer
+}
 
 // Step is one optimizer step.
 type Step struct {

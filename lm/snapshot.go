@@ -1,7 +1,6 @@
 package lm
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -48,31 +47,40 @@ type Snapshot struct {
 }
 
 // snapshot collects the state between two steps.
-func (t *Trainer) snapshot() (*Snapshot, error) {
+func (t *Trainer) snapshot(s *torch.Scope) (*Snapshot, error) {
 	state, err := t.Optimizer.State()
 	if err != nil {
 		return nil, fmt.Errorf("optimizer state: %w", err)
+	}
+	carried, err := t.carried(s)
+	if err != nil {
+		return nil, err
 	}
 	progress := t.progress
 	progress.Elapsed += time.Since(t.started)
 	return &Snapshot{
 		Progress: progress, Cursor: t.Train.Cursor(), Weights: t.Model.Params(),
-		Carried: t.state.Tensors(), Optimizer: state,
+		Carried: carried, Optimizer: state,
 	}, nil
 }
 
-// save offers the state to the observers.
+// save offers the state to the observers. A whole group makes it, whoever observes.
 func (t *Trainer) save(best bool) error {
 	t.saved = time.Now()
-	if t.progress.unsaved = false; len(t.Observers) == 0 {
+	if t.progress.unsaved = false; len(t.Observers) == 0 && t.Group == nil {
 		return nil
 	}
+	if err := t.agree(); err != nil {
+		return err
+	}
 	return t.averaged(func() error {
-		snap, err := t.snapshot()
-		if err != nil {
-			return err
-		}
-		return t.notify(func(o Observer) error { return o.Checkpoint(snap, best) })
+		return torch.Do(func(s *torch.Scope) error {
+			snap, err := t.snapshot(s)
+			if err != nil {
+				return err
+			}
+			return t.notify(func(o Observer) error { return o.Checkpoint(snap, best) })
+		})
 	})
 }
 
@@ -94,19 +102,7 @@ func (t *Trainer) Restore(snap *Snapshot) error {
 	t.progress = snap.Progress
 	t.progress.windowTokens = snap.Progress.Tokens - snap.Progress.Window.Tokens
 	if len(snap.Carried) > 0 {
-		rows := torch.Shape(snap.Carried[0])
-		if len(rows) == 0 {
-			return errors.New("restore the carried state: a tensor without rows")
-		}
-		state, err := t.Model.NewState(rows[0])
-		if err != nil {
-			return err
-		}
-		t.state.Close()
-		t.state = state
-		if err := copyAll(state.Tensors(), snap.Carried); err != nil {
-			return fmt.Errorf("restore the carried state: %w", err)
-		}
+		return t.restoreCarried(snap.Carried)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -24,14 +25,13 @@ type stepped struct {
 // step makes one optimizer step: predict, then forward, loss and backward of each
 // accumulated batch, then update. KOALA's measurement is the mean loss and the
 // mean squared loss of all tokens of the step.
-func (t *Trainer) step() (stepped, error) {
+func (t *Trainer) step(ctx context.Context) (stepped, error) {
 	var (
 		out     stepped
-		squares Mean
-		nats    Mean
+		seen    tally
 		lengths int // of all batches together
 	)
-	if err := torch.Seed(t.Config.Seed, t.progress.Step, 0); err != nil {
+	if err := torch.Seed(t.Config.Seed, t.progress.Step, int64(t.rank())); err != nil {
 		return out, err
 	}
 	factor := t.schedule.Factor(t.progress.Step)
@@ -53,17 +53,21 @@ func (t *Trainer) step() (stepped, error) {
 		if err != nil {
 			return out, err
 		}
-		nats.Add(loss.Nats, loss.Tokens)
-		squares.Add(loss.MeanSquare, loss.Tokens)
+		seen.nats.Add(loss.Nats, loss.Tokens)
+		seen.squares.Add(loss.MeanSquare, loss.Tokens)
 		out.epochEnds = out.epochEnds || t.Train.Cursor().Epoch != epoch
 	}
-	out.nats, out.tokens = nats.Nats(), nats.Tokens
+	started = time.Now()
+	if err := t.reduce(ctx, &seen); err != nil {
+		return out, err
+	}
+	out.phases.Reduce = lap(&started)
+	out.nats, out.tokens = seen.nats.Nats(), seen.nats.Tokens
 	if nominal := t.Config.BPTT * t.Config.Accumulate; nominal > 0 {
 		// Longer sequences make fewer steps of an epoch, each as much larger.
 		t.Optimizer.SetLR(factor * float64(lengths) / float64(nominal))
 	}
-	started = time.Now()
-	info, err := t.Optimizer.Update(koala.Measurement{Loss: nats.Nats(), LossVar: squares.Nats()})
+	info, err := t.Optimizer.Update(koala.Measurement{Loss: seen.nats.Nats(), LossVar: seen.squares.Nats()})
 	if err != nil {
 		return out, fmt.Errorf("update: %w", err)
 	}
@@ -94,7 +98,11 @@ func (t *Trainer) accumulate(b data.Batch, phases *Phases) (torch.Loss, error) {
 		} else {
 			forward()
 		}
-		s.Backward(t.objective(s, loss.Mean, out.Raw))
+		objective := t.objective(s, loss.Mean, out.Raw)
+		if weight := share(b) / float64(t.Config.Accumulate); weight != 1 {
+			objective = s.Scale(objective, weight)
+		}
+		s.Backward(objective)
 		phases.Backward += lap(&started)
 		return s.Err()
 	})
@@ -109,6 +117,7 @@ func (t *Trainer) ready(b data.Batch) error {
 			return err
 		}
 	}
+	t.whole = b.Whole
 	if b.Fresh {
 		return t.state.Reset()
 	}
@@ -117,7 +126,7 @@ func (t *Trainer) ready(b data.Batch) error {
 
 // objective is what is descended: the mean loss, with the penalties on the last
 // layer's outputs h [T, B, D] of AWD-LSTM, alpha mean(h^2) + beta mean((h_t -
-// h_t-1)^2), and divided by the number of accumulated batches.
+// h_t-1)^2).
 func (t *Trainer) objective(s *torch.Scope, loss, raw *ts.Tensor) *ts.Tensor {
 	c := t.Config
 	if raw != nil && c.Alpha > 0 {
@@ -126,9 +135,6 @@ func (t *Trainer) objective(s *torch.Scope, loss, raw *ts.Tensor) *ts.Tensor {
 	if steps := torch.Shape(raw); raw != nil && c.Beta > 0 && steps[0] > 1 {
 		d := s.Sub(s.Narrow(raw, 0, 1, steps[0]-1), s.Narrow(raw, 0, 0, steps[0]-1))
 		loss = s.Add(loss, s.Scale(s.Mean(s.Square(d)), c.Beta))
-	}
-	if c.Accumulate > 1 {
-		loss = s.Scale(loss, 1/float64(c.Accumulate))
 	}
 	return loss
 }
@@ -140,3 +146,7 @@ func lap(from *time.Time) time.Duration {
 	*from = now
 	return d
 }
+
+// share is the weight of a batch's mean loss in that of the whole batch, of which
+// it may be one process's part: all its texts are of one length.
+func share(b data.Batch) float64 { return float64(b.B) / float64(b.Whole) }

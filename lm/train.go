@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/koala"
@@ -43,6 +44,7 @@ type Trainer struct {
 	// Valid and Test return a fresh pass over a split; nil where there is none.
 	Valid, Test func() (data.Batcher, error)
 	Device      gotch.Device
+	Group       Group // nil for a process that trains alone
 	Observers   []Observer
 
 	schedule *Schedule
@@ -50,6 +52,11 @@ type Trainer struct {
 	progress Progress
 	started  time.Time
 	saved    time.Time // when a snapshot was last offered
+
+	// In a group alone.
+	agreed wishes
+	whole  int        // texts in a whole batch
+	flat   *ts.Tensor // all gradients one after another
 }
 
 // ErrInterrupted is returned by Run when its context ended; the last step is
@@ -71,18 +78,18 @@ func (t *Trainer) Run(ctx context.Context) error {
 	if err := t.prepare(); err != nil {
 		return err
 	}
-	defer func() { t.state.Close(); t.state = nil }()
+	defer t.free()
 	t.started = time.Now()
 	t.saved = t.started
 	// A run that was interrupted in an evaluation goes on with it.
 	if err := t.afterStep(ctx); err != nil {
 		return err
 	}
-	for !t.done() {
-		if err := ctx.Err(); err != nil {
+	for !t.done(ctx) {
+		if t.wishes(ctx).stop {
 			return t.interrupted()
 		}
-		if err := t.trainStep(); err != nil {
+		if err := t.trainStep(ctx); err != nil {
 			return err
 		}
 		if err := t.afterStep(ctx); err != nil {
@@ -117,19 +124,29 @@ func (t *Trainer) prepare() error {
 	return nil
 }
 
+// free frees what a run needs beside the caller's own.
+func (t *Trainer) free() {
+	t.state.Close()
+	t.state = nil
+	if t.flat != nil {
+		_ = t.flat.Drop() // as all freeing, it has nothing to tell
+		t.flat = nil
+	}
+}
+
 // done says whether a limit is reached.
-func (t *Trainer) done() bool {
+func (t *Trainer) done(ctx context.Context) bool {
 	c, p := t.Config, t.progress
 	return p.Stopped ||
 		c.Steps > 0 && p.Step >= c.Steps ||
 		c.Epochs > 0 && p.Epoch >= c.Epochs ||
-		c.TimeLimit > 0 && p.Elapsed+time.Since(t.started) >= c.TimeLimit
+		t.wishes(ctx).end
 }
 
 // trainStep makes one optimizer step and accounts for it.
-func (t *Trainer) trainStep() error {
+func (t *Trainer) trainStep(ctx context.Context) error {
 	p := &t.progress
-	step, err := t.step()
+	step, err := t.step(ctx)
 	if err != nil {
 		return fmt.Errorf("step %d: %w", p.Step+1, err)
 	}
@@ -175,10 +192,9 @@ func (t *Trainer) trainStep() error {
 
 func (t *Trainer) log(step Step) error {
 	p := &t.progress
-	n := time.Duration(p.windowSteps)
 	event := Log{
 		Step: step, Nats: p.Window.Nats(), Skipped: p.Skipped,
-		Phases: Phases{p.phases.Forward / n, p.phases.Loss / n, p.phases.Backward / n, p.phases.Optimizer / n},
+		Phases: p.phases.over(p.windowSteps),
 	}
 	if total := p.phases.Total().Seconds(); total > 0 {
 		event.TokensPerSecond = float64(p.Tokens-p.windowTokens) / total
@@ -191,7 +207,7 @@ func (t *Trainer) log(step Step) error {
 // step finish does.
 func (t *Trainer) afterStep(ctx context.Context) error {
 	p, c := &t.progress, t.Config
-	if t.done() {
+	if t.done(ctx) {
 		return nil
 	}
 	evaluate, best := p.EvaluationDue, false
@@ -204,7 +220,7 @@ func (t *Trainer) afterStep(ctx context.Context) error {
 	p.EvaluationDue = false
 	due := best || c.CheckpointEvery == 0 && evaluate ||
 		c.CheckpointEvery > 0 && p.Step%c.CheckpointEvery == 0 ||
-		c.CheckpointAfter > 0 && time.Since(t.saved) >= c.CheckpointAfter
+		t.wishes(ctx).save
 	if due && p.unsaved {
 		return t.save(best)
 	}
@@ -248,6 +264,10 @@ func (t *Trainer) evaluate(ctx context.Context, split string, open func() (data.
 	var r Result
 	err = t.averaged(func() error {
 		r, err = EvaluateText(ctx, t.Model, batches, t.Device)
+		interrupted := errors.Is(err, context.Canceled)
+		if err == nil || interrupted {
+			r, err = t.pool(r, interrupted)
+		}
 		return err
 	})
 	if errors.Is(err, context.Canceled) {

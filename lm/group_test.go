@@ -1,0 +1,409 @@
+package lm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// A circle is a group of goroutines: what processes do to one another, without
+// their cost.
+type circle struct {
+	sync.Mutex
+	turn    *sync.Cond
+	brought [][]*ts.Tensor // by rank, of the sum that is being made
+	here    int
+	made    int // sums so far
+	failed  bool
+	err     error
+}
+
+func newCircle(size int) *circle {
+	c := &circle{brought: make([][]*ts.Tensor, size)}
+	c.turn = sync.NewCond(c)
+	return c
+}
+
+// leave leaves the circle, and those who wait for it without hope.
+func (c *circle) leave() {
+	c.Lock()
+	defer c.Unlock()
+	c.failed = true
+	c.turn.Broadcast()
+}
+
+type seat struct {
+	*circle
+	rank int
+}
+
+func (s seat) Rank() int { return s.rank }
+func (s seat) Size() int { return len(s.brought) }
+
+func (s seat) Sum(tensors ...*ts.Tensor) error {
+	s.Lock()
+	defer s.Unlock()
+	s.brought[s.rank] = tensors
+	turn := s.made
+	if s.here++; s.here == len(s.brought) {
+		s.here, s.made = 0, s.made+1
+		s.err = add(s.brought)
+		s.turn.Broadcast()
+		return s.err
+	}
+	for s.made == turn && !s.failed {
+		s.turn.Wait()
+	}
+	if s.made == turn {
+		return errors.New("a rank has left")
+	}
+	return s.err
+}
+
+// add leaves the sum of all ranks' tensors in each.
+func add(brought [][]*ts.Tensor) error {
+	return torch.Do(func(s *torch.Scope) error {
+		s.NoGrad(func() {
+			for i, first := range brought[0] {
+				for _, other := range brought[1:] {
+					if torch.Describe(other[i]) != torch.Describe(first) {
+						s.Fail(fmt.Errorf("%s is to be added to %s", torch.Describe(other[i]), torch.Describe(first)))
+						return
+					}
+					s.AddInPlace(first, other[i])
+				}
+				for _, other := range brought[1:] {
+					s.CopyInto(other[i], first)
+				}
+			}
+		})
+		return s.Err()
+	})
+}
+
+// A job is what a group of any size is to train.
+type job struct {
+	model  lm.Config
+	kind   string // of the optimizer
+	config lm.TrainConfig
+	whole  int // texts in a batch
+}
+
+func (j job) trainer(t *testing.T, c *circle, rank int) *lm.Trainer {
+	t.Helper()
+	m, err := lm.New(j.model, 1, gotch.CPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	group := koala.Group{}
+	for _, p := range m.Params() {
+		group.Params, group.Names = append(group.Params, p.Tensor), append(group.Names, p.Name)
+	}
+	o := koala.Defaults(j.kind)
+	// Gently: rounding grows from step to step, and in long steps faster.
+	switch j.kind {
+	case koala.KindSGD:
+		o.LR, o.Clip = 0.5, 0.5
+	case koala.KindAdamW:
+		o.LR = 0.001
+	default:
+		o.LR = 0.1
+	}
+	if j.model.Kind == lm.Transformer {
+		o.LR /= 5
+	}
+	optimizer, err := koala.New(j.kind, []koala.Group{group}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = optimizer.Close() })
+	var options []data.BatchOption
+	size := len(c.brought)
+	if size > 1 {
+		options = append(options, data.Share(rank, size))
+	}
+	text := noisy(3000, int(j.model.Vocab))
+	open := func(text *data.Tokens, more ...data.BatchOption) (data.Batcher, error) {
+		if j.model.Kind == lm.Transformer {
+			return data.NewSequential(text, j.whole, 8, append(more, options...)...)
+		}
+		return data.NewContiguous(text, j.whole, 8, append(more, options...)...)
+	}
+	train, err := open(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.config.Schedule.Kind = "constant"
+	trainer := &lm.Trainer{
+		Config: j.config, Model: m, Optimizer: optimizer, Train: train, Device: gotch.CPU,
+		Valid: func() (data.Batcher, error) { return open(noisy(150, int(j.model.Vocab)), data.Evaluation()) },
+	}
+	if size > 1 {
+		trainer.Group = seat{c, rank}
+	}
+	return trainer
+}
+
+// noisy is a text that can be learnt, but not by heart.
+func noisy(n, vocab int) *data.Tokens {
+	ids := make([]uint32, n)
+	for i := range ids {
+		if ids[i] = uint32(i * i / 5 % vocab); i%3 > 0 {
+			ids[i] = uint32(i * 7 % 4)
+		}
+	}
+	return data.NewTokens(ids)
+}
+
+// came is what a rank came to.
+type came struct {
+	snapshots
+	trainer *lm.Trainer
+	err     error
+}
+
+// run trains with so many ranks, each from a snapshot unless it is nil. prepare
+// may change a rank's trainer.
+func (j job) run(t *testing.T, size int, from *lm.Snapshot, prepare func(rank int, tr *lm.Trainer) context.Context) []*came {
+	t.Helper()
+	threads := torch.Threads()
+	if err := torch.SetThreads(1); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = torch.SetThreads(threads) }()
+	c := newCircle(size)
+	ranks := make([]*came, size)
+	contexts := make([]context.Context, size)
+	// All are made before one starts: libtorch has one generator for all of them.
+	for rank := range size {
+		r := &came{trainer: j.trainer(t, c, rank)}
+		ranks[rank] = r
+		if from != nil {
+			if err := r.trainer.Restore(from); err != nil {
+				t.Fatal(err)
+			}
+		}
+		contexts[rank] = t.Context()
+		r.trainer.Observers = []lm.Observer{&r.snapshots}
+		if prepare != nil {
+			contexts[rank] = prepare(rank, r.trainer)
+		}
+	}
+	var wait sync.WaitGroup
+	for rank, r := range ranks {
+		wait.Go(func() {
+			if r.err = r.trainer.Run(contexts[rank]); r.err != nil && !errors.Is(r.err, lm.ErrInterrupted) {
+				c.leave()
+			}
+		})
+	}
+	wait.Wait()
+	return ranks
+}
+
+func (j job) mustRun(t *testing.T, size int, from *lm.Snapshot) []*came {
+	t.Helper()
+	ranks := j.run(t, size, from, nil)
+	for rank, r := range ranks {
+		if r.err != nil {
+			t.Fatalf("rank %d of %d: %v", rank, size, r.err)
+		}
+	}
+	return ranks
+}
+
+// without has no dropout, which is drawn for each rank.
+func without(c lm.Config) lm.Config {
+	c.Dropout = lm.Dropout{}
+	return c
+}
+
+// TestRanksTrainAsOne: with the same whole batch 1, 2 and 4 ranks see the same
+// losses, and all ranks end with the same bits.
+func TestRanksTrainAsOne(t *testing.T) {
+	kinds := []string{koala.KindSGD, koala.KindAdamW, koala.KindV, koala.KindM, koala.KindPP}
+	// The adaptive softmax of the GRU leaves weights without gradient in some ranks.
+	for shape, kinds := range map[string][]string{"lstm": kinds, "gpt2": kinds, "gru": {koala.KindAdamW}} {
+		for _, kind := range kinds {
+			t.Run(shape+" "+kind, func(t *testing.T) {
+				j := job{without(shapes[shape]), kind, lm.TrainConfig{Steps: 200, EvalEvery: 100}, 4}
+				alone := j.mustRun(t, 1, nil)[0]
+				if l := alone.losses(); mean(l[170:]) > mean(l[:30])-0.01 {
+					t.Errorf("nothing is learnt: the loss goes from %v to %v", mean(l[:30]), mean(l[170:]))
+				}
+				for _, size := range []int{2, 4} {
+					ranks := j.mustRun(t, size, nil)
+					for rank, r := range ranks {
+						sameLosses(t, fmt.Sprintf("rank %d of %d", rank, size), alone.losses(), r.losses(), 1e-5)
+						if !cmp.Equal(r.weights, ranks[0].weights) {
+							t.Errorf("rank %d of %d has other weights than rank 0", rank, size)
+						}
+						sameState(t, r.last, ranks[0].last)
+						for i, e := range r.evaluations {
+							if w := alone.evaluations[i]; e.Result.Tokens != w.Result.Tokens || math.Abs(e.Result.Nats-w.Result.Nats) > 1e-5 {
+								t.Errorf("rank %d of %d evaluates %s to %+v, alone %+v", rank, size, e.Split, e.Result, w.Result)
+							}
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+func mean(l []float64) float64 {
+	sum := 0.0
+	for _, v := range l {
+		sum += v / float64(len(l))
+	}
+	return sum
+}
+
+func sameLosses(t *testing.T, who string, want, got []float64, tolerance float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Errorf("%s: %d steps, want %d", who, len(got), len(want))
+		return
+	}
+	for i := range want {
+		if !(math.Abs(got[i]-want[i]) <= tolerance) {
+			t.Errorf("%s: loss %v at step %d, want %v", who, got[i], i+1, want[i])
+			return
+		}
+	}
+}
+
+// sameState wants the same optimizer state and carried state, bit for bit.
+func sameState(t *testing.T, a, b *lm.Snapshot) {
+	t.Helper()
+	if !cmp.Equal(a.Optimizer.Scalars, b.Optimizer.Scalars) || !cmp.Equal(a.Optimizer.Ints, b.Optimizer.Ints) {
+		t.Error("the optimizers' numbers differ")
+	}
+	err := torch.Do(func(s *torch.Scope) error {
+		for name, v := range a.Optimizer.Tensors {
+			if !slices.Equal(torch.ToSlice[float32](s, v), torch.ToSlice[float32](s, b.Optimizer.Tensors[name])) {
+				t.Errorf("the optimizers' %s differ", name)
+			}
+		}
+		for i, v := range a.Carried {
+			if !slices.Equal(torch.ToSlice[float32](s, v), torch.ToSlice[float32](s, b.Carried[i])) {
+				t.Errorf("carried state %d differs", i)
+			}
+		}
+		return s.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestGroupStopsTogetherAndGoesOnInAnotherSize: one rank's interruption ends all
+// after the same step, and what is saved then is the whole batch's.
+func TestGroupStopsTogetherAndGoesOnInAnotherSize(t *testing.T) {
+	j := job{without(shapes["lstm"]), koala.KindV, lm.TrainConfig{Steps: 60, EvalEvery: 20}, 4}
+	alone := j.mustRun(t, 1, nil)[0]
+	for _, sizes := range [][2]int{{2, 4}, {3, 1}, {1, 2}} {
+		first := j.run(t, sizes[0], nil, func(rank int, tr *lm.Trainer) context.Context {
+			ctx, cancel := context.WithCancel(t.Context())
+			t.Cleanup(cancel)
+			if rank == sizes[0]-1 {
+				tr.Observers = append(tr.Observers, &journal{cancel: cancel, cancelAt: 33})
+			}
+			return ctx
+		})
+		steps := len(first[0].losses())
+		for rank, r := range first {
+			if !errors.Is(r.err, lm.ErrInterrupted) || len(r.losses()) != steps {
+				t.Fatalf("rank %d of %d: %d steps, rank 0 %d; %v", rank, sizes[0], len(r.losses()), steps, r.err)
+			}
+		}
+		if steps < 33 || steps > 34 {
+			t.Errorf("stopped after step %d, asked to at 33", steps)
+		}
+		second := j.mustRun(t, sizes[1], first[0].last)
+		whole := append(first[0].losses(), second[0].losses()...)
+		sameLosses(t, fmt.Sprintf("%d ranks, then %d", sizes[0], sizes[1]), alone.losses(), whole, 1e-5)
+	}
+}
+
+// TestRanksThatDriftApartAreNamed: what would be a silent error is a loud one.
+func TestRanksThatDriftApartAreNamed(t *testing.T) {
+	j := job{without(small), koala.KindSGD, lm.TrainConfig{Steps: 20}, 4}
+	ranks := j.run(t, 3, nil, func(rank int, tr *lm.Trainer) context.Context {
+		if rank == 2 {
+			err := torch.Do(func(s *torch.Scope) error {
+				s.NoGrad(func() { s.ScaleInPlace(tr.Model.Params()[0].Tensor, 1+1e-6) })
+				return s.Err()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return t.Context()
+	})
+	for rank, r := range ranks {
+		if r.err == nil || !strings.Contains(r.err.Error(), "rank 2 has come to other weights than rank 0") {
+			t.Errorf("rank %d: %v", rank, r.err)
+		}
+	}
+}
+
+// TestNonFiniteInOneRankIsSkippedByAll: what one rank cannot count on none takes.
+func TestNonFiniteInOneRankIsSkippedByAll(t *testing.T) {
+	for _, kind := range []string{koala.KindSGD, koala.KindPP} {
+		j := job{without(small), kind, lm.TrainConfig{Steps: 10}, 4}
+		ranks := j.run(t, 2, nil, func(rank int, tr *lm.Trainer) context.Context {
+			if rank == 1 {
+				tr.Group = spoiler{tr.Group, new(int)}
+			}
+			return t.Context()
+		})
+		for rank, r := range ranks {
+			if r.err != nil {
+				t.Fatal(r.err)
+			}
+			for i, s := range r.steps {
+				if s.Optimizer.NonFinite != (i == 4) {
+					t.Errorf("%s, rank %d, step %d: skipped is %t", kind, rank, s.Step, s.Optimizer.NonFinite)
+				}
+			}
+		}
+		if !cmp.Equal(ranks[0].weights, ranks[1].weights) {
+			t.Errorf("%s: the weights differ", kind)
+		}
+	}
+}
+
+// spoiler brings a NaN into the fifth step's gradients.
+type spoiler struct {
+	lm.Group
+	sums *int
+}
+
+func (p spoiler) Sum(tensors ...*ts.Tensor) error {
+	if *p.sums++; *p.sums == 5 {
+		err := torch.Do(func(s *torch.Scope) error {
+			s.NoGrad(func() { s.Fill(s.Narrow(tensors[0], 0, 3, 1), math.NaN()) })
+			return s.Err()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return p.Group.Sum(tensors...)
+}
