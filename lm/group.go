@@ -67,9 +67,6 @@ func (t *Trainer) rank() int {
 // no gradient in some process, as the tails of an adaptive softmax may, has zeros
 // there; one that has none in any keeps none.
 func (t *Trainer) reduce(ctx context.Context, y *tally) error {
-	if t.Group == nil {
-		return nil
-	}
 	return torch.Do(func(s *torch.Scope) error {
 		var err error
 		s.NoGrad(func() { err = t.reduceIn(s, y, t.own(ctx)) })

@@ -58,10 +58,12 @@ func (t *Trainer) step(ctx context.Context) (stepped, error) {
 		out.epochEnds = out.epochEnds || t.Train.Cursor().Epoch != epoch
 	}
 	started = time.Now()
-	if err := t.reduce(ctx, &seen); err != nil {
-		return out, err
+	if t.Group != nil {
+		if err := t.reduce(ctx, &seen); err != nil {
+			return out, err
+		}
+		out.phases.Reduce = lap(&started)
 	}
-	out.phases.Reduce = lap(&started)
 	out.nats, out.tokens = seen.nats.Nats(), seen.nats.Tokens
 	if nominal := t.Config.BPTT * t.Config.Accumulate; nominal > 0 {
 		// Longer sequences make fewer steps of an epoch, each as much larger.

@@ -52,11 +52,22 @@ func newWorkshop(t testing.TB) *workshop {
 	return newWorkshopIn(t, t.TempDir())
 }
 
+// newWorkshopOf has so many lines of text.
+func newWorkshopOf(t testing.TB, lines int) *workshop {
+	t.Helper()
+	return newWorkshopWith(t, t.TempDir(), lines)
+}
+
 func newWorkshopIn(t testing.TB, folder string) *workshop {
+	t.Helper()
+	return newWorkshopWith(t, folder, 400)
+}
+
+func newWorkshopWith(t testing.TB, folder string, lines int) *workshop {
 	t.Helper()
 	w := &workshop{t, filepath.Join(folder, "data"), filepath.Join(folder, "koala.db"), filepath.Join(folder, "runs")}
 	text := filepath.Join(folder, "text.txt")
-	if err := os.WriteFile(text, sentences(400), 0o644); err != nil {
+	if err := os.WriteFile(text, sentences(lines), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	opts := prepare.Options{Paths: []string{text}, Out: w.data, Valid: 0.1, Test: 0.1, Tokenizer: "word"}

@@ -52,6 +52,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func exitCode(err error, stderr io.Writer) int {
 	var memory *torch.OutOfMemoryError
+	var said saidElsewhere
+	if errors.As(err, &said) {
+		stderr = io.Discard
+	}
 	switch {
 	case err == nil:
 		return exitOK

@@ -81,35 +81,36 @@ func newOptimizer(s configs.Settings, m lm.Model) (koala.Optimizer, error) {
 }
 
 // trainBatches cuts the train split as the settings say.
-func trainBatches(s configs.Settings, tokens *data.Tokens) (data.Batcher, error) {
+func trainBatches(s configs.Settings, tokens *data.Tokens, options ...data.BatchOption) (data.Batcher, error) {
 	t, length := s.Train, s.SequenceLength()
 	switch t.Batching {
 	case "contiguous":
 		if t.VariableBPTT {
-			return data.NewContiguous(tokens, t.Batch, length, data.VariableLength(uint64(t.Seed)))
+			options = append(options, data.VariableLength(uint64(t.Seed)))
 		}
-		return data.NewContiguous(tokens, t.Batch, length)
+		return data.NewContiguous(tokens, t.Batch, length, options...)
 	case "random":
-		return data.NewRandom(tokens, t.Batch, length, uint64(t.Seed))
+		return data.NewRandom(tokens, t.Batch, length, uint64(t.Seed), options...)
 	case "sequential":
-		return data.NewSequential(tokens, t.Batch, length)
+		return data.NewSequential(tokens, t.Batch, length, options...)
 	}
 	return nil, fmt.Errorf("train.batching %q is not known", t.Batching)
 }
 
 // evalBatches returns what opens a pass over a split, or nil where it is absent
 // or too short to predict anything.
-func evalBatches(s configs.Settings, d *data.Dataset, split string) func() (data.Batcher, error) {
+func evalBatches(s configs.Settings, d *data.Dataset, split string, options ...data.BatchOption) func() (data.Batcher, error) {
 	tokens, ok := d.Split(split)
 	if !ok || tokens.Len() < 2 {
 		return nil
 	}
 	return func() (data.Batcher, error) {
 		batch := min(s.Eval.Batch, tokens.Len()-1)
+		options := append([]data.BatchOption{data.Evaluation()}, options...)
 		if s.Model.Recurrent() {
-			return data.NewContiguous(tokens, batch, s.SequenceLength(), data.Evaluation())
+			return data.NewContiguous(tokens, batch, s.SequenceLength(), options...)
 		}
-		return data.NewSequential(tokens, batch, s.SequenceLength(), data.Evaluation())
+		return data.NewSequential(tokens, batch, s.SequenceLength(), options...)
 	}
 }
 

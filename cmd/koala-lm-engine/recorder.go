@@ -56,7 +56,7 @@ func (r *recorder) Logged(l lm.Log) error {
 		"rss_bytes":         float64(residentBytes()),
 		"skipped_steps":     float64(l.Skipped),
 	}
-	for name, v := range map[string]float64{"koala_sigma": o.Sigma, "koala_r": o.R, "koala_gain": o.Gain} {
+	for name, v := range map[string]float64{"reduce_ms": milliseconds(l.Phases.Reduce), "koala_sigma": o.Sigma, "koala_r": o.R, "koala_gain": o.Gain} {
 		if v != 0 {
 			values[name] = v
 		}

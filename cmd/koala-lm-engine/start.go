@@ -7,8 +7,12 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/sugarme/gotch"
+
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/ranks"
 	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 )
@@ -94,4 +98,28 @@ func origin(r request.Train, run string, dataset *data.Dataset) (checkpoint.Orig
 		Run: run, Settings: settings, Dataset: r.Data, Fingerprint: dataset.Fingerprint(),
 		Tokenizer: dataset.Info().Tokenizer.SHA256, Vocab: dataset.Vocab(), Build: r.Build,
 	}, nil
+}
+
+// commonFacts are what must be the same in all ranks of a run for their steps to
+// be.
+func commonFacts(r request.Train, trainer *lm.Trainer, dataset *data.Dataset, from *checkpoint.File) ([]ranks.Fact, error) {
+	weights, err := lm.Checksum(trainer.Model)
+	if err != nil {
+		return nil, err
+	}
+	kind := trainer.Device.Name
+	if trainer.Device == gotch.CPU {
+		kind = "a CPU with " + torch.CPUCapability()
+	}
+	facts := []ranks.Fact{
+		{Name: "koala-lm", Value: r.Build}, {Name: "libtorch", Value: torch.LibtorchVersion()},
+		{Name: "the device", Value: kind}, {Name: "the dataset's fingerprint", Value: dataset.Fingerprint()},
+	}
+	for _, kv := range r.Settings.Flat() {
+		facts = append(facts, ranks.Fact{Name: kv.Key, Value: fmt.Sprint(kv.Value)})
+	}
+	return append(facts,
+		ranks.Fact{Name: "the step to go on after", Value: fmt.Sprint(stepOf(from))},
+		ranks.Fact{Name: "the checksum of the weights to start from", Value: fmt.Sprintf("%08x", weights)},
+	), nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -27,7 +28,7 @@ func train(ctx context.Context, text string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer dataset.Close()
-	return torch.Main(r.Threads, func() error {
+	return torch.Main(threads(r), func() error {
 		if r.FindLR {
 			return findLR(ctx, r, dataset, stdout, stderr)
 		}
@@ -36,20 +37,26 @@ func train(ctx context.Context, text string, stdout, stderr io.Writer) error {
 }
 
 func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr io.Writer) (err error) {
-	device, err := torch.ParseDevice(string(r.Device))
+	team, err := newTeam(ctx, r, stderr)
 	if err != nil {
 		return err
 	}
-	trainer, err := newTrainer(r, dataset, device)
+	defer func() { err = team.leave(err) }()
+	if !team.leads() {
+		stderr = io.Discard
+	}
+	device, err := team.device(string(r.Device))
+	if err != nil {
+		return err
+	}
+	trainer, err := newTrainer(r, dataset, device, team.share()...)
 	if err != nil {
 		return err
 	}
 	defer closeTrainer(trainer)
-	store, err := tracking.Open(r.Store)
-	if err != nil {
-		return err
+	if team != nil {
+		trainer.Group = team
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
 	from, err := start(r, trainer, dataset, stderr)
 	if err != nil {
 		return err
@@ -57,6 +64,29 @@ func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr
 	if from != nil {
 		defer from.Close()
 	}
+	if team != nil {
+		facts, err := commonFacts(r, trainer, dataset, from)
+		if err != nil {
+			return err
+		}
+		if err := team.join(ctx, facts, device); err != nil {
+			return err
+		}
+	}
+	if !team.leads() {
+		return trainer.Run(ctx)
+	}
+	return trainAndRecord(ctx, r, trainer, dataset, from, stderr)
+}
+
+// trainAndRecord trains, and tells the store and the terminal how it goes.
+func trainAndRecord(ctx context.Context, r request.Train, trainer *lm.Trainer, dataset *data.Dataset, from *checkpoint.File, stderr io.Writer) (err error) {
+	store, err := tracking.Open(r.Store)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	device := trainer.Device
 	run, err := takeUp(ctx, store, r, dataset, from, torch.DeviceName(device))
 	if err != nil {
 		return err
@@ -68,8 +98,12 @@ func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr
 	if trainer.Config.BFloat16 && !torch.FastBFloat16(device) {
 		bar.warn("this CPU has no instructions for bfloat16: train.precision float32 is faster on it")
 	}
-	bar.say("run %s: %s with %s, %s parameters, on %s, threads: %d", run.ID(), r.Settings.Model.Kind, r.Settings.Optimizer.Kind,
-		humanize.Comma(lm.CountParams(trainer.Model)), torch.DeviceName(device), torch.Threads())
+	many := ""
+	if n := r.Ranks(); n > 1 {
+		many = fmt.Sprintf("%d processes, ", n)
+	}
+	bar.say("run %s: %s with %s, %s parameters, on %s, %sthreads: %d", run.ID(), r.Settings.Model.Kind, r.Settings.Optimizer.Kind,
+		humanize.Comma(lm.CountParams(trainer.Model)), torch.DeviceName(device), many, torch.Threads())
 	if from != nil {
 		bar.say("going on after step %s", humanize.Comma(stepOf(from)))
 	}
@@ -86,12 +120,12 @@ func trainOn(ctx context.Context, r request.Train, dataset *data.Dataset, stderr
 }
 
 // newTrainer makes a trainer and what it trains, for closeTrainer to free.
-func newTrainer(r request.Train, dataset *data.Dataset, device gotch.Device) (*lm.Trainer, error) {
+func newTrainer(r request.Train, dataset *data.Dataset, device gotch.Device, share ...data.BatchOption) (*lm.Trainer, error) {
 	tokens, ok := dataset.Split("train")
 	if !ok {
 		return nil, fmt.Errorf("%s has no train split", r.Data)
 	}
-	batches, err := trainBatches(r.Settings, tokens)
+	batches, err := trainBatches(r.Settings, tokens, share...)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +140,7 @@ func newTrainer(r request.Train, dataset *data.Dataset, device gotch.Device) (*l
 	}
 	return &lm.Trainer{
 		Config: trainConfig(r.Settings), Model: model, Optimizer: optimizer, Train: batches, Device: device,
-		Valid: evalBatches(r.Settings, dataset, "valid"), Test: evalBatches(r.Settings, dataset, "test"),
+		Valid: evalBatches(r.Settings, dataset, "valid", share...), Test: evalBatches(r.Settings, dataset, "test", share...),
 	}, nil
 }
 

@@ -18,6 +18,7 @@ type trainOptions struct {
 	data     string
 	settings settingsFlags
 	compute  computeFlags
+	ranks    ranksFlags
 
 	name, note string
 	tags       []string
@@ -50,6 +51,7 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
   koala-lm train --data prepared/godoc --set optimizer.kind=sgd --epochs 2 --name sgd
   koala-lm train --data prepared/wt2 --config mine.yaml --set train.batch=40 --seed 3
   koala-lm train --data prepared/godoc --set optimizer.kind=adam --find-lr
+  koala-lm train --data prepared/godoc --nproc 4
   koala-lm train --resume latest
   koala-lm train --fork sgd --set optimizer.lr=5 --steps 20000`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,6 +81,7 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
 	f.StringVar(&opts.init, "init", "", "start from the weights in this safetensors `file`")
 	f.BoolVar(&opts.findLR, "find-lr", false, "try rising learning rates in place of training; nothing is recorded")
 	opts.compute.add(cmd)
+	opts.ranks.add(cmd)
 	f.BoolVar(&opts.dryRun, "dry-run", false, "check everything, print the settings and stop")
 	f.BoolVar(&helpSettings, "help-settings", false, "list all settings")
 	f.BoolVar(&helpPresets, "help-presets", false, "list the presets")
@@ -96,6 +99,9 @@ func runTrain(ctx context.Context, opts *trainOptions) error {
 	if err != nil || r == nil {
 		return err
 	}
+	if err := opts.ranks.put(r); err != nil {
+		return err
+	}
 	if opts.dryRun {
 		printSettings(opts.app.io.Out, r.Settings)
 		return nil
@@ -103,7 +109,7 @@ func runTrain(ctx context.Context, opts *trainOptions) error {
 	if _, err := request.FindEngine(); err != nil {
 		return err // before anything is written
 	}
-	if !r.FindLR {
+	if !r.FindLR && r.Place.Leads() {
 		if err := prepareOutput(r.Store, r.Runs); err != nil {
 			return err
 		}
@@ -140,7 +146,10 @@ func (opts *trainOptions) checkUsage() error {
 	if err := opts.checkNames(); err != nil {
 		return err
 	}
-	return opts.compute.check()
+	if err := opts.compute.check(); err != nil {
+		return err
+	}
+	return opts.ranks.check(opts.findLR)
 }
 
 // checkNames refuses names by which the run could not be found again.

@@ -21,11 +21,11 @@ func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*reque
 	if err != nil {
 		return nil, err
 	}
-	switch run.Status {
-	case tracking.Finished:
+	switch {
+	case run.Status == tracking.Finished:
 		opts.app.notef("run %s (%s) is already finished, nothing to do", run.ID, run.Name)
 		return nil, nil
-	case tracking.Running:
+	case run.Status == tracking.Running && opts.ranks.place.Leads(): // the others may come after rank 0 has begun
 		return nil, fmt.Errorf("run %s (%s) is still running, as process %d on %s", run.ID, run.Name, run.PID, run.Host)
 	}
 	var b configs.Builder

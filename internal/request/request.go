@@ -5,7 +5,10 @@
 package request
 
 import (
+	"time"
+
 	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/internal/ranks"
 )
 
 // Version is that of the requests; the two programs must agree on it.
@@ -19,6 +22,14 @@ type Common struct {
 	Quiet   bool     `json:"quiet"`
 	Device  Device   `json:"device"`
 	Threads int      `json:"threads"` // 0 is the engine's choice
+}
+
+// Ranks is how many processes train together.
+func (r *Train) Ranks() int {
+	if r.Place != nil {
+		return r.Place.Size
+	}
+	return max(1, r.NProc)
 }
 
 // common lets functions over all requests reach what they share.
@@ -42,6 +53,11 @@ type Train struct {
 	Fork     string           `json:"fork,omitempty"`   // id of the run whose weights to start from
 	Init     string           `json:"init,omitempty"`   // safetensors file of weights to start from
 	FindLR   bool             `json:"find_lr,omitempty"`
+
+	// Training with several processes.
+	NProc       int           `json:"nproc,omitempty"` // processes to start on this host, this one included; 0 is this one alone
+	Place       *ranks.Place  `json:"place,omitempty"` // among processes that something else has started
+	RankTimeout time.Duration `json:"rank_timeout,omitempty"`
 }
 
 // Model names trained weights: a run's, or those at a path.

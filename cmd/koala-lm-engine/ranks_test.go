@@ -1,0 +1,332 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/internal/ranks"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// alike are settings that come to the same with any number of ranks: dropout is
+// drawn for each rank.
+func alike(t testing.TB, set ...string) configs.Settings {
+	t.Helper()
+	return settings(t, append([]string{
+		"model.dropout.input=0", "model.dropout.embed=0", "model.dropout.hidden=0", "model.dropout.output=0",
+		"optimizer.kind=sgd", "optimizer.lr=0.5", "train.steps=300",
+	}, set...)...)
+}
+
+// local asks for ranks that rank 0 starts.
+func (w *workshop) local(s configs.Settings, resume string, nproc int) *request.Train {
+	r := w.request(s, resume)
+	r.RankTimeout = 30 * time.Second
+	if nproc > 1 {
+		r.NProc = nproc
+	}
+	return r
+}
+
+// placed starts each rank as a launcher does, and changes its request before.
+func (w *workshop) placed(s configs.Settings, resume string, size int, change func(rank int, r *request.Train)) []*process {
+	w.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	var all []*process
+	for rank := range size {
+		r := w.request(s, resume)
+		r.RankTimeout = 30 * time.Second
+		r.Place = &ranks.Place{Rank: rank, Size: size, Host: "127.0.0.1", Port: port}
+		if change != nil {
+			change(rank, r)
+		}
+		all = append(all, w.train(r))
+	}
+	return all
+}
+
+// losses are a run's metrics of a name by step.
+func (w *workshop) losses(ref, name string) map[string]float64 {
+	w.t.Helper()
+	run, ok := w.find(ref)
+	if !ok {
+		w.t.Fatalf("there is no run %s", ref)
+	}
+	values := map[string]float64{}
+	for _, line := range w.metrics(run.ID) {
+		key, value, _ := strings.Cut(line, " = ")
+		if strings.HasPrefix(key, name+" at") {
+			v, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			values[key] = v
+		}
+	}
+	return values
+}
+
+// sameLosses wants two runs to have come to the same.
+func sameLosses(t *testing.T, who string, want, got *workshop) {
+	t.Helper()
+	for _, name := range []string{"train_loss", "val_loss", "test_loss"} {
+		a, b := want.losses("latest", name), got.losses("latest", name)
+		if len(a) == 0 || len(a) != len(b) {
+			t.Errorf("%s: %d values of %s, want %d", who, len(b), name, len(a))
+		}
+		for at, v := range a {
+			if !(math.Abs(v-b[at]) <= 1e-5) {
+				t.Errorf("%s: %s is %v, want %v", who, at, b[at], v)
+			}
+		}
+	}
+}
+
+func TestRanksAreAsOne(t *testing.T) {
+	s := alike(t)
+	alone := newWorkshop(t)
+	alone.train(alone.request(s, "")).mustEnd(t, exitOK)
+	started := alone.another(t)
+	started.train(started.local(s, "", 2)).mustEnd(t, exitOK)
+	sameLosses(t, "--nproc 2", alone, started)
+	launched := alone.another(t)
+	for _, p := range launched.placed(s, "", 4, nil) {
+		p.mustEnd(t, exitOK)
+	}
+	sameLosses(t, "4 ranks of a launcher", alone, launched)
+	if runs, err := filepath.Glob(filepath.Join(launched.runs, "*")); err != nil || len(runs) != 1 {
+		t.Errorf("4 ranks left the runs %v, %v", runs, err)
+	}
+}
+
+// TestRanksGoOnInAnotherNumber: interrupted as 2, 1 goes on, and is interrupted,
+// and 4 end what one undisturbed process would have come to.
+func TestRanksGoOnInAnotherNumber(t *testing.T) {
+	s := alike(t)
+	alone := newWorkshop(t)
+	alone.train(alone.request(s, "")).mustEnd(t, exitOK)
+	w := alone.another(t)
+	run := tracking.RunDetail{}
+	for _, nproc := range []int{2, 1} {
+		p := w.train(w.local(s, run.ID, nproc))
+		w.awaitStep(run.Steps + 20)
+		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		p.mustEnd(t, exitInterrupted)
+		run, _ = w.run()
+		if run.Status != tracking.Interrupted || strings.Count(p.stderr.String(), "\n") != 1 {
+			t.Fatalf("--nproc %d: the run is %s; it said:\n%s", nproc, run.Status, &p.stderr)
+		}
+	}
+	w.train(w.local(s, run.ID, 4)).mustEnd(t, exitOK)
+	sameLosses(t, "2, 1 and 4 ranks", alone, w)
+}
+
+// awaitStep returns once a checkpoint of that step or a later one is there.
+func (w *workshop) awaitStep(step int64) {
+	w.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		found, _ := filepath.Glob(filepath.Join(w.runs, "*", "checkpoints", "step-*"))
+		for _, path := range found {
+			var n int64
+			if _, err := fmt.Sscanf(filepath.Base(path), "step-%d", &n); err == nil && n >= step {
+				return
+			}
+		}
+	}
+	w.t.Fatalf("no checkpoint of step %d appeared", step)
+}
+
+// children are the processes that a process has started.
+func children(t *testing.T, parent int) (pids []int) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		if ppid, _ := strconv.Atoi(fields[1]); ppid == parent && fields[0] != "Z" {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// gone waits for processes to end.
+func gone(t *testing.T, pids []int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		left := slices.DeleteFunc(slices.Clone(pids), func(pid int) bool { return syscall.Kill(pid, 0) != nil })
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("processes %v are still there", left)
+		}
+	}
+}
+
+// TestLostRanks: whatever becomes of a rank, the others end with a line that names
+// it, and the run goes on from its last checkpoint to the same losses.
+func TestLostRanks(t *testing.T) {
+	s := alike(t)
+	alone := newWorkshop(t)
+	alone.train(alone.request(s, "")).mustEnd(t, exitOK)
+	for what, test := range map[string]struct {
+		signal syscall.Signal
+		want   string
+	}{
+		"killed":  {syscall.SIGKILL, "ended without a word"},
+		"stopped": {syscall.SIGSTOP, "has not been heard of for 2s"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := alone.another(t)
+			r := w.local(s, "", 3)
+			r.RankTimeout = 2 * time.Second
+			p := w.train(r)
+			w.awaitStep(40)
+			pids := children(t, p.Process.Pid)
+			if len(pids) != 2 {
+				t.Fatalf("rank 0 has the children %v", pids)
+			}
+			if err := syscall.Kill(pids[1], test.signal); err != nil {
+				t.Fatal(err)
+			}
+			p.mustEnd(t, exitFailed)
+			said := p.stderr.String()
+			if want := fmt.Sprintf("(process %d on ", pids[1]); strings.Count(said, "\n") != 1 || !strings.Contains(said, want) || !strings.Contains(said, test.want) {
+				t.Errorf("it said:\n%s\nwant one line with %q and %q", said, want, test.want)
+			}
+			gone(t, pids)
+			run, _ := w.run()
+			if run.Status != tracking.Failed || !strings.Contains(run.Reason, test.want) {
+				t.Errorf("the run is %s: %s", run.Status, run.Reason)
+			}
+			w.train(w.local(s, run.ID, 2)).mustEnd(t, exitOK)
+			sameLosses(t, "resumed", alone, w)
+		})
+	}
+}
+
+func TestLostRankZero(t *testing.T) {
+	s := alike(t, "train.steps=100000")
+	t.Run("with those it started", func(t *testing.T) {
+		w := newWorkshop(t)
+		p := w.train(w.local(s, "", 3))
+		w.awaitStep(10)
+		pids := children(t, p.Process.Pid)
+		if err := p.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		p.code(t)
+		gone(t, pids)
+	})
+	t.Run("with others", func(t *testing.T) {
+		w := newWorkshop(t)
+		all := w.placed(s, "", 3, nil)
+		w.awaitStep(10)
+		if err := all[0].Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		all[0].code(t)
+		for _, p := range all[1:] {
+			p.mustEnd(t, exitFailed)
+			if said := p.stderr.String(); !strings.Contains(said, fmt.Sprintf("rank 0 (process %d on ", all[0].Process.Pid)) {
+				t.Errorf("it said:\n%s", said)
+			}
+		}
+	})
+}
+
+func TestRankThatNeverComes(t *testing.T) {
+	w := newWorkshop(t)
+	for absent, want := range []string{"no answer from 127.0.0.1:", "rank 1 of 3 has not come to rank 0"} {
+		all := w.placed(alike(t), "", 3, func(rank int, r *request.Train) {
+			r.RankTimeout = 2 * time.Second
+		})
+		if err := all[absent].Process.Kill(); err != nil { // before it is there
+			t.Fatal(err)
+		}
+		for rank, p := range all {
+			if code := p.code(t); rank != absent && code != exitFailed {
+				t.Errorf("without rank %d, rank %d ended with %d", absent, rank, code)
+			}
+			if said := p.stderr.String(); rank != absent && !strings.Contains(said, want) {
+				t.Errorf("without rank %d, rank %d said:\n%s", absent, rank, said)
+			}
+		}
+	}
+	if run, ok := w.run(); ok {
+		t.Errorf("a run was started: %+v", run)
+	}
+}
+
+func TestRanksWithOtherWork(t *testing.T) {
+	w := newWorkshop(t)
+	for want, change := range map[string]func(r *request.Train){
+		"optimizer.lr is 0.25, not 0.5": func(r *request.Train) { r.Settings = alike(t, "optimizer.lr=0.25") },
+		"koala-lm is other, not test":   func(r *request.Train) { r.Build = "other" },
+		"the dataset's fingerprint":     func(r *request.Train) { r.Data = newWorkshopOf(t, 399).data },
+	} {
+		all := w.placed(alike(t), "", 2, func(rank int, r *request.Train) {
+			if rank == 1 {
+				change(r)
+			}
+		})
+		for rank, p := range all {
+			p.mustEnd(t, exitFailed)
+			if said := p.stderr.String(); !strings.Contains(said, "rank 1 (process ") || !strings.Contains(said, want) {
+				t.Errorf("rank %d said:\n%s\nwant %q", rank, said, want)
+			}
+		}
+	}
+}
+
+// TestFailureOfARankIsToldByAll: an error of one rank's own.
+func TestFailureOfARankIsToldByAll(t *testing.T) {
+	w := newWorkshop(t)
+	s := alike(t, "checkpoint.on_error=stop", "checkpoint.every=5")
+	all := w.placed(s, "", 2, nil)
+	w.awaitStep(10)
+	run, _ := w.run()
+	folder := checkpointFolder(w.runs, run.ID)
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(folder, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for rank, p := range all {
+		p.mustEnd(t, exitFailed)
+		if said := p.stderr.String(); !strings.Contains(said, "checkpoint") || rank == 1 && !strings.Contains(said, "rank 0 (process") {
+			t.Errorf("rank %d said:\n%s", rank, said)
+		}
+	}
+}

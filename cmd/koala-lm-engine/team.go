@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/ranks"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// A team is the processes that train together, as one of them sees it: c10d's
+// store, where they meet, the circle, which says who is there, and the group, which
+// adds up. Nil is a process alone.
+type team struct {
+	place   ranks.Place
+	timeout time.Duration
+	store   *torch.Store
+	circle  *ranks.Circle // nil before join
+	group   *torch.Group
+	local   *fleet // the ranks that this one started
+}
+
+var _ lm.Group = (*team)(nil)
+
+// circleKey is where rank 0 tells at which port its circle meets.
+const circleKey = "koala-lm/circle"
+
+// newTeam finds this process's place. Rank 0 serves the store, and starts the
+// others if it was told to.
+func newTeam(ctx context.Context, r request.Train, stderr io.Writer) (*team, error) {
+	t := &team{timeout: r.RankTimeout}
+	switch {
+	case r.NProc > 1:
+		t.place = ranks.Place{Size: r.NProc, LocalSize: r.NProc, Host: "127.0.0.1"}
+	case r.Place != nil:
+		t.place = *r.Place
+	default:
+		return nil, nil
+	}
+	if t.place.Rank > 0 {
+		return t, nil
+	}
+	if err := t.openStore(!t.place.Served); err != nil {
+		return nil, err
+	}
+	if r.NProc > 1 {
+		t.place.Port = t.store.Port()
+		var err error
+		if t.local, err = startFleet(ctx, r, t.place, stderr); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// leads says whether this process keeps the run: the store, the checkpoints and
+// the progress are rank 0's.
+func (t *team) leads() bool { return t == nil || t.place.Rank == 0 }
+
+func (t *team) openStore(serve bool) (err error) {
+	p := t.place
+	t.store, err = torch.OpenStore(torch.StoreOptions{Host: p.Host, Port: p.Port, Serve: serve, Prefix: p.Prefix, Timeout: t.timeout})
+	return err
+}
+
+// share is the part of every batch that is this process's.
+func (t *team) share() []data.BatchOption {
+	if t == nil {
+		return nil
+	}
+	return []data.BatchOption{data.Share(t.place.Rank, t.place.Size)}
+}
+
+// device is this process's own of a host's.
+func (t *team) device(name string) (gotch.Device, error) {
+	d, err := torch.ParseDevice(name)
+	if t == nil || err != nil || d.Name != "CUDA" {
+		return d, err
+	}
+	return torch.ParseDevice("cuda:" + strconv.Itoa(t.place.Local))
+}
+
+// threads is what each of a host's ranks may use, if nobody says.
+func threads(r request.Train) int {
+	local := r.NProc
+	if r.Place != nil {
+		local = r.Place.LocalSize
+	}
+	if r.Threads > 0 || local < 2 || os.Getenv("OMP_NUM_THREADS") != "" {
+		return r.Threads
+	}
+	return max(1, runtime.NumCPU()/local)
+}
+
+// join waits for all ranks to come with the same work, and connects them.
+func (t *team) join(ctx context.Context, facts []ranks.Fact, device gotch.Device) (err error) {
+	if t.place.Rank == 0 {
+		err = t.lead(ctx, facts)
+	} else {
+		err = t.follow(ctx, facts)
+	}
+	if err != nil {
+		return err
+	}
+	t.group, err = torch.OpenGroup(t.circle.Lost(), t.store, torch.GroupOptions{
+		Rank: t.place.Rank, Size: t.place.Size, Device: device, Address: t.circle.Address, Timeout: t.timeout,
+	})
+	if err != nil {
+		return t.circle.Cause(err)
+	}
+	return nil
+}
+
+func (t *team) lead(ctx context.Context, facts []ranks.Fact) error {
+	at := &net.TCPAddr{}
+	if t.local != nil {
+		at.IP, ctx = net.IPv4(127, 0, 0, 1), t.local.whole
+	}
+	l, err := net.ListenTCP("tcp", at)
+	if err != nil {
+		return fmt.Errorf("listen for the other ranks: %w", err)
+	}
+	defer l.Close()
+	if err := t.store.Set(circleKey, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)); err != nil {
+		return err
+	}
+	t.circle, err = ranks.Lead(ctx, l, t.place.Size, facts, t.timeout)
+	return err
+}
+
+func (t *team) follow(ctx context.Context, facts []ranks.Fact) error {
+	waited := fmt.Errorf("rank %d has waited for rank 0 for %v", t.place.Rank, t.timeout)
+	patient, cancel := context.WithTimeoutCause(ctx, t.timeout, waited)
+	defer cancel()
+	// c10d would wait for the store too, but not end on a signal.
+	address := net.JoinHostPort(t.place.Host, strconv.Itoa(t.place.Port))
+	err := again(patient, func() (bool, error) {
+		conn, err := net.DialTimeout("tcp", address, time.Second)
+		if err != nil {
+			return false, nil
+		}
+		return true, conn.Close()
+	})
+	if err != nil {
+		return fmt.Errorf("no answer from %s (MASTER_ADDR and MASTER_PORT, where rank 0 is): %w", address, err)
+	}
+	if err := t.openStore(false); err != nil {
+		return err
+	}
+	port := ""
+	err = again(patient, func() (found bool, err error) {
+		port, found, err = t.store.Get(circleKey)
+		return found, err
+	})
+	if err != nil {
+		return fmt.Errorf("rank 0 on %s is not ready: %w", t.place.Host, err)
+	}
+	t.circle, err = ranks.Follow(ctx, net.JoinHostPort(t.place.Host, port), t.place.Rank, t.place.Size, facts, t.timeout)
+	return err
+}
+
+// again tries until it is done, with pauses.
+func again(ctx context.Context, try func() (done bool, err error)) error {
+	for {
+		if done, err := try(); done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// Rank, Size and Sum are lm's Group.
+func (t *team) Rank() int { return t.place.Rank }
+func (t *team) Size() int { return t.place.Size }
+
+func (t *team) Sum(tensors ...*ts.Tensor) error {
+	t.circle.Summing()
+	if err := t.group.Sum(t.circle.Lost(), tensors...); err != nil {
+		return t.circle.Cause(err)
+	}
+	return nil
+}
+
+// parting is how long the ranks that rank 0 started have to end by themselves when
+// all is over.
+const parting = 3 * time.Second
+
+// leave ends this process's part, with what it came to.
+func (t *team) leave(err error) error {
+	if t == nil {
+		return err
+	}
+	switch {
+	case t.circle == nil:
+		t.local.kill()
+	case err == nil:
+		err = t.circle.Leave(nil)
+	case errors.Is(err, lm.ErrInterrupted):
+		_ = t.circle.Leave(nil) // a loss changes nothing any more
+	default:
+		err = t.circle.Leave(err)
+	}
+	t.local.wait(parting)
+	var lost *ranks.LostError
+	if err != nil && t.place.Local > 0 && (t.circle != nil || errors.As(err, &lost)) {
+		return saidElsewhere{err}
+	}
+	return err
+}
+
+// saidElsewhere is an error that another rank on this host prints.
+type saidElsewhere struct{ error }
+
+func (e saidElsewhere) Unwrap() error { return e.error }

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/internal/ranks"
+	"github.com/koala-lm/koala-lm/internal/request"
+)
+
+// ranksFlags say how many processes train together. Those that torchrun or srun
+// started know it from their environment.
+type ranksFlags struct {
+	nproc   int
+	timeout time.Duration
+	place   *ranks.Place // nil for a process that was started alone
+}
+
+// defaultRankTimeout is long enough for hosts that start one after another, and
+// for the slowest part of a run that one rank does alone: writing a checkpoint.
+const defaultRankTimeout = 5 * time.Minute
+
+func (f *ranksFlags) add(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&f.nproc, "nproc", 1, "how many processes on this machine train together, each on its part of train.batch")
+	cmd.Flags().DurationVar(&f.timeout, "rank-timeout", defaultRankTimeout, "how long processes wait for one that does not come or does not go on")
+}
+
+// check finds the process's place and refuses what contradicts it.
+func (f *ranksFlags) check(findLR bool) error {
+	if f.nproc < 1 || f.nproc > 1024 {
+		return usagef("--nproc must be from 1 to 1024, not %d", f.nproc)
+	}
+	if f.timeout < time.Second {
+		return usagef("--rank-timeout must be at least 1s, not %v", f.timeout)
+	}
+	var err error
+	if f.place, err = ranks.FromEnvironment(os.Getenv); err != nil {
+		return &usageError{err}
+	}
+	if f.place != nil && f.nproc > 1 {
+		return usagef("--nproc starts processes, and this is one of %d already, by its environment: leave --nproc out, or unset RANK and WORLD_SIZE", f.place.Size)
+	}
+	if findLR && (f.place != nil || f.nproc > 1) {
+		return usagef("--find-lr is for one process")
+	}
+	return nil
+}
+
+// put writes them into a request, whose batch must be enough for all.
+func (f *ranksFlags) put(r *request.Train) error {
+	r.Place, r.RankTimeout = f.place, f.timeout
+	if f.nproc > 1 {
+		r.NProc = f.nproc
+	}
+	if n, batch := r.Ranks(), r.Settings.Train.Batch; n > batch {
+		return fmt.Errorf("train.batch is %d: %d processes cannot divide it among them, each needs at least one text", batch, n)
+	}
+	return nil
+}
