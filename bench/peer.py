@@ -27,11 +27,18 @@ def peak_rss_bytes():
 
 def load_tokens(folder, split="train"):
     """The ids of a folder that `koala-lm prepare` made, and the vocabulary's size."""
-    folder = pathlib.Path(folder)
-    info = json.loads((folder / "dataset.json").read_text())
+    info = dataset_info(folder)
     dtype = {"uint16": "<u2", "uint32": "<u4"}[info["token_type"]]
-    ids = np.fromfile(folder / info["splits"][split]["file"], dtype=dtype)
+    ids = np.fromfile(pathlib.Path(folder) / info["splits"][split]["file"], dtype=dtype)
     return ids.astype(np.int64), info["tokenizer"]["vocab"]
+
+
+def has_split(folder, split):
+    return split in dataset_info(folder)["splits"]
+
+
+def dataset_info(folder):
+    return json.loads((pathlib.Path(folder) / "dataset.json").read_text())
 
 
 def zipf_tokens(count, vocab, seed=1):
