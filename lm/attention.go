@@ -22,7 +22,7 @@ type attention struct {
 // continues what the cache has seen.
 func (a *attention) apply(s *torch.Scope, x *ts.Tensor, cache *layerCache, dropout float64) *ts.Tensor {
 	if len(a.in) == 1 && cache == nil {
-		return a.out.apply(s, s.SelfAttention(a.in[0].apply(s, x), a.heads, dropout))
+		return s.SelfAttention(x, a.in[0].affine(s), a.out.affine(s), a.heads, dropout)
 	}
 	q, k, v := a.project(s, x)
 	from := cache.length()

@@ -47,17 +47,17 @@ func (s *Scope) Rotary(x, cos, sin *ts.Tensor) *ts.Tensor {
 	return s.take(out)
 }
 
-// SelfAttention is causal attention of qkv [B, T, 3 heads W], which holds
-// queries, keys and values in a row; it returns [B, T, heads W]. dropout zeroes
-// attention weights.
-func (s *Scope) SelfAttention(qkv *ts.Tensor, heads int64, dropout float64) *ts.Tensor {
-	var out C.koala_tensor
+// SelfAttention is causal self-attention over x [B, T, D] with the layers around
+// it: in [3 D, D] makes queries, keys and values in a row, out [D, D] takes what
+// the heads saw. dropout zeroes attention weights.
+func (s *Scope) SelfAttention(x *ts.Tensor, in, out Affine, heads int64, dropout float64) *ts.Tensor {
+	var y C.koala_tensor
 	if !s.native("self_attention", func() C.int {
-		return C.koala_self_attention(handle(qkv), C.int64_t(heads), C.double(dropout), &out)
-	}, qkv) {
+		return C.koala_self_attention(handle(x), handle(in.Weight), handle(in.Bias), handle(out.Weight), handle(out.Bias), C.int64_t(heads), C.double(dropout), &y)
+	}, x, in.Weight, out.Weight) {
 		return nil
 	}
-	return s.take(out)
+	return s.take(y)
 }
 
 // Attention is scaled dot-product attention: queries [B, H, T, W] see the keys

@@ -86,7 +86,7 @@ func geluByOperators(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
 
 func TestMLPAgreesWithItsFormula(t *testing.T) {
 	const in, hidden = 9, 160
-	for _, rows := range [][]int64{{1, in}, {2, 35, in}} {
+	for _, rows := range [][]int64{{1, in}, {2, 35, in}, {5, 77, in}} { // the last in several chunks
 		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			return s.MLP(l[0], torch.Affine{Weight: l[1], Bias: l[2]}, nil, torch.Affine{Weight: l[3], Bias: l[4]})
 		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
@@ -200,17 +200,40 @@ func causal(s *torch.Scope, q, k, v *ts.Tensor, from int64) *ts.Tensor {
 func TestAttentionAgreesWithItsFormula(t *testing.T) {
 	const heads, width = 3, 8
 	for _, steps := range []int64{1, 2, 17} {
-		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return s.SelfAttention(l[0], heads, 0) },
-			func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
-				parts := s.Unflatten(l[0], 2, 3, heads, width)
-				part := func(i int64) *ts.Tensor { return s.Transpose(s.Select(parts, 2, i), 1, 2) }
-				return s.Flatten(s.Transpose(causal(s, part(0), part(1), part(2), 0), 1, 2), 2)
-			}, []int64{2, steps, 3 * heads * width})
 		for _, from := range []int64{0, 4} {
 			shared := []int64{2, 1, from + steps, width}
 			agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return s.Attention(l[0], l[1], l[2], from, 0) },
 				func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return causal(s, l[0], l[1], l[2], from) },
 				[]int64{2, heads, steps, width}, shared, shared)
 		}
+	}
+}
+
+// TestSelfAttentionAgreesWithItsFormula: one sequence, several in a chunk, several
+// chunks, a context too long for our own kernel, weights too many for it.
+func TestSelfAttentionAgreesWithItsFormula(t *testing.T) {
+	const heads = 3
+	for _, shape := range [][]int64{{1, 1, 24}, {2, 17, 24}, {9, 40, 24}, {1, 260, 24}, {2, 9, 258}} {
+		width := shape[2] / heads
+		formula := func(s *torch.Scope, x, in, inBias, out, outBias *ts.Tensor) *ts.Tensor {
+			parts := s.Unflatten(s.Linear(x, in, inBias), 2, 3, heads, width)
+			part := func(i int64) *ts.Tensor { return s.Transpose(s.Select(parts, 2, i), 1, 2) }
+			seen := s.Flatten(s.Transpose(causal(s, part(0), part(1), part(2), 0), 1, 2), 2)
+			return s.Linear(seen, out, outBias)
+		}
+		// Small weights keep the softmax away from a single choice.
+		small := func(s *torch.Scope, w *ts.Tensor) *ts.Tensor { return s.Scale(w, 0.3) }
+		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.SelfAttention(l[0], torch.Affine{Weight: small(s, l[1]), Bias: l[2]}, torch.Affine{Weight: small(s, l[3]), Bias: l[4]}, heads, 0)
+		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return formula(s, l[0], small(s, l[1]), l[2], small(s, l[3]), l[4])
+		}, shape, []int64{3 * shape[2], shape[2]}, []int64{3 * shape[2]}, []int64{shape[2], shape[2]}, []int64{shape[2]})
+		// Weights stored the other way round, no biases.
+		turned := func(s *torch.Scope, w *ts.Tensor) *ts.Tensor { return s.Transpose(small(s, w), 0, 1) }
+		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.SelfAttention(l[0], torch.Affine{Weight: turned(s, l[1])}, torch.Affine{Weight: turned(s, l[2])}, heads, 0)
+		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return formula(s, l[0], turned(s, l[1]), nil, turned(s, l[2]), nil)
+		}, shape, []int64{shape[2], 3 * shape[2]}, []int64{shape[2], shape[2]})
 	}
 }

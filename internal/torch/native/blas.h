@@ -11,33 +11,50 @@ extern "C" __attribute__((weak)) void sgemm_(const char *transa, const char *tra
 
 namespace koala {
 
-inline at::Tensor borrow(const float *p, int64_t rows, int64_t columns) {
-  return at::from_blob(const_cast<float *>(p), {rows, columns}, at::kFloat);
-}
+// A Matrix is float32 in someone's memory: row after row, or turned, column
+// after column.
+struct Matrix {
+  float *p;
+  int64_t rows, columns;
+  int64_t step; // from one row (turned: column) to the next
+  bool turned = false;
 
-// c [m, n] += a [m, k] b^T with b [n, k], all row-major.
-inline void add_product_transposed(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
+  Matrix t() const { return {p, columns, rows, step, !turned}; }
+  // Rows or columns [from, from + n) of a matrix that is not turned.
+  Matrix part(int64_t from, int64_t n) const { return {p + from * step, n, columns, step}; }
+  Matrix columns_from(int64_t from, int64_t n) const { return {p + from, rows, n, step}; }
+  float *row(int64_t i) const { return p + i * step; }
+  at::Tensor tensor() const {
+    const int64_t one = 1;
+    return at::from_blob(p, {rows, columns}, turned ? at::IntArrayRef({one, step}) : at::IntArrayRef({step, one}), at::kFloat);
+  }
+};
+
+// dense is rows that follow one another without gaps.
+inline Matrix dense(const float *p, int64_t rows, int64_t columns) { return {const_cast<float *>(p), rows, columns, columns}; }
+
+// c = a b, or c += a b where add is set; c is not turned.
+inline void multiply(const Matrix &c, const Matrix &a, const Matrix &b, bool add = false) {
   if (sgemm_ == nullptr) {
-    at::Tensor out = borrow(c, m, n);
-    out.addmm_(borrow(a, m, k), borrow(b, n, k).t());
+    at::Tensor out = c.tensor();
+    add ? out.addmm_(a.tensor(), b.tensor()) : at::mm_out(out, a.tensor(), b.tensor());
     return;
   }
-  // Column-major, c is c^T: c^T = b a^T.
-  const int M = static_cast<int>(n), N = static_cast<int>(m), K = static_cast<int>(k);
-  const float one = 1.0f;
-  sgemm_("T", "N", &M, &N, &K, &one, b, &K, a, &K, &one, c, &M);
+  // Column-major, c is c^T: c^T = b^T a^T.
+  const int m = static_cast<int>(c.columns), n = static_cast<int>(c.rows), k = static_cast<int>(a.columns);
+  const int lda = static_cast<int>(a.step), ldb = static_cast<int>(b.step), ldc = static_cast<int>(c.step);
+  const float one = 1.0f, beta = add ? 1.0f : 0.0f;
+  sgemm_(b.turned ? "T" : "N", a.turned ? "T" : "N", &m, &n, &k, &one, b.p, &ldb, a.p, &lda, &beta, c.p, &ldc);
 }
 
-// c [m, n] = a [m, k] b with b [k, n], all row-major.
-inline void product(float *c, const float *a, const float *b, int64_t m, int64_t n, int64_t k) {
-  if (sgemm_ == nullptr) {
-    at::Tensor out = borrow(c, m, n);
-    at::mm_out(out, borrow(a, m, k), borrow(b, k, n));
-    return;
-  }
-  const int M = static_cast<int>(n), N = static_cast<int>(m), K = static_cast<int>(k);
-  const float one = 1.0f, zero = 0.0f;
-  sgemm_("N", "N", &M, &N, &K, &one, b, &M, a, &K, &zero, c, &M);
+// matrix is a view of t, whose dimensions but the last become rows; the elements
+// of a row, or of a column, are neighbours.
+inline Matrix matrix(const at::Tensor &t) {
+  float *p = static_cast<float *>(t.data_ptr());
+  if (t.dim() == 2 && t.stride(0) == 1 && t.stride(1) >= t.size(0) && !t.is_contiguous())
+    return {p, t.size(0), t.size(1), t.stride(1), true};
+  TORCH_CHECK(t.is_contiguous(), "matrix: a tensor of ", t.sizes(), " with gaps");
+  return dense(p, t.numel() / t.size(-1), t.size(-1));
 }
 
 } // namespace koala

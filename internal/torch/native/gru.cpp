@@ -66,13 +66,14 @@ struct GruLayer : torch::autograd::Function<GruLayer> {
     Tensor y = at::empty({steps, batch, n}, x.options());
     const Tensor first = h0.contiguous(), w = w_hh.contiguous();
     float *zp = gates.mutable_data_ptr<float>(), *up = share.mutable_data_ptr<float>(), *yp = y.mutable_data_ptr<float>();
-    const float *hp = first.const_data_ptr<float>(), *wp = w.const_data_ptr<float>();
+    const float *hp = first.const_data_ptr<float>();
+    const Matrix weights = matrix(w);
     over_sequences(batch, [&](int64_t from, int64_t rows) {
       const float *h = hp + from * n;
       for (int64_t t = 0; t < steps; t++) {
         const int64_t at = t * batch + from;
         float *next = yp + at * n;
-        add_product_transposed(up + at * 3 * n, h, wp, rows, 3 * n, n);
+        multiply(dense(up + at * 3 * n, rows, 3 * n), dense(h, rows, n), weights.t(), true);
         for (int64_t b = 0; b < rows; b++)
           gru_forward(zp + (at + b) * 3 * n, up + (at + b) * 3 * n, h + b * n, next + b * n, n);
         h = next;
@@ -94,7 +95,8 @@ struct GruLayer : torch::autograd::Function<GruLayer> {
     const int64_t steps = y.size(0), batch = y.size(1), n = y.size(2);
     Tensor dh = at::zeros({batch, n}, y.options()), through = at::empty({batch, n}, y.options());
     const Tensor dy = grads[0].contiguous(), before = states_before(h0, y);
-    const float *dyp = dy.const_data_ptr<float>(), *wp = w_hh.const_data_ptr<float>(), *bp = before.const_data_ptr<float>();
+    const float *dyp = dy.const_data_ptr<float>(), *bp = before.const_data_ptr<float>();
+    const Matrix weights = matrix(w_hh);
     float *zp = gates.mutable_data_ptr<float>(), *up = share.mutable_data_ptr<float>();
     float *dhp = dh.mutable_data_ptr<float>(), *tp = through.mutable_data_ptr<float>();
     over_sequences(batch, [&](int64_t from, int64_t rows) {
@@ -105,7 +107,7 @@ struct GruLayer : torch::autograd::Function<GruLayer> {
           d[j] += dyp[at * n + j];
         for (int64_t b = 0; b < rows; b++)
           gru_backward(zp + (at + b) * 3 * n, up + (at + b) * 3 * n, bp + (at + b) * n, d + b * n, n);
-        product(product_of, up + at * 3 * n, wp, rows, n, 3 * n);
+        multiply(dense(product_of, rows, n), dense(up + at * 3 * n, rows, 3 * n), weights);
         for (int64_t j = 0; j < rows * n; j++)
           d[j] += product_of[j];
       }

@@ -70,13 +70,14 @@ struct LstmLayer : torch::autograd::Function<LstmLayer> {
     const Tensor first_h = h0.contiguous(), first_c = c0.contiguous();
     const Tensor w = w_hh.contiguous();
     float *zp = gates.mutable_data_ptr<float>(), *yp = y.mutable_data_ptr<float>(), *cp = c.mutable_data_ptr<float>();
-    const float *hp0 = first_h.const_data_ptr<float>(), *cp0 = first_c.const_data_ptr<float>(), *wp = w.const_data_ptr<float>();
+    const float *hp0 = first_h.const_data_ptr<float>(), *cp0 = first_c.const_data_ptr<float>();
+    const Matrix weights = matrix(w);
     over_sequences(batch, [&](int64_t from, int64_t rows) {
       const float *h = hp0 + from * n, *c_before = cp0 + from * n;
       for (int64_t t = 0; t < steps; t++) {
         const int64_t at = t * batch + from;
         float *z = zp + at * 4 * n, *h_next = yp + at * n, *c_next = cp + at * n;
-        add_product_transposed(z, h, wp, rows, 4 * n, n);
+        multiply(dense(z, rows, 4 * n), dense(h, rows, n), weights.t(), true);
         for (int64_t b = 0; b < rows; b++)
           cell_forward(z + b * 4 * n, c_before + b * n, c_next + b * n, h_next + b * n, n);
         h = h_next;
@@ -99,7 +100,8 @@ struct LstmLayer : torch::autograd::Function<LstmLayer> {
     Tensor dh = at::zeros({batch, n}, y.options());
     Tensor dc = grads[1].defined() ? grads[1].clone() : at::zeros({batch, n}, y.options());
     const Tensor dy = grads[0].defined() ? grads[0].contiguous() : Tensor();
-    const float *dyp = dy.defined() ? dy.const_data_ptr<float>() : nullptr, *wp = w_hh.const_data_ptr<float>();
+    const float *dyp = dy.defined() ? dy.const_data_ptr<float>() : nullptr;
+    const Matrix weights = matrix(w_hh);
     const float *cp = c.const_data_ptr<float>(), *cp0 = c0.const_data_ptr<float>();
     float *zp = gates.mutable_data_ptr<float>(), *dhp = dh.mutable_data_ptr<float>(), *dcp = dc.mutable_data_ptr<float>();
     over_sequences(batch, [&](int64_t from, int64_t rows) {
@@ -113,7 +115,7 @@ struct LstmLayer : torch::autograd::Function<LstmLayer> {
         const float *c_t = cp + at * n, *c_before = t > 0 ? c_t - batch * n : cp0 + from * n;
         for (int64_t b = 0; b < rows; b++)
           cell_backward(z + b * 4 * n, c_before + b * n, c_t + b * n, dh_t + b * n, dc_t + b * n, n);
-        product(dh_t, z, wp, rows, n, 4 * n);
+        multiply(dense(dh_t, rows, n), dense(z, rows, 4 * n), weights);
       }
     });
     const Tensor dz = gates.view({steps * batch, 4 * n});

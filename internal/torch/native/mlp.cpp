@@ -7,7 +7,7 @@
 // (1 + tanh u) / 2 = s(2u): gelu(x) = x s(2u), u = sqrt(2/pi) (x + 0.044715 x^3).
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "common.h"
+#include "chunks.h"
 #include "simd_math.h"
 
 namespace koala {
@@ -64,82 +64,79 @@ template <typename F> static void in_parallel(int64_t n, const F &f) {
   at::parallel_for(0, n, 8192, [&](int64_t from, int64_t to) { f(from, to - from); });
 }
 
-static Tensor affine(const Tensor &x, const Tensor &w, const Tensor &b) { return b.defined() ? at::addmm(b, x, w.t()) : at::mm(x, w.t()); }
-
-// The gradient of w [out, in], laid out as w is: a weight may come as the
-// transpose of what is stored.
-static Tensor weight_gradient(const Tensor &w, const Tensor &dy, const Tensor &x) {
-  return w.is_contiguous() ? at::mm(dy.t(), x) : at::mm(x.t(), dy).t();
-}
-
 struct Mlp : torch::autograd::Function<Mlp> {
   static Variable forward(AutogradContext *ctx, const Variable &input, const Variable &up, const std::optional<Tensor> &maybe_up_bias,
                           const std::optional<Tensor> &maybe_gate, const std::optional<Tensor> &maybe_gate_bias, const Variable &down,
                           const std::optional<Tensor> &maybe_down_bias) {
     const Tensor up_bias = or_undefined(maybe_up_bias), gate = or_undefined(maybe_gate), gate_bias = or_undefined(maybe_gate_bias),
                  down_bias = or_undefined(maybe_down_bias);
-    const Tensor x = input.contiguous().view({-1, input.size(-1)});
-    const bool gated = gate.defined();
-    Tensor h = gated ? affine(x, up, up_bias) : at::mm(x, up.t());
-    const Tensor g = gated ? affine(x, gate, gate_bias) : Tensor();
-    Tensor a = at::empty_like(h);
-    float *hp = h.mutable_data_ptr<float>(), *ap = a.mutable_data_ptr<float>();
-    if (gated) {
-      const float *gp = g.const_data_ptr<float>();
-      in_parallel(h.numel(), [&](int64_t from, int64_t n) { swiglu(gp + from, hp + from, ap + from, n); });
-    } else {
-      const Tensor b = up_bias.defined() ? up_bias.contiguous() : at::zeros({up.size(0)}, x.options());
-      const float *bp = b.const_data_ptr<float>();
-      const int64_t n = h.size(1);
-      at::parallel_for(0, h.size(0), 1 + 8192 / n, [&](int64_t from, int64_t to) {
-        for (int64_t i = from; i < to; i++)
-          gelu(hp + i * n, bp, ap + i * n, n);
-      });
-    }
-    ctx->save_for_backward({x, up, gate, down});
+    const Tensor x = input.contiguous(), y = at::empty_like(x);
+    const int64_t rows = x.numel() / x.size(-1), width = up.size(0);
+    const Chunks chunks = chunks_of(rows, 1, up.numel() * (gate.defined() ? 3 : 2));
+    const Tensor h = at::empty({rows, width}, x.options()), g = gate.defined() ? at::empty_like(h) : gate,
+                 scratch = at::empty({chunks.shares, chunks.height(), width}, x.options()),
+                 b = up_bias.defined() || gate.defined() ? up_bias : at::zeros({width}, x.options());
+    const Matrix X = matrix(x), H = matrix(h), Y = matrix(y), Up = matrix(up), Down = matrix(down);
+    chunks.each([&](int64_t share, int64_t from, int64_t n) {
+      const Matrix hidden = H.part(from, n), a = matrix(scratch.select(0, share)).part(0, n);
+      if (gate.defined()) {
+        const Matrix gates = matrix(g).part(from, n);
+        affine(hidden, X.part(from, n), Up, up_bias);
+        affine(gates, X.part(from, n), matrix(gate), gate_bias);
+        in_parallel(n * width, [&](int64_t i, int64_t count) { swiglu(gates.p + i, hidden.p + i, a.p + i, count); });
+      } else {
+        multiply(hidden, X.part(from, n), Up.t());
+        const float *bp = b.const_data_ptr<float>();
+        at::parallel_for(0, n, 1 + 8192 / width, [&](int64_t first, int64_t last) {
+          for (int64_t i = first; i < last; i++)
+            gelu(hidden.row(i), bp, a.row(i), width);
+        });
+      }
+      affine(Y.part(from, n), a, Down, down_bias);
+    });
+    ctx->save_for_backward({x, up, up_bias, gate, gate_bias, down, down_bias});
     // Neither inputs nor outputs: they may live outside save_for_backward.
     ctx->saved_data["hidden"] = h;
     if (g.defined())
-      ctx->saved_data["gate"] = g;
-    ctx->saved_data["biases"] = std::vector<bool>{up_bias.defined(), gate_bias.defined(), down_bias.defined()};
-    ctx->saved_data["shape"] = input.sizes().vec();
-    return affine(a, down, down_bias).view(input.sizes());
+      ctx->saved_data["gates"] = g;
+    return y;
   }
 
   static variable_list backward(AutogradContext *ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &up = saved[1], &gate = saved[2], &down = saved[3];
+    const Tensor &x = saved[0], &up = saved[1], &gate = saved[3], &down = saved[5];
     TORCH_CHECK(ctx->saved_data.count("hidden") != 0, "mlp: backward a second time: its buffers are gone");
-    Tensor h = ctx->saved_data["hidden"].toTensor();
-    const bool gated = gate.defined();
-    Tensor g = gated ? ctx->saved_data["gate"].toTensor() : Tensor();
-    const auto biases = ctx->saved_data["biases"].toBoolList();
-    const auto shape = ctx->saved_data["shape"].toIntVector();
-    const bool up_bias = biases[0], gate_bias = biases[1], down_bias = biases[2];
+    const Tensor h = ctx->saved_data["hidden"].toTensor(), g = gate.defined() ? ctx->saved_data["gates"].toTensor() : gate;
     ctx->saved_data.clear();
 
-    const Tensor dy = grads[0].contiguous().view({x.size(0), -1});
-    Tensor d = at::mm(dy, down);
-    float *hp = h.mutable_data_ptr<float>(), *dp = d.mutable_data_ptr<float>(), *gp = gated ? g.mutable_data_ptr<float>() : nullptr;
-    in_parallel(h.numel(), [&](int64_t from, int64_t n) {
-      gp != nullptr ? swiglu_backward(gp + from, hp + from, dp + from, n) : gelu_backward(hp + from, dp + from, n);
+    const int64_t width = up.size(0);
+    const Chunks chunks = chunks_of(h.size(0), 1, up.numel() * (gate.defined() ? 3 : 2));
+    const Tensor dy = grads[0].contiguous(), dx = at::empty_like(x),
+                 scratch = at::empty({chunks.shares, chunks.height(), width}, x.options());
+    const Matrix X = matrix(x), H = matrix(h), DX = matrix(dx), DY = matrix(dy), Up = matrix(up), Down = matrix(down);
+    Gradient d_up(up, chunks.shares), d_up_bias(saved[2], chunks.shares), d_gate(gate, chunks.shares),
+        d_gate_bias(saved[4], chunks.shares), d_down(down, chunks.shares), d_down_bias(saved[6], chunks.shares);
+    chunks.each([&](int64_t share, int64_t from, int64_t n) {
+      // d is the gradient of the hidden layer, then of what made it; hidden
+      // becomes the hidden layer, and gates their own gradient.
+      const Matrix in = X.part(from, n), out = DY.part(from, n), hidden = H.part(from, n), d = matrix(scratch.select(0, share)).part(0, n);
+      multiply(d, out, Down);
+      if (gate.defined()) {
+        const Matrix gates = matrix(g).part(from, n);
+        in_parallel(n * width, [&](int64_t i, int64_t count) { swiglu_backward(gates.p + i, hidden.p + i, d.p + i, count); });
+        multiply(DX.part(from, n), gates, matrix(gate));
+        d_gate.add(share, gates, in);
+        d_gate_bias.add(share, gates);
+      } else {
+        in_parallel(n * width, [&](int64_t i, int64_t count) { gelu_backward(hidden.p + i, d.p + i, count); });
+      }
+      multiply(DX.part(from, n), d, Up, gate.defined());
+      d_up.add(share, d, in);
+      d_up_bias.add(share, d);
+      d_down.add(share, out, hidden);
+      d_down_bias.add(share, out);
     });
-    variable_list out(7);
-    Tensor dx = at::mm(d, up);
-    if (gated)
-      dx.addmm_(g, gate);
-    out[0] = dx.view(shape);
-    out[1] = weight_gradient(up, d, x);
-    if (up_bias)
-      out[2] = d.sum(0);
-    if (gated)
-      out[3] = weight_gradient(gate, g, x);
-    if (gate_bias)
-      out[4] = g.sum(0);
-    out[5] = weight_gradient(down, dy, h);
-    if (down_bias)
-      out[6] = dy.sum(0);
-    return out;
+    return {dx, d_up.total(), d_up_bias.total(), d_gate.total(), d_gate_bias.total(), d_down.total(), d_down_bias.total()};
   }
 };
 
