@@ -19,6 +19,7 @@ var openCUDA = sync.OnceValue(func() error {
 	if C.koala_open_cuda(&text) != 0 {
 		return fmt.Errorf("libtorch's CUDA library does not load: %s (make setup-cuda fetches what it needs)", C.GoString(text))
 	}
+	unlimitMemory()
 	return nil
 })
 

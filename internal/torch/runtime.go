@@ -11,13 +11,15 @@ import (
 )
 
 // Main prepares this process for a long computation and runs f: the goroutine
-// stays on its thread, the allocator keeps what it frees, and denormal numbers are
-// zero (native/runtime.cpp says why). threads is the number that one operator may use, 0 for libtorch's
-// choice (the number of cores).
+// stays on its thread, the allocator keeps what it frees, denormal numbers are
+// zero (native/runtime.cpp says why), and memory that is not there cannot be had
+// (see limitMemory). threads is the number that one operator may use, 0 for
+// libtorch's choice (the number of cores).
 func Main(threads int, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	C.koala_tune_allocator()
+	defer limitMemory()()
 	C.koala_flush_denormals(1)
 	defer C.koala_flush_denormals(0)
 	if err := SetThreads(threads); err != nil {

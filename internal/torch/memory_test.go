@@ -1,0 +1,31 @@
+package torch_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+)
+
+// TestMemoryThatIsNotThere: allocations that Linux would grant, one by one, and
+// not have. Nothing is written to them.
+func TestMemoryThatIsNotThere(t *testing.T) {
+	free, ok := torch.FreeMemory()
+	if !ok {
+		t.Fatal("the system does not tell what is free")
+	}
+	err := torch.Main(0, func() error {
+		return torch.Do(func(s *torch.Scope) error {
+			for range 8 {
+				s.Empty([]int64{int64(free) / 4 / 4}, gotch.Float, gotch.CPU)
+			}
+			return s.Err()
+		})
+	})
+	var memory *torch.OutOfMemoryError
+	if !errors.As(err, &memory) || memory.Bytes < free/8 {
+		t.Errorf("twice the memory that is free: error %v, want an OutOfMemoryError with the size", err)
+	}
+}
