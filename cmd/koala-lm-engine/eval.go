@@ -10,7 +10,6 @@ import (
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/request"
-	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 )
 
@@ -20,16 +19,7 @@ func eval(ctx context.Context, text string, stdout, stderr io.Writer) error {
 	if err := request.Parse(text, &r); err != nil {
 		return err
 	}
-	return torch.Main(r.Threads, func() error {
-		device, err := torch.ParseDevice(string(r.Device))
-		if err != nil {
-			return err
-		}
-		model, err := openTrained(r.Model, device, stderr)
-		if err != nil {
-			return err
-		}
-		defer model.Close()
+	return withTrained(r.Common, r.Model, stderr, func(model *trained, device gotch.Device) error {
 		scored, err := textToScore(r, model)
 		if err != nil {
 			return err

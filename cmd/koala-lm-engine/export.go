@@ -8,7 +8,6 @@ import (
 	"github.com/sugarme/gotch"
 
 	"github.com/koala-lm/koala-lm/internal/request"
-	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/lm/huggingface"
 )
@@ -19,28 +18,25 @@ func export(_ context.Context, text string, stdout, stderr io.Writer) error {
 	if err := request.Parse(text, &r); err != nil {
 		return err
 	}
-	return torch.Main(r.Threads, func() error {
-		model, err := openTrained(r.Model, gotch.CPU, stderr)
-		if err != nil {
+	return withTrained(r.Common, r.Model, stderr, func(model *trained, _ gotch.Device) error {
+		if err := exportTo(r, model); err != nil {
 			return err
 		}
-		defer model.Close()
-		switch r.To {
-		case "safetensors":
-			err = checkpoint.WriteWeights(r.Out, model.Model)
-		case "huggingface":
-			tok, tokErr := model.tokenizer()
-			if tokErr != nil {
-				return tokErr
-			}
-			err = huggingface.Export(r.Out, model.Model, tok, r.Force)
-		default:
-			err = fmt.Errorf("export: %q is not known: it is huggingface or safetensors", r.To)
-		}
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(stdout, r.Out)
+		_, err := fmt.Fprintln(stdout, r.Out)
 		return err
 	})
+}
+
+func exportTo(r request.Export, model *trained) error {
+	switch r.To {
+	case "safetensors":
+		return checkpoint.WriteWeights(r.Out, model.Model)
+	case "huggingface":
+		tok, err := model.tokenizer()
+		if err != nil {
+			return err
+		}
+		return huggingface.Export(r.Out, model.Model, tok, r.Force)
+	}
+	return fmt.Errorf("export: %q is not known: it is huggingface or safetensors", r.To)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/lm/huggingface"
@@ -33,6 +34,22 @@ type trained struct {
 	tokens   string // SHA-256 of its tokenizer.json, "" if that is not known
 
 	vocabulary string // its tokenizer.json where it is not with the dataset
+}
+
+// withTrained lets use compute with the model that a request names.
+func withTrained(c request.Common, m request.Model, stderr io.Writer, use func(*trained, gotch.Device) error) error {
+	return torch.Main(c.Threads, func() error {
+		device, err := torch.ParseDevice(string(c.Device))
+		if err != nil {
+			return err
+		}
+		model, err := openTrained(m, device, stderr)
+		if err != nil {
+			return err
+		}
+		defer model.Close()
+		return use(model, device)
+	})
 }
 
 // openTrained loads the weights that a request names. Of a run they are the best,

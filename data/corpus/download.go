@@ -2,8 +2,6 @@ package corpus
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/koala-lm/koala-lm/internal/filesum"
 )
 
 // A Downloader fetches files into a cache folder. A file that was cut off is
@@ -48,14 +48,14 @@ func (d *Downloader) fetch(ctx context.Context, url, want, name string) (path, s
 		return "", "", err
 	}
 	defer unlock()
-	if sum, err := sumFile(path); err == nil && (want == "" || sum == want) {
+	if sum, err := filesum.SHA256(path); err == nil && (want == "" || sum == want) {
 		return path, sum, nil
 	}
 	part := path + ".part"
 	if err := d.download(ctx, url, part, name); err != nil {
 		return "", "", fmt.Errorf("download %s: %w", url, err)
 	}
-	sum, err = sumFile(part)
+	sum, err = filesum.SHA256(part)
 	if err != nil {
 		return "", "", err
 	}
@@ -286,19 +286,6 @@ func removeAllIf(condition bool, paths ...string) error {
 		return nil
 	}
 	return removeAll(paths...)
-}
-
-func sumFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // lockFile waits for the lock of a download, so that two commands do not

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/koala-lm/koala-lm/internal/filesum"
 )
 
 func testCache(t *testing.T) *cache {
@@ -139,7 +141,7 @@ func fakePip(t *testing.T, script string) (calls func() int) {
 func TestFetchChecksAndTriesAgain(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "good.whl")
 	zipFile(t, good, map[string]string{"pkg/lib/libx.so": "library", "pkg/other": "no"})
-	sum, err := fileSHA256(good)
+	sum, err := filesum.SHA256(good)
 	if err != nil {
 		t.Fatal(err)
 	}

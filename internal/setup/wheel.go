@@ -3,13 +3,13 @@ package main
 import (
 	"archive/zip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/koala-lm/koala-lm/internal/filesum"
 )
 
 // A wheel is one pinned file of the Python package index. pip is the client
@@ -66,7 +66,7 @@ func (w wheel) fetchOnce(ctx context.Context, dir string) error {
 	if len(files) != 1 {
 		return fmt.Errorf("pip left %d files where one was expected", len(files))
 	}
-	sum, err := fileSHA256(files[0])
+	sum, err := filesum.SHA256(files[0])
 	if err != nil {
 		return err
 	}
@@ -74,19 +74,6 @@ func (w wheel) fetchOnce(ctx context.Context, dir string) error {
 		return fmt.Errorf("%s has SHA-256 %s, pinned is %s", filepath.Base(files[0]), sum, w.sha256)
 	}
 	return unzip(files[0], dir, w.keep)
-}
-
-func fileSHA256(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // unzip extracts the regular files that keep accepts.
