@@ -8,8 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/koala-lm/koala-lm/internal/nearest"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/koala-lm/koala-lm/internal/nearest"
 )
 
 // maxSource bounds a file of settings: a larger one is some other file.

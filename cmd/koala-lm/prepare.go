@@ -12,10 +12,11 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/corpus"
 	"github.com/koala-lm/koala-lm/data/prepare"
-	"github.com/spf13/cobra"
 )
 
 type prepareOptions struct {

@@ -6,9 +6,10 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/koala-lm/koala-lm/data/prepare"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/koala-lm/koala-lm/data/prepare"
 )
 
 // prepareProgress shows the stages of a preparation: a bar each on a terminal,

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/koala-lm/koala-lm/internal/nearest"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/koala-lm/koala-lm/internal/nearest"
 )
 
 // app is what every command shares.
