@@ -2,7 +2,6 @@ package corpus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,11 +11,11 @@ import (
 	neturl "net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/koala-lm/koala-lm/internal/atomicfile"
 	"github.com/koala-lm/koala-lm/internal/filesum"
 )
 
@@ -81,11 +80,7 @@ func commit(part, path string) error {
 	if err := os.Rename(part, path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close(), removeAll(part+".json"))
+	return errors.Join(atomicfile.SyncFolder(filepath.Dir(path)), removeAll(part+".json"))
 }
 
 func (d *Downloader) download(ctx context.Context, url, part, name string) (err error) {
@@ -107,13 +102,6 @@ func (d *Downloader) download(ctx context.Context, url, part, name string) (err 
 		}
 	}
 	return err
-}
-
-// version is what tells whether the server has the same file still.
-type version struct {
-	URL  string `json:"url"`
-	Mark string `json:"mark"` // a strong ETag, or the time of the last change
-	Size int64  `json:"size"` // -1 if unknown
 }
 
 // attempt downloads what is missing of a file. again tells whether another
@@ -201,66 +189,6 @@ func (d *Downloader) copy(ctx context.Context, f *os.File, body io.Reader, from,
 			return true, errors.Join(fmt.Errorf("the server sent more than the %d bytes it announced", total), f.Truncate(0))
 		}
 	}
-}
-
-// placeOf reads from the header where in the file the body starts and how long
-// the file is, -1 if that is not said. from < 0 with an error means that what
-// was downloaded before is of no use.
-func placeOf(response *http.Response, have, size int64) (from, total int64, again bool, err error) {
-	switch response.StatusCode {
-	case http.StatusOK: // the whole file, also when a part was asked for
-		return 0, response.ContentLength, false, nil
-	case http.StatusPartialContent:
-		var first, last int64
-		header := response.Header.Get("Content-Range")
-		if _, err := fmt.Sscanf(header, "bytes %d-%d/%d", &first, &last, &total); err != nil || first != have || last != total-1 || size >= 0 && total != size {
-			return -1, 0, true, fmt.Errorf("the server sent the range %q, asked for from %d on", header, have)
-		}
-		return have, total, false, nil
-	case http.StatusRequestedRangeNotSatisfiable:
-		return -1, 0, true, errors.New("the server has no such range")
-	case http.StatusTooManyRequests, http.StatusRequestTimeout:
-		return 0, 0, true, errors.New(response.Status)
-	}
-	return 0, 0, response.StatusCode >= 500, fmt.Errorf("the server answers %s", response.Status)
-}
-
-// markOf returns a strong ETag or the time of the last change, or "".
-func markOf(response *http.Response) string {
-	if tag := response.Header.Get("ETag"); tag != "" && !strings.HasPrefix(tag, "W/") {
-		return tag
-	}
-	return response.Header.Get("Last-Modified")
-}
-
-// resumable returns what is known of a part that can be gone on with, and its
-// size.
-func resumable(part, url string) (version, int64) {
-	var had version
-	content, err := os.ReadFile(part + ".json")
-	if err != nil || json.Unmarshal(content, &had) != nil || had.URL != url || had.Mark == "" {
-		return version{Size: -1}, 0
-	}
-	stat, err := os.Stat(part)
-	if err != nil || stat.Size() == 0 || had.Size >= 0 && stat.Size() >= had.Size {
-		return version{Size: -1}, 0
-	}
-	return had, stat.Size()
-}
-
-func remember(part string, v version, resumed bool) error {
-	if resumed {
-		return nil
-	}
-	content, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	// The part is emptied first: it must never be taken for one of this version.
-	if err := removeAll(part); err != nil {
-		return err
-	}
-	return os.WriteFile(part+".json", content, 0o644)
 }
 
 // cause is why the context ended, if it did.

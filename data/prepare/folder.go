@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/koala-lm/koala-lm/internal/atomicfile"
 )
 
 // folder is the dataset folder while it is made: a hidden folder beside the
@@ -145,11 +147,7 @@ func (f *folder) commit() error {
 		return err
 	}
 	defer f.lock.Close()
-	parent, err := os.Open(filepath.Dir(f.target))
-	if err != nil {
-		return err
-	}
-	return errors.Join(parent.Sync(), parent.Close())
+	return atomicfile.SyncFolder(filepath.Dir(f.target))
 }
 
 // replace changes places with the target in one step and removes what it was.
