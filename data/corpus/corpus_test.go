@@ -179,6 +179,7 @@ func TestFormats(t *testing.T) {
 		"a.txt.xz":      {pack(t, ".xz", []byte(packedText)), []string{packedText}},
 		"a.txt.bz2":     {bzip2ed, []string{packedText}},
 		"a.jsonl":       {lines, records},
+		"marked.jsonl":  {append([]byte("\ufeff"), lines...), records},
 		"a.jsonl.zst":   {pack(t, ".zst", lines), records},
 		"a.parquet":     {parquetFile(t, "one", "", "drei é"), []string{"one", "", "drei é"}},
 		"a.parquet.gz":  {pack(t, ".gz", parquetFile(t, "one")), []string{"one"}},

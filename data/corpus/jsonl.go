@@ -13,6 +13,10 @@ import (
 // longestLine bounds the memory that a line of JSON may take.
 const longestLine = 256 << 20
 
+// byteOrderMark may stand before JSON without being part of it, as some editors
+// have it.
+var byteOrderMark = []byte("\ufeff")
+
 // jsonl reads JSON lines: each line an object, the text in one field of it. A
 // record without text (null, or an empty line) is passed over.
 func (r reading) jsonl(from io.Reader, name string) error {
@@ -25,6 +29,9 @@ func (r reading) jsonl(from io.Reader, name string) error {
 			return readError(name, fmt.Errorf("%s:%d: %w", name, number, err))
 		}
 		ended := err == io.EOF
+		if number == 1 {
+			line = bytes.TrimPrefix(line, byteOrderMark)
+		}
 		if content := bytes.TrimSpace(line); len(content) > 0 {
 			place := fmt.Sprintf("%s:%d", name, number)
 			text, err := r.record(content)
