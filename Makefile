@@ -67,6 +67,9 @@ test: setup ## run all tests
 torture: setup ## kill training 200 times and make disks fail; wants the same bits each time
 	go test ./cmd/koala-lm-engine -run 'Killed|Disk|Calls|Many|Deleted' -torture -v -count 1 -timeout 2h
 
+test-hosts: setup ## train on several hosts (network namespaces: as root), and cut one off
+	go test ./cmd/koala-lm-engine -run Hosts -hosts -v -count 1
+
 race: setup ## run all tests under the race detector
 	go test -race ./...
 

@@ -9,12 +9,13 @@ import (
 	"strings"
 )
 
-// fetchCUDA puts the libraries that libtorch_cuda needs beside the fetched
+// fetchCUDA puts the libraries that libtorch_cuda needs, and the headers that a
+// library against it needs, beside the fetched
 // libtorch in the folder torch, where its rpath looks for them.
 func fetchCUDA(ctx context.Context, c *cache, torch string) error {
-	dir, err := c.entry("cuda-for-libtorch-"+libtorchVersion, 8<<30, func(tmp, _ string) error {
+	dir, err := c.entry("cuda-and-headers-for-libtorch-"+libtorchVersion, 8<<30, func(tmp, _ string) error {
 		for _, w := range cudaWheels {
-			w.keep = isSharedLibrary
+			w.keep = isLibraryOrHeader
 			c.say("fetching %s %s", w.name, w.version)
 			if err := w.fetchInto(ctx, c, tmp); err != nil {
 				return err
@@ -33,8 +34,8 @@ func fetchCUDA(ctx context.Context, c *cache, torch string) error {
 	return linkTree(dir, filepath.Dir(torch))
 }
 
-func isSharedLibrary(path string) bool {
-	return strings.HasPrefix(path, "nvidia/") && strings.Contains(filepath.Base(path), ".so")
+func isLibraryOrHeader(path string) bool {
+	return strings.HasPrefix(path, "nvidia/") && (strings.Contains(filepath.Base(path), ".so") || strings.Contains(path, "/include/"))
 }
 
 // linkTree makes every file below src appear at the same place below dst, as a

@@ -1,8 +1,14 @@
 package main
 
 // cudaWheels are the libraries that torch==2.11.0 names for CUDA 13.0, beside those
-// that the CPU needs already.
+// that the CPU needs already, and three for their headers alone.
 var cudaWheels = []wheel{
+	{name: "nvidia-cuda-runtime", version: "13.0.96", platform: "manylinux2014_x86_64",
+		sha256: "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548"},
+	{name: "nvidia-cuda-crt", version: "13.0.88", platform: "manylinux2014_x86_64",
+		sha256: "2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4"},
+	{name: "nvidia-cuda-cccl", version: "13.0.85", platform: "manylinux2014_x86_64",
+		sha256: "e0da7ad981f3a8aff08241b5bfc1af868742a63e2762f53a5171c492ef242649"},
 	{name: "nvidia-cublas", version: "13.1.0.3", platform: "manylinux_2_27_x86_64",
 		sha256: "ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171"},
 	{name: "nvidia-cuda-nvrtc", version: "13.0.88", platform: "manylinux2010_x86_64",

@@ -36,7 +36,13 @@ func buildNative(ctx context.Context, c *cache, root, torch string) (string, err
 		return "", fmt.Errorf("%s: no C++ files: is the checkout whole?", dir)
 	}
 	common := hash(libtorchVersion, torch, strings.Join(nativeFlags, " "), fmt.Sprint(headers))
-	return c.entry("native-"+hash(common, fmt.Sprint(sources)), 100<<20, func(tmp, _ string) error {
+	nccl, includes := []sourceFile(nil), cudaIncludes(torch)
+	if len(includes) > 0 {
+		if nccl, err = readGlob(filepath.Join(root, ncclSource)); err != nil {
+			return "", err
+		}
+	}
+	return c.entry("native-"+hash(common, fmt.Sprint(sources), fmt.Sprint(nccl)), 100<<20, func(tmp, _ string) error {
 		var objects []string
 		for _, src := range sources {
 			object, err := c.entry("object-"+hash(common, src.text), 50<<20, func(tmp, _ string) error {
@@ -55,9 +61,12 @@ func buildNative(ctx context.Context, c *cache, root, torch string) (string, err
 		lib := filepath.Join(torch, "lib")
 		args := append([]string{"-shared", "-o", filepath.Join(tmp, "libkoala_native.so")}, objects...)
 		args = append(args, "-L"+lib, "-ltorch_cpu", "-lc10", "-l:libgomp.so.1", "-ldl",
-			"-Wl,-rpath,"+lib, "-Wl,--enable-new-dtags", "-Wl,--no-undefined")
-		_, err := command(ctx, "", nil, "g++", args...)
-		return err
+			"-Wl,-rpath,"+lib, "-Wl,-rpath,$ORIGIN", "-Wl,--enable-new-dtags", "-Wl,--no-undefined")
+		if _, err := command(ctx, "", nil, "g++", args...); err != nil || len(includes) == 0 {
+			return err
+		}
+		c.say("compiling nccl.cpp")
+		return compileNCCL(ctx, root, tmp, torch, includes)
 	})
 }
 

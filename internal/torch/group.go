@@ -20,6 +20,7 @@ import (
 type Group struct {
 	handle     C.koala_group
 	rank, size int
+	cuda       C.int // 1 between CUDA devices
 }
 
 // GroupOptions say where a process stands in a group.
@@ -63,6 +64,9 @@ func OpenGroup(stop <-chan struct{}, store *Store, o GroupOptions) (*Group, erro
 			return nil, fmt.Errorf("process group: %w", out.err)
 		}
 		g := &Group{handle: out.handle, rank: o.Rank, size: o.Size}
+		if o.Device.Name == "CUDA" {
+			g.cuda = 1
+		}
 		return g, g.check(stop, o.Device)
 	case <-stop:
 		return nil, ErrGivenUp
@@ -111,18 +115,18 @@ func (g *Group) Sum(stop <-chan struct{}, tensors ...*ts.Tensor) error {
 		}
 	}
 	for _, w := range works {
-		if err := await(stop, w); err != nil {
+		if err := g.await(stop, w); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func await(stop <-chan struct{}, w C.koala_work) error {
+func (g *Group) await(stop <-chan struct{}, w C.koala_work) error {
 	for {
 		waiting := false
 		err := inThread(func() C.int {
-			code := C.koala_work_wait(w, C.int64_t(slice.Milliseconds()))
+			code := C.koala_work_wait(w, g.cuda, C.int64_t(slice.Milliseconds()))
 			waiting = code == 2
 			return code
 		})

@@ -23,20 +23,24 @@ using Work = c10::intrusive_ptr<c10d::Work>;
 
 // These classes, unlike tensors, have no layout that is kept from version to
 // version: another library than the headers are of would be written past its end.
-void check_library() {
+// What goes wrong comes as an exception: c10d need not print it as well.
+void prepare() {
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr)
+    FLAGS_caffe2_log_level = 3; // fatal
   const uint64_t have = aoti_torch_abi_version(), want = TORCH_ABI_VERSION;
   TORCH_CHECK(have >> 40 == want >> 40, "c10d was compiled for libtorch ", TORCH_VERSION, ", and the one that is loaded is ",
               have >> 56, ".", have >> 48 & 255, ".", have >> 40 & 255);
 }
 
-// gloo_options are the library's own, and must read here as it wrote them.
+// gloo_options are filled by the library, and must read here as it wrote them.
 c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(const std::string &address, milliseconds timeout) {
   using Gloo = c10d::ProcessGroupGloo;
-  auto options = Gloo::Options::create_default(timeout);
-  TORCH_CHECK(options->timeout == timeout && options->backend == "gloo" && options->threads == 2 && !options->devices.empty(),
+  if (address.empty() || std::getenv("GLOO_SOCKET_IFNAME") != nullptr)
+    return Gloo::Options::create_default(timeout);
+  auto options = Gloo::Options::create(timeout);
+  TORCH_CHECK(options->timeout == timeout && options->backend == "gloo" && options->threads == 2 && options->devices.empty(),
               "c10d's Gloo options are laid out otherwise than in its header");
-  if (!address.empty() && std::getenv("GLOO_SOCKET_IFNAME") == nullptr)
-    options->devices = {Gloo::createDeviceForHostname(address)};
+  options->devices.push_back(Gloo::createDeviceForHostname(address));
   return options;
 }
 
@@ -46,7 +50,7 @@ c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(const std::stri
 // stand behind prefix.
 KOALA_API int koala_store_open(const char *host, int *port, int server, const char *prefix, int64_t timeout_ms, koala_store *out) {
   return guard([&] {
-    check_library();
+    prepare();
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(*port);
     options.isServer = server != 0;
@@ -86,7 +90,7 @@ KOALA_API int koala_store_get(koala_store s, const char *key, char *value, int c
 
 KOALA_API int koala_gloo_open(koala_store s, int rank, int size, const char *address, int64_t timeout_ms, koala_group *out) {
   return guard([&] {
-    check_library();
+    prepare();
     const auto options = gloo_options(address, milliseconds(timeout_ms));
     auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(*static_cast<Store *>(s), rank, size, options);
     *out = new Backend(gloo);
@@ -97,13 +101,15 @@ KOALA_API int koala_gloo_open(koala_store s, int rank, int size, const char *add
 // library of its own.
 KOALA_API int koala_nccl_open(koala_store s, int rank, int size, int device, int64_t timeout_ms, koala_group *out) {
   return guard([&] {
-    check_library();
+    prepare();
     void *library = dlopen("libkoala_nccl.so", RTLD_NOW);
     TORCH_CHECK(library != nullptr, "NCCL does not load: ", dlerror(), " (make setup-cuda prepares it)");
-    using Open = c10::intrusive_ptr<c10d::Backend>(const Store &, int, int, int, milliseconds);
+    using Open = void(const Store &, int, int, int, int64_t, Backend *);
     auto *open = reinterpret_cast<Open *>(dlsym(library, "koala_nccl_backend"));
     TORCH_CHECK(open != nullptr, "NCCL does not load: ", dlerror());
-    *out = new Backend(open(*static_cast<Store *>(s), rank, size, device, milliseconds(timeout_ms)));
+    Backend nccl;
+    open(*static_cast<Store *>(s), rank, size, device, timeout_ms, &nccl);
+    *out = new Backend(nccl);
   });
 }
 
@@ -118,11 +124,20 @@ KOALA_API int koala_all_reduce(koala_group g, koala_tensor t, koala_work *out) {
   });
 }
 
-// Returns 2 if the work is not done after that time.
-KOALA_API int koala_work_wait(koala_work w, int64_t timeout_ms) {
+// Returns 2 if the work is not done after that time. Gloo's work is waited for by
+// the thread, and throws after that time; NCCL's would give up, and is asked.
+KOALA_API int koala_work_wait(koala_work w, int cuda, int64_t timeout_ms) {
   auto &work = **static_cast<Work *>(w);
   bool done = true;
   const int failed = guard([&] {
+    if (cuda) {
+      const auto end = std::chrono::steady_clock::now() + milliseconds(timeout_ms);
+      while (!(done = work.isCompleted()) && std::chrono::steady_clock::now() < end)
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      if (done)
+        work.wait();
+      return;
+    }
     try {
       work.wait(milliseconds(timeout_ms));
     } catch (...) {

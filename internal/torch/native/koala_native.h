@@ -52,7 +52,7 @@ int koala_gloo_open(koala_store s, int rank, int size, const char *address, int6
 int koala_nccl_open(koala_store s, int rank, int size, int device, int64_t timeout_ms, koala_group *out);
 void koala_group_close(koala_group g);
 int koala_all_reduce(koala_group g, koala_tensor t, koala_work *out);
-int koala_work_wait(koala_work w, int64_t timeout_ms);
+int koala_work_wait(koala_work w, int cuda, int64_t timeout_ms);
 void koala_work_free(koala_work w);
 
 // precision.cpp
