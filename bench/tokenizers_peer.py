@@ -209,7 +209,8 @@ def main():
         torture(work / "torture.txt")
         godoc(work / "godoc", work / "godoc.txt")
         for path in [work / "torture.txt", work / "godoc.txt", *args.files]:
-            compare(path.resolve(), work, report)
+            with tempfile.TemporaryDirectory(dir=folder) as own:
+                compare(path.resolve(), pathlib.Path(own), report)
         if not args.no_speed:
             speed(work / "godoc.txt", work)
     if report.failures:

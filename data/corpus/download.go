@@ -2,6 +2,8 @@ package corpus
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +43,7 @@ func (d *Downloader) fetch(ctx context.Context, url, want, name string) (path, s
 	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
 		return "", "", err
 	}
-	path = filepath.Join(d.Dir, name)
+	path = filepath.Join(d.Dir, cacheName(url, name))
 	unlock, err := lockFile(path + ".lock")
 	if err != nil {
 		return "", "", err
@@ -66,6 +68,13 @@ func (d *Downloader) fetch(ctx context.Context, url, want, name string) (path, s
 		return "", "", err
 	}
 	return path, sum, nil
+}
+
+// cacheName is what a file is called in the cache: other addresses end in the same
+// name, and the address behind a name in a list may change.
+func cacheName(url, name string) string {
+	sum := sha256.Sum256([]byte(url))
+	return hex.EncodeToString(sum[:4]) + "-" + name
 }
 
 // commit makes a whole file the one in the cache.

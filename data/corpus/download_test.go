@@ -169,7 +169,7 @@ func TestDownload(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("error is %v, want one with %q", err, c.want)
 				}
-				if _, err := os.Stat(filepath.Join(d.Dir, "data.txt")); err == nil {
+				if found, _ := filepath.Glob(filepath.Join(d.Dir, "*data.txt")); len(found) > 0 {
 					t.Error("there is a file all the same")
 				}
 				return
@@ -216,8 +216,9 @@ func TestDownloadStalls(t *testing.T) {
 // A corpus of the user's own list, its rows lines of one text, without sums.
 func TestNamedDownload(t *testing.T) {
 	files := map[string][]byte{
-		"/train.parquet": parquetFile(t, "", " = Title = \n", "", " A line .\n"),
-		"/valid.txt":     []byte("a line .\n"),
+		"/train.parquet":  parquetFile(t, "", " = Title = \n", "", " A line .\n"),
+		"/valid.txt":      []byte("a line .\n"),
+		"/test/valid.txt": []byte("another line .\n"), // of the same name
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(files[r.URL.Path]) }))
 	defer server.Close()
@@ -229,7 +230,8 @@ mine:
   files:
     - {url: %[1]s/train.parquet, split: train}
     - {url: %[1]s/valid.txt, split: valid, sha256: %[2]s}
-`, server.URL, sumOf(files["/valid.txt"])))
+    - {url: %[1]s/test/valid.txt, split: test, sha256: %[3]s}
+`, server.URL, sumOf(files["/valid.txt"]), sumOf(files["/test/valid.txt"])))
 	opts := NamedOptions{Cache: t.TempDir()}
 	_, err := Named(context.Background(), "mine", opts)
 	sum := sumOf(files["/train.parquet"])
@@ -252,6 +254,11 @@ mine:
 	if info.Path != server.URL+"/train.parquet" || info.SHA256 != sum {
 		t.Errorf("source is %+v", info)
 	}
+	// Each of two files of one name has a place of its own in the cache.
+	server.Close()
+	if _, err := Named(context.Background(), "mine", opts); err != nil {
+		t.Errorf("from the cache: %v", err)
+	}
 	if _, err := Named(context.Background(), "nobodys", opts); err == nil || !strings.Contains(err.Error(), "mine") {
 		t.Errorf("an unknown name: %v", err)
 	}
@@ -261,18 +268,19 @@ func TestList(t *testing.T) {
 	if _, err := parseList(builtinList); err != nil {
 		t.Error(err)
 	}
-	for name, content := range map[string]string{
-		"key":    "x:\n  fils: []\n",
-		"empty":  "x:\n  files: []\n",
-		"url":    "x:\n  files:\n    - {url: 'file:///etc/passwd', split: train}\n",
-		"no url": "x:\n  files:\n    - {split: train}\n",
-		"name":   "x:\n  files:\n    - {url: 'http://h/..', split: train}\n",
-		"split":  "x:\n  files:\n    - {url: 'http://h/a', split: tran}\n",
-		"sum":    "x:\n  files:\n    - {url: 'http://h/a', split: train, sha256: abc}\n",
-		"rows":   "x:\n  rows: columns\n  files:\n    - {url: 'http://h/a', split: train}\n",
+	for name, c := range map[string]struct{ content, want string }{
+		"key":    {"x:\n  fils: []\n", "line 2: field fils not found; an entry has"},
+		"kind":   {"x: 3\n", "line 1: "},
+		"empty":  {"x:\n  files: []\n", "x: there is no file of split train"},
+		"url":    {"x:\n  files:\n    - {url: 'file:///etc/passwd', split: train}\n", "file:///etc/passwd"},
+		"no url": {"x:\n  files:\n    - {split: train}\n", "want an http"},
+		"name":   {"x:\n  files:\n    - {url: 'http://h/..', split: train}\n", "name of a file"},
+		"split":  {"x:\n  files:\n    - {url: 'http://h/a', split: tran}\n", `"tran"`},
+		"sum":    {"x:\n  files:\n    - {url: 'http://h/a', split: train, sha256: abc}\n", `"abc"`},
+		"rows":   {"x:\n  rows: columns\n  files:\n    - {url: 'http://h/a', split: train}\n", `"columns"`},
 	} {
-		if _, err := parseList([]byte(content)); err == nil {
-			t.Errorf("%s: accepted", name)
+		if _, err := parseList([]byte(c.content)); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "corpus.") {
+			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"go.yaml.in/yaml/v4"
@@ -75,13 +76,16 @@ func loadList() (map[string]listed, error) {
 	return list, nil
 }
 
+// goType is what a user need not know of an error of the YAML library.
+var goType = regexp.MustCompile(`( in type corpus\.\w+| into \[?\]?(map\[string\])?corpus\.\w+)|^yaml: construct errors: `)
+
 func parseList(content []byte) (map[string]listed, error) {
 	list := map[string]listed{}
 	if err := yaml.Load(content, &list, yaml.WithKnownFields()); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s; an entry has about, rows and files, a file url, split and sha256", goType.ReplaceAllString(err.Error(), ""))
 	}
-	for name, entry := range list {
-		if err := entry.check(); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		if err := list[name].check(); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
