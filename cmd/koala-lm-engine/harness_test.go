@@ -33,11 +33,14 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	code := m.Run()
-	if leftAlone.folder != "" {
-		_ = os.RemoveAll(leftAlone.folder)
+	for _, folder := range atEnd {
+		_ = os.RemoveAll(folder)
 	}
 	os.Exit(code)
 }
+
+// atEnd are folders that several tests share, to be removed after the last.
+var atEnd []string
 
 // A workshop is a folder with a dataset, a store and runs.
 type workshop struct {
@@ -321,6 +324,7 @@ func fresh(t testing.TB) (*workshop, ended) {
 		if l.folder, err = os.MkdirTemp("", "koala-lm-engine-"); err != nil {
 			t.Fatal(err)
 		}
+		atEnd = append(atEnd, l.folder)
 		l.workshop = newWorkshopIn(t, l.folder)
 		l.workshop.train(l.workshop.request(long(t), "")).mustEnd(t, exitOK)
 		l.ended = l.workshop.ended()

@@ -97,8 +97,7 @@ func TestHosts(t *testing.T) {
 	}
 	const hosts = 3
 	s := alike(t)
-	alone := newWorkshop(t)
-	alone.train(alone.request(s, "")).mustEnd(t, exitOK)
+	alone := trainedAlone(t)
 	n := newNetwork(t, hosts)
 
 	whole := alone.another(t)

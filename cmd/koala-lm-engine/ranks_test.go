@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,8 +26,31 @@ func alike(t testing.TB, set ...string) configs.Settings {
 	t.Helper()
 	return settings(t, append([]string{
 		"model.dropout.input=0", "model.dropout.embed=0", "model.dropout.hidden=0", "model.dropout.output=0",
-		"optimizer.kind=sgd", "optimizer.lr=0.5", "train.steps=300",
+		"optimizer.kind=sgd", "optimizer.lr=0.5", "train.steps=300", "eval.every=60", "checkpoint.every=20",
 	}, set...)...)
+}
+
+// alone is where one process has trained with the settings alike.
+var alone struct {
+	sync.Mutex
+	*workshop
+}
+
+func trainedAlone(t *testing.T) *workshop {
+	t.Helper()
+	alone.Lock()
+	defer alone.Unlock()
+	if alone.workshop == nil {
+		folder, err := os.MkdirTemp("", "koala-lm-engine-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		atEnd = append(atEnd, folder)
+		w := newWorkshopIn(t, folder)
+		w.train(w.request(alike(t), "")).mustEnd(t, exitOK)
+		alone.workshop = w
+	}
+	return &workshop{t, alone.data, alone.store, alone.runs}
 }
 
 // local asks for ranks that rank 0 starts.
@@ -100,8 +124,7 @@ func sameLosses(t *testing.T, who string, want, got *workshop) {
 
 func TestRanksAreAsOne(t *testing.T) {
 	s := alike(t)
-	alone := newWorkshop(t)
-	alone.train(alone.request(s, "")).mustEnd(t, exitOK)
+	alone := trainedAlone(t)
 	started := alone.another(t)
 	started.train(started.local(s, "", 2)).mustEnd(t, exitOK)
 	sameLosses(t, "--nproc 2", alone, started)
@@ -119,8 +142,7 @@ func TestRanksAreAsOne(t *testing.T) {
 // and 4 end what one undisturbed process would have come to.
 func TestRanksGoOnInAnotherNumber(t *testing.T) {
 	s := alike(t)
-	alone := newWorkshop(t)
-	alone.train(alone.request(s, "")).mustEnd(t, exitOK)
+	alone := trainedAlone(t)
 	w := alone.another(t)
 	run := tracking.RunDetail{}
 	for _, nproc := range []int{2, 1} {
@@ -196,20 +218,20 @@ func gone(t *testing.T, pids []int) {
 // TestLostRanks: whatever becomes of a rank, the others end with a line that names
 // it, and the run goes on from its last checkpoint to the same losses.
 func TestLostRanks(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := alike(t)
-	alone := newWorkshop(t)
-	alone.train(alone.request(s, "")).mustEnd(t, exitOK)
+	alone := trainedAlone(t)
 	for what, test := range map[string]struct {
 		signal syscall.Signal
 		want   string
 	}{
 		"killed":  {syscall.SIGKILL, "ended without a word"},
-		"stopped": {syscall.SIGSTOP, "has not been heard of for 2s"},
+		"stopped": {syscall.SIGSTOP, "has not been heard of for 3s"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			w := alone.another(t)
 			r := w.local(s, "", 3)
-			r.RankTimeout = 2 * time.Second
+			r.RankTimeout = 3 * time.Second
 			p := w.train(r)
 			w.awaitStep(40)
 			pids := children(t, p.Process.Pid)
@@ -236,6 +258,7 @@ func TestLostRanks(t *testing.T) {
 }
 
 func TestLostRankZero(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := alike(t, "train.steps=100000")
 	t.Run("with those it started", func(t *testing.T) {
 		w := newWorkshop(t)
@@ -266,10 +289,11 @@ func TestLostRankZero(t *testing.T) {
 }
 
 func TestRankThatNeverComes(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	w := newWorkshop(t)
 	for absent, want := range []string{"no answer from 127.0.0.1:", "rank 1 of 3 has not come to rank 0"} {
 		all := w.placed(alike(t), "", 3, func(rank int, r *request.Train) {
-			r.RankTimeout = 2 * time.Second
+			r.RankTimeout = 3 * time.Second
 		})
 		if err := all[absent].Process.Kill(); err != nil { // before it is there
 			t.Fatal(err)
@@ -289,6 +313,7 @@ func TestRankThatNeverComes(t *testing.T) {
 }
 
 func TestRanksWithOtherWork(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	w := newWorkshop(t)
 	for want, change := range map[string]func(r *request.Train){
 		"optimizer.lr is 0.25, not 0.5": func(r *request.Train) { r.Settings = alike(t, "optimizer.lr=0.25") },

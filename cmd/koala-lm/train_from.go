@@ -34,7 +34,8 @@ func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*reque
 		return nil, err
 	}
 	r.Resume, r.Name, r.Data = run.ID, run.Name, run.DatasetPath
-	if !opts.changed("threads") {
+	// Several ranks divide the cores anew: there may be more or fewer of them now.
+	if alone := opts.ranks.nproc == 1 && opts.ranks.place == nil; alone && !opts.changed("threads") {
 		r.Threads = run.Threads
 	}
 	if device, err := request.ParseDevice(run.Device); err == nil && !opts.changed("device") {
