@@ -184,16 +184,11 @@ func children(t *testing.T, parent int) (pids []int) {
 		t.Fatal(err)
 	}
 	for _, path := range stats {
-		text, err := os.ReadFile(path)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {
-			continue // it has ended
+			t.Fatal(err)
 		}
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-		if ppid, _ := strconv.Atoi(fields[1]); ppid == parent && fields[0] != "Z" {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			if err != nil {
-				t.Fatal(err)
-			}
+		if parentOf(pid) == parent {
 			pids = append(pids, pid)
 		}
 	}
@@ -201,11 +196,25 @@ func children(t *testing.T, parent int) (pids []int) {
 	return pids
 }
 
+// parentOf returns 0 for a process that has ended, waited for or not.
+func parentOf(pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if fields[0] == "Z" {
+		return 0
+	}
+	parent, _ := strconv.Atoi(fields[1])
+	return parent
+}
+
 // gone waits for processes to end.
 func gone(t *testing.T, pids []int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		left := slices.DeleteFunc(slices.Clone(pids), func(pid int) bool { return syscall.Kill(pid, 0) != nil })
+		left := slices.DeleteFunc(slices.Clone(pids), func(pid int) bool { return parentOf(pid) == 0 })
 		if len(left) == 0 {
 			return
 		}
