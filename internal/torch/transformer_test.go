@@ -2,6 +2,7 @@ package torch_test
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/sugarme/gotch"
@@ -236,4 +237,27 @@ func TestSelfAttentionAgreesWithItsFormula(t *testing.T) {
 			return formula(s, l[0], turned(s, l[1]), nil, turned(s, l[2]), nil)
 		}, shape, []int64{shape[2], 3 * shape[2]}, []int64{shape[2], shape[2]})
 	}
+}
+
+// TestBiasesMustFit: kernels that read them by address would read beyond their end.
+func TestBiasesMustFit(t *testing.T) {
+	for name, f := range map[string]func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine){
+		"mlp":            func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.MLP(x, w, nil, short) },
+		"mlp gate":       func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.MLP(x, w, &short, w) },
+		"self_attention": func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.SelfAttention(x, in(s), short, 2, 0) },
+	} {
+		err := torch.Do(func(s *torch.Scope) error {
+			zeros := func(shape ...int64) *ts.Tensor { return s.Zeros(shape, gotch.Float, gotch.CPU) }
+			f(s, zeros(1, 3, 4), torch.Affine{Weight: zeros(4, 4)}, torch.Affine{Weight: zeros(4, 4), Bias: zeros(3)})
+			return nil
+		})
+		if err == nil || !strings.Contains(err.Error(), "a bias of [3] does not fit a weight of [4, 4]") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+// in is the first layer of attention over width 4.
+func in(s *torch.Scope) torch.Affine {
+	return torch.Affine{Weight: s.Zeros([]int64{12, 4}, gotch.Float, gotch.CPU)}
 }

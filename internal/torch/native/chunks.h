@@ -9,7 +9,8 @@
 
 namespace koala {
 
-// Chunks cuts n items, each one or more rows, into shares, one a thread, and each share into chunks.
+// Chunks cuts n items, each one or more rows, into shares, one a thread, and each
+// share into chunks.
 struct Chunks {
   int64_t n, shares, per_share;
 
@@ -55,11 +56,16 @@ KOALA_SIMD static void add_rows(const Matrix &x, float *__restrict sum) {
   }
 }
 
+// check_bias throws where b, if there is one, is none of w's rows.
+inline void check_bias(const at::Tensor &b, const at::Tensor &w) {
+  TORCH_CHECK(!b.defined() || (b.dim() == 1 && b.size(0) == w.size(0)), "a bias of ", b.sizes(), " does not fit a weight of ", w.sizes());
+}
+
 // affine is y = x w^T + b, without b where that is undefined.
 inline void affine(const Matrix &y, const Matrix &x, const Matrix &w, const at::Tensor &b) {
   if (b.defined())
     for (int64_t i = 0; i < y.rows; i++)
-      std::copy_n(b.const_data_ptr<float>(), y.columns, y.row(i));
+      std::copy_n(matrix(b).p, y.columns, y.row(i));
   multiply(y, x, w.t(), b.defined());
 }
 

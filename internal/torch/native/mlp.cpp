@@ -86,7 +86,7 @@ struct Mlp : torch::autograd::Function<Mlp> {
         in_parallel(n * width, [&](int64_t i, int64_t count) { swiglu(gates.p + i, hidden.p + i, a.p + i, count); });
       } else {
         multiply(hidden, X.part(from, n), Up.t());
-        const float *bp = b.const_data_ptr<float>();
+        const float *bp = matrix(b).p;
         at::parallel_for(0, n, 1 + 8192 / width, [&](int64_t first, int64_t last) {
           for (int64_t i = first; i < last; i++)
             gelu(hidden.row(i), bp, a.row(i), width);
@@ -153,6 +153,9 @@ KOALA_API int koala_mlp(koala_tensor x_, koala_tensor up_, koala_tensor up_bias_
     TORCH_CHECK(up.dim() == 2 && down.dim() == 2 && x.size(-1) == up.size(1) && down.size(1) == up.size(0), "mlp: weights ", up.sizes(),
                 " and ", down.sizes(), " do not fit ", x.sizes());
     TORCH_CHECK(!gate.defined() || gate.sizes() == up.sizes(), "mlp: gate ", gate.sizes(), " must be as up, ", up.sizes());
+    check_bias(up_bias, up);
+    check_bias(gate_bias, up);
+    check_bias(down_bias, down);
     if (fused(x) && up.scalar_type() == at::kFloat && x.numel() > 0) {
       *out = handle(Mlp::apply(x, up, given(up_bias), given(gate), given(gate_bias), down, given(down_bias)));
       return;

@@ -218,6 +218,8 @@ KOALA_API int koala_self_attention(koala_tensor x_, koala_tensor in_, koala_tens
     TORCH_CHECK(x.dim() == 3 && x.size(2) % heads == 0, "self_attention: ", x.sizes(), " is not [batch, time, ", heads, " heads x width]");
     TORCH_CHECK(in.dim() == 2 && in.size(0) == 3 * x.size(2) && in.size(1) == x.size(2) && out.dim() == 2 && out.size(0) == x.size(2) && out.size(1) == x.size(2),
                 "self_attention: weights ", in.sizes(), " and ", out.sizes(), " do not fit ", x.sizes());
+    check_bias(in_bias, in);
+    check_bias(out_bias, out);
     const bool fast = fused(x) && in.scalar_type() == at::kFloat && dropout == 0 && x.numel() > 0;
     if (fast && x.size(1) <= ShortAttention::longest && stay_near(in.numel() + out.numel())) {
       *y = handle(ShortAttention::apply(x, in, given(in_bias), out, given(out_bias), heads));
