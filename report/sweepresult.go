@@ -12,13 +12,12 @@ func (s *Sweep) Results() Table {
 	for _, key := range s.keys {
 		t.Columns = append(t.Columns, Column{Name: key, Title: key, Right: true})
 	}
-	number := func(name, title string) Column {
-		return Column{Name: name, Title: title, Right: true, Human: significant}
+	number := func(name, title string, spare int) Column {
+		return Column{Name: name, Title: title, Right: true, Human: significant, Spare: spare}
 	}
 	t.Columns = append(t.Columns, Column{Name: "n", Title: "seeds", Right: true},
-		number("val_ppl", "val_ppl"), number("val_ppl_sd", "± sd"), number("test_ppl", "test_ppl"), number("test_ppl_sd", "± sd"),
-		number("val_ppl_equal_time", "at equal time"),
-		number("step_ms", "ms a step"), number("optimizer_ms", "of it the optimizer"))
+		number("val_ppl", "val_ppl", 0), number("val_ppl_sd", "± sd", 2), number("test_ppl", "test_ppl", 0), number("test_ppl_sd", "± sd", 2),
+		number("val_ppl_equal_time", "at equal time", 1), number("step_ms", "ms a step", 3), number("optimizer_ms", "of it the optimizer", 4))
 	for _, f := range s.ranked() {
 		row := []any{f.name}
 		for _, key := range s.keys {

@@ -19,7 +19,7 @@ func (s *Sweep) Sensitivity() Table {
 		{Name: "best", Title: "best", Right: true},
 		{Name: "near", Title: "within 10 %"},
 		{Name: "factor", Title: "a factor of", Right: true, Human: significant},
-		{Name: "tried", Title: "val_ppl at each value"},
+		{Name: "tried", Title: "val_ppl at each value", Spare: 5},
 	}}
 	for _, f := range s.sensitive() {
 		from, to := f.near()
