@@ -2,25 +2,28 @@ package configs
 
 // defaultLR is, by kind of optimizer, a learning rate that trains the small
 // models sensibly: first recurrent, then Transformer. KOALA's is a multiplier
-// of the filter's own step.
+// of the filter's own step, as docs/study.md found it.
 var defaultLR = map[string][2]float64{
-	KoalaV:  {1, 1},
-	KoalaM:  {1, 1},
+	KoalaV:  {1, 0.3},
+	KoalaM:  {0.1, 0.1},
 	KoalaPP: {1, 1},
-	KoalaD:  {1, 1},
+	KoalaD:  {10, 1},
 	SGD:     {20, 1},
 	Adam:    {0.002, 0.001},
 	AdamW:   {0.002, 0.001},
 	ASGD:    {30, 1},
 }
 
-// defaultClipping bounds the gradient for the kinds whose step grows with it;
-// KOALA divides by the gradient's norm itself.
+// defaultClipping bounds the gradient for the kinds whose step grows with it, and
+// for those whose running mean of squares remembers the first ones. KOALA-V and
+// KOALA-M divide by the gradient's norm themselves.
 var defaultClipping = map[string][2]float64{
-	SGD:   {0.25, 1},
-	Adam:  {0.25, 1},
-	AdamW: {0.25, 1},
-	ASGD:  {0.25, 1},
+	KoalaPP: {0.25, 1},
+	KoalaD:  {0.25, 1},
+	SGD:     {0.25, 1},
+	Adam:    {0.25, 1},
+	AdamW:   {0.25, 1},
+	ASGD:    {0.25, 1},
 }
 
 var defaultDecay = map[string]float64{
@@ -38,14 +41,21 @@ func pick(s *Settings, of [2]float64) float64 {
 
 func defaultClip(s *Settings) any { return pick(s, defaultClipping[s.Optimizer.Kind]) }
 
-// defaultQ is 10 where the authors' 1 (found on images) is too timid, which on
-// recurrent models it is by far; on Transformers 10 diverges.
+// defaultQ is larger where the authors' 1 (found on images) is too timid, which on
+// recurrent models it is by far; on Transformers 10 diverges. koala++ steps along
+// q, and not along its root (koala/README.md).
 func defaultQ(s *Settings) any {
-	if s.Optimizer.Kind == KoalaD {
+	switch s.Optimizer.Kind {
+	case KoalaD:
 		return 1e-3
+	case KoalaPP:
+		return pick(s, [2]float64{100, 1})
 	}
 	return pick(s, [2]float64{10, 1})
 }
+
+// defaultQV gives the velocity two thirds of the movement (koala/README.md).
+func defaultQV(s *Settings) any { return pick(s, [2]float64{10, 0.3}) }
 
 // defaultSigma is for koala-d what lets its first steps be as long as the later.
 func defaultSigma(s *Settings) any {
@@ -56,7 +66,7 @@ func defaultSigma(s *Settings) any {
 }
 
 func defaultBeta2(s *Settings) any {
-	if s.Optimizer.Kind == KoalaD {
+	if s.Optimizer.Kind == KoalaD && !s.Model.Recurrent() {
 		return 0.99
 	}
 	return 0.999
@@ -100,7 +110,7 @@ var optimizerFields = []field{
 	{
 		key: "optimizer.lr", meaning: "learning rate; KOALA's multiplies the filter's own step",
 		at: func(s *Settings) any { return &s.Optimizer.LR }, in: positive,
-		byOption: func(s *Settings) any { return pick(s, defaultLR[s.Optimizer.Kind]) }, optionText: "1; sgd 20 (1), asgd 30 (1), adam and adamw 0.002 (0.001)",
+		byOption: func(s *Settings) any { return pick(s, defaultLR[s.Optimizer.Kind]) }, optionText: "koala-v 1 (0.3), koala-m 0.1, koala++ 1, koala-d 10 (1), sgd 20 (1), asgd 30 (1), adam and adamw 0.002 (0.001)",
 	},
 	{
 		key: "optimizer.weight_decay", meaning: "pull towards zero; decoupled for adamw and koala-d",
@@ -115,7 +125,7 @@ var optimizerFields = []field{
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.q", meaning: "variance added each step; the step grows with its root",
 		at: func(s *Settings) any { return &s.Optimizer.Q }, in: natural,
-		byOption: defaultQ, optionText: "10 (1); koala-d 0.001",
+		byOption: defaultQ, optionText: "10 (1); koala++ 100 (1), koala-d 0.001",
 	}, KoalaV, KoalaPP, KoalaD),
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.r", meaning: "variance of the measured loss; adaptive follows the losses' second moment",
@@ -147,7 +157,8 @@ var optimizerFields = []field{
 	}, KoalaM),
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.qv", meaning: "variance added to the velocity each step",
-		at: func(s *Settings) any { return &s.Optimizer.QV }, in: natural, byModel: both(0.01),
+		at: func(s *Settings) any { return &s.Optimizer.QV }, in: natural,
+		byOption: defaultQV, optionText: "10 (0.3)",
 	}, KoalaM),
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.symmetric", meaning: "the symmetric form, as in the paper's Algorithm 1",
@@ -172,7 +183,7 @@ var optimizerFields = []field{
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.beta2", meaning: "memory of the gradient's mean square",
 		at: func(s *Settings) any { return &s.Optimizer.Beta2 }, in: below1,
-		byOption: defaultBeta2, optionText: "0.999; koala-d 0.99",
+		byOption: defaultBeta2, optionText: "0.999; koala-d 0.999 (0.99)",
 	}, Adam, AdamW, KoalaD),
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.eps", meaning: "added to the root of that mean square",

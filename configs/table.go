@@ -166,7 +166,7 @@ var trainFields = []field{
 	{
 		key: "train.clip", meaning: "largest norm of the gradient; 0 is no limit",
 		at: func(s *Settings) any { return &s.Train.Clip }, in: natural,
-		byOption: defaultClip, optionText: "0; sgd, adam, adamw and asgd 0.25 (1)",
+		byOption: defaultClip, optionText: "0.25 (1); koala-v and koala-m 0",
 	},
 	{
 		key: "train.accumulate", meaning: "batches whose gradients make one step",

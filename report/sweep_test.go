@@ -125,11 +125,11 @@ func TestSweepCharts(t *testing.T) {
 	if diff := cmp.Diff([]string{"s-tokens", "s-time", "s-sensitivity"}, names); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	slow := charts[1].Series[0]
+	slow := charts[1].Series[1]
 	if slow.Name != "slow" || slow.Points[1].X != 2 || slow.Points[1].Y != 100 {
 		t.Errorf("by time %+v, want 100 after 2 s", slow)
 	}
-	if got := charts[2].Series[1].Points[0]; math.Abs(got.X-1./3) > 1e-9 || got.Y != 210 {
+	if got := charts[2].Series[0].Points[0]; math.Abs(got.X-1./3) > 1e-9 || got.Y != 210 {
 		t.Errorf("sensitivity %+v, want 210 at a third", got)
 	}
 }

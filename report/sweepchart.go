@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/koala-lm/koala-lm/report/chart"
 	"github.com/koala-lm/koala-lm/tracking"
@@ -53,12 +55,22 @@ type SweepChart struct {
 	chart.Chart
 }
 
+// shown is up to how many times the lowest perplexity a picture goes: what has
+// diverged would flatten all else.
+const shown = 10
+
+// byName orders searches so that those of like sweeps have like colours.
+func byName(searches []*search) []*search {
+	slices.SortStableFunc(searches, func(a, b *search) int { return strings.Compare(a.name, b.name) })
+	return searches
+}
+
 // Charts are how the best points of the searches fell, by tokens and by time, and
 // what the others of each search reached.
 func (s *Sweep) Charts() []SweepChart {
 	tokens := chart.Chart{Title: s.Name + ": val_ppl by tokens", XLabel: "tokens trained on", YLabel: "val_ppl", LogY: true}
 	time := chart.Chart{Title: s.Name + ": val_ppl by time", XLabel: "seconds: steps × the median cost of a step", YLabel: "val_ppl", LogY: true}
-	for _, f := range s.ranked() {
+	for _, f := range byName(s.ranked()) {
 		perStep := float64(f.best.finished[0].Tokens) / float64(f.steps())
 		tokens.Series = append(tokens.Series, chart.Series{Name: f.name, Points: stretched(f.curve, perStep)})
 		time.Series = append(time.Series, chart.Series{Name: f.name, Points: stretched(f.curve, f.seconds(1))})
@@ -68,18 +80,23 @@ func (s *Sweep) Charts() []SweepChart {
 		{Name: s.Name + "-time", Caption: "The same by time", Chart: time},
 	}
 	sense := chart.Chart{Title: s.Name + ": val_ppl by the distance from the best value", XLabel: "value / best value", YLabel: "val_ppl", LogX: true, LogY: true}
-	for _, f := range s.sensitive() {
+	sensitive := s.sensitive()
+	ceiling := math.Inf(1)
+	for _, f := range sensitive {
+		ceiling = min(ceiling, shown*f.result(f.best))
+	}
+	for _, f := range byName(sensitive) {
 		line := chart.Series{Name: fmt.Sprintf("%s (best %s %s)", f.name, f.varied[0], plain(f.best.values[0]))}
 		best, _ := toFloat(f.best.values[0])
 		for _, p := range f.points {
 			if value, _ := toFloat(p.values[0]); value > 0 && best > 0 {
-				line.Points = append(line.Points, chart.At(value/best, f.result(p)))
+				line.Points = append(line.Points, chart.At(value/best, min(ceiling, f.result(p))))
 			}
 		}
 		sense.Series = append(sense.Series, line)
 	}
 	if len(sense.Series) > 0 {
-		charts = append(charts, SweepChart{Name: s.Name + "-sensitivity", Caption: "Every value that was tried", Chart: sense})
+		charts = append(charts, SweepChart{Name: s.Name + "-sensitivity", Caption: fmt.Sprintf("Every value that was tried; what is %d times the lowest or more is at the top", shown), Chart: sense})
 	}
 	return charts
 }

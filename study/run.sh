@@ -9,13 +9,13 @@ shift
 mkdir -p "$(dirname "$page")"
 page=$(realpath "$(dirname "$page")")/$(basename "$page")
 store=$(realpath -m "$STUDY_STORE")
-for model in lstm gpt; do
-	koala-lm sweep "$here/$model.yaml" "$@" --data "$STUDY_DATA" --store "$store" --jobs "$JOBS" --format csv >/dev/null
+for sweep in lstm gpt lstm-long; do
+	koala-lm sweep "$here/$sweep.yaml" "$@" --data "$STUDY_DATA" --store "$store" --jobs "$JOBS" --format csv >/dev/null
 done
 (
 	cat "$here/preface.md"
 	cd "$(dirname "$page")" # the page names its pictures from there
-	for sweep in LSTM GPT; do
+	for sweep in LSTM GPT LSTM-long; do
 		echo
 		koala-lm report sweep "$sweep" --store "$store" --format md --plots "$(basename "$page" .md)"
 	done
