@@ -55,10 +55,10 @@ study study-quick study-full: $(if $(filter $(DEMO_DATA),$(STUDY_DATA)),demo-dat
 study: ## search and compare eight optimizers on an LSTM and a GPT (an hour on 2 cores)
 	@$(STUDY_RUN)
 
-study-quick: ## the same with a third of the steps (a quarter of an hour)
-	@$(STUDY_RUN) --set train.steps=80 --set eval.every=20
+study-quick: ## the same with runs of 60 steps (a quarter of an hour)
+	@$(STUDY_RUN) --set train.steps=60 --set eval.every=30
 
-study-full: ## the same with models of 400 units and 12 times the steps (a GPU, or a night)
+study-full: ## the same with models of 400 units and 3,000 steps (a GPU, or a night)
 	@$(STUDY_RUN) --set train.steps=3000 --set eval.every=300 --set model.embed=400
 
 test: setup ## run all tests
