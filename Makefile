@@ -42,12 +42,12 @@ demo: demo-data ## train with KOALA-V and with SGD on the default corpus and com
 	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-sgd --set optimizer.kind=sgd
 	@bin/koala-lm report list --limit 2 --format table --quiet
 
-# Eight optimizers, each at the best of five learning rates (study/). Killed and
+# Eight optimizers, each at its best learning rate (study/). Killed and
 # made again, a study goes on where it was. STUDY_DATA=prepared/mine asks the
 # same of another dataset, STUDY_PAGE says where the answer goes.
-JOBS := 2
-STUDY_DATA := $(DEMO_DATA)
-STUDY_PAGE = runs/$@.md
+JOBS ?= 2
+STUDY_DATA ?= $(DEMO_DATA)
+STUDY_PAGE ?= runs/$@.md
 STUDY_RUN = PATH="$(CURDIR)/bin:$$PATH" STUDY_DATA=$(STUDY_DATA) STUDY_STORE=runs/$@.db JOBS=$(JOBS) study/run.sh $(STUDY_PAGE)
 
 study study-quick study-full: $(if $(filter $(DEMO_DATA),$(STUDY_DATA)),demo-data,build)
