@@ -65,6 +65,7 @@ tokens (20000). 0 makes no such split.`,
 	f := cmd.Flags()
 	f.StringVarP(&opts.Out, "out", "o", "", "the dataset `folder` to make (default prepared/<name of the text>)")
 	f.StringVar(&opts.Corpus, "corpus", "", "a corpus known by `name`: "+strings.Join(corpus.Names(), ", "))
+	f.Int64Var(&opts.Tokens, "tokens", 0, "the `size` of corpus markov, words and line ends (default 1000000)")
 	f.StringSliceVar(&opts.Sums, "sha256", nil, "the `sum` that a downloaded file is expected to have, where its list gives none")
 	f.StringVar(&opts.valid, "valid", "0.05", "`share` of valid: a fraction, or the largest number of tokens")
 	f.StringVar(&opts.test, "test", "0.05", "`share` of test, likewise")
@@ -142,6 +143,9 @@ func (o *prepareOptions) resolve() (err error) {
 	}
 	if o.changed("vocab-size") && o.VocabSize < 1 {
 		return fmt.Errorf("--vocab-size is %d, want a positive number", o.VocabSize)
+	}
+	if o.changed("tokens") && o.Tokens < 1 {
+		return fmt.Errorf("--tokens is %d, want a positive number", o.Tokens)
 	}
 	o.ReplaceInvalid = o.invalid == "replace"
 	if o.Out == "" && !o.changed("out") {

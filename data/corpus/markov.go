@@ -21,6 +21,7 @@ type Markov struct {
 	next     [][]uint16  // the words that may follow each word; word 0 is the line end
 	shares   [][]float64 // their cumulative probabilities
 	seed     uint64
+	tokens   int64
 	progress func(int64)
 }
 
@@ -30,12 +31,16 @@ const (
 	markovFollowers = 12  // of each word, with probabilities 1, 1/2, 1/3, ... of each other
 	markovStarts    = 100 // words that may start a line
 	markovLineEnd   = 0.05
-	markovTokens    = 1_000_000
+	defaultTokens   = 1_000_000
 )
 
-// NewMarkov draws a source.
-func NewMarkov(seed uint64) *Markov {
-	m := &Markov{seed: seed, next: make([][]uint16, markovWords), shares: make([][]float64, markovWords)}
+// NewMarkov draws a source of a text of so many tokens, up to the end of the line
+// that the last of them is in; 0 is a million.
+func NewMarkov(seed uint64, tokens int64) *Markov {
+	if tokens == 0 {
+		tokens = defaultTokens
+	}
+	m := &Markov{seed: seed, tokens: tokens, next: make([][]uint16, markovWords), shares: make([][]float64, markovWords)}
 	random := rand.New(rand.NewPCG(seed, 0x6d61726b6f76))
 	words := make([]uint16, markovWords-1)
 	for i := range words {
@@ -103,7 +108,7 @@ func (m *Markov) each(w int, f func(next uint16, share float64)) {
 // Size is not known before the text was made.
 func (m *Markov) Size() int64 { return -1 }
 
-// Read makes a million tokens, one document.
+// Read makes the text, one document.
 func (m *Markov) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	info := data.SourceInfo{Path: "markov"}
 	if err := sink.Begin("corpus markov"); err != nil {
@@ -114,7 +119,7 @@ func (m *Markov) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	out := bufio.NewWriterSize(counted, 1<<16)
 	random := rand.New(rand.NewPCG(m.seed, 0x74657874))
 	word := uint16(0)
-	for n := 0; n < markovTokens || word != 0; n++ {
+	for n := int64(0); n < m.tokens || word != 0; n++ {
 		shares := m.shares[word]
 		before := word
 		word = m.next[word][min(sort.SearchFloat64s(shares, random.Float64()), len(shares)-1)]

@@ -10,7 +10,8 @@ import (
 // The text costs its source as many nats a token as the entropy says, and a
 // model that knows only frequencies many more.
 func TestMarkovEntropy(t *testing.T) {
-	m := NewMarkov(3)
+	const size = 300_000
+	m := NewMarkov(3, size)
 	r := new(recorder)
 	if _, err := m.Read(context.Background(), r); err != nil {
 		t.Fatal(err)
@@ -45,8 +46,8 @@ func TestMarkovEntropy(t *testing.T) {
 		counts[token]++
 	}
 	n := float64(len(tokens))
-	if n < markovTokens || n > 1.01*markovTokens {
-		t.Errorf("%v tokens, want about %v", n, markovTokens)
+	if n < size || n > 1.01*size {
+		t.Errorf("%v tokens, want about %v", n, size)
 	}
 	if got, want := nats/n, m.Entropy(); math.Abs(got-want) > 0.005*want {
 		t.Errorf("the text costs %.4f nats a token, the entropy is %.4f", got, want)
@@ -59,7 +60,7 @@ func TestMarkovEntropy(t *testing.T) {
 		t.Errorf("frequencies alone cost %.3f nats, the entropy is %.3f: nothing to learn", unigram, m.Entropy())
 	}
 	again := new(recorder)
-	if _, err := NewMarkov(3).Read(context.Background(), again); err != nil || again.texts[0] != r.texts[0] {
+	if _, err := NewMarkov(3, size).Read(context.Background(), again); err != nil || again.texts[0] != r.texts[0] {
 		t.Errorf("the same seed gives another text, %v", err)
 	}
 }

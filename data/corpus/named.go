@@ -18,6 +18,7 @@ import (
 type NamedOptions struct {
 	Options
 	Seed   uint64   // markov: of the source
+	Tokens int64    // markov: of the text; 0 is a million
 	Apart  bool     // godoc: punctuation stands apart from words, as in WikiText
 	Sums   []string // SHA-256 of files whose sum the list does not have
 	Cache  string   // the folder of downloads; "" is CacheDir
@@ -48,7 +49,7 @@ func Named(ctx context.Context, name string, opts NamedOptions) (Plan, error) {
 			Corpus: &data.CorpusInfo{Name: "godoc", Version: source.Version},
 		}, nil
 	case "markov":
-		source := NewMarkov(opts.Seed)
+		source := NewMarkov(opts.Seed, opts.Tokens)
 		source.progress = opts.Progress
 		floor := source.Entropy()
 		return Plan{

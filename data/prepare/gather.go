@@ -16,7 +16,7 @@ func find(ctx context.Context, opts Options) (corpus.Plan, error) {
 	var err error
 	if opts.Corpus != "" || len(opts.Paths) == 0 {
 		plan, err = corpus.Named(ctx, opts.Corpus, corpus.NamedOptions{
-			Options: from, Seed: opts.Seed, Apart: opts.Tokenizer == "word",
+			Options: from, Seed: opts.Seed, Tokens: opts.Tokens, Apart: opts.Tokenizer == "word",
 			Sums: opts.Sums, Cache: opts.Cache, Stage: opts.Progress.Stage,
 		})
 	} else {

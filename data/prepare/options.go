@@ -15,6 +15,7 @@ import (
 type Options struct {
 	Paths      []string // files, folders, globs, "-"
 	Corpus     string   // a corpus known by name, instead of Paths
+	Tokens     int64    // of corpus markov; 0 is a million
 	Sums       []string // SHA-256 of files of that corpus whose sum its list does not have
 	Cache      string   // the folder of downloads; "" is corpus.CacheDir
 	ValidFiles []string // paths whose text is valid, whatever Valid says
@@ -70,6 +71,12 @@ func (o Options) Check() error {
 	}
 	if o.Corpus != "" && len(o.Paths) > 0 {
 		wrong("--corpus %s and paths exclude each other", o.Corpus)
+	}
+	if o.Tokens < 0 {
+		wrong("--tokens is %d, want a positive number", o.Tokens)
+	}
+	if o.Tokens != 0 && o.Corpus != "markov" {
+		wrong("--tokens is the size of corpus markov, and has no meaning with other text")
 	}
 	for _, share := range []struct {
 		flag  string
