@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -27,6 +25,7 @@ import (
 type team struct {
 	place   ranks.Place
 	timeout time.Duration
+	meeting ranks.Meeting // of rank 0 with a rendezvous file
 	store   *torch.Store
 	circle  *ranks.Circle // nil before join
 	group   *torch.Group
@@ -34,9 +33,6 @@ type team struct {
 }
 
 var _ lm.Group = (*team)(nil)
-
-// circleKey is where rank 0 tells at which port its circle meets.
-const circleKey = "koala-lm/circle"
 
 // newTeam finds this process's place. Rank 0 serves the store, and starts the
 // others if it was told to.
@@ -53,11 +49,15 @@ func newTeam(ctx context.Context, r request.Train, stderr io.Writer) (*team, err
 	if t.place.Rank > 0 {
 		return t, nil
 	}
-	if err := t.openStore(!t.place.Served); err != nil {
+	if t.place.File != "" {
+		t.meeting = ranks.NewMeeting(t.place.Host)
+		t.place.Host, t.place.Prefix = "127.0.0.1", t.meeting.ID
+	}
+	if err := t.openStore(ctx, !t.place.Served); err != nil {
 		return nil, err
 	}
+	t.place.Port = t.store.Port()
 	if r.NProc > 1 {
-		t.place.Port = t.store.Port()
 		var err error
 		if t.local, err = startFleet(ctx, r, t.place, stderr); err != nil {
 			return nil, err
@@ -69,12 +69,6 @@ func newTeam(ctx context.Context, r request.Train, stderr io.Writer) (*team, err
 // leads says whether this process keeps the run: the store, the checkpoints and
 // the progress are rank 0's.
 func (t *team) leads() bool { return t == nil || t.place.Rank == 0 }
-
-func (t *team) openStore(serve bool) (err error) {
-	p := t.place
-	t.store, err = torch.OpenStore(torch.StoreOptions{Host: p.Host, Port: p.Port, Serve: serve, Prefix: p.Prefix, Timeout: t.timeout})
-	return err
-}
 
 // share is the part of every batch that is this process's.
 func (t *team) share() []data.BatchOption {
@@ -122,68 +116,6 @@ func (t *team) join(ctx context.Context, facts []ranks.Fact, device gotch.Device
 		return t.circle.Cause(err)
 	}
 	return nil
-}
-
-func (t *team) lead(ctx context.Context, facts []ranks.Fact) error {
-	at := &net.TCPAddr{}
-	if t.local != nil {
-		at.IP, ctx = net.IPv4(127, 0, 0, 1), t.local.whole
-	}
-	l, err := net.ListenTCP("tcp", at)
-	if err != nil {
-		return fmt.Errorf("listen for the other ranks: %w", err)
-	}
-	defer l.Close()
-	if err := t.store.Set(circleKey, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)); err != nil {
-		return err
-	}
-	t.circle, err = ranks.Lead(ctx, l, t.place.Size, facts, t.timeout)
-	return err
-}
-
-func (t *team) follow(ctx context.Context, facts []ranks.Fact) error {
-	waited := fmt.Errorf("rank %d has waited for rank 0 for %v", t.place.Rank, t.timeout)
-	patient, cancel := context.WithTimeoutCause(ctx, t.timeout, waited)
-	defer cancel()
-	// c10d would wait for the store too, but not end on a signal.
-	address := net.JoinHostPort(t.place.Host, strconv.Itoa(t.place.Port))
-	err := again(patient, func() (bool, error) {
-		conn, err := net.DialTimeout("tcp", address, time.Second)
-		if err != nil {
-			return false, nil
-		}
-		return true, conn.Close()
-	})
-	if err != nil {
-		return fmt.Errorf("no answer from %s (MASTER_ADDR and MASTER_PORT, where rank 0 is): %w", address, err)
-	}
-	if err := t.openStore(false); err != nil {
-		return err
-	}
-	port := ""
-	err = again(patient, func() (found bool, err error) {
-		port, found, err = t.store.Get(circleKey)
-		return found, err
-	})
-	if err != nil {
-		return fmt.Errorf("rank 0 on %s is not ready: %w", t.place.Host, err)
-	}
-	t.circle, err = ranks.Follow(ctx, net.JoinHostPort(t.place.Host, port), t.place.Rank, t.place.Size, facts, t.timeout)
-	return err
-}
-
-// again tries until it is done, with pauses.
-func again(ctx context.Context, try func() (done bool, err error)) error {
-	for {
-		if done, err := try(); done || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // Rank, Size and Sum are lm's Group.

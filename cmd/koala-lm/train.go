@@ -52,6 +52,7 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
   koala-lm train --data prepared/wt2 --config mine.yaml --set train.batch=40 --seed 3
   koala-lm train --data prepared/godoc --set optimizer.kind=adam --find-lr
   koala-lm train --data prepared/godoc --nproc 4
+  RANK=0 WORLD_SIZE=2 koala-lm train --data prepared/godoc --rendezvous-file /shared/meet
   koala-lm train --resume latest
   koala-lm train --fork sgd --set optimizer.lr=5 --steps 20000`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -62,7 +63,7 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
 			case helpPresets:
 				return printPresetsHelp(a.io)
 			}
-			if err := refuseEmpty(cmd, "data", "resume", "fork", "init", "store", "runs"); err != nil {
+			if err := refuseEmpty(cmd, "data", "resume", "fork", "init", "store", "runs", "rendezvous-file"); err != nil {
 				return err
 			}
 			return runTrain(cmd.Context(), opts)

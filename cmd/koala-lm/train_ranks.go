@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 type ranksFlags struct {
 	nproc   int
 	timeout time.Duration
+	file    string       // for a rendezvous
 	place   *ranks.Place // nil for a process that was started alone
 }
 
@@ -26,6 +28,7 @@ const defaultRankTimeout = 5 * time.Minute
 func (f *ranksFlags) add(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.nproc, "nproc", 1, "how many processes on this machine train together, each on its part of train.batch")
 	cmd.Flags().DurationVar(&f.timeout, "rank-timeout", defaultRankTimeout, "how long processes wait for one that does not come or does not go on")
+	cmd.Flags().StringVar(&f.file, "rendezvous-file", "", "`file`, on a disk that all hosts share, by which ranks find rank 0 in place of MASTER_ADDR and MASTER_PORT")
 }
 
 // check finds the process's place and refuses what contradicts it.
@@ -36,8 +39,14 @@ func (f *ranksFlags) check(findLR bool) error {
 	if f.timeout < time.Second {
 		return usagef("--rank-timeout must be at least 1s, not %v", f.timeout)
 	}
-	var err error
-	if f.place, err = ranks.FromEnvironment(os.Getenv); err != nil {
+	if f.file != "" && f.nproc > 1 {
+		return usagef("--rendezvous-file is for processes that something else starts: those of --nproc need none")
+	}
+	file, err := absolute(f.file)
+	if err != nil {
+		return err
+	}
+	if f.place, err = ranks.FromEnvironment(os.Getenv, file); err != nil {
 		return &usageError{err}
 	}
 	if f.place != nil && f.nproc > 1 {
@@ -54,6 +63,11 @@ func (f *ranksFlags) put(r *request.Train) error {
 	r.Place, r.RankTimeout = f.place, f.timeout
 	if f.nproc > 1 {
 		r.NProc = f.nproc
+	}
+	if f.file != "" {
+		if _, err := os.Stat(filepath.Dir(f.file)); err != nil { // another rank could wait long for it
+			return fmt.Errorf("--rendezvous-file %s: %w", f.file, err)
+		}
 	}
 	if n, batch := r.Ranks(), r.Settings.Train.Batch; n > batch {
 		return fmt.Errorf("train.batch is %d: %d processes cannot divide it among them, each needs at least one text", batch, n)

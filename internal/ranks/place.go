@@ -16,14 +16,16 @@ type Place struct {
 	Port      int    `json:"port"`
 	Served    bool   `json:"served,omitempty"` // the store is the launcher's, not rank 0's
 	Prefix    string `json:"prefix,omitempty"` // of keys in the store
+	File      string `json:"file,omitempty"`   // where rank 0 tells the port and, without Host, the host: a Meeting
 }
 
 // Leads says whether this is rank 0.
 func (p *Place) Leads() bool { return p == nil || p.Rank == 0 }
 
 // FromEnvironment returns the place that torchrun or srun gave this process, nil
-// if it was started alone.
-func FromEnvironment(getenv func(string) string) (*Place, error) {
+// if it was started alone. With a rendezvous file (a [Meeting]) neither a port nor
+// a host need be known.
+func FromEnvironment(getenv func(string) string, file string) (*Place, error) {
 	e := environment{getenv: getenv}
 	var p *Place
 	switch {
@@ -31,6 +33,8 @@ func FromEnvironment(getenv func(string) string) (*Place, error) {
 		p = e.torchrun()
 	case getenv("SLURM_PROCID") != "" && e.inStep():
 		p = e.slurm()
+	case file != "":
+		return nil, fmt.Errorf("a rendezvous file is for processes that know their rank: set RANK and WORLD_SIZE, or start them with srun")
 	default:
 		return nil, nil
 	}
@@ -40,13 +44,24 @@ func FromEnvironment(getenv func(string) string) (*Place, error) {
 	if p.Size == 1 {
 		return nil, nil
 	}
+	if file != "" {
+		p.meetAt(file, getenv("MASTER_ADDR"))
+	}
 	return p, p.check()
+}
+
+// meetAt forgets what the environment says of a store. The host is that of rank 0
+// if somebody said so: Slurm's list tells only where rank 0 ought to be.
+func (p *Place) meetAt(file, host string) {
+	p.File, p.Host, p.Port, p.Served, p.Prefix = file, host, 0, false, ""
 }
 
 func (p *Place) check() error {
 	switch {
 	case p.Size < 1 || p.Rank < 0 || p.Rank >= p.Size:
 		return fmt.Errorf("rank %d of %d processes: ranks are from 0 to one less than the size", p.Rank, p.Size)
+	case p.File != "":
+		return nil
 	case p.Host == "":
 		return fmt.Errorf("MASTER_ADDR is not set: it is the host of rank 0")
 	case p.Port < 1 || p.Port > 65535:

@@ -7,13 +7,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// from reads variables, and a rendezvous file as if it were one: FILE.
 func from(vars string) (*Place, error) {
 	env := map[string]string{}
 	for _, v := range strings.Fields(vars) {
 		name, value, _ := strings.Cut(v, "=")
 		env[name] = value
 	}
-	return FromEnvironment(func(name string) string { return env[name] })
+	return FromEnvironment(func(name string) string { return env[name] }, env["FILE"])
 }
 
 func TestFromEnvironment(t *testing.T) {
@@ -31,6 +32,14 @@ func TestFromEnvironment(t *testing.T) {
 		"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=1 MASTER_ADDR=b MASTER_PORT=9": {Rank: 1, Size: 2, Local: 1, Host: "b", Port: 9},
 		// A batch job's shell, from which nothing was started by srun.
 		"SLURM_PROCID=0 SLURM_NTASKS=8 SLURM_JOB_NODELIST=a,b": nil,
+		// What a rendezvous file tells is not needed, and MASTER_ADDR alone counts.
+		"FILE=/f RANK=1 WORLD_SIZE=2":               {Rank: 1, Size: 2, File: "/f"},
+		"FILE=/f RANK=1 WORLD_SIZE=1":               nil,
+		"FILE=/f RANK=0 WORLD_SIZE=2 MASTER_ADDR=a": {Size: 2, Host: "a", File: "/f"},
+		"FILE=/f RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=7 TORCHELASTIC_USE_AGENT_STORE=True": {
+			Rank: 1, Size: 2, Host: "a", File: "/f"},
+		"FILE=/f SLURM_PROCID=5 SLURM_STEP_NUM_TASKS=8 SLURM_LOCALID=1 SLURM_STEP_NODELIST=node[03-04] SLURM_JOB_ID=30012": {
+			Rank: 5, Size: 8, Local: 1, File: "/f"},
 	} {
 		got, err := from(vars)
 		if err != nil {
@@ -50,6 +59,8 @@ func TestFromEnvironmentRefuses(t *testing.T) {
 		"RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=0":  "MASTER_PORT is 0",
 		"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2":            "MASTER_ADDR is not set",
 		"RANK=1 WORLD_SIZE=2 MASTER_ADDR=a LOCAL_RANK=one": `LOCAL_RANK is "one"`,
+		"FILE=/f":                     "set RANK and WORLD_SIZE",
+		"FILE=/f RANK=2 WORLD_SIZE=2": "rank 2 of 2",
 	} {
 		if p, err := from(vars); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, %v; want %q", vars, p, err, want)

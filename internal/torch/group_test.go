@@ -3,6 +3,7 @@ package torch
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -35,7 +36,7 @@ func member(place string) error {
 	if _, err := fmt.Sscan(place, &rank, &size, &port, &leaves); err != nil {
 		return err
 	}
-	store, err := OpenStore(StoreOptions{Host: "127.0.0.1", Port: port, Timeout: 20 * time.Second})
+	store, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Port: port, Timeout: 20 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func member(place string) error {
 // it failed.
 func members(t *testing.T, size, leaves int) (said []string, failed []error) {
 	t.Helper()
-	store, err := OpenStore(StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: 20 * time.Second})
+	store, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +123,7 @@ func TestProcessThatLeavesIsNoticed(t *testing.T) {
 }
 
 func TestGroupGivesUp(t *testing.T) {
-	store, err := OpenStore(StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
+	store, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func TestGroupGivesUp(t *testing.T) {
 }
 
 func TestStore(t *testing.T) {
-	store, err := OpenStore(StoreOptions{Host: "127.0.0.1", Serve: true, Prefix: "a/", Timeout: time.Second})
+	store, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Serve: true, Prefix: "a/", Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,7 @@ func TestStore(t *testing.T) {
 	if err := store.Set("key", "value"); err != nil {
 		t.Fatal(err)
 	}
-	other, err := OpenStore(StoreOptions{Host: "127.0.0.1", Port: store.Port(), Prefix: "a/", Timeout: time.Second})
+	other, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Port: store.Port(), Prefix: "a/", Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +155,23 @@ func TestStore(t *testing.T) {
 		t.Errorf("got %q, %t, %v", v, ok, err)
 	}
 	// The port is taken.
-	if _, err := OpenStore(StoreOptions{Host: "127.0.0.1", Port: store.Port(), Serve: true, Timeout: time.Second}); err == nil ||
+	if _, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Port: store.Port(), Serve: true, Timeout: time.Second}); err == nil ||
 		!strings.Contains(err.Error(), strconv.Itoa(store.Port())) {
 		t.Errorf("served a second time: %v", err)
+	}
+}
+
+// TestStoreGivesUp: what answers at the port says nothing.
+func TestStoreGivesUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	stop := make(chan struct{})
+	time.AfterFunc(50*time.Millisecond, func() { close(stop) })
+	o := StoreOptions{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Timeout: time.Minute}
+	if _, err := OpenStore(stop, o); !errors.Is(err, ErrGivenUp) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -27,8 +27,33 @@ type StoreOptions struct {
 	Timeout time.Duration // for connecting, and for what a group looks up
 }
 
-// OpenStore serves a store and connects to it, or only connects.
-func OpenStore(o StoreOptions) (*Store, error) {
+// OpenStore serves a store and connects to it, or only connects. It gives up when
+// stop is closed: a server that is none of c10d's may leave it without an answer.
+func OpenStore(stop <-chan struct{}, o StoreOptions) (*Store, error) {
+	type opened struct {
+		store *Store
+		err   error
+	}
+	done := make(chan opened)
+	go func() { // which outlives a call that gives up
+		s, err := connect(o)
+		select {
+		case done <- opened{s, err}:
+		case <-stop:
+			if err == nil {
+				s.Close()
+			}
+		}
+	}()
+	select {
+	case out := <-done:
+		return out.store, out.err
+	case <-stop:
+		return nil, ErrGivenUp
+	}
+}
+
+func connect(o StoreOptions) (*Store, error) {
 	s := &Store{}
 	host, prefix := C.CString(o.Host), C.CString(o.Prefix)
 	defer C.free(unsafe.Pointer(host))
