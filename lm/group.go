@@ -23,6 +23,19 @@ type Group interface {
 	// Sum adds each tensor up over the group, in place, to the same bits in all
 	// processes.
 	Sum(tensors ...*ts.Tensor) error
+	// Watch begins to watch the gradients of a model's parameters.
+	Watch(params []*ts.Tensor) (Watch, error)
+}
+
+// A Watch adds gradients up over a group, where that pays while backward still makes
+// others.
+type Watch interface {
+	// Arm says that the next backward pass is the step's last.
+	Arm()
+	// Sum leaves the gradients' sums in buckets, zeros standing for none, and adds
+	// other tensors up beside, in place.
+	Sum(others ...*ts.Tensor) ([]torch.Bucket, error)
+	Close()
 }
 
 // tally is what a step comes to beside its gradients: the losses of its tokens and
@@ -63,58 +76,66 @@ func (t *Trainer) rank() int {
 	return t.Group.Rank()
 }
 
+// arm has the gradients of the next backward pass watched.
+func (t *Trainer) arm() error {
+	if t.watch == nil {
+		var params []*ts.Tensor
+		for _, p := range t.Model.Params() {
+			params = append(params, p.Tensor)
+		}
+		var err error
+		if t.watch, err = t.Group.Watch(params); err != nil {
+			return err
+		}
+	}
+	t.watch.Arm()
+	return nil
+}
+
 // reduce adds the tally and the gradients up over the group. A parameter that has
 // no gradient in some process, as the tails of an adaptive softmax may, has zeros
 // there; one that has none in any keeps none.
 func (t *Trainer) reduce(ctx context.Context, y *tally) error {
+	own, params := t.own(ctx), t.Model.Params()
+	numbers := []float64{y.nats.Sum, float64(y.nats.Tokens), y.squares.Sum, number(own.stop), number(own.end), number(own.save)}
+	known := len(numbers)
+	for _, p := range params {
+		numbers = append(numbers, number(torch.HasGrad(p.Tensor)))
+	}
 	return torch.Do(func(s *torch.Scope) error {
-		var err error
-		s.NoGrad(func() { err = t.reduceIn(s, y, t.own(ctx)) })
-		return err
+		var buckets []torch.Bucket
+		numbers, err := t.sum(s, numbers, func(numbers ...*ts.Tensor) (err error) {
+			buckets, err = t.watch.Sum(numbers...)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		has := map[*ts.Tensor]bool{}
+		for i, p := range params {
+			has[p.Tensor] = numbers[known+i] > 0
+		}
+		for _, b := range buckets {
+			for i, p := range b.Params {
+				if has[p] {
+					s.SetGrad(p, b.Parts[i])
+				}
+			}
+		}
+		y.nats = Mean{Sum: numbers[0], Tokens: int64(numbers[1])}
+		y.squares = Mean{Sum: numbers[2], Tokens: y.nats.Tokens}
+		t.agreed = wishes{stop: numbers[3] > 0, end: numbers[4] > 0, save: numbers[5] > 0}
+		return s.Err()
 	})
 }
 
-func (t *Trainer) reduceIn(s *torch.Scope, y *tally, own wishes) error {
-	params := t.Model.Params()
-	if t.flat == nil {
-		t.flat = s.Keep(s.Zeros([]int64{CountParams(t.Model)}, gotch.Float, t.Device))
-	}
-	numbers := []float64{y.nats.Sum, float64(y.nats.Tokens), y.squares.Sum, number(own.stop), number(own.end), number(own.save)}
-	parts, known, at := make([]*ts.Tensor, len(params)), len(numbers), int64(0)
-	for i, p := range params {
-		n := torch.Count(p.Tensor)
-		parts[i] = s.Reshape(s.Narrow(t.flat, 0, at, n), torch.Shape(p.Tensor)...)
-		at += n
-		g := s.Grad(p.Tensor)
-		if g == nil {
-			s.Zero(parts[i])
-		} else {
-			s.CopyInto(parts[i], g)
-		}
-		numbers = append(numbers, number(g != nil))
-	}
-	numbers, err := t.sum(s, numbers, t.flat)
-	if err != nil {
-		return err
-	}
-	for i, p := range params {
-		if numbers[known+i] > 0 {
-			s.SetGrad(p.Tensor, parts[i])
-		}
-	}
-	y.nats = Mean{Sum: numbers[0], Tokens: int64(numbers[1])}
-	y.squares = Mean{Sum: numbers[2], Tokens: y.nats.Tokens}
-	t.agreed = wishes{stop: numbers[3] > 0, end: numbers[4] > 0, save: numbers[5] > 0}
-	return s.Err()
-}
-
-// sum adds numbers, and tensors beside them, up over the group.
-func (t *Trainer) sum(s *torch.Scope, numbers []float64, tensors ...*ts.Tensor) ([]float64, error) {
+// sum adds numbers up over the group by one of its sums.
+func (t *Trainer) sum(s *torch.Scope, numbers []float64, sum func(...*ts.Tensor) error) ([]float64, error) {
 	all := s.To(torch.FromSlice(s, numbers, int64(len(numbers))), gotch.Double, t.Device)
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	if err := t.Group.Sum(append(tensors, all)...); err != nil {
+	if err := sum(all); err != nil {
 		return nil, err
 	}
 	numbers = torch.ToSlice[float64](s, all)
@@ -126,7 +147,7 @@ func (t *Trainer) sum(s *torch.Scope, numbers []float64, tensors ...*ts.Tensor) 
 func (t *Trainer) pool(r Result, interrupted bool) (Result, error) {
 	if t.Group != nil {
 		err := torch.Do(func(s *torch.Scope) error {
-			numbers, err := t.sum(s, []float64{r.Nats * float64(r.Tokens), float64(r.Tokens), number(interrupted)})
+			numbers, err := t.sum(s, []float64{r.Nats * float64(r.Tokens), float64(r.Tokens), number(interrupted)}, t.Group.Sum)
 			if err != nil {
 				return err
 			}
@@ -213,7 +234,7 @@ func (t *Trainer) agree() error {
 	return torch.Do(func(s *torch.Scope) error {
 		sums := make([]float64, t.Group.Size())
 		sums[t.Group.Rank()] = float64(own)
-		sums, err := t.sum(s, sums)
+		sums, err := t.sum(s, sums, t.Group.Sum)
 		if err != nil {
 			return err
 		}

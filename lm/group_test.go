@@ -20,81 +20,6 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// A circle is a group of goroutines: what processes do to one another, without
-// their cost.
-type circle struct {
-	sync.Mutex
-	turn    *sync.Cond
-	brought [][]*ts.Tensor // by rank, of the sum that is being made
-	here    int
-	made    int // sums so far
-	failed  bool
-	err     error
-}
-
-func newCircle(size int) *circle {
-	c := &circle{brought: make([][]*ts.Tensor, size)}
-	c.turn = sync.NewCond(c)
-	return c
-}
-
-// leave leaves the circle, and those who wait for it without hope.
-func (c *circle) leave() {
-	c.Lock()
-	defer c.Unlock()
-	c.failed = true
-	c.turn.Broadcast()
-}
-
-type seat struct {
-	*circle
-	rank int
-}
-
-func (s seat) Rank() int { return s.rank }
-func (s seat) Size() int { return len(s.brought) }
-
-func (s seat) Sum(tensors ...*ts.Tensor) error {
-	s.Lock()
-	defer s.Unlock()
-	s.brought[s.rank] = tensors
-	turn := s.made
-	if s.here++; s.here == len(s.brought) {
-		s.here, s.made = 0, s.made+1
-		s.err = add(s.brought)
-		s.turn.Broadcast()
-		return s.err
-	}
-	for s.made == turn && !s.failed {
-		s.turn.Wait()
-	}
-	if s.made == turn {
-		return errors.New("a rank has left")
-	}
-	return s.err
-}
-
-// add leaves the sum of all ranks' tensors in each.
-func add(brought [][]*ts.Tensor) error {
-	return torch.Do(func(s *torch.Scope) error {
-		s.NoGrad(func() {
-			for i, first := range brought[0] {
-				for _, other := range brought[1:] {
-					if torch.Describe(other[i]) != torch.Describe(first) {
-						s.Fail(fmt.Errorf("%s is to be added to %s", torch.Describe(other[i]), torch.Describe(first)))
-						return
-					}
-					s.AddInPlace(first, other[i])
-				}
-				for _, other := range brought[1:] {
-					s.CopyInto(other[i], first)
-				}
-			}
-		})
-		return s.Err()
-	})
-}
-
 // A job is what a group of any size is to train.
 type job struct {
 	model  lm.Config
@@ -395,15 +320,26 @@ type spoiler struct {
 	sums *int
 }
 
-func (p spoiler) Sum(tensors ...*ts.Tensor) error {
+func (p spoiler) Watch(params []*ts.Tensor) (lm.Watch, error) {
+	w, err := p.Group.Watch(params)
+	return spoilt{w, params[0], p.sums}, err
+}
+
+type spoilt struct {
+	lm.Watch
+	param *ts.Tensor
+	sums  *int
+}
+
+func (p spoilt) Sum(others ...*ts.Tensor) ([]torch.Bucket, error) {
 	if *p.sums++; *p.sums == 5 {
 		err := torch.Do(func(s *torch.Scope) error {
-			s.NoGrad(func() { s.Fill(s.Narrow(tensors[0], 0, 3, 1), math.NaN()) })
+			s.NoGrad(func() { s.Fill(s.Narrow(s.Grad(p.param), 0, 0, 1), math.NaN()) })
 			return s.Err()
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return p.Group.Sum(tensors...)
+	return p.Watch.Sum(others...)
 }

@@ -42,7 +42,12 @@ func (t *Trainer) step(ctx context.Context) (stepped, error) {
 	}
 	out.phases.Optimizer = time.Since(started)
 	out.length = max(1, t.Train.Steps()/t.Config.Accumulate)
-	for range t.Config.Accumulate {
+	for i := range t.Config.Accumulate {
+		if t.Group != nil && i == t.Config.Accumulate-1 {
+			if err := t.arm(); err != nil {
+				return out, err
+			}
+		}
 		epoch := t.Train.Cursor().Epoch
 		b, err := t.Train.Next()
 		if err != nil {

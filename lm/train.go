@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sugarme/gotch"
-	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/koala"
@@ -55,8 +54,8 @@ type Trainer struct {
 
 	// In a group alone.
 	agreed wishes
-	whole  int        // texts in a whole batch
-	flat   *ts.Tensor // all gradients one after another
+	whole  int // texts in a whole batch
+	watch  Watch
 }
 
 // ErrInterrupted is returned by Run when its context ended; the last step is
@@ -128,9 +127,9 @@ func (t *Trainer) prepare() error {
 func (t *Trainer) free() {
 	t.state.Close()
 	t.state = nil
-	if t.flat != nil {
-		_ = t.flat.Drop() // as all freeing, it has nothing to tell
-		t.flat = nil
+	if t.watch != nil {
+		t.watch.Close()
+		t.watch = nil
 	}
 }
 

@@ -130,6 +130,27 @@ func (t *team) Sum(tensors ...*ts.Tensor) error {
 	return nil
 }
 
+// Watch is lm's Group's too. Sums begin early where they wait for a network or a
+// device; ranks that share the cores of one host would only take them from backward.
+func (t *team) Watch(params []*ts.Tensor) (lm.Watch, error) {
+	w, err := t.group.Watch(params, t.group.CUDA() || t.circle.Hosts > 1)
+	return watch{w, t}, err
+}
+
+// watch names the rank that a sum of gradients misses.
+type watch struct {
+	*torch.Watch
+	team *team
+}
+
+func (w watch) Sum(others ...*ts.Tensor) ([]torch.Bucket, error) {
+	w.team.circle.Summing()
+	if err := w.Watch.Sum(w.team.circle.Lost(), others...); err != nil {
+		return nil, w.team.circle.Cause(err)
+	}
+	return w.Buckets, nil
+}
+
 // parting is how long the ranks that rank 0 started have to end by themselves when
 // all is over.
 const parting = 3 * time.Second

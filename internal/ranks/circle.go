@@ -37,6 +37,7 @@ func (e *LostError) Error() string { return e.Text }
 type Circle struct {
 	Self    Member
 	Address string // of this process, as the others reach it
+	Hosts   int    // how many the ranks are on
 
 	size     int
 	patience time.Duration // for a rank to come, and to come to a sum that another waits in
@@ -72,6 +73,7 @@ type message struct {
 	Member  Member `json:"member,omitzero"`
 	Facts   []Fact `json:"facts,omitempty"`
 	Address string `json:"address,omitempty"`
+	Hosts   int    `json:"hosts,omitempty"`
 	Sums    int64  `json:"sums,omitempty"`
 	Text    string `json:"text,omitempty"`
 }
@@ -80,7 +82,7 @@ type kind string
 
 const (
 	hello   kind = "hello"   // a follower: who it is and what it was given
-	welcome kind = "welcome" // rank 0: all are there; the address under which others reach you
+	welcome kind = "welcome" // rank 0: all are there; on how many hosts, and the address under which others reach you
 	beat    kind = "beat"    // both: alive
 	left    kind = "left"    // a follower: done, or with a text failed
 	lost    kind = "lost"    // rank 0: it is over, and why
@@ -237,7 +239,7 @@ func (c *Circle) listen(p *peer) {
 				c.lose("%v: %s", p.Member, m.Text)
 			}
 		case welcome:
-			c.note(func() { c.Address, p.Member = m.Address, m.Member })
+			c.note(func() { c.Address, c.Hosts, p.Member = m.Address, m.Hosts, m.Member })
 		case lost:
 			c.lose("%s", m.Text)
 			return

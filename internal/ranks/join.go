@@ -46,9 +46,9 @@ func Lead(ctx context.Context, l *net.TCPListener, size int, facts []Fact, patie
 	default:
 	}
 	addresses := addressesOf(peers)
-	c.Address = addresses[0]
+	c.Address, c.Hosts = addresses[0], c.hosts(peers)
 	for i, p := range peers {
-		_ = p.send(message{Kind: welcome, Member: c.Self, Address: addresses[i+1]}, c.silence)
+		_ = p.send(message{Kind: welcome, Member: c.Self, Address: addresses[i+1], Hosts: c.Hosts}, c.silence)
 	}
 	return c, nil
 }
@@ -102,6 +102,15 @@ func (c *Circle) ranks() []*peer {
 		}
 	}
 	return all
+}
+
+// hosts counts the names of the hosts.
+func (c *Circle) hosts(peers []*peer) int {
+	names := map[string]bool{c.Self.Host: true}
+	for _, p := range peers {
+		names[p.Host] = true
+	}
+	return len(names)
 }
 
 func missing(peers []*peer, size int) string {

@@ -20,7 +20,7 @@ import (
 type Group struct {
 	handle     C.koala_group
 	rank, size int
-	cuda       C.int // 1 between CUDA devices
+	device     gotch.Device
 }
 
 // GroupOptions say where a process stands in a group.
@@ -63,20 +63,17 @@ func OpenGroup(stop <-chan struct{}, store *Store, o GroupOptions) (*Group, erro
 		if out.err != nil {
 			return nil, fmt.Errorf("process group: %w", out.err)
 		}
-		g := &Group{handle: out.handle, rank: o.Rank, size: o.Size}
-		if o.Device.Name == "CUDA" {
-			g.cuda = 1
-		}
-		return g, g.check(stop, o.Device)
+		g := &Group{handle: out.handle, rank: o.Rank, size: o.Size, device: o.Device}
+		return g, g.check(stop)
 	case <-stop:
 		return nil, ErrGivenUp
 	}
 }
 
 // check adds up what is known beforehand.
-func (g *Group) check(stop <-chan struct{}, device gotch.Device) error {
+func (g *Group) check(stop <-chan struct{}) error {
 	return Do(func(s *Scope) error {
-		t := s.To(FromSlice(s, []int64{1, int64(g.rank)}, 2), gotch.Int64, device)
+		t := s.To(FromSlice(s, []int64{1, int64(g.rank)}, 2), gotch.Int64, g.device)
 		if err := s.Err(); err != nil {
 			return err
 		}
@@ -97,22 +94,31 @@ func (g *Group) Rank() int { return g.rank }
 // Size is the number of processes.
 func (g *Group) Size() int { return g.size }
 
+// CUDA says whether the tensors are on CUDA devices.
+func (g *Group) CUDA() bool { return g.device.Name == "CUDA" }
+
 // slice is how long a wait is deaf to being told to stop.
 const slice = 200 * time.Millisecond
 
 // Sum adds each tensor up over the processes, in place; all get the same bits. It
 // gives up when stop is closed, and then the tensors are not to be used or freed.
 func (g *Group) Sum(stop <-chan struct{}, tensors ...*ts.Tensor) error {
-	works := make([]C.koala_work, len(tensors))
+	return g.finish(stop, nil, tensors)
+}
+
+// finish starts the sums of tensors, and waits for them and for those under way.
+func (g *Group) finish(stop <-chan struct{}, works []C.koala_work, tensors []*ts.Tensor) error {
 	defer func() {
 		for _, w := range works {
 			C.koala_work_free(w)
 		}
 	}()
-	for i, t := range tensors {
-		if err := inThread(func() C.int { return C.koala_all_reduce(g.handle, handle(t), &works[i]) }); err != nil {
+	for _, t := range tensors {
+		var w C.koala_work
+		if err := inThread(func() C.int { return C.koala_all_reduce(g.handle, handle(t), &w) }); err != nil {
 			return fmt.Errorf("sum over the processes: %w", err)
 		}
+		works = append(works, w)
 	}
 	for _, w := range works {
 		if err := g.await(stop, w); err != nil {
@@ -123,10 +129,14 @@ func (g *Group) Sum(stop <-chan struct{}, tensors ...*ts.Tensor) error {
 }
 
 func (g *Group) await(stop <-chan struct{}, w C.koala_work) error {
+	cuda := C.int(0)
+	if g.CUDA() {
+		cuda = 1
+	}
 	for {
 		waiting := false
 		err := inThread(func() C.int {
-			code := C.koala_work_wait(w, g.cuda, C.int64_t(slice.Milliseconds()))
+			code := C.koala_work_wait(w, cuda, C.int64_t(slice.Milliseconds()))
 			waiting = code == 2
 			return code
 		})

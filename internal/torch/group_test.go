@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
 )
 
 // memberVariable makes this test binary one process of a group: rank, size, port.
@@ -47,7 +48,7 @@ func member(place string) error {
 	if leaves {
 		os.Exit(0)
 	}
-	return Do(func(s *Scope) error {
+	err = Do(func(s *Scope) error {
 		values := make([]float32, 10007)
 		for i := range values {
 			values[i] = 1 / float32(1+(i+1)*(rank+1)%997)
@@ -63,6 +64,46 @@ func member(place string) error {
 		fmt.Printf("%v %x\n", sums, b)
 		return s.Err()
 	})
+	if err != nil {
+		return err
+	}
+	return memberWatches(g)
+}
+
+// memberWatches prints the sums of gradients of x (first (n+1) + 2 last), n being the
+// rank, in two passes: one in which backward comes to all parameters, and one in
+// which rank 0 does not use the last.
+func memberWatches(g *Group) error {
+	s := NewScope()
+	defer s.Close()
+	first, last := FromSlice(s, []float32{1, 2, 3}, 3), FromSlice(s, []float32{4, 5, 6}, 3)
+	for _, p := range []*ts.Tensor{first, last} {
+		s.RequireGrad(p, true)
+	}
+	if err := s.Err(); err != nil {
+		return err
+	}
+	w := &Watch{group: g}
+	if err := w.begin([]*ts.Tensor{first, last}, 1, true); err != nil {
+		return err
+	}
+	defer w.Close()
+	for pass := range 2 {
+		x := s.Scale(first, float64(g.Rank()+1))
+		if pass == 0 || g.Rank() > 0 {
+			x = s.Add(x, s.Scale(last, 2))
+		}
+		w.Arm()
+		s.Backward(s.Sum(x))
+		more := FromSlice(s, []float64{1}, 1)
+		if err := w.Sum(nil, more); err != nil {
+			return err
+		}
+		fmt.Printf("%d begun: %v %v %v\n", w.begun, ToSlice[float32](s, w.Buckets[0].Flat), ToSlice[float32](s, w.Buckets[1].Flat), ToSlice[float64](s, more))
+		s.ClearGrad(first)
+		s.ClearGrad(last)
+	}
+	return s.Err()
 }
 
 // members runs the processes of a group and returns what each said, and whether
@@ -106,8 +147,20 @@ func TestProcessesSum(t *testing.T) {
 			if !strings.HasPrefix(said[rank], want) {
 				t.Errorf("rank %d of %d says %.40s, want %s", rank, size, said[rank], want)
 			}
-			if said[rank] != said[0] {
+			bits, sums, _ := strings.Cut(said[rank], "\n")
+			if first, _, _ := strings.Cut(said[0], "\n"); bits != first {
 				t.Errorf("rank %d of %d has other bits than rank 0", rank, size)
+			}
+			// Of rank 0's second pass no bucket can begin: the first is the last
+			// parameter's.
+			first, last, begun := size*(size+1)/2, 2*size, 2
+			want := fmt.Sprintf("2 begun: [%d %[1]d %[1]d] [%d %[2]d %[2]d] [%d]\n", last, first, size)
+			if last -= 2; rank == 0 {
+				begun = 0
+			}
+			want += fmt.Sprintf("%d begun: [%d %[2]d %[2]d] [%d %[3]d %[3]d] [%d]\n", begun, last, first, size)
+			if sums != want {
+				t.Errorf("rank %d of %d watched:\n%swant:\n%s", rank, size, sums, want)
 			}
 		}
 	}

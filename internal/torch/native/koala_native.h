@@ -55,6 +55,14 @@ int koala_all_reduce(koala_group g, koala_tensor t, koala_work *out);
 int koala_work_wait(koala_work w, int cuda, int64_t timeout_ms);
 void koala_work_free(koala_work w);
 
+// gradients.cpp
+typedef void *koala_watch;
+int koala_watch_open(koala_group g, int buckets, const koala_tensor *flats, const int *counts, const koala_tensor *params,
+                     const koala_tensor *parts, koala_watch *out);
+void koala_watch_close(koala_watch w);
+void koala_watch_arm(koala_watch w);
+int koala_watch_take(koala_watch w, koala_work *works, int *count);
+
 // precision.cpp
 int koala_autocast(int cuda, int on);
 int koala_fast_bfloat16(void);
