@@ -82,7 +82,7 @@ func (m *modelFlags) resolve(ctx context.Context) (request.Model, *tracking.RunD
 	model.Run = run.ID
 	checkpoints := filepath.Join(model.Runs, run.ID, "checkpoints")
 	if entries, err := os.ReadDir(checkpoints); err != nil || len(entries) == 0 {
-		return model, nil, fmt.Errorf("run %s (%s) has no checkpoint in %s", run.ID, run.Name, checkpoints)
+		return model, nil, fmt.Errorf("run %s (%s) has no checkpoint in %s (--runs says where else)", run.ID, run.Name, checkpoints)
 	}
 	return model, &run, nil
 }
