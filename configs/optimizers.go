@@ -5,7 +5,7 @@ package configs
 // of the filter's own step, as docs/study.md found it.
 var defaultLR = map[string][2]float64{
 	KoalaV:  {1, 0.3},
-	KoalaM:  {0.1, 0.1},
+	KoalaM:  {0.1, 0.03},
 	KoalaPP: {1, 1},
 	KoalaD:  {10, 1},
 	SGD:     {20, 1},
@@ -54,8 +54,8 @@ func defaultQ(s *Settings) any {
 	return pick(s, [2]float64{10, 1})
 }
 
-// defaultQV gives the velocity two thirds of the movement (koala/README.md).
-func defaultQV(s *Settings) any { return pick(s, [2]float64{10, 0.3}) }
+// defaultQV gives the velocity four fifths of the movement (koala/README.md).
+func defaultQV(s *Settings) any { return pick(s, [2]float64{100, 3}) }
 
 // defaultSigma is for koala-d what lets its first steps be as long as the later.
 func defaultSigma(s *Settings) any {
@@ -110,7 +110,7 @@ var optimizerFields = []field{
 	{
 		key: "optimizer.lr", meaning: "learning rate; KOALA's multiplies the filter's own step",
 		at: func(s *Settings) any { return &s.Optimizer.LR }, in: positive,
-		byOption: func(s *Settings) any { return pick(s, defaultLR[s.Optimizer.Kind]) }, optionText: "koala-v 1 (0.3), koala-m 0.1, koala++ 1, koala-d 10 (1), sgd 20 (1), asgd 30 (1), adam and adamw 0.002 (0.001)",
+		byOption: func(s *Settings) any { return pick(s, defaultLR[s.Optimizer.Kind]) }, optionText: "koala-v 1 (0.3), koala-m 0.1 (0.03), koala++ 1, koala-d 10 (1), sgd 20 (1), asgd 30 (1), adam and adamw 0.002 (0.001)",
 	},
 	{
 		key: "optimizer.weight_decay", meaning: "pull towards zero; decoupled for adamw and koala-d",
@@ -158,7 +158,7 @@ var optimizerFields = []field{
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.qv", meaning: "variance added to the velocity each step",
 		at: func(s *Settings) any { return &s.Optimizer.QV }, in: natural,
-		byOption: defaultQV, optionText: "10 (0.3)",
+		byOption: defaultQV, optionText: "100 (3)",
 	}, KoalaM),
 	onlyBeside("optimizer.kind", field{
 		key: "optimizer.symmetric", meaning: "the symmetric form, as in the paper's Algorithm 1",
