@@ -53,7 +53,7 @@ func runReportBest(ctx context.Context, opts *reportBestOptions) error {
 		return err
 	}
 	if opts.limit > 0 && best.Limit(opts.limit) {
-		defer opts.app.notef("these are the first %d; --limit 0 lists all", opts.limit)
+		defer opts.app.notef("the first %d; --limit 0 lists all", opts.limit)
 	}
 	return best.Write(opts.output())
 }

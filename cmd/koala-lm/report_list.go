@@ -86,7 +86,7 @@ func listRuns(ctx context.Context, store *tracking.Store, out report.Output, opt
 	}
 	if opts.limit > 0 && len(runs) > opts.limit {
 		runs = runs[:opts.limit]
-		defer opts.app.notef("these are the first %d; --limit 0 lists all", opts.limit)
+		defer opts.app.notef("the first %d; --limit 0 lists all", opts.limit)
 	}
 	prefix, err := store.PrefixLength(ctx, runs)
 	if err != nil {

@@ -85,7 +85,7 @@ func (o *reportOptions) withRuns(ctx context.Context, open func() (*tracking.Sto
 	}
 	if limit > 0 && len(runs) > limit {
 		runs = runs[:limit]
-		o.app.notef("these are the first %d runs; --limit 0 takes all", limit)
+		o.app.notef("the first %d runs; --limit 0 takes all", limit)
 	}
 	return use(store, runs)
 }
