@@ -18,13 +18,13 @@ type attention struct {
 	rotary *rotary // nil where positions are learned
 }
 
-// apply runs over x [B, T, D] and returns its branch, [B, T, D]. With a cache x
-// continues what the cache has seen.
-func (a *attention) apply(s *torch.Scope, x *ts.Tensor, cache *layerCache, dropout float64) *ts.Tensor {
+// apply returns the residual stream x [B, T, D] with the branch on it. With a cache x
+// continues what the cache has seen. dropout is of attention weights and the branch.
+func (a *attention) apply(s *torch.Scope, x *ts.Tensor, n norm, cache *layerCache, dropout float64) *ts.Tensor {
 	if len(a.in) == 1 && cache == nil {
-		return s.SelfAttention(x, a.in[0].affine(s), a.out.affine(s), a.heads, dropout)
+		return s.SelfAttention(x, n.branch(dropout), a.in[0].affine(s), a.out.affine(s), a.heads, dropout)
 	}
-	q, k, v := a.project(s, x)
+	q, k, v := a.project(s, n.apply(s, x))
 	from := cache.length()
 	if a.rotary != nil {
 		q, k = a.rotary.apply(s, q, from), a.rotary.apply(s, k, from)
@@ -32,7 +32,7 @@ func (a *attention) apply(s *torch.Scope, x *ts.Tensor, cache *layerCache, dropo
 	q, k, v = s.Transpose(q, 1, 2), s.Transpose(k, 1, 2), s.Transpose(v, 1, 2)
 	k, v = cache.extend(s, k, v)
 	y := s.Transpose(s.Attention(q, k, v, from, dropout), 1, 2)
-	return a.out.apply(s, s.Flatten(y, 2))
+	return s.Add(x, s.Dropout(a.out.apply(s, s.Flatten(y, 2)), dropout))
 }
 
 // project returns queries [B, T, heads, width], keys and values [B, T, kvHeads, width].

@@ -13,11 +13,12 @@ type mlp struct {
 	gate     *linear
 }
 
-func (m *mlp) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
+// apply returns the residual stream x [B, T, D] with the branch on it.
+func (m *mlp) apply(s *torch.Scope, x *ts.Tensor, n norm, dropout float64) *ts.Tensor {
 	var gate *torch.Affine
 	if m.gate != nil {
 		g := m.gate.affine(s)
 		gate = &g
 	}
-	return s.MLP(x, m.up.affine(s), gate, m.down.affine(s))
+	return s.MLP(x, n.branch(dropout), m.up.affine(s), gate, m.down.affine(s))
 }

@@ -24,6 +24,11 @@ func newNorm(p *params, name string, layer bool, width int64) norm {
 	return n
 }
 
+// branch is a branch of the residual stream that begins with the norm.
+func (n norm) branch(dropout float64) torch.Branch {
+	return torch.Branch{Gain: n.gain, Shift: n.bias, Eps: normEps, Dropout: dropout}
+}
+
 func (n norm) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
 	return s.Norm(x, n.gain, n.bias, normEps)
 }

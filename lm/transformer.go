@@ -150,8 +150,8 @@ func (m *transformer) run(s *torch.Scope, ids *ts.Tensor, cache *kvCache, mode M
 	x = s.Dropout(x, d.Input)
 	for i := range m.blocks {
 		b := &m.blocks[i]
-		x = s.Add(x, s.Dropout(b.attention.apply(s, b.attentionNorm.apply(s, x), cache.layer(i), d.Hidden), d.Hidden))
-		x = s.Add(x, s.Dropout(b.mlp.apply(s, b.mlpNorm.apply(s, x)), d.Hidden))
+		x = b.attention.apply(s, x, b.attentionNorm, cache.layer(i), d.Hidden)
+		x = b.mlp.apply(s, x, b.mlpNorm, d.Hidden)
 	}
 	cache.advance(shape[1])
 	return m.norm.apply(s, x)

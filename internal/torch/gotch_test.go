@@ -51,10 +51,15 @@ func TestResultSlotsAreNotLost(t *testing.T) {
 			}
 		}
 		call(10_000)
-		before := resident(t)
-		call(600_000)
-		if grown := resident(t) - before; grown > 10<<20 {
-			t.Errorf("resident memory grew by %d bytes over 600,000 calls", grown)
+		// What is lost is lost every time; what earlier tests have left running grows once.
+		grown := math.MaxInt
+		for range 3 {
+			before := resident(t)
+			call(600_000)
+			grown = min(grown, resident(t)-before)
+		}
+		if grown > 10<<20 {
+			t.Errorf("resident memory grew by %d bytes over each 600,000 calls", grown)
 		}
 		return s.Err()
 	})

@@ -30,7 +30,7 @@ func TestBFloat16IsNearAndKeepsFloat32(t *testing.T) {
 		for i, low := range []bool{false, true} {
 			var loss torch.Loss
 			run := func() {
-				h := s.MLP(x, torch.Affine{Weight: up}, nil, torch.Affine{Weight: down})
+				h := s.MLP(x, torch.Branch{}, torch.Affine{Weight: up}, nil, torch.Affine{Weight: down})
 				loss = s.CrossEntropy(h, out, nil, targets, torch.CrossEntropyOptions{ChunkBytes: 3000})
 			}
 			if low {

@@ -7,11 +7,11 @@ import "github.com/sugarme/gotch/ts"
 
 // The parts of a Transformer: one operator each where libtorch has several.
 
-// Norm is layer normalisation over the last dimension of x with gain and bias
-// [D], or RMSNorm where bias is nil.
-func (s *Scope) Norm(x, gain, bias *ts.Tensor, eps float64) *ts.Tensor {
+// Norm is layer normalisation over the last dimension of x with gain and shift
+// [D], or RMSNorm where shift is nil.
+func (s *Scope) Norm(x, gain, shift *ts.Tensor, eps float64) *ts.Tensor {
 	var out C.koala_tensor
-	if !s.native("norm", func() C.int { return C.koala_norm(handle(x), handle(gain), handle(bias), C.double(eps), &out) }, x, gain) {
+	if !s.native("norm", func() C.int { return C.koala_norm(handle(x), handle(gain), handle(shift), C.double(eps), &out) }, x, gain) {
 		return nil
 	}
 	return s.take(out)
@@ -21,16 +21,25 @@ func (s *Scope) Norm(x, gain, bias *ts.Tensor, eps float64) *ts.Tensor {
 // be nil.
 type Affine struct{ Weight, Bias *ts.Tensor }
 
+// A Branch leaves a residual stream x through a norm and comes back to it: with it an
+// operator f is x + dropout(f(norm(x))), without, that is with no Gain, f(x).
+type Branch struct {
+	Gain, Shift *ts.Tensor // as Norm's
+	Eps         float64
+	Dropout     float64
+}
+
 // MLP is down GELU(up x), GELU in its tanh form, or with a gate SwiGLU, down
 // (SiLU(gate x) * up x). x is [..., D].
-func (s *Scope) MLP(x *ts.Tensor, up Affine, gate *Affine, down Affine) *ts.Tensor {
+func (s *Scope) MLP(x *ts.Tensor, b Branch, up Affine, gate *Affine, down Affine) *ts.Tensor {
 	g := Affine{}
 	if gate != nil {
 		g = *gate
 	}
 	var out C.koala_tensor
 	if !s.native("mlp", func() C.int {
-		return C.koala_mlp(handle(x), handle(up.Weight), handle(up.Bias), handle(g.Weight), handle(g.Bias), handle(down.Weight), handle(down.Bias), &out)
+		return C.koala_mlp(handle(x), handle(b.Gain), handle(b.Shift), C.double(b.Eps), handle(up.Weight), handle(up.Bias),
+			handle(g.Weight), handle(g.Bias), handle(down.Weight), handle(down.Bias), C.double(b.Dropout), &out)
 	}, x, up.Weight, down.Weight) {
 		return nil
 	}
@@ -50,10 +59,11 @@ func (s *Scope) Rotary(x, cos, sin *ts.Tensor) *ts.Tensor {
 // SelfAttention is causal self-attention over x [B, T, D] with the layers around
 // it: in [3 D, D] makes queries, keys and values in a row, out [D, D] takes what
 // the heads saw. dropout zeroes attention weights.
-func (s *Scope) SelfAttention(x *ts.Tensor, in, out Affine, heads int64, dropout float64) *ts.Tensor {
+func (s *Scope) SelfAttention(x *ts.Tensor, b Branch, in, out Affine, heads int64, dropout float64) *ts.Tensor {
 	var y C.koala_tensor
 	if !s.native("self_attention", func() C.int {
-		return C.koala_self_attention(handle(x), handle(in.Weight), handle(in.Bias), handle(out.Weight), handle(out.Bias), C.int64_t(heads), C.double(dropout), &y)
+		return C.koala_self_attention(handle(x), handle(b.Gain), handle(b.Shift), C.double(b.Eps), handle(in.Weight), handle(in.Bias),
+			handle(out.Weight), handle(out.Bias), C.int64_t(heads), C.double(dropout), C.double(b.Dropout), &y)
 	}, x, in.Weight, out.Weight) {
 		return nil
 	}

@@ -89,7 +89,7 @@ func TestMLPAgreesWithItsFormula(t *testing.T) {
 	const in, hidden = 9, 160
 	for _, rows := range [][]int64{{1, in}, {2, 35, in}, {5, 77, in}} { // the last in several chunks
 		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
-			return s.MLP(l[0], torch.Affine{Weight: l[1], Bias: l[2]}, nil, torch.Affine{Weight: l[3], Bias: l[4]})
+			return s.MLP(l[0], torch.Branch{}, torch.Affine{Weight: l[1], Bias: l[2]}, nil, torch.Affine{Weight: l[3], Bias: l[4]})
 		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			return s.Linear(geluByOperators(s, s.Linear(l[0], l[1], l[2])), l[3], l[4])
 		}, rows, []int64{hidden, in}, []int64{hidden}, []int64{in, hidden}, []int64{in})
@@ -97,7 +97,7 @@ func TestMLPAgreesWithItsFormula(t *testing.T) {
 		turned := func(s *torch.Scope, w *ts.Tensor) torch.Affine { return torch.Affine{Weight: s.Transpose(w, 0, 1)} }
 		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			gate := turned(s, l[2])
-			return s.MLP(l[0], turned(s, l[1]), &gate, turned(s, l[3]))
+			return s.MLP(l[0], torch.Branch{}, turned(s, l[1]), &gate, turned(s, l[3]))
 		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			return s.MatMul(s.Mul(s.SiLU(s.MatMul(l[0], l[2])), s.MatMul(l[0], l[1])), l[3])
 		}, rows, []int64{in, hidden}, []int64{in, hidden}, []int64{hidden, in})
@@ -111,7 +111,7 @@ func TestGELUOfAnyNumber(t *testing.T) {
 		one := torch.Affine{Weight: s.Ones([]int64{1, 1}, gotch.Float, gotch.CPU)}
 		leaf := torch.FromSlice(s, x, int64(len(x)), 1)
 		s.RequireGrad(leaf, true)
-		y := s.MLP(leaf, one, nil, one)
+		y := s.MLP(leaf, torch.Branch{}, one, nil, one)
 		s.Backward(s.Sum(s.Scale(y, 2)))
 		values, slopes := torch.ToSlice[float64](s, y), torch.ToSlice[float64](s, s.Grad(leaf))
 		for i, x := range x {
@@ -126,7 +126,7 @@ func TestGELUOfAnyNumber(t *testing.T) {
 				t.Fatalf("slope of gelu at %g = %g, want %g", x, slopes[i]/2, slope)
 			}
 		}
-		nan := s.MLP(torch.FromSlice(s, []float32{float32(math.NaN())}, 1, 1), one, nil, one)
+		nan := s.MLP(torch.FromSlice(s, []float32{float32(math.NaN())}, 1, 1), torch.Branch{}, one, nil, one)
 		if got := s.Item(nan); !math.IsNaN(got) {
 			t.Errorf("gelu(NaN) = %g", got)
 		}
@@ -225,14 +225,14 @@ func TestSelfAttentionAgreesWithItsFormula(t *testing.T) {
 		// Small weights keep the softmax away from a single choice.
 		small := func(s *torch.Scope, w *ts.Tensor) *ts.Tensor { return s.Scale(w, 0.3) }
 		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
-			return s.SelfAttention(l[0], torch.Affine{Weight: small(s, l[1]), Bias: l[2]}, torch.Affine{Weight: small(s, l[3]), Bias: l[4]}, heads, 0)
+			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: small(s, l[1]), Bias: l[2]}, torch.Affine{Weight: small(s, l[3]), Bias: l[4]}, heads, 0)
 		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			return formula(s, l[0], small(s, l[1]), l[2], small(s, l[3]), l[4])
 		}, shape, []int64{3 * shape[2], shape[2]}, []int64{3 * shape[2]}, []int64{shape[2], shape[2]}, []int64{shape[2]})
 		// Weights stored the other way round, no biases.
 		turned := func(s *torch.Scope, w *ts.Tensor) *ts.Tensor { return s.Transpose(small(s, w), 0, 1) }
 		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
-			return s.SelfAttention(l[0], torch.Affine{Weight: turned(s, l[1])}, torch.Affine{Weight: turned(s, l[2])}, heads, 0)
+			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: turned(s, l[1])}, torch.Affine{Weight: turned(s, l[2])}, heads, 0)
 		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			return formula(s, l[0], turned(s, l[1]), nil, turned(s, l[2]), nil)
 		}, shape, []int64{shape[2], 3 * shape[2]}, []int64{shape[2], shape[2]})
@@ -242,9 +242,11 @@ func TestSelfAttentionAgreesWithItsFormula(t *testing.T) {
 // TestBiasesMustFit: kernels that read them by address would read beyond their end.
 func TestBiasesMustFit(t *testing.T) {
 	for name, f := range map[string]func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine){
-		"mlp":            func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.MLP(x, w, nil, short) },
-		"mlp gate":       func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.MLP(x, w, &short, w) },
-		"self_attention": func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.SelfAttention(x, in(s), short, 2, 0) },
+		"mlp":      func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.MLP(x, torch.Branch{}, w, nil, short) },
+		"mlp gate": func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.MLP(x, torch.Branch{}, w, &short, w) },
+		"self_attention": func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) {
+			s.SelfAttention(x, torch.Branch{}, in(s), short, 2, 0)
+		},
 	} {
 		err := torch.Do(func(s *torch.Scope) error {
 			zeros := func(shape ...int64) *ts.Tensor { return s.Zeros(shape, gotch.Float, gotch.CPU) }

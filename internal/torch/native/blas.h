@@ -9,7 +9,25 @@ extern "C" __attribute__((weak)) void sgemm_(const char *transa, const char *tra
                                              const float *alpha, const float *a, const int *lda, const float *b, const int *ldb,
                                              const float *beta, float *c, const int *ldc);
 
+extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int threads); // returns what was set before
+
 namespace koala {
+
+// OneThread tells MKL what it would find out by itself, that its caller belongs to a
+// parallel region, but too late: it would have chosen to copy small matrices before it
+// multiplies them, as for many threads.
+class OneThread {
+public:
+  OneThread() : before_(MKL_Set_Num_Threads_Local ? MKL_Set_Num_Threads_Local(1) : 0) {}
+  OneThread(const OneThread &) = delete;
+  ~OneThread() {
+    if (MKL_Set_Num_Threads_Local)
+      MKL_Set_Num_Threads_Local(before_);
+  }
+
+private:
+  const int before_;
+};
 
 // A Matrix is float32 in someone's memory: row after row, or turned, column
 // after column.

@@ -18,15 +18,25 @@ struct Chunks {
 
   // each calls f(share, first item, items) for every chunk, a share's in order.
   template <typename F> void each(const F &f) const {
+    if (shares == 1) { // whose products may have all threads
+      each_of(0, f);
+      return;
+    }
     at::parallel_for(0, shares, 1, [&](int64_t first, int64_t last) {
+      const OneThread alone;
       for (int64_t s = first; s < last; s++)
-        for (int64_t i = 0; i < per_share; i++) {
-          const int64_t chunk = s * per_share + i, all = shares * per_share;
-          const int64_t from = n * chunk / all, to = n * (chunk + 1) / all;
-          if (from < to)
-            f(s, from, to - from);
-        }
+        each_of(s, f);
     });
+  }
+
+private:
+  template <typename F> void each_of(int64_t share, const F &f) const {
+    for (int64_t i = 0; i < per_share; i++) {
+      const int64_t chunk = share * per_share + i, all = shares * per_share;
+      const int64_t from = n * chunk / all, to = n * (chunk + 1) / all;
+      if (from < to)
+        f(share, from, to - from);
+    }
   }
 };
 
@@ -69,6 +79,20 @@ inline void affine(const Matrix &y, const Matrix &x, const Matrix &w, const at::
   multiply(y, x, w.t(), b.defined());
 }
 
+// sum = a + b
+KOALA_SIMD static void add(const float *__restrict a, const float *__restrict b, float *__restrict sum, int64_t n) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++)
+    sum[j] = a[j] + b[j];
+}
+
+// affine_onto is y = z + x w^T + b.
+inline void affine_onto(const Matrix &z, const Matrix &y, const Matrix &x, const Matrix &w, const at::Tensor &b) {
+  for (int64_t i = 0; i < y.rows; i++)
+    b.defined() ? add(z.row(i), matrix(b).p, y.row(i), y.columns) : (void)std::copy_n(z.row(i), y.columns, y.row(i));
+  multiply(y, x, w.t(), true);
+}
+
 // A Gradient is a weight's or a bias's, summed over chunks: each share has a sum
 // of its own, and the order of the sums is that of the shares. Of what is
 // undefined it is undefined too.
@@ -90,10 +114,13 @@ public:
     begun_[share] = true;
   }
 
+  // Where a share's sum of a bias or a gain is; null of what is undefined.
+  float *at(int64_t share) const { return sums_.empty() ? nullptr : sums_[share].mutable_data_ptr<float>(); }
+
   // For a bias.
   void add(int64_t share, const Matrix &dy) {
     if (!sums_.empty())
-      add_rows(dy, sums_[share].mutable_data_ptr<float>());
+      add_rows(dy, at(share));
   }
 
   at::Tensor total() const {

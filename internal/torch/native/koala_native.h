@@ -80,13 +80,13 @@ int koala_gru_layer(koala_tensor x, koala_tensor h0, koala_tensor w_ih, koala_te
                     koala_tensor b_hh, koala_tensor *y, koala_tensor *h);
 
 // norm.cpp, mlp.cpp, rotary.cpp, attention.cpp, selfattention.cpp
-int koala_norm(koala_tensor x, koala_tensor gain, koala_tensor bias, double eps, koala_tensor *out);
-int koala_mlp(koala_tensor x, koala_tensor up, koala_tensor up_bias, koala_tensor gate, koala_tensor gate_bias,
-              koala_tensor down, koala_tensor down_bias, koala_tensor *out);
+int koala_norm(koala_tensor x, koala_tensor gain, koala_tensor shift, double eps, koala_tensor *out);
+int koala_mlp(koala_tensor x, koala_tensor gain, koala_tensor shift, double eps, koala_tensor up, koala_tensor up_bias,
+              koala_tensor gate, koala_tensor gate_bias, koala_tensor down, koala_tensor down_bias, double dropout, koala_tensor *out);
 int koala_rotary(koala_tensor x, koala_tensor cosine, koala_tensor sine, koala_tensor *out);
 int koala_attention(koala_tensor q, koala_tensor k, koala_tensor v, int64_t from, double dropout, koala_tensor *out);
-int koala_self_attention(koala_tensor x, koala_tensor in, koala_tensor in_bias, koala_tensor out, koala_tensor out_bias,
-                         int64_t heads, double dropout, koala_tensor *y);
+int koala_self_attention(koala_tensor x, koala_tensor gain, koala_tensor shift, double eps, koala_tensor in, koala_tensor in_bias,
+                         koala_tensor out, koala_tensor out_bias, int64_t heads, double dropout, double branch_dropout, koala_tensor *y);
 
 // optim.cpp
 enum {

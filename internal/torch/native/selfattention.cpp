@@ -1,12 +1,13 @@
 // Causal self-attention of a Transformer's block, with the linear layers around it:
-// out attention(in x). Queries, keys and values of a token lie in one row.
+// out attention(in x). Queries, keys and values of a token lie in one row. The whole
+// may be a branch of the residual stream (branch.h).
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 #include <limits>
 #include <memory>
 
-#include "chunks.h"
+#include "branch.h"
 #include "simd_math.h"
 
 namespace koala {
@@ -112,16 +113,19 @@ struct ShortAttention : torch::autograd::Function<ShortAttention> {
     softmax_causal(s.w.p, s.w.rows, scale(seq), s.sums, s.sums + s.w.rows);
   }
 
-  static Variable forward(AutogradContext *ctx, const Variable &input, const Variable &in, const std::optional<Tensor> &in_bias,
+  static Variable forward(AutogradContext *ctx, const Variable &input, const std::optional<Tensor> &maybe_gain,
+                          const std::optional<Tensor> &maybe_shift, double eps, const Variable &in, const std::optional<Tensor> &in_bias,
                           const Variable &out, const std::optional<Tensor> &out_bias, int64_t heads) {
     const Tensor x = input.contiguous(), y = at::empty_like(x), seen = at::empty_like(x);
     const int64_t length = x.size(1), embed = x.size(2), width = embed / heads;
     const Tensor qkv = at::empty({x.size(0) * length, 3 * embed}, x.options());
-    const Matrix X = matrix(x), QKV = matrix(qkv), S = matrix(seen), Y = matrix(y), In = matrix(in), Out = matrix(out);
-    const Tensor in_b = or_undefined(in_bias), out_b = or_undefined(out_bias);
-    chunks(x, in, out).each([&](int64_t, int64_t first, int64_t sequences) {
+    const Matrix QKV = matrix(qkv), S = matrix(seen), Y = matrix(y), In = matrix(in), Out = matrix(out);
+    const Tensor in_b = or_undefined(in_bias), out_b = or_undefined(out_bias), gain = or_undefined(maybe_gain), shift = or_undefined(maybe_shift);
+    const Chunks c = chunks(x, in, out);
+    const Branch branch(x, gain, shift, eps, c, length);
+    c.each([&](int64_t share, int64_t first, int64_t sequences) {
       const int64_t from = first * length, n = sequences * length;
-      affine(QKV.part(from, n), X.part(from, n), In, in_b);
+      affine(QKV.part(from, n), branch.in(share, from, n), In, in_b);
       const Scratch scratch(length, 1);
       for (int64_t at = from; at < from + n; at += length) {
         const Heads seq{QKV.part(at, length), width};
@@ -130,24 +134,28 @@ struct ShortAttention : torch::autograd::Function<ShortAttention> {
           multiply(S.part(at, length).columns_from(h * width, width), scratch.w.t(), seq.v(h));
         }
       }
-      affine(Y.part(from, n), S.part(from, n), Out, out_b);
+      branch.out(Y.part(from, n), from, S.part(from, n), Out, out_b);
     });
-    ctx->save_for_backward({x, in, in_b, out, out_b});
+    ctx->save_for_backward({x, in, in_b, out, out_b, gain, shift});
     // Neither inputs nor outputs: they may live outside save_for_backward.
     ctx->saved_data["qkv"] = qkv;
     ctx->saved_data["seen"] = seen;
     ctx->saved_data["heads"] = heads;
+    if (branch.normed())
+      ctx->saved_data["measures"] = branch.measures();
     return y;
   }
 
   static variable_list backward(AutogradContext *ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &in = saved[1], &out = saved[3], qkv = ctx->saved_data["qkv"].toTensor(), seen = ctx->saved_data["seen"].toTensor();
+    const Tensor &x = saved[0], &in = saved[1], &out = saved[3], qkv = ctx->saved_data["qkv"].toTensor(), seen = ctx->saved_data["seen"].toTensor(),
+                 &gain = saved[5], &shift = saved[6], measures = gain.defined() ? ctx->saved_data["measures"].toTensor() : gain;
     const int64_t length = x.size(1), embed = x.size(2), heads = ctx->saved_data["heads"].toInt(), width = embed / heads;
     const Chunks c = chunks(x, in, out);
     const Tensor dy = grads[0].contiguous(), dx = at::empty_like(x),
                  buffers = at::empty({c.shares, c.height() * length, 4 * embed}, x.options());
-    const Matrix X = matrix(x), QKV = matrix(qkv), S = matrix(seen), DY = matrix(dy), DX = matrix(dx), In = matrix(in), Out = matrix(out);
+    const Branch branch(x, gain, shift, measures, c, length);
+    const Matrix QKV = matrix(qkv), S = matrix(seen), DY = matrix(dy), DX = matrix(dx), In = matrix(in), Out = matrix(out);
     Gradient d_in(in, c.shares), d_in_bias(saved[2], c.shares), d_out(out, c.shares), d_out_bias(saved[4], c.shares);
     c.each([&](int64_t share, int64_t first, int64_t sequences) {
       const int64_t from = first * length, n = sequences * length;
@@ -167,13 +175,15 @@ struct ShortAttention : torch::autograd::Function<ShortAttention> {
           multiply(d.k(h), scratch.dw, seq.q(h));
         }
       }
-      multiply(DX.part(from, n), d_qkv, In);
-      d_in.add(share, d_qkv, X.part(from, n));
+      const Matrix d_x = branch.gradient_in(share, DX.part(from, n));
+      multiply(d_x, d_qkv, In);
+      branch.back(share, from, d_x, DY.part(from, n), DX.part(from, n));
+      d_in.add(share, d_qkv, branch.in(share, from, n));
       d_in_bias.add(share, d_qkv);
       d_out.add(share, DY.part(from, n), S.part(from, n));
       d_out_bias.add(share, DY.part(from, n));
     });
-    return {dx, d_in.total(), d_in_bias.total(), d_out.total(), d_out_bias.total(), Tensor()};
+    return {dx, branch.d_gain.total(), branch.d_shift.total(), Tensor(), d_in.total(), d_in_bias.total(), d_out.total(), d_out_bias.total(), Tensor()};
   }
 };
 
@@ -210,25 +220,34 @@ struct FlashAttention : torch::autograd::Function<FlashAttention> {
 using namespace koala;
 
 // x [B, T, D]; in [3 D, D] makes queries, keys and values in a row, out is [D, D];
-// biases may be null.
-KOALA_API int koala_self_attention(koala_tensor x_, koala_tensor in_, koala_tensor in_bias_, koala_tensor out_, koala_tensor out_bias_,
-                                   int64_t heads, double dropout, koala_tensor *y) {
+// biases may be null. dropout zeroes attention weights. With a gain it is a branch,
+// whose branch_dropout zeroes elements of what comes back.
+KOALA_API int koala_self_attention(koala_tensor x_, koala_tensor gain_, koala_tensor shift_, double eps, koala_tensor in_, koala_tensor in_bias_,
+                                   koala_tensor out_, koala_tensor out_bias_, int64_t heads, double dropout, double branch_dropout,
+                                   koala_tensor *y) {
   return guard([&] {
-    const at::Tensor x = ref(x_), in = ref(in_), in_bias = optional(in_bias_), out = ref(out_), out_bias = optional(out_bias_);
+    const at::Tensor x = ref(x_), gain = optional(gain_), shift = optional(shift_), in = ref(in_), in_bias = optional(in_bias_), out = ref(out_),
+                     out_bias = optional(out_bias_);
     TORCH_CHECK(x.dim() == 3 && x.size(2) % heads == 0, "self_attention: ", x.sizes(), " is not [batch, time, ", heads, " heads x width]");
     TORCH_CHECK(in.dim() == 2 && in.size(0) == 3 * x.size(2) && in.size(1) == x.size(2) && out.dim() == 2 && out.size(0) == x.size(2) && out.size(1) == x.size(2),
                 "self_attention: weights ", in.sizes(), " and ", out.sizes(), " do not fit ", x.sizes());
     check_bias(in_bias, in);
     check_bias(out_bias, out);
+    check_branch(x, gain, shift, out);
     const bool fast = fused(x) && in.scalar_type() == at::kFloat && dropout == 0 && x.numel() > 0;
-    if (fast && x.size(1) <= ShortAttention::longest && stay_near(in.numel() + out.numel())) {
-      *y = handle(ShortAttention::apply(x, in, given(in_bias), out, given(out_bias), heads));
-      return;
-    }
-    const at::Tensor qkv = at::linear(x, in, in_bias).view({x.size(0), x.size(1), 3, heads, -1});
-    const at::Tensor seen = fast ? FlashAttention::apply(qkv)
-                                 : at::scaled_dot_product_attention(heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), std::nullopt, dropout, true)
-                                       .transpose(1, 2).reshape(x.sizes());
-    *y = handle(at::linear(seen, out, out_bias));
+    const bool near = fast && x.size(1) <= ShortAttention::longest && stay_near(in.numel() + out.numel());
+    const auto apply = [&](const at::Tensor &x, const at::Tensor &gain, const at::Tensor &shift) -> at::Tensor {
+      if (near)
+        return ShortAttention::apply(x, given(gain), given(shift), eps, in, given(in_bias), out, given(out_bias), heads);
+      const at::Tensor qkv = at::linear(x, in, in_bias).view({x.size(0), x.size(1), 3, heads, -1});
+      const at::Tensor seen = fast ? FlashAttention::apply(qkv)
+                                   : at::scaled_dot_product_attention(heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), std::nullopt, dropout, true)
+                                         .transpose(1, 2).reshape(x.sizes());
+      return at::linear(seen, out, out_bias);
+    };
+    if (!gain.defined() || (near && branch_dropout == 0))
+      *y = handle(apply(x, gain, shift));
+    else
+      *y = handle(x + dropped(apply(norm(x, gain, shift, eps), {}, {}), branch_dropout));
   });
 }
