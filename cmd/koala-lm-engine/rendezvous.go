@@ -63,7 +63,7 @@ func (t *team) announce(ctx context.Context) error {
 	}
 	if store, host := enter(ctx, before, t.timeout); store != nil {
 		store.Close()
-		return fmt.Errorf("%s is another run's, whose rank 0 waits on %s: give each run a file of its own", file, host)
+		return fmt.Errorf("%s is another run's, whose rank 0 is on %s: give each run a file of its own", file, host)
 	}
 	t.meeting.Port = t.place.Port
 	return t.meeting.Announce(file)

@@ -96,7 +96,7 @@ func TestTwoRunsAtOneFile(t *testing.T) {
 	awaitOther(t, file, "")
 	second := w.meeting(alike(t), file, 0, 2, 30*time.Second)
 	second.mustEnd(t, exitFailed)
-	if said := second.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, file+" is another run's, whose rank 0 waits on ") {
+	if said := second.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, file+" is another run's, whose rank 0 is on ") {
 		t.Errorf("it said:\n%s", said)
 	}
 	if _, err := ranks.ReadMeeting(file); err != nil {

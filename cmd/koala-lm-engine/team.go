@@ -134,7 +134,10 @@ func (t *team) Sum(tensors ...*ts.Tensor) error {
 // device; ranks that share the cores of one host would only take them from backward.
 func (t *team) Watch(params []*ts.Tensor) (lm.Watch, error) {
 	w, err := t.group.Watch(params, t.group.CUDA() || t.circle.Hosts > 1)
-	return watch{w, t}, err
+	if err != nil {
+		return nil, err
+	}
+	return watch{w, t}, nil
 }
 
 // watch names the rank that a sum of gradients misses.

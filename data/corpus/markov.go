@@ -31,14 +31,14 @@ const (
 	markovFollowers = 12  // of each word, with probabilities 1, 1/2, 1/3, ... of each other
 	markovStarts    = 100 // words that may start a line
 	markovLineEnd   = 0.05
-	defaultTokens   = 1_000_000
+	markovTokens    = 1_000_000 // unless another number is asked for
 )
 
 // NewMarkov draws a source of a text of so many tokens, up to the end of the line
 // that the last of them is in; 0 is a million.
 func NewMarkov(seed uint64, tokens int64) *Markov {
 	if tokens == 0 {
-		tokens = defaultTokens
+		tokens = markovTokens
 	}
 	m := &Markov{seed: seed, tokens: tokens, next: make([][]uint16, markovWords), shares: make([][]float64, markovWords)}
 	random := rand.New(rand.NewPCG(seed, 0x6d61726b6f76))

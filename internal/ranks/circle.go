@@ -37,7 +37,7 @@ func (e *LostError) Error() string { return e.Text }
 type Circle struct {
 	Self    Member
 	Address string // of this process, as the others reach it
-	Hosts   int    // how many the ranks are on
+	Hosts   int    // how many the ranks are on, by their names
 
 	size     int
 	patience time.Duration // for a rank to come, and to come to a sum that another waits in

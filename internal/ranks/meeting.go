@@ -32,11 +32,11 @@ type Meeting struct {
 var ErrNoMeeting = errors.New("nobody has come there yet")
 
 // NewMeeting makes one on this host, which the others know under the name given,
-// or else by its own name or one of its addresses.
+// if there is one, or else by its own name or one of its addresses.
 func NewMeeting(host string) Meeting {
-	m := Meeting{ID: rand.Text(), Hosts: []string{host}}
-	if host == "" {
-		m.Hosts = ownNames()
+	m := Meeting{ID: rand.Text(), Hosts: ownNames()}
+	if host != "" {
+		m.Hosts = append([]string{host}, m.Hosts...)
 	}
 	return m
 }
@@ -111,8 +111,8 @@ func (m Meeting) Announce(file string) error {
 	return nil
 }
 
-// Withdraw removes the rendezvous file if it is still of this meeting. One that
-// cannot be removed harms nobody: the next meeting takes its place.
+// Withdraw removes the rendezvous file if it is still of this meeting. Where it
+// cannot be removed, the next meeting takes its place once this run has ended.
 func (m Meeting) Withdraw(file string) {
 	if now, err := ReadMeeting(file); err == nil && now.ID == m.ID {
 		_ = os.Remove(file)

@@ -107,13 +107,16 @@ func TestBranchesMustFit(t *testing.T) {
 		"last layer": func(s *torch.Scope, x *ts.Tensor, zeros func(...int64) *ts.Tensor) {
 			s.MLP(x, torch.Branch{Gain: zeros(4)}, torch.Affine{Weight: zeros(8, 4)}, nil, torch.Affine{Weight: zeros(6, 8)})
 		},
+		"last layer alone": func(s *torch.Scope, x *ts.Tensor, zeros func(...int64) *ts.Tensor) {
+			s.MLP(x, torch.Branch{}, torch.Affine{Weight: zeros(8, 4)}, nil, torch.Affine{Weight: zeros(3, 8)})
+		},
 	} {
 		err := torch.Do(func(s *torch.Scope) error {
 			zeros := func(shape ...int64) *ts.Tensor { return s.Zeros(shape, gotch.Float, gotch.CPU) }
 			f(s, zeros(1, 3, 4), zeros)
 			return nil
 		})
-		if err == nil || !strings.Contains(err.Error(), "does not fit [1, 3, 4]") {
+		if err == nil || !strings.Contains(err.Error(), "not fit [1, 3, 4]") {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}

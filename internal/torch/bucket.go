@@ -59,6 +59,8 @@ func (b Bucket) Fill(s *Scope) {
 // drop frees the room.
 func (b Bucket) drop() {
 	for _, t := range append(b.Parts, b.Flat) {
-		_ = t.Drop() // as all freeing, it has nothing to tell
+		if t != nil { // as where there was no memory for it
+			_ = t.Drop() // as all freeing, it has nothing to tell
+		}
 	}
 }

@@ -101,7 +101,7 @@ func (g *Group) CUDA() bool { return g.device.Name == "CUDA" }
 const slice = 200 * time.Millisecond
 
 // Sum adds each tensor up over the processes, in place; all get the same bits. It
-// gives up when stop is closed, and then the tensors are not to be used or freed.
+// gives up when stop is closed, and then the tensors are not to be used.
 func (g *Group) Sum(stop <-chan struct{}, tensors ...*ts.Tensor) error {
 	return g.finish(stop, nil, tensors)
 }

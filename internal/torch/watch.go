@@ -32,7 +32,11 @@ func (g *Group) Watch(params []*ts.Tensor, eager bool) (*Watch, error) {
 	if eager {
 		least = max(leastBucket, all/mostBuckets)
 	}
-	return w, w.begin(params, least, eager)
+	if err := w.begin(params, least, eager); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
 }
 
 func (w *Watch) begin(params []*ts.Tensor, least int64, eager bool) error {
@@ -88,7 +92,7 @@ func (w *Watch) Sum(stop <-chan struct{}, others ...*ts.Tensor) error {
 		return s.Err()
 	})
 	if err != nil {
-		return err
+		return err // the run ends, and with it what is under way
 	}
 	return w.group.finish(stop, works[:w.begun], append(late, others...))
 }

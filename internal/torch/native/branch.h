@@ -44,15 +44,16 @@ public:
   // back makes dx of the gradient of in, and of y's.
   void back(int64_t share, int64_t from, const Matrix &d_in, const Matrix &dy, const Matrix &dx) const {
     if (normed())
-      norm_->backward(from, d_in, dy, x_.part(from, dx.rows), dx, d_gain.at(share), d_shift.at(share));
+      norm_->backward(from, d_in, dy, x_.part(from, dx.rows), dx, d_gain.sum(share), d_shift.sum(share));
   }
 
-  const Gradient d_gain, d_shift;
+  const Gradient d_gain, d_shift; // backward's
 
 private:
   Branch(const at::Tensor &x, const at::Tensor &gain, const at::Tensor &shift, const at::Tensor &measures, const Chunks &chunks, int64_t rows,
          int64_t buffers)
-      : d_gain(gain, chunks.shares), d_shift(shift, chunks.shares), x_(matrix(x)), again_(buffers > 1) {
+      : d_gain(buffers > 1 ? gain : at::Tensor(), chunks.shares), d_shift(buffers > 1 ? shift : at::Tensor(), chunks.shares), x_(matrix(x)),
+        again_(buffers > 1) {
     if (!gain.defined())
       return;
     measures.defined() ? norm_.emplace(gain, shift, measures) : norm_.emplace(gain, shift, x_.rows);
@@ -68,11 +69,11 @@ private:
   at::Tensor scratch_;
 };
 
-// check_branch throws where the norm or what the last layer w makes does not fit x.
-inline void check_branch(const at::Tensor &x, const at::Tensor &gain, const at::Tensor &shift, const at::Tensor &w) {
+// check_branch throws where the norm does not fit x.
+inline void check_branch(const at::Tensor &x, const at::Tensor &gain, const at::Tensor &shift) {
   if (gain.defined())
-    TORCH_CHECK(gain.dim() == 1 && gain.size(0) == x.size(-1) && (!shift.defined() || shift.sizes() == gain.sizes()) && w.size(0) == x.size(-1),
-                "a branch with gain ", gain.sizes(), " and a last layer ", w.sizes(), " does not fit ", x.sizes());
+    TORCH_CHECK(gain.dim() == 1 && gain.size(0) == x.size(-1) && (!shift.defined() || shift.sizes() == gain.sizes()), "a branch with gain ",
+                gain.sizes(), " does not fit ", x.sizes());
 }
 
 inline at::Tensor dropped(const at::Tensor &x, double share) { return share > 0 ? at::dropout(x, share, true) : x; }

@@ -114,13 +114,13 @@ public:
     begun_[share] = true;
   }
 
-  // Where a share's sum of a bias or a gain is; null of what is undefined.
-  float *at(int64_t share) const { return sums_.empty() ? nullptr : sums_[share].mutable_data_ptr<float>(); }
+  // A share's sum of a bias or a gain; null of what is undefined.
+  float *sum(int64_t share) const { return sums_.empty() ? nullptr : sums_[share].mutable_data_ptr<float>(); }
 
   // For a bias.
   void add(int64_t share, const Matrix &dy) {
     if (!sums_.empty())
-      add_rows(dy, at(share));
+      add_rows(dy, sum(share));
   }
 
   at::Tensor total() const {

@@ -40,10 +40,8 @@ public:
     TORCH_CHECK(node, "a parameter that backward does not reach");
     const size_t i = here_.size();
     here_.push_back(false);
-    auto hook = [this, i, part, bucket, weak = c10::weak_intrusive_ptr<c10::TensorImpl>(param.getIntrusivePtr())](
-                    const variable_list &outputs, const variable_list &) {
-      if (auto impl = weak.lock())
-        arrived(i, at::Tensor(std::move(impl)), part, buckets_[bucket]);
+    auto hook = [this, i, param, part, bucket](const variable_list &outputs, const variable_list &) {
+      arrived(i, param, part, buckets_[bucket]);
       return outputs;
     };
     hooks_.emplace_back(node, node->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(std::move(hook))));

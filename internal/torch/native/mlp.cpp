@@ -125,7 +125,8 @@ struct Mlp : torch::autograd::Function<Mlp> {
     chunks.each([&](int64_t share, int64_t from, int64_t n) {
       // d is the gradient of the hidden layer, then of what made it; hidden
       // becomes the hidden layer, and gates their own gradient.
-      const Matrix in = branch.in(share, from, n), d_in = branch.gradient_in(share, DX.part(from, n)), out = DY.part(from, n), hidden = H.part(from, n), d = matrix(scratch.select(0, share)).part(0, n);
+      const Matrix in = branch.in(share, from, n), d_in = branch.gradient_in(share, DX.part(from, n)), out = DY.part(from, n),
+                   hidden = H.part(from, n), d = matrix(scratch.select(0, share)).part(0, n);
       multiply(d, out, Down);
       if (gate.defined()) {
         const Matrix gates = matrix(g).part(from, n);
@@ -159,21 +160,24 @@ KOALA_API int koala_mlp(koala_tensor x_, koala_tensor gain_, koala_tensor shift_
   return guard([&] {
     const at::Tensor x = ref(x_), gain = optional(gain_), shift = optional(shift_), up = ref(up_), up_bias = optional(up_bias_),
                      gate = optional(gate_), gate_bias = optional(gate_bias_), down = ref(down_), down_bias = optional(down_bias_);
-    TORCH_CHECK(up.dim() == 2 && down.dim() == 2 && x.size(-1) == up.size(1) && down.size(1) == up.size(0), "mlp: weights ", up.sizes(),
-                " and ", down.sizes(), " do not fit ", x.sizes());
+    TORCH_CHECK(up.dim() == 2 && down.dim() == 2 && up.size(1) == x.size(-1) && down.size(1) == up.size(0) && down.size(0) == x.size(-1),
+                "mlp: weights ", up.sizes(), " and ", down.sizes(), " do not fit ", x.sizes());
     TORCH_CHECK(!gate.defined() || gate.sizes() == up.sizes(), "mlp: gate ", gate.sizes(), " must be as up, ", up.sizes());
     check_bias(up_bias, up);
     check_bias(gate_bias, up);
     check_bias(down_bias, down);
-    check_branch(x, gain, shift, down);
+    check_branch(x, gain, shift);
     const bool fast = fused(x) && up.scalar_type() == at::kFloat && x.numel() > 0;
+    // Where all threads work on one product, what is beside the products would be left
+    // to one of them.
+    const bool whole = at::get_num_threads() == 1 || stay_near(up.numel() * (gate.defined() ? 3 : 2));
     const auto apply = [&](const at::Tensor &in, const at::Tensor &gain, const at::Tensor &shift) -> at::Tensor {
       if (fast)
         return Mlp::apply(in, given(gain), given(shift), eps, up, given(up_bias), given(gate), given(gate_bias), down, given(down_bias));
       const at::Tensor h = at::linear(in, up, up_bias);
       return at::linear(gate.defined() ? at::silu(at::linear(in, gate, gate_bias)).mul(h) : at::gelu(h, "tanh"), down, down_bias);
     };
-    if (!gain.defined() || (fast && dropout == 0))
+    if (!gain.defined() || (fast && whole && fused(gain) && dropout == 0))
       *out = handle(apply(x, gain, shift));
     else
       *out = handle(x + dropped(apply(norm(x, gain, shift, eps), {}, {}), dropout));

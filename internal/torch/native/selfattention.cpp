@@ -233,7 +233,7 @@ KOALA_API int koala_self_attention(koala_tensor x_, koala_tensor gain_, koala_te
                 "self_attention: weights ", in.sizes(), " and ", out.sizes(), " do not fit ", x.sizes());
     check_bias(in_bias, in);
     check_bias(out_bias, out);
-    check_branch(x, gain, shift, out);
+    check_branch(x, gain, shift);
     const bool fast = fused(x) && in.scalar_type() == at::kFloat && dropout == 0 && x.numel() > 0;
     const bool near = fast && x.size(1) <= ShortAttention::longest && stay_near(in.numel() + out.numel());
     const auto apply = [&](const at::Tensor &x, const at::Tensor &gain, const at::Tensor &shift) -> at::Tensor {
@@ -245,7 +245,7 @@ KOALA_API int koala_self_attention(koala_tensor x_, koala_tensor gain_, koala_te
                                          .transpose(1, 2).reshape(x.sizes());
       return at::linear(seen, out, out_bias);
     };
-    if (!gain.defined() || (near && branch_dropout == 0))
+    if (!gain.defined() || (near && fused(gain) && branch_dropout == 0))
       *y = handle(apply(x, gain, shift));
     else
       *y = handle(x + dropped(apply(norm(x, gain, shift, eps), {}, {}), branch_dropout));
