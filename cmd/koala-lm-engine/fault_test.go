@@ -85,7 +85,7 @@ func TestFullDisk(t *testing.T) {
 				t.Errorf("it said:\n%s", said)
 			}
 			run, _ := w.run()
-			if stopped := run.Steps < 400; stopped != (onError == configs.OnErrorStop) {
+			if stopped := run.Steps < int64(s.Train.Steps); stopped != (onError == configs.OnErrorStop) {
 				t.Errorf("it trained to step %d", run.Steps)
 			}
 			if err := os.Remove(ballast); err != nil {

@@ -301,7 +301,7 @@ func (w *workshop) endOf(ref string) ended {
 // long are settings of a run that a test stops before its end.
 func long(t testing.TB, set ...string) configs.Settings {
 	t.Helper()
-	return settings(t, append([]string{"train.steps=400"}, set...)...)
+	return settings(t, append([]string{"train.steps=1500"}, set...)...)
 }
 
 // leftAlone is what one run of the long settings comes to that nothing happens to.
