@@ -16,11 +16,14 @@ import (
 )
 
 // awaitCheckpoint returns once a run has a checkpoint.
-func (w *workshop) awaitCheckpoint() {
+func (w *workshop) awaitCheckpoint() { w.awaitCheckpoints(1) }
+
+// awaitCheckpoints returns once a run has so many.
+func (w *workshop) awaitCheckpoints(n int) {
 	w.t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for time.Now().Before(deadline) {
-		if found, _ := filepath.Glob(filepath.Join(w.runs, "*", "checkpoints", "step-*")); len(found) > 0 {
+		if found, _ := filepath.Glob(filepath.Join(w.runs, "*", "checkpoints", "step-*")); len(found) >= n {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -79,8 +82,7 @@ func TestResumeFromTheOneBefore(t *testing.T) {
 	s := long(t)
 	w, want := fresh(t)
 	p := w.train(w.request(s, ""))
-	w.awaitCheckpoint()
-	time.Sleep(200 * time.Millisecond)
+	w.awaitCheckpoints(2)
 	if err := p.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
