@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/koala-lm/koala-lm/internal/nearest"
+	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
 //go:embed presets/*.yaml
@@ -75,7 +75,7 @@ func presetNames() []string {
 
 func unknownPreset(name string) string {
 	text := "no preset and no file is named " + quoted(name)
-	if near := nearest.Name(name, presetNames()); near != "" {
+	if near := suggest.Name(name, presetNames()); near != "" {
 		return text + ": did you mean " + near + "?"
 	}
 	return text + ": the presets are " + strings.Join(presetNames(), ", ")

@@ -10,7 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/koala-lm/koala-lm/internal/nearest"
+	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
 // maxSource bounds a file of settings: a larger one is some other file.
@@ -130,7 +130,7 @@ func (w *walker) notSection(prefix string, n *yaml.Node) {
 func (l *layer) put(key string, n *yaml.Node, where string, problems *Problems) {
 	field := byKey[key]
 	if field == nil {
-		if near := nearest.Name(key, slices.Concat(Keys(), sections())); near != "" {
+		if near := suggest.Name(key, slices.Concat(Keys(), sections())); near != "" {
 			problems.add(where, "unknown setting %s: did you mean %s?", quoted(key), near)
 		} else if section, _, dotted := strings.Cut(key, "."); dotted && isSection(section) {
 			problems.add(where, "unknown setting %s: %s has %s", quoted(key), section, strings.Join(keysUnder(section+"."), ", "))
@@ -147,7 +147,7 @@ func (l *layer) put(key string, n *yaml.Node, where string, problems *Problems) 
 	if !ok {
 		text := "must be " + field.in.String() + ", not " + describe(n)
 		if words, choice := field.in.(oneOf); choice && n.Kind == yaml.ScalarNode {
-			if near := nearest.Name(n.Value, words); near != "" {
+			if near := suggest.Name(n.Value, words); near != "" {
 				text += ": did you mean " + near + "?"
 			}
 		}

@@ -19,7 +19,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/koala-lm/koala-lm/internal/nearest"
+	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
 // File is what a sweep's file says.
@@ -212,7 +212,7 @@ func (r *reader) mapping(n *yaml.Node, what string, readers ...map[string]func(*
 			r.add(key, "%s is there twice", key.Value)
 		case read == nil:
 			hint := ""
-			if near := nearest.Name(key.Value, names); near != "" {
+			if near := suggest.Name(key.Value, names); near != "" {
 				hint = ": did you mean " + near + "?"
 			} else if strings.Contains(key.Value, ".") {
 				hint = ": settings stand under set, grid or random"

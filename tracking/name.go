@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/koala-lm/koala-lm/internal/nearest"
+	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
 // NameKind says what a name in a question stands for.
@@ -89,7 +89,7 @@ func checkName(ctx context.Context, q queryer, name Name) (Name, error) {
 	if err != nil {
 		return Name{}, err
 	}
-	if near := nearest.Name(name.Key, all); near != "" {
+	if near := suggest.Name(name.Key, all); near != "" {
 		return Name{}, fmt.Errorf("%w %q: did you mean %s?", ErrUnknownName, name.Key, near)
 	}
 	return Name{}, fmt.Errorf("%w %q: it is no field, and no run has such a setting or metric", ErrUnknownName, name.Key)

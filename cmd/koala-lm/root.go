@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/koala-lm/koala-lm/internal/nearest"
+	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
 // app is what every command shares.
@@ -117,7 +117,7 @@ func explainFlagError(cmd *cobra.Command, err error) error {
 			names = append(names, f.Name)
 		}
 	})
-	if near := nearest.Name(name, names); near != "" {
+	if near := suggest.Name(name, names); near != "" {
 		return usagef("unknown flag --%s: did you mean --%s?", name, near)
 	}
 	return usagef("unknown flag --%s", name)

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/koala-lm/koala-lm/internal/atomicfile"
-	"github.com/koala-lm/koala-lm/internal/filesum"
+	"github.com/koala-lm/koala-lm/internal/checksum"
 )
 
 // A Downloader fetches files into a cache folder. A file that was cut off is
@@ -49,14 +49,14 @@ func (d *Downloader) fetch(ctx context.Context, url, want, name string) (path, s
 		return "", "", err
 	}
 	defer unlock()
-	if sum, err := filesum.SHA256(path); err == nil && (want == "" || sum == want) {
+	if sum, err := checksum.SHA256(path); err == nil && (want == "" || sum == want) {
 		return path, sum, nil
 	}
 	part := path + ".part"
 	if err := d.download(ctx, url, part, name); err != nil {
 		return "", "", fmt.Errorf("download %s: %w", url, err)
 	}
-	sum, err = filesum.SHA256(part)
+	sum, err = checksum.SHA256(part)
 	if err != nil {
 		return "", "", err
 	}

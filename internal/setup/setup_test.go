@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/koala-lm/koala-lm/internal/filesum"
+	"github.com/koala-lm/koala-lm/internal/checksum"
 )
 
 func testCache(t *testing.T) *cache {
@@ -141,7 +141,7 @@ func fakePip(t *testing.T, script string) (calls func() int) {
 func TestFetchChecksAndTriesAgain(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "good.whl")
 	zipFile(t, good, map[string]string{"pkg/lib/libx.so": "library", "pkg/other": "no"})
-	sum, err := filesum.SHA256(good)
+	sum, err := checksum.SHA256(good)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/koala-lm/koala-lm/internal/filesum"
+	"github.com/koala-lm/koala-lm/internal/checksum"
 )
 
 // A wheel is one pinned file of the Python package index. pip is the client
@@ -66,7 +66,7 @@ func (w wheel) fetchOnce(ctx context.Context, dir string) error {
 	if len(files) != 1 {
 		return fmt.Errorf("pip left %d files where one was expected", len(files))
 	}
-	sum, err := filesum.SHA256(files[0])
+	sum, err := checksum.SHA256(files[0])
 	if err != nil {
 		return err
 	}

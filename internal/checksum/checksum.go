@@ -1,5 +1,5 @@
-// Package filesum sums files.
-package filesum
+// Package checksum computes checksums of files.
+package checksum
 
 import (
 	"crypto/sha256"

@@ -1,5 +1,5 @@
-// Package nearest finds the name a user may have meant.
-package nearest
+// Package suggest finds the known name that is closest to a misspelled one.
+package suggest
 
 import "strings"
 
