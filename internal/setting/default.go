@@ -1,0 +1,171 @@
+package setting
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Lookup returns another setting's value by its key, as [Domain.Show] gives it;
+// nil if there is none.
+type Lookup func(key string) any
+
+// A Condition holds if a setting has one of some values.
+type Condition struct {
+	Key  string
+	In   []any
+	Less bool // holds if it has none of them
+}
+
+// Is is the condition that the setting key has one of the values.
+func Is(key string, values ...any) Condition { return Condition{Key: key, In: values} }
+
+// IsNot is the condition that the setting key has none of the values.
+func IsNot(key string, values ...any) Condition { return Condition{Key: key, In: values, Less: true} }
+
+// Holds evaluates the condition.
+func (c Condition) Holds(get Lookup) bool {
+	value := Text(get(c.Key))
+	has := slices.ContainsFunc(c.In, func(v any) bool { return Text(v) == value })
+	return has != c.Less
+}
+
+// String is the condition in words: "model.kind lstm or gru".
+func (c Condition) String() string {
+	not := ""
+	if c.Less {
+		not = "other than "
+	}
+	return c.Key + " " + not + OrList(c.words())
+}
+
+// label is the condition in short: words say by themselves which setting has them.
+func (c Condition) label() string {
+	for _, v := range c.In {
+		if _, word := v.(string); !word || c.Less {
+			return c.String()
+		}
+	}
+	return strings.Join(c.words(), " and ")
+}
+
+func (c Condition) words() []string {
+	words := make([]string, len(c.In))
+	for i, v := range c.In {
+		words[i] = Text(v)
+	}
+	return words
+}
+
+// A Default is the value of a setting that nobody sets: a constant or a formula,
+// with other ones where conditions hold. Its text is derived from what it
+// computes.
+type Default struct {
+	base  formula
+	cases []exception
+}
+
+type exception struct {
+	when Condition
+	then Default
+}
+
+// formula computes a value from other settings.
+type formula interface {
+	value(get Lookup) any
+	text(d Domain) string
+}
+
+// Value is the default v.
+func Value(v any) Default { return Default{base: constant{v}} }
+
+// SameAs is the value of the setting key, as default.
+func SameAs(key string) Default { return Default{base: multiple{key, 1, 1, 1}} }
+
+// Times is numerator/denominator times the setting key, a whole number, rounded up
+// to a multiple of step, as default.
+func Times(numerator, denominator int64, key string, step int64) Default {
+	return Default{base: multiple{key, numerator, denominator, step}}
+}
+
+// When is the default with another one where c holds: v is a value or a Default. Of
+// several conditions the first that holds counts.
+func (d Default) When(c Condition, v any) Default {
+	then, ok := v.(Default)
+	if !ok {
+		then = Value(v)
+	}
+	d.cases = append(slices.Clip(d.cases), exception{c, then})
+	return d
+}
+
+// Value computes the default.
+func (d Default) Value(get Lookup) any {
+	for _, e := range d.cases {
+		if e.when.Holds(get) {
+			return e.then.Value(get)
+		}
+	}
+	return d.base.value(get)
+}
+
+// Text is the default in words, as "10; koala-d 0.001 (transformer 0.01)".
+func (d Default) Text(in Domain) string {
+	texts := []string{d.base.text(in)}
+	for _, e := range d.cases {
+		then := e.then.base.text(in)
+		for _, nested := range e.then.cases {
+			then += fmt.Sprintf(" (%s %s)", nested.when.label(), nested.then.Text(in))
+		}
+		texts = append(texts, e.when.label()+" "+then)
+	}
+	return strings.Join(texts, "; ")
+}
+
+type constant struct{ v any }
+
+func (c constant) value(Lookup) any { return c.v }
+
+func (c constant) text(d Domain) string {
+	v, ok := d.Accept(c.v)
+	if !ok {
+		return fmt.Sprintf("%v, which is not %s", c.v, d)
+	}
+	return Text(d.Show(v))
+}
+
+type multiple struct {
+	key                          string
+	numerator, denominator, step int64
+}
+
+func (m multiple) value(get Lookup) any {
+	v := get(m.key)
+	if n, ok := v.(int64); ok {
+		v = (n*m.numerator/m.denominator + m.step - 1) / m.step * m.step
+	}
+	return v
+}
+
+func (m multiple) text(Domain) string {
+	text := m.key
+	switch {
+	case m.denominator != 1:
+		text = fmt.Sprintf("%d/%d x %s", m.numerator, m.denominator, m.key)
+	case m.numerator != 1:
+		text = fmt.Sprintf("%d x %s", m.numerator, m.key)
+	}
+	if m.step != 1 {
+		text += fmt.Sprintf(" rounded up to a multiple of %d", m.step)
+	}
+	return text
+}
+
+// OrList is "a", "a or b", "a, b or c".
+func OrList(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

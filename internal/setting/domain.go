@@ -1,0 +1,310 @@
+package setting
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Literal is a value as a user writes it: a scalar, or a list of literals.
+type Literal struct {
+	Text   string
+	Quoted bool // text in quotes, which is never a number
+	List   []Literal
+	IsList bool
+}
+
+// A Domain is the set of values that a setting takes. A value is a string, bool,
+// int64, float64, []int64 or time.Duration, one type for a domain.
+type Domain interface {
+	// Parse reads a literal; ok is false if its value is not in the domain.
+	Parse(l Literal) (v any, ok bool)
+
+	// Accept converts a Go value, such as an untyped constant in a declaration, to
+	// the domain's type; ok is false if it is not in the domain.
+	Accept(v any) (converted any, ok bool)
+
+	// Show returns a value as it is recorded and written in files: a string, bool,
+	// int64, float64 or []int64.
+	Show(v any) any
+
+	// String completes "must be ...".
+	String() string
+}
+
+// MaxInt bounds sizes, so that the product of two, and a size as an int32 in a
+// file, are in range.
+const MaxInt = math.MaxInt32
+
+// Domains that settings share.
+var (
+	AnyInt   = Int{math.MinInt64, math.MaxInt64}
+	AnyReal  = Float{Min: math.Inf(-1), Max: math.Inf(1)}
+	Positive = Float{Min: 0, Max: math.Inf(1), OpenMin: true}
+	Natural  = Float{Min: 0, Max: math.Inf(1)} // not negative
+	Fraction = Float{Min: 0, Max: 1}
+	Below1   = Float{Min: 0, Max: 1, OpenMax: true} // in [0, 1): a probability, a memory
+)
+
+// AtLeast is the whole numbers from n to MaxInt.
+func AtLeast(n int64) Int { return Int{n, MaxInt} }
+
+// Int is the whole numbers from Min to Max.
+type Int struct{ Min, Max int64 }
+
+func (d Int) Parse(l Literal) (any, bool) {
+	v, err := strconv.ParseInt(l.Text, 10, 64)
+	return v, err == nil && l.number() && d.contains(v)
+}
+
+func (d Int) Accept(v any) (any, bool) {
+	switch v := v.(type) {
+	case int:
+		return int64(v), d.contains(int64(v))
+	case int64:
+		return v, d.contains(v)
+	}
+	return nil, false
+}
+
+func (d Int) contains(v int64) bool { return v >= d.Min && v <= d.Max }
+
+func (Int) Show(v any) any { return v }
+
+func (d Int) String() string {
+	switch {
+	case d.Max == math.MaxInt64 && d.Min == math.MinInt64:
+		return "a whole number"
+	case d.Max >= MaxInt:
+		return fmt.Sprintf("a whole number of at least %d", d.Min)
+	}
+	return fmt.Sprintf("a whole number from %d to %d", d.Min, d.Max)
+}
+
+// Float is the finite numbers from Min to Max, without the ends that are open.
+type Float struct {
+	Min, Max         float64
+	OpenMin, OpenMax bool
+}
+
+func (d Float) Parse(l Literal) (any, bool) {
+	// ParseFloat also takes hexadecimal, underscores, inf and nan.
+	if !l.number() || strings.Trim(l.Text, "0123456789.eE+-") != "" {
+		return nil, false
+	}
+	v, err := strconv.ParseFloat(l.Text, 64)
+	return v, err == nil && d.contains(v)
+}
+
+func (d Float) Accept(v any) (any, bool) {
+	switch v := v.(type) {
+	case int:
+		return float64(v), d.contains(float64(v))
+	case int64:
+		return float64(v), d.contains(float64(v))
+	case float64:
+		return v, d.contains(v)
+	}
+	return nil, false
+}
+
+func (d Float) contains(v float64) bool {
+	inside := v > d.Min && v < d.Max || v == d.Min && !d.OpenMin || v == d.Max && !d.OpenMax
+	return inside && !math.IsInf(v, 0)
+}
+
+func (Float) Show(v any) any { return v }
+
+func (d Float) String() string {
+	low, high := "of at least "+number(d.Min), " and at most "+number(d.Max)
+	if d.OpenMin {
+		low = "greater than " + number(d.Min)
+	}
+	if d.OpenMax {
+		high = " and less than " + number(d.Max)
+	}
+	if math.IsInf(d.Max, 1) {
+		high = ""
+	}
+	if math.IsInf(d.Min, -1) {
+		low, high = "", ""
+	}
+	return strings.TrimSpace("a number " + low + high)
+}
+
+// FloatOr is the numbers of a domain and one word, which is kept as 0: the
+// numbers must not contain it.
+type FloatOr struct {
+	Word    string
+	Numbers Float
+}
+
+func (d FloatOr) Parse(l Literal) (any, bool) {
+	if !l.IsList && l.Text == d.Word {
+		return 0.0, true
+	}
+	return d.Numbers.Parse(l)
+}
+
+func (d FloatOr) Accept(v any) (any, bool) {
+	if v == 0 || v == 0.0 || v == d.Word {
+		return 0.0, true
+	}
+	return d.Numbers.Accept(v)
+}
+
+func (d FloatOr) Show(v any) any {
+	if v == 0.0 {
+		return d.Word
+	}
+	return v
+}
+
+func (d FloatOr) String() string { return d.Word + ", or " + d.Numbers.String() }
+
+// Bool is true and false.
+type Bool struct{}
+
+func (Bool) Parse(l Literal) (any, bool) {
+	return l.Text == "true", l.number() && (l.Text == "true" || l.Text == "false")
+}
+
+func (Bool) Accept(v any) (any, bool) {
+	b, ok := v.(bool)
+	return b, ok
+}
+
+func (Bool) Show(v any) any { return v }
+
+func (Bool) String() string { return "true or false" }
+
+// OneOf is a choice among words.
+type OneOf []string
+
+func (d OneOf) Parse(l Literal) (any, bool) {
+	return l.Text, !l.IsList && slices.Contains(d, l.Text)
+}
+
+func (d OneOf) Accept(v any) (any, bool) {
+	word, ok := v.(string)
+	return word, ok && slices.Contains(d, word)
+}
+
+func (OneOf) Show(v any) any { return v }
+
+func (d OneOf) String() string { return "one of " + strings.Join(d, ", ") }
+
+// Ascending is the lists of positive whole numbers in ascending order, the empty
+// list too.
+type Ascending struct{}
+
+func (Ascending) Parse(l Literal) (any, bool) {
+	if !l.IsList {
+		return nil, false
+	}
+	list := make([]int64, 0, len(l.List))
+	for _, item := range l.List {
+		v, ok := AtLeast(1).Parse(item)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, v.(int64))
+	}
+	return list, ascends(list)
+}
+
+func (Ascending) Accept(v any) (any, bool) {
+	list, ok := v.([]int64)
+	return list, ok && ascends(list)
+}
+
+func ascends(list []int64) bool {
+	last := int64(0)
+	for _, v := range list {
+		if v <= last || v > MaxInt {
+			return false
+		}
+		last = v
+	}
+	return true
+}
+
+func (Ascending) Show(v any) any {
+	list, _ := v.([]int64)
+	return append([]int64{}, list...)
+}
+
+func (Ascending) String() string {
+	return "a list of ascending whole numbers such as [2000, 10000]"
+}
+
+// Duration is the lengths of time that are not negative: 90s, 10m, 1h30m, or a
+// number of seconds.
+type Duration struct{}
+
+func (Duration) Parse(l Literal) (any, bool) {
+	if l.IsList {
+		return nil, false
+	}
+	if d, err := time.ParseDuration(l.Text); err == nil {
+		return d, d >= 0
+	}
+	seconds, err := strconv.ParseFloat(l.Text, 64)
+	ok := err == nil && seconds >= 0 && seconds <= math.MaxInt64/1e9
+	if !ok {
+		return nil, false
+	}
+	return time.Duration(seconds * 1e9), true
+}
+
+func (Duration) Accept(v any) (any, bool) {
+	d, ok := v.(time.Duration)
+	if v == 0 {
+		d, ok = 0, true
+	}
+	return d, ok && d >= 0
+}
+
+func (Duration) Show(v any) any {
+	d, _ := v.(time.Duration)
+	return d.String()
+}
+
+func (Duration) String() string {
+	return "a length of time such as 90s, 10m or 1h30m (0 is no limit)"
+}
+
+// number says that the literal can be a number or a truth value.
+func (l Literal) number() bool { return !l.Quoted && !l.IsList }
+
+// number writes v as a person would: 1e-08, but 1000000.
+func number(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
+}
+
+// Text writes a shown value as it is written in a file.
+func Text(v any) string {
+	switch v := v.(type) {
+	case float64:
+		return number(v)
+	case []int64:
+		return textOf(v)
+	case []any: // a list that was read from JSON
+		return textOf(v)
+	}
+	return fmt.Sprint(v)
+}
+
+func textOf[T any](list []T) string {
+	items := make([]string, len(list))
+	for i, item := range list {
+		items[i] = Text(item)
+	}
+	return "[" + strings.Join(items, ", ") + "]"
+}
