@@ -66,7 +66,7 @@ func newAdaptiveSoftmax(p *params, name string, init initializer, c Config, widt
 func adaptiveOf(p *params, name string, init initializer, ends []int64, width, divisor int64) *adaptiveSoftmax {
 	first := ends[0] + int64(len(ends)-1)
 	l := &adaptiveSoftmax{width: width, head: fullSoftmax{
-		weight: p.add(name+".head.weight", init, first, width), bias: p.add(name+".head.bias", constant(0), first),
+		weight: p.addAs(OutputRow, name+".head.weight", init, first, width), bias: p.add(name+".head.bias", constant(0), first),
 	}}
 	narrow := width
 	for i, to := range ends[1:] {
@@ -74,7 +74,7 @@ func adaptiveOf(p *params, name string, init initializer, ends []int64, width, d
 		l.tails = append(l.tails, tail{
 			from: ends[i], to: to,
 			projection: p.add(fmt.Sprintf("%s.tail.%d.0.weight", name, i), init, narrow, width),
-			output:     fullSoftmax{weight: p.add(fmt.Sprintf("%s.tail.%d.1.weight", name, i), init, to-ends[i], narrow)},
+			output:     fullSoftmax{weight: p.addAs(OutputRow, fmt.Sprintf("%s.tail.%d.1.weight", name, i), init, to-ends[i], narrow)},
 		})
 	}
 	return l

@@ -20,23 +20,19 @@ type Decoder interface {
 	Close()
 }
 
+// A recurrentDecoder has all that it needs of a text in the carried state.
+type recurrentDecoder struct {
+	model *recurrent
+	state *State
+}
+
 // NewDecoder starts so many texts.
-func NewDecoder(m Model, texts int, device gotch.Device) (Decoder, error) {
-	if t, ok := m.(*transformer); ok {
-		return newTransformerDecoder(t, int64(texts))
-	}
+func (m *recurrent) NewDecoder(texts int) (Decoder, error) {
 	state, err := m.NewState(int64(texts))
 	if err != nil {
 		return nil, err
 	}
-	return &recurrentDecoder{m, state, device}, nil
-}
-
-// A recurrentDecoder has all that it needs of a text in the carried state.
-type recurrentDecoder struct {
-	model  Model
-	state  *State
-	device gotch.Device
+	return &recurrentDecoder{m, state}, nil
 }
 
 // decoderPiece bounds how much of a long prompt is in memory at once.
@@ -55,7 +51,7 @@ func (d *recurrentDecoder) Next(s *torch.Scope, ids [][]int64) *ts.Tensor {
 					x = append(x, text[from+t])
 				}
 			}
-			in := s.To(torch.FromSlice(s, x, int64(steps), texts), gotch.Int64, d.device)
+			in := s.To(torch.FromSlice(s, x, int64(steps), texts), gotch.Int64, d.model.device)
 			out := d.model.Forward(s, in, d.state, Evaluate).States
 			hidden = s.Narrow(out, 0, int64(steps-1)*texts, texts)
 		}

@@ -96,7 +96,7 @@ func TestDecoderAgreesWithReadingFromTheStart(t *testing.T) {
 		m := newModel(t, config)
 		for _, pieces := range [][]int{{10}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {4, 3, 1, 2}} {
 			err := torch.Do(func(s *torch.Scope) error {
-				d, err := lm.NewDecoder(m, 2, gotch.CPU)
+				d, err := m.NewDecoder(2)
 				if err != nil {
 					return err
 				}
@@ -123,7 +123,7 @@ func TestDecoderAgreesWithReadingFromTheStart(t *testing.T) {
 func TestDecoderGoesOnWhenTheContextIsFull(t *testing.T) {
 	m := newModel(t, shapes["gpt2"])
 	err := torch.Do(func(s *torch.Scope) error {
-		d, err := lm.NewDecoder(m, 1, gotch.CPU)
+		d, err := m.NewDecoder(1)
 		if err != nil {
 			return err
 		}

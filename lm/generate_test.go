@@ -15,7 +15,7 @@ import (
 // generate returns the samples of one seed.
 func generate(t *testing.T, m lm.Model, g lm.Generation, texts int) [][]int64 {
 	t.Helper()
-	d, err := lm.NewDecoder(m, texts, gotch.CPU)
+	d, err := m.NewDecoder(texts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestGenerateIsAFunctionOfTheSeed(t *testing.T) {
 func TestDecoderCarriesItsState(t *testing.T) {
 	m := newSmall(t)
 	ids := generate(t, m, lm.Generation{Prompt: []int64{1}, Tokens: 600, Stop: -1, Sampler: lm.Sampler{Temperature: 1}}, 1)[0]
-	carried, err := lm.NewDecoder(m, 1, gotch.CPU)
+	carried, err := m.NewDecoder(1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestDecoderCarriesItsState(t *testing.T) {
 		if i%97 != 0 && i != len(ids)-1 {
 			continue
 		}
-		fresh, err := lm.NewDecoder(m, 1, gotch.CPU)
+		fresh, err := m.NewDecoder(1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestGenerateStops(t *testing.T) {
 
 func TestGenerateEnds(t *testing.T) {
 	m := newSmall(t)
-	d, err := lm.NewDecoder(m, 1, gotch.CPU)
+	d, err := m.NewDecoder(1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,14 @@ type form struct {
 	transposed bool
 }
 
+// outDim is the dimension of a weight that runs over its outputs.
+func (f form) outDim() int {
+	if f.transposed {
+		return 1
+	}
+	return 0
+}
+
 func (f form) linear(p *params, name string, init initializer, in, out int64) linear {
 	l := linear{transposed: f.transposed}
 	if f.transposed {

@@ -56,11 +56,29 @@ type Dropout struct {
 	Locked bool    // one mask for all time steps (Gal & Ghahramani 2016), else one an element
 }
 
+// Role says what a parameter does in its network. An optimizer may treat one kind
+// of parameter otherwise than another.
+type Role string
+
+const (
+	Matrix    Role = "matrix"    // the weight of a linear or recurrent layer
+	Embedding Role = "embedding" // a row for each token or position; tied, it is the output layer's weight too
+	OutputRow Role = "output"    // the weight of an output layer, a row for each token
+	Vector    Role = "vector"    // a bias or a gain
+)
+
 // Param is a trained tensor and its name, which is PyTorch's for the same model.
 type Param struct {
 	Name   string
 	Tensor *ts.Tensor
 	Decay  bool // weight decay applies: matrices, not biases and gains
+	Role   Role
+
+	// Parts are the sizes, along dimension PartsDim, of the matrices that share the
+	// tensor: queries, keys and values, or the gates of a recurrent layer. It is nil
+	// for one matrix.
+	Parts    []int64
+	PartsDim int
 }
 
 // Mode says whether dropout is on.
@@ -93,11 +111,23 @@ type Model interface {
 	Output() OutputLayer
 
 	// NewState is the carried state at the start of a text, for batch sequences;
-	// a Transformer's is empty.
+	// it is empty for a model that carries none.
 	NewState(batch int64) (*State, error)
 
-	// TimeMajor tells the order of the ids.
+	// CarriesState reports whether Forward continues the text from the state: the
+	// model then reads texts of any length piece by piece. A model that does not
+	// reads windows of at most Context tokens, each from its start.
+	CarriesState() bool
+
+	// Context is the largest number of tokens of a window, 0 for no limit.
+	Context() int64
+
+	// TimeMajor reports whether ids are [T, B], not [B, T].
 	TimeMajor() bool
+
+	// NewDecoder returns a decoder that continues so many texts side by side; the
+	// caller closes it.
+	NewDecoder(texts int) (Decoder, error)
 
 	// Close frees the parameters.
 	Close()

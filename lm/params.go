@@ -36,7 +36,7 @@ func constant(v float64) initializer {
 	return func(s *torch.Scope, t *ts.Tensor) { s.Fill(t, v) }
 }
 
-// add makes one parameter. Weights are drawn on the CPU, whatever the device, so
+// add makes one parameter, a matrix or a vector. Weights are drawn on the CPU, whatever the device, so
 // that a seed gives the same ones everywhere.
 func (p *params) add(name string, init initializer, shape ...int64) *ts.Tensor {
 	t := p.s.Empty(shape, gotch.Float, gotch.CPU)
@@ -46,8 +46,30 @@ func (p *params) add(name string, init initializer, shape ...int64) *ts.Tensor {
 	init(p.s, t)
 	t = p.s.To(t, gotch.Float, p.device)
 	p.s.RequireGrad(t, true)
-	p.list = append(p.list, Param{Name: name, Tensor: t, Decay: len(shape) > 1})
+	role := Matrix
+	if len(shape) < 2 {
+		role = Vector
+	}
+	p.list = append(p.list, Param{Name: name, Tensor: t, Decay: len(shape) > 1, Role: role})
 	return t
+}
+
+// addAs makes one parameter of another role.
+func (p *params) addAs(role Role, name string, init initializer, shape ...int64) *ts.Tensor {
+	t := p.add(name, init, shape...)
+	if t != nil {
+		p.list[len(p.list)-1].Role = role
+	}
+	return t
+}
+
+// split records that the parameter of that name holds several matrices.
+func (p *params) split(name string, dim int, sizes ...int64) {
+	for i := range p.list {
+		if p.list[i].Name == name {
+			p.list[i].Parts, p.list[i].PartsDim = sizes, dim
+		}
+	}
 }
 
 // table makes a constant that the model keeps beside its parameters.

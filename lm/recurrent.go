@@ -2,6 +2,7 @@ package lm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
@@ -54,7 +55,7 @@ func newRecurrent(c Config, seed uint64, device gotch.Device) (Model, error) {
 	}
 	m := &recurrent{config: c, device: device, cell: cells[c.Kind]}
 	built, err := build(seed, device, func(p *params) {
-		m.embedding = p.add("encoder.weight", uniform(embeddingBound), c.Vocab, c.Embed)
+		m.embedding = p.addAs(Embedding, "encoder.weight", uniform(embeddingBound), c.Vocab, c.Embed)
 		in := c.Embed
 		for i := range c.Layers {
 			units := c.Hidden
@@ -76,12 +77,16 @@ func newRecurrent(c Config, seed uint64, device gotch.Device) (Model, error) {
 
 func newRNNWeights(p *params, layer int, rows, units, in int64) torch.RNNWeights {
 	init := uniform(inverseRoot(units))
-	return torch.RNNWeights{
+	w := torch.RNNWeights{
 		InputHidden:  p.add(fmt.Sprintf("rnn.weight_ih_l%d", layer), init, rows, in),
 		HiddenHidden: p.add(fmt.Sprintf("rnn.weight_hh_l%d", layer), init, rows, units),
 		InputBias:    p.add(fmt.Sprintf("rnn.bias_ih_l%d", layer), init, rows),
 		HiddenBias:   p.add(fmt.Sprintf("rnn.bias_hh_l%d", layer), init, rows),
 	}
+	gates := slices.Repeat([]int64{units}, int(rows/units))
+	p.split(fmt.Sprintf("rnn.weight_ih_l%d", layer), 0, gates...)
+	p.split(fmt.Sprintf("rnn.weight_hh_l%d", layer), 0, gates...)
+	return w
 }
 
 func newRecurrentOutput(p *params, c Config, embedding *ts.Tensor, width int64) OutputLayer {
@@ -90,7 +95,7 @@ func newRecurrentOutput(p *params, c Config, embedding *ts.Tensor, width int64) 
 	}
 	head := fullSoftmax{weight: embedding}
 	if !c.Tied {
-		head.weight = p.add("decoder.weight", uniform(embeddingBound), c.Vocab, width)
+		head.weight = p.addAs(OutputRow, "decoder.weight", uniform(embeddingBound), c.Vocab, width)
 	}
 	head.bias = p.add("decoder.bias", constant(0), c.Vocab)
 	return head
@@ -99,6 +104,8 @@ func newRecurrentOutput(p *params, c Config, embedding *ts.Tensor, width int64) 
 func (m *recurrent) Config() Config      { return m.config }
 func (m *recurrent) Params() []Param     { return m.params }
 func (m *recurrent) TimeMajor() bool     { return true }
+func (m *recurrent) CarriesState() bool  { return true }
+func (m *recurrent) Context() int64      { return 0 }
 func (m *recurrent) Close()              { dropAll(m.params) }
 func (m *recurrent) Output() OutputLayer { return m.output }
 

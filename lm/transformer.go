@@ -50,12 +50,12 @@ func newTransformer(c Config, seed uint64, device gotch.Device) (Model, error) {
 	built, err := build(seed, device, func(p *params) {
 		n := c.names()
 		weights := normal(initialSD)
-		m.embedding = p.add(n.embedding, weights, c.Vocab, c.Embed)
+		m.embedding = p.addAs(Embedding, n.embedding, weights, c.Vocab, c.Embed)
 		var turn *rotary
 		if c.Position == Rotary {
 			turn = newRotary(p, c.Context, c.Embed/int64(c.Heads))
 		} else {
-			m.positions = p.add(n.positions, weights, c.Context, c.Embed)
+			m.positions = p.addAs(Embedding, n.positions, weights, c.Context, c.Embed)
 		}
 		for i := range c.Layers {
 			m.blocks = append(m.blocks, newBlock(p, c, n.block(i), turn))
@@ -77,7 +77,7 @@ func newTransformerOutput(p *params, c Config, embedding *ts.Tensor) OutputLayer
 	case c.Tied:
 		return fullSoftmax{weight: embedding}
 	}
-	return fullSoftmax{weight: p.add("lm_head.weight", normal(initialSD), c.Vocab, c.Embed)}
+	return fullSoftmax{weight: p.addAs(OutputRow, "lm_head.weight", normal(initialSD), c.Vocab, c.Embed)}
 }
 
 func newBlock(p *params, c Config, n blockNames, turn *rotary) block {
@@ -91,6 +91,7 @@ func newBlock(p *params, c Config, n blockNames, turn *rotary) block {
 	kv := b.attention.kvHeads * width
 	if n.qkv != "" {
 		b.attention.in = []linear{f.linear(p, n.qkv, weights, c.Embed, c.Embed+2*kv)}
+		p.split(n.qkv+".weight", f.outDim(), c.Embed, kv, kv)
 	} else {
 		b.attention.in = []linear{
 			f.linear(p, n.query, weights, c.Embed, c.Embed), f.linear(p, n.key, weights, c.Embed, kv), f.linear(p, n.value, weights, c.Embed, kv),
@@ -111,6 +112,8 @@ func newBlock(p *params, c Config, n blockNames, turn *rotary) block {
 func (m *transformer) Config() Config                 { return m.config }
 func (m *transformer) Params() []Param                { return m.params }
 func (m *transformer) TimeMajor() bool                { return false }
+func (m *transformer) CarriesState() bool             { return false }
+func (m *transformer) Context() int64                 { return m.config.Context }
 func (m *transformer) Output() OutputLayer            { return m.output }
 func (m *transformer) NewState(int64) (*State, error) { return &State{}, nil }
 

@@ -20,7 +20,9 @@ type transformerDecoder struct {
 	seen  *ts.Tensor // int64 [batch, context]; the first cache.length() columns count
 }
 
-func newTransformerDecoder(m *transformer, batch int64) (Decoder, error) {
+// NewDecoder starts so many texts.
+func (m *transformer) NewDecoder(texts int) (Decoder, error) {
+	batch := int64(texts)
 	d := &transformerDecoder{model: m, batch: batch}
 	err := torch.Do(func(s *torch.Scope) error {
 		cache := newKVCache(s, m, batch)

@@ -46,7 +46,7 @@ func score(ctx context.Context, r request.Eval, model *trained, text scoredText,
 	if err != nil {
 		return lm.Result{}, err
 	}
-	return lm.EvaluateText(ctx, model.Model, batches, device)
+	return lm.EvaluateText(ctx, model.model, batches, device)
 }
 
 // batchesToScore cuts a text as training's evaluations do, unless the request says

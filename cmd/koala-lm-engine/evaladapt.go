@@ -50,5 +50,5 @@ func scoreAdaptively(ctx context.Context, r request.Eval, model *trained, text s
 	if err != nil {
 		return lm.Result{}, err
 	}
-	return lm.EvaluateAdaptively(ctx, model.Model, batches, a, device)
+	return lm.EvaluateAdaptively(ctx, model.model, batches, a, device)
 }

@@ -30,13 +30,13 @@ func export(_ context.Context, text string, stdout, stderr io.Writer) error {
 func exportTo(r request.Export, model *trained) error {
 	switch r.To {
 	case "safetensors":
-		return checkpoint.WriteWeights(r.Out, model.Model)
+		return checkpoint.WriteWeights(r.Out, model.model)
 	case "huggingface":
 		tok, err := model.tokenizer()
 		if err != nil {
 			return err
 		}
-		return huggingface.Export(r.Out, model.Model, tok, r.Force)
+		return huggingface.Export(r.Out, model.model, tok, r.Force)
 	}
 	return fmt.Errorf("export: %q is not known: it is huggingface or safetensors", r.To)
 }

@@ -20,19 +20,19 @@ func generate(ctx context.Context, text string, stdout, stderr io.Writer) error 
 	if err := request.Parse(text, &r); err != nil {
 		return err
 	}
-	return withTrained(r.Common, r.Model, stderr, func(model *trained, device gotch.Device) error {
+	return withTrained(r.Common, r.Model, stderr, func(model *trained, _ gotch.Device) error {
 		tok, err := model.tokenizer()
 		if err != nil {
 			return err
 		}
-		return generateWith(ctx, r, model, tok, device, stdout)
+		return generateWith(ctx, r, model.model, tok, stdout)
 	})
 }
 
 // sideBySide is how many samples are made at once.
 const sideBySide = 32
 
-func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok tokenizer.Tokenizer, device gotch.Device, stdout io.Writer) error {
+func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok tokenizer.Tokenizer, stdout io.Writer) error {
 	prompt, err := promptTokens(tok, r.Prompt)
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok t
 	out := newSamples(stdout, r, tok, before)
 	for first := 0; first < r.Count; first += sideBySide {
 		texts := min(sideBySide, r.Count-first)
-		d, err := lm.NewDecoder(model, texts, device)
+		d, err := model.NewDecoder(texts)
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ func recordSample(ctx context.Context, run *tracking.Run, trainer *lm.Trainer, d
 	if err != nil {
 		return fmt.Errorf("sample: %w", err)
 	}
-	d, err := lm.NewDecoder(trainer.Model, 1, trainer.Device)
+	d, err := trainer.Model.NewDecoder(1)
 	if err != nil {
 		return fmt.Errorf("sample: %w", err)
 	}

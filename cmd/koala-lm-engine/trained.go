@@ -23,9 +23,10 @@ import (
 	"github.com/koala-lm/koala-lm/lm/huggingface"
 )
 
-// A trained model, and what it takes to use it.
+// trained is a model with its weights, and what using it takes. The model is a field:
+// what is asked of it is asked of it alone.
 type trained struct {
-	lm.Model
+	model    lm.Model
 	settings configs.Settings
 	name     string // the run, or the path, for messages
 	path     string // of the file that the weights are from
@@ -47,7 +48,7 @@ func withTrained(c request.Common, m request.Model, stderr io.Writer, use func(*
 		if err != nil {
 			return err
 		}
-		defer model.Close()
+		defer model.model.Close()
 		return use(model, device)
 	})
 }
@@ -71,11 +72,11 @@ func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*train
 	if err := json.Unmarshal(of.Settings, &t.settings); err != nil {
 		return nil, fmt.Errorf("checkpoint %s: its settings: %w", f.Path, err)
 	}
-	if t.Model, err = lm.New(modelConfig(t.settings.Model, of.Vocab), uint64(t.settings.Train.Seed), device); err != nil {
+	if t.model, err = lm.New(modelConfig(t.settings.Model, of.Vocab), uint64(t.settings.Train.Seed), device); err != nil {
 		return nil, err
 	}
-	if err := f.LoadWeights(t.Model); err != nil {
-		t.Close()
+	if err := f.LoadWeights(t.model); err != nil {
+		t.model.Close()
 		return nil, err
 	}
 	return t, nil
@@ -88,7 +89,7 @@ func openHuggingFace(folder string, device gotch.Device) (*trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trained{Model: model, name: folder, path: folder, vocabulary: filepath.Join(folder, huggingface.TokenizerFile)}
+	t := &trained{model: model, name: folder, path: folder, vocabulary: filepath.Join(folder, huggingface.TokenizerFile)}
 	t.settings.Model.Kind, t.settings.Model.Context = configs.Transformer, int(model.Config().Context)
 	t.settings.Eval.Batch = 1
 	content, err := os.ReadFile(t.vocabulary)
@@ -123,8 +124,8 @@ func openCheckpoint(m request.Model, stderr io.Writer) (*checkpoint.File, error)
 func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
 	if t.vocabulary != "" {
 		tok, err := tokenizer.Load(t.vocabulary)
-		if err == nil && int64(tok.Vocab()) > t.Config().Vocab {
-			err = fmt.Errorf("%s has %d ids, the model %d", t.vocabulary, tok.Vocab(), t.Config().Vocab)
+		if err == nil && int64(tok.Vocab()) > t.model.Config().Vocab {
+			err = fmt.Errorf("%s has %d ids, the model %d", t.vocabulary, tok.Vocab(), t.model.Config().Vocab)
 		}
 		return tok, err
 	}
@@ -142,7 +143,7 @@ func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
 // fits wants a dataset to have been prepared with the model's tokenizer: the same
 // ids, and what they stand for.
 func (t *trained) fits(d *data.Dataset) error {
-	if d.Info().Tokenizer.SHA256 == t.tokens || t.tokens == "" && int64(d.Vocab()) == t.Config().Vocab {
+	if d.Info().Tokenizer.SHA256 == t.tokens || t.tokens == "" && int64(d.Vocab()) == t.model.Config().Vocab {
 		return nil
 	}
 	own := t.vocabulary
@@ -150,5 +151,5 @@ func (t *trained) fits(d *data.Dataset) error {
 		own = filepath.Join(t.dataset, data.TokenizerFile)
 	}
 	return fmt.Errorf("dataset %s has another tokenizer (%s, %d ids) than %s was trained with (%d ids): prepare the text with --tokenizer %s",
-		d.Dir(), d.Info().Tokenizer.Kind, d.Vocab(), t.name, t.Config().Vocab, own)
+		d.Dir(), d.Info().Tokenizer.Kind, d.Vocab(), t.name, t.model.Config().Vocab, own)
 }

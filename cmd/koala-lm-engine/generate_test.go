@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/data/tokenizer"
+	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/checkpoint"
+	"github.com/koala-lm/koala-lm/lm/huggingface"
+)
+
+// ask runs a verb of the engine in a process of its own and returns its output.
+func ask(t testing.TB, verb string, r request.Request) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := request.Encode(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.Command(self, verb, text)
+	cmd.Env = append(os.Environ(), engineVariable+"=1")
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", verb, err, &stderr)
+	}
+	return string(out)
+}
+
+// wide makes a model whose weights are large enough for every token of a prompt to
+// change what follows.
+func wide(t testing.TB, c lm.Config) lm.Model {
+	t.Helper()
+	m, err := lm.New(c, 7, gotch.CPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	err = torch.Do(func(s *torch.Scope) error {
+		if err := torch.Seed(7, 1, 0); err != nil {
+			return err
+		}
+		s.NoGrad(func() {
+			for _, p := range m.Params() {
+				noise, most := s.ZerosLike(p.Tensor), 0.8
+				if p.Role == lm.Vector {
+					most = 0.1 // a larger bias decides alone
+				}
+				s.UniformInPlace(noise, -most, most)
+				s.AddInPlace(p.Tensor, noise)
+			}
+		})
+		return s.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// greedy continues a prompt by the likeliest token, and reads the whole text from
+// its start for each.
+func greedy(t testing.TB, m lm.Model, prompt []int64, tokens int) (added []int64) {
+	t.Helper()
+	text := append([]int64(nil), prompt...)
+	for range tokens {
+		err := torch.Do(func(s *torch.Scope) error {
+			s.NoGrad(func() {
+				shape := []int64{1, int64(len(text))}
+				if m.TimeMajor() {
+					shape = []int64{int64(len(text)), 1}
+				}
+				state, err := m.NewState(1)
+				if err != nil {
+					s.Fail(err)
+					return
+				}
+				defer state.Close()
+				hidden := m.Forward(s, torch.FromSlice(s, text, shape...), state, lm.Evaluate).States
+				last := m.Output().LogProbs(s, s.Narrow(hidden, 0, int64(len(text)-1), 1))
+				if scores := torch.ToSlice[float32](s, last); s.OK() {
+					text = append(text, int64((&lm.Sampler{}).Draw(scores, rand.New(rand.NewPCG(0, 0)))))
+				}
+			})
+			return s.Err()
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return text[len(prompt):]
+}
+
+// A text follows from all tokens of its prompt, whatever the model and wherever its
+// weights lie.
+func TestGenerateFollowsFromTheWholePrompt(t *testing.T) {
+	w := newWorkshop(t)
+	dataset, err := data.Open(w.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dataset.Close()
+	tok, err := dataset.Tokenizer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tokens = 12
+	// The prompts end in the same tokens.
+	prompts := []string{"the koala sees the", "a koala sees the", "leaf tree sees the", "sees the"}
+	for name, set := range map[string][]string{
+		"lstm":  {"model.kind=lstm"},
+		"gru":   {"model.kind=gru", "model.softmax=adaptive", "model.tied=false", "model.cutoffs=[4, 9]"},
+		"gpt2":  {"model.kind=transformer", "model.context=32"},
+		"llama": {"model.kind=transformer", "model.context=32", "model.norm=rms", "model.position=rotary", "model.mlp=swiglu", "model.kv_heads=2"},
+		"mixed": {"model.kind=transformer", "model.context=32", "model.position=rotary", "model.softmax=adaptive", "model.tied=false", "model.cutoffs=[4, 9]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := w.another(t)
+			s := settings(t, append([]string{"model.layers=2", "model.embed=16", "train.steps=1", "optimizer.kind=sgd", "optimizer.lr=1e-9", "checkpoint.every=1"}, set...)...)
+			m := wide(t, modelConfig(s.Model, dataset.Vocab()))
+			r := w.request(s, "")
+			r.Init = filepath.Join(t.TempDir(), "wide.safetensors")
+			if err := checkpoint.WriteWeights(r.Init, m); err != nil {
+				t.Fatal(err)
+			}
+			w.train(r).mustEnd(t, exitOK)
+			run, _ := w.run()
+			models := map[string]request.Model{"run": {Run: run.ID, Store: w.store, Runs: w.runs}}
+			if name == "gpt2" || name == "llama" {
+				folder := filepath.Join(t.TempDir(), "hf")
+				if err := huggingface.Export(folder, m, tok, false); err != nil {
+					t.Fatal(err)
+				}
+				models["folder"] = request.Model{Path: folder, Store: w.store, Runs: w.runs}
+			}
+			for from, model := range models {
+				different := map[string]bool{}
+				for _, prompt := range prompts {
+					ids, err := promptTokens(tok, prompt)
+					if err != nil {
+						t.Fatal(err)
+					}
+					want, stream := "", tokenizer.NewStream(tok, ids[len(ids)-1])
+					for _, id := range greedy(t, m, ids, tokens) {
+						want += stream.Next(uint32(id))
+					}
+					want += stream.Rest()
+					var got sample
+					out := ask(t, "generate", &request.Generate{
+						Common: request.Common{Device: "cpu", Threads: 1}, Model: model, Prompt: prompt, Tokens: tokens, Count: 1, TopP: 1, Format: "json",
+					})
+					if err := json.Unmarshal([]byte(out), &got); err != nil {
+						t.Fatal(err)
+					}
+					if got.Text != want {
+						t.Errorf("%s: %q is followed by %q, want %q", from, prompt, got.Text, want)
+					}
+					different[got.Text] = true
+				}
+				if len(different) < 2 {
+					t.Errorf("%s: %d prompts have %d continuations: the weights are too small for this test", from, len(prompts), len(different))
+				}
+			}
+		})
+	}
+}
