@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/koala-lm/koala-lm/report/chart"
+	"github.com/koala-lm/koala-lm/sweep"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -46,7 +47,7 @@ func NewSweep(ctx context.Context, store *tracking.Store, name string) (*Sweep, 
 	if strings.ContainsAny(name, `'\`) {
 		return nil, fmt.Errorf("no run belongs to a sweep %q", name)
 	}
-	runs, err := store.Runs(ctx, tracking.Query{Where: fmt.Sprintf("'sweep:%s' in tags", name), Sort: "started"})
+	runs, err := store.Runs(ctx, tracking.Query{Where: fmt.Sprintf("'%s%s' in tags", sweep.NameTag, name), Sort: "started"})
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +70,7 @@ func (s *Sweep) divide() {
 	members := map[string][]tracking.RunSummary{}
 	var names []string
 	for _, run := range s.runs {
-		name := tagValue(run, "search")
+		name := tagValue(run, sweep.SearchTag)
 		if members[name] == nil {
 			names = append(names, name)
 		}
@@ -87,10 +88,10 @@ func (s *Sweep) divide() {
 	}
 }
 
-// tagValue is what follows "KEY:" in a tag of the run.
-func tagValue(run tracking.RunSummary, key string) string {
+// tagValue returns the rest of the run's first tag with this prefix.
+func tagValue(run tracking.RunSummary, prefix string) string {
 	for _, tag := range run.Tags {
-		if value, ok := strings.CutPrefix(tag, key+":"); ok {
+		if value, ok := strings.CutPrefix(tag, prefix); ok {
 			return value
 		}
 	}
@@ -174,4 +175,106 @@ func (p *point) over(metric string) group {
 		}
 	}
 	return g
+}
+
+// cost is what a step takes, in milliseconds.
+type cost struct {
+	model     float64 // forward, loss and backward
+	optimizer float64
+}
+
+func (c cost) step() float64 { return c.model + c.optimizer }
+
+// readCosts takes medians of what was logged, for means suffer from whatever else
+// a machine did: of the optimizer's share over the runs of a search, of the rest
+// over all runs that do the same there, whatever their optimizer.
+func (s *Sweep) readCosts(ctx context.Context, store *tracking.Store) error {
+	model := map[string][]float64{}
+	for _, f := range s.searches {
+		var optimizer []float64
+		for _, p := range f.points {
+			for _, run := range p.finished {
+				logged, err := readPhases(ctx, store, run.ID)
+				if err != nil {
+					return err
+				}
+				kind := workOf(run)
+				model[kind] = append(model[kind], logged.model...)
+				optimizer = append(optimizer, logged.optimizer...)
+			}
+		}
+		f.cost.optimizer = median(optimizer)
+	}
+	s.budget = math.NaN()
+	for _, f := range s.searches {
+		if f.best == nil {
+			continue
+		}
+		f.cost.model = median(model[workOf(f.best.finished[0])])
+		if seconds := f.seconds(float64(f.steps())); !(seconds >= s.budget) {
+			s.budget = seconds
+		}
+	}
+	return nil
+}
+
+// steps that the best point's runs took.
+func (f *search) steps() int64 { return f.best.finished[0].Steps }
+
+// seconds that so many steps take.
+func (f *search) seconds(steps float64) float64 { return steps * f.cost.step() / 1000 }
+
+// workOf is all on which the time of a step but the optimizer's depends.
+func workOf(run tracking.RunSummary) string {
+	var b strings.Builder
+	for _, key := range []string{"train.batch", "train.bptt", "train.accumulate", "train.precision"} {
+		fmt.Fprintf(&b, "%s ", plain(run.Settings[key]))
+	}
+	var model []string
+	for key, value := range run.Settings {
+		if strings.HasPrefix(key, "model.") {
+			model = append(model, key+"="+plain(value))
+		}
+	}
+	slices.Sort(model)
+	return fmt.Sprint(b.String(), model, run.Host, run.Device, run.Threads)
+}
+
+// phases are the logged times of a run's steps.
+type phases struct{ model, optimizer []float64 }
+
+func readPhases(ctx context.Context, store *tracking.Store, id string) (phases, error) {
+	var read phases
+	sums := map[int64]float64{}
+	for _, metric := range []string{"forward_ms", "loss_ms", "backward_ms"} {
+		err := store.Points(ctx, id, metric, func(l tracking.Logged) error {
+			sums[l.Step] += l.Value
+			return nil
+		})
+		if err != nil {
+			return read, err
+		}
+	}
+	for _, sum := range sums {
+		read.model = append(read.model, sum)
+	}
+	err := store.Points(ctx, id, "optimizer_ms", func(l tracking.Logged) error {
+		read.optimizer = append(read.optimizer, l.Value)
+		return nil
+	})
+	return read, err
+}
+
+// median is NaN of nothing.
+func median(values []float64) float64 {
+	values = slices.DeleteFunc(slices.Clone(values), math.IsNaN)
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	slices.Sort(values)
+	half := len(values) / 2
+	if len(values)%2 == 1 {
+		return values[half]
+	}
+	return (values[half-1] + values[half]) / 2
 }

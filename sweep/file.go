@@ -1,10 +1,9 @@
-// Package sweep turns a file that describes a search over settings into trials,
-// and runs those that are not done yet, some at a time.
+// Package sweep searches over settings: a [File] describes the search and expands
+// into trials, and a [Runner] trains the trials that are not done yet.
 //
-// A trial's id is a hash of its resolved settings and of the dataset. So a
-// sweep that was killed goes on where it was, and a file that was extended
-// runs what is new. The package knows neither the store nor how a trial is
-// trained; the caller says both.
+// A trial's id is a hash of its resolved settings and of the dataset. A sweep that
+// was killed therefore continues with the remaining trials, and an extended file
+// runs only its new ones.
 package sweep
 
 import (

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -186,32 +185,39 @@ func TestProblemsOfSettings(t *testing.T) {
 	}
 }
 
-func TestRun(t *testing.T) {
+func TestForEach(t *testing.T) {
 	trials := make([]Trial, 20)
 	for i := range trials {
 		trials[i].ID = string(rune('a' + i))
 	}
+	// The first three calls wait for each other: without three at a time the test
+	// would not end.
 	var mu sync.Mutex
-	var done []string
-	running, most := 0, 0
-	Run(t.Context(), trials, 3, func(_ context.Context, trial Trial) {
+	var together sync.WaitGroup
+	together.Add(3)
+	started, running, most := 0, 0, 0
+	forEach(t.Context(), trials, 3, func(context.Context, Trial) {
 		mu.Lock()
+		started++
 		running++
 		most = max(most, running)
+		first := started <= 3
 		mu.Unlock()
-		time.Sleep(time.Millisecond)
+		if first {
+			together.Done()
+			together.Wait()
+		}
 		mu.Lock()
 		running--
-		done = append(done, trial.ID)
 		mu.Unlock()
 	})
-	if len(done) != 20 || most != 3 {
-		t.Errorf("%d of 20 done, %d at a time", len(done), most)
+	if started != 20 || most != 3 {
+		t.Errorf("%d of 20 done, %d at a time", started, most)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	count := 0
-	Run(ctx, trials, 1, func(context.Context, Trial) {
+	forEach(ctx, trials, 1, func(context.Context, Trial) {
 		if count++; count == 4 {
 			cancel()
 		}

@@ -9,11 +9,11 @@ import (
 	"github.com/koala-lm/koala-lm/internal/atomicfile"
 )
 
-// Backup copies the store into the file target as it is at one moment, also
-// while others write. The copy is whole or not there.
+// Backup copies a snapshot of the store to the file target while other processes
+// write. An error leaves no partial copy.
 func (s *Store) Backup(ctx context.Context, target string) error {
-	// VACUUM INTO wants a file that is not there, and names it in its journal:
-	// a folder of its own keeps both away from the target's neighbours.
+	// VACUUM INTO needs a new file, and makes a journal beside it: a folder of its
+	// own keeps both apart from the target's neighbours.
 	folder, err := os.MkdirTemp(filepath.Dir(target), ".backup-*")
 	if err != nil {
 		return fmt.Errorf("back up store: %w", err)
@@ -38,7 +38,7 @@ func (s *Store) vacuumInto(ctx context.Context, path string) error {
 		return err
 	}
 	defer conn.Close()
-	// The file stays open for reading only: the copy is another one.
+	// Only the copy is written: this file stays open for reading only.
 	if _, err := conn.ExecContext(ctx, "PRAGMA query_only = OFF"); err != nil {
 		return err
 	}

@@ -1,16 +1,14 @@
 // Package tracking keeps every training run in one SQLite file and answers
 // questions about them afterwards.
 //
-// A [Store] is opened by path. A training process registers itself with
-// [Store.StartRun], hands its metrics to [Run.Log], which only queues them, and
-// ends with [Run.Finish]; a goroutine of the run writes batches in the
-// background. Any number of processes may write into one store at once, and any
-// number may read it meanwhile.
+// [Open] opens a [Store] by path. A training process registers itself with
+// [Store.StartRun], queues its metrics with [Run.Log], and ends with
+// [Run.Finish]; a goroutine of the run writes the queue in batches. Any number of
+// processes may write to one store at once while others read it.
 //
-// The tables are made to be queried by people too: see migrations/0001_runs.sql
-// for the columns of runs and of the views settings, metrics, latest, tags and
-// events.
+// People query the tables too: migrations/0001_runs.sql documents the columns of
+// runs and of the views settings, metrics, latest, tags and events.
 //
-// A run that says it is running may be dead. Readers therefore ask whether its
-// process is still there (see liveness.go) and report it as crashed if not.
+// A process may die without recording its end. Readers check whether the process
+// of a running run still exists (see liveness.go) and report a crash if not.
 package tracking

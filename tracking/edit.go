@@ -11,12 +11,12 @@ import (
 func (s *Store) Tag(ctx context.Context, id string, add, remove []string) error {
 	return s.edit(ctx, "tag", id, func(tx *sql.Tx, number int64) error {
 		for _, tag := range remove {
-			if _, err := tx.ExecContext(ctx, tagDeleteSQL, number, tag); err != nil {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM run_tags WHERE run = ? AND tag = ?`, number, tag); err != nil {
 				return err
 			}
 		}
 		for _, tag := range add {
-			if _, err := tx.ExecContext(ctx, tagInsertSQL, number, tag); err != nil {
+			if err := addTag(ctx, tx, number, tag); err != nil {
 				return err
 			}
 		}
@@ -27,28 +27,27 @@ func (s *Store) Tag(ctx context.Context, id string, add, remove []string) error 
 // Note replaces the note of the run with the given id.
 func (s *Store) Note(ctx context.Context, id, note string) error {
 	return s.edit(ctx, "note", id, func(tx *sql.Tx, number int64) error {
-		_, err := tx.ExecContext(ctx, noteUpdateSQL, note, number)
+		_, err := tx.ExecContext(ctx, `UPDATE runs SET note = ? WHERE number = ?`, note, number)
 		return err
 	})
 }
 
-// Remove deletes all that is recorded of the run with the given id. A run that
-// is still being trained is not removed (ErrStillRunning). The run's folder is
-// left to gc, see Garbage.
+// Remove deletes the records of the run with the given id. It refuses a run that
+// a process still trains (ErrStillRunning). The run's folder stays until gc, see
+// Garbage.
 func (s *Store) Remove(ctx context.Context, id string) error {
 	return s.edit(ctx, "remove", id, func(tx *sql.Tx, number int64) error {
-		var status, host, heartbeat string
-		var pid int64
-		if err := tx.QueryRowContext(ctx, runStateSQL, id).Scan(&number, &status, &host, &pid, &heartbeat); err != nil {
+		run, err := readState(ctx, tx, id)
+		if err != nil {
 			return err
 		}
-		if status == string(Running) {
-			return fmt.Errorf("%w: process %d on %s trains it", ErrStillRunning, pid, host)
+		if run.status == Running {
+			return run.stillRunning()
 		}
-		if _, err := tx.ExecContext(ctx, removedInsertSQL, id, formatTime(s.now())); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO removed_runs (id, removed) VALUES (?, ?) ON CONFLICT DO NOTHING`, id, formatTime(s.now())); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, runDeleteSQL, number)
+		_, err = tx.ExecContext(ctx, `DELETE FROM runs WHERE number = ?`, number)
 		return err
 	})
 }
@@ -56,11 +55,7 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 // edit changes one run in a transaction.
 func (s *Store) edit(ctx context.Context, verb, id string, change func(*sql.Tx, int64) error) error {
 	err := s.update(ctx, func(tx *sql.Tx) error {
-		var number int64
-		err := tx.QueryRowContext(ctx, runNumberSQL, id).Scan(&number)
-		if errors.Is(err, sql.ErrNoRows) {
-			return ErrNoRun
-		}
+		number, err := runNumber(ctx, tx, id)
 		if err != nil {
 			return err
 		}
@@ -72,18 +67,16 @@ func (s *Store) edit(ctx context.Context, verb, id string, change func(*sql.Tx, 
 	return nil
 }
 
-// update runs change in a transaction that holds the write lock.
-func (s *Store) update(ctx context.Context, change func(*sql.Tx) error) error {
-	if s.write == nil {
-		return fmt.Errorf("the store %s is open for reading only", s.path)
+func addTag(ctx context.Context, tx *sql.Tx, run int64, tag string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO run_tags (run, tag) VALUES (?, ?) ON CONFLICT DO NOTHING`, run, tag)
+	return err
+}
+
+// runNumber returns the row number of the run with the given id, or ErrNoRun.
+func runNumber(ctx context.Context, q queryer, id string) (number int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT number FROM runs WHERE id = ?`, id).Scan(&number)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, ErrNoRun
 	}
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return explain(err)
-	}
-	defer tx.Rollback()
-	if err := change(tx); err != nil {
-		return explain(err)
-	}
-	return explain(tx.Commit())
+	return number, err
 }

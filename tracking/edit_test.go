@@ -8,7 +8,7 @@ import (
 )
 
 func TestTagAndNote(t *testing.T) {
-	s := questioned(t)
+	s := fourRuns(t)
 	ctx := context.Background()
 	if err := s.Tag(ctx, "a", []string{"x", "x", "'; --"}, []string{"baseline", "absent"}); err != nil {
 		t.Fatal(err)
@@ -26,7 +26,7 @@ func TestTagAndNote(t *testing.T) {
 }
 
 func TestRemoveAndCollect(t *testing.T) {
-	s := questioned(t)
+	s := fourRuns(t)
 	ctx := context.Background()
 	live := startRun(t, s, NewRun{ID: "live"})
 	dead := startRun(t, s, NewRun{ID: "dead"})
@@ -44,7 +44,7 @@ func TestRemoveAndCollect(t *testing.T) {
 	if err != nil || len(g.Crashed) != 1 || g.Crashed[0].ID != "dead" || len(g.Removed) != 0 {
 		t.Errorf("garbage %+v (%v)", g, err)
 	}
-	if err := s.Collect(ctx, g); err != nil {
+	if err := s.Collect(ctx, g, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if run, err := s.Run(ctx, "dead"); err != nil || run.Status != Crashed || run.Reason == "" || run.Ended.IsZero() {
@@ -58,7 +58,7 @@ func TestRemoveAndCollect(t *testing.T) {
 	if g, err = s.FindGarbage(ctx); err != nil || !slices.Equal(g.Removed, []string{"b", "dead"}) || len(g.Crashed) != 0 {
 		t.Errorf("garbage %+v (%v)", g, err)
 	}
-	if err := s.Collect(ctx, g); err != nil {
+	if err := s.Collect(ctx, g, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if g, err = s.FindGarbage(ctx); err != nil || len(g.Removed)+len(g.Crashed) != 0 || g.Bytes != 0 {

@@ -243,8 +243,11 @@ func TestBackupWhileInUse(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(50 * time.Microsecond):
-				run.Log(Point{Step: step, Values: map[string]float64{"train_loss": 1}})
+			default:
+			}
+			run.Log(Point{Step: step, Values: map[string]float64{"train_loss": 1}})
+			if step%100 == 0 {
+				run.Flush(context.Background())
 			}
 		}
 	}()

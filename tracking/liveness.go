@@ -9,10 +9,52 @@ import (
 	"github.com/koala-lm/koala-lm/tracking/environment"
 )
 
-// isDead decides about a run recorded as running: on its own host by its
-// process, elsewhere by the age of its last sign of life. One that is to come, as
-// the clock was set back, is as little a sign as an old one: a live run gives
-// another within seconds.
+// Status is the state of a run.
+type Status string
+
+const (
+	Running     Status = "running"
+	Finished    Status = "finished"
+	Interrupted Status = "interrupted" // stopped on request, saved, resumable
+	Failed      Status = "failed"      // ended with an error that it reported
+	Crashed     Status = "crashed"     // its process disappeared
+)
+
+// Statuses lists every status, the good ones first.
+var Statuses = []Status{Finished, Running, Interrupted, Failed, Crashed}
+
+// DivergedReason begins the reason of a run that failed because its loss was not
+// finite for too long.
+const DivergedReason = "training diverged"
+
+// A live run writes a heartbeat every HeartbeatEvery. A reader on another host
+// takes a run for crashed once its heartbeat is older than HeartbeatStale.
+const (
+	HeartbeatEvery = 5 * time.Second
+	HeartbeatStale = time.Minute
+)
+
+// HigherIsBetter reports whether the best value of a metric is its highest.
+func HigherIsBetter(metric string) bool { return metric == "tokens_per_second" }
+
+// timeLayout is RFC 3339 with a fixed width, so that text sorts as time does.
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+func formatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// parseTime reads the output of formatTime; any other text gives the zero time.
+func parseTime(s string) time.Time {
+	t, err := time.Parse(timeLayout, s)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// isDead decides whether a run recorded as running has crashed: on its own host
+// by its process, elsewhere by the age of its heartbeat. A heartbeat in the
+// future counts by its distance too: the clock was set back, and a live run
+// writes another within seconds.
 func isDead(observer *environment.Observer, p environment.Process, heartbeat, now time.Time) bool {
 	switch observer.Look(p) {
 	case environment.Alive:
@@ -25,8 +67,8 @@ func isDead(observer *environment.Observer, p environment.Process, heartbeat, no
 
 var thisHost = sync.OnceValue(environment.NewObserver)
 
-// registerFunctions teaches a connection is_dead(host, boot, pid_namespace,
-// pid, process_start, heartbeat), so that SQL sees the status that readers see.
+// registerFunctions adds is_dead(host, boot, pid_namespace, pid, process_start,
+// heartbeat) to a connection, for the view observed_runs.
 func registerFunctions(conn *sqlite3.SQLiteConn) error {
 	return conn.RegisterFunc("is_dead", func(host, boot, namespace string, pid, start int64, heartbeat string) bool {
 		p := environment.Process{Host: host, Boot: boot, Namespace: namespace, PID: int(pid), Start: start}

@@ -44,6 +44,8 @@ func TestDeadRunsReadAsCrashed(t *testing.T) {
 
 func TestHeartbeatWithoutMetrics(t *testing.T) {
 	s := newStore(t)
+	clock := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	s.now = func() time.Time { return clock }
 	run := startRun(t, s, NewRun{Name: "r"})
 	read := func() (heartbeat string) {
 		if err := s.read.QueryRow("SELECT heartbeat FROM runs").Scan(&heartbeat); err != nil {
@@ -57,7 +59,7 @@ func TestHeartbeatWithoutMetrics(t *testing.T) {
 	if read() != first {
 		t.Error("a heartbeat before it is due")
 	}
-	time.Sleep(5 * time.Millisecond) // the clock's resolution in the store is 1 ms
+	clock = clock.Add(HeartbeatEvery)
 	w.lastWrite = time.Now().Add(-HeartbeatEvery)
 	w.writeIfDue()
 	if read() <= first {

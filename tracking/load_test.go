@@ -4,18 +4,15 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
-// TestMain makes the test binary a training process when it is asked to be one.
+// TestMain makes the test binary a training process when the environment says so.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("KOALA_TRACKING_TRAINS_INTO"); path != "" {
 		if err := trainInto(path); err != nil {
@@ -27,125 +24,135 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// trainInto logs as a fast training loop does for two seconds, or as long as
-// KOALA_TRACKING_SECONDS says, and prints its id, its steps and its slowest call.
+// A trainer flushes every trainerBatch steps and prints "ID STEP" after each flush.
+const (
+	trainerSteps = 600
+	trainerBatch = 50
+)
+
+// trainInto logs trainerSteps steps. With KOALA_TRACKING_ENDLESS it never ends.
 func trainInto(path string) error {
-	lasting := 2.0
-	if s, err := strconv.ParseFloat(os.Getenv("KOALA_TRACKING_SECONDS"), 64); err == nil {
-		lasting = s
-	}
+	ctx := context.Background()
 	s, err := Open(path)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	run, err := s.StartRun(context.Background(), NewRun{Name: "trainer", Settings: map[string]any{"a": 1}})
+	run, err := s.StartRun(ctx, NewRun{Name: "trainer", Settings: map[string]any{"a": 1}})
 	if err != nil {
 		return err
 	}
+	endless := os.Getenv("KOALA_TRACKING_ENDLESS") != ""
 	values := map[string]float64{"train_loss": 0, "train_ppl": 0, "lr": 0, "grad_norm": 0, "tokens_per_second": 0}
-	slowest, step := time.Duration(0), int64(0)
-	for begin := time.Now(); time.Since(begin).Seconds() < lasting; {
-		step++
+	for step := int64(1); endless || step <= trainerSteps; step++ {
 		for name := range values {
 			values[name] = float64(step)
 		}
-		before := time.Now()
 		if err := run.Log(Point{Step: step, Tokens: step, Values: values}); err != nil {
 			return err
 		}
-		slowest = max(slowest, time.Since(before))
-		time.Sleep(5 * time.Millisecond)
+		if step%trainerBatch == 0 {
+			if err := run.Flush(ctx); err != nil {
+				return err
+			}
+			fmt.Println(run.ID(), step)
+		}
 	}
-	if err := run.Finish(Finished, ""); err != nil {
-		return err
-	}
-	fmt.Println(run.ID(), step, slowest.Microseconds())
-	return nil
+	return run.Finish(Finished, "")
 }
 
-// Many processes write into one store, some of them are killed, and others read:
-// no row may be lost or doubled, and nobody may meet a locked database.
+// startTrainer starts a process that trains into the store at path.
+func startTrainer(t *testing.T, path string, environment ...string) (cmd *exec.Cmd, out *bufio.Scanner, stderr *strings.Builder) {
+	t.Helper()
+	cmd = exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), "KOALA_TRACKING_TRAINS_INTO="+path), environment...)
+	stderr = &strings.Builder{}
+	cmd.Stderr = stderr
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, bufio.NewScanner(pipe), stderr
+}
+
+// Many processes write into one store, some are killed, and others read: no row is
+// lost or doubled, and nobody meets a locked database.
 func TestManyProcesses(t *testing.T) {
-	const processes = 6
+	const finishing, victims = 3, 3
 	path := filepath.Join(t.TempDir(), "koala.db")
 	var mu sync.Mutex
-	finished := map[string]int{}
-	killed, slowest := 0, 0
+	flushed := map[string]int64{} // of the victims: the last step that must be there
 	var trainers sync.WaitGroup
-	for i := range processes {
+	for range finishing {
+		cmd, out, stderr := startTrainer(t, path)
 		trainers.Go(func() {
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), "KOALA_TRACKING_TRAINS_INTO="+path)
-			var errors strings.Builder
-			cmd.Stderr = &errors
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Error(err)
-				return
+			for out.Scan() {
 			}
-			if err := cmd.Start(); err != nil {
-				t.Error(err)
-				return
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("a trainer failed: %v: %s", err, stderr)
 			}
-			if i%2 == 1 {
-				time.Sleep(time.Duration(700+rand.IntN(900)) * time.Millisecond)
-				cmd.Process.Kill()
-			}
-			var id string
-			var steps, worst int
-			line, _ := bufio.NewReader(out).ReadString('\n')
-			_, scanErr := fmt.Sscan(line, &id, &steps, &worst)
-			err = cmd.Wait()
-			mu.Lock()
-			defer mu.Unlock()
-			if i%2 == 1 {
-				killed++
-				return
-			}
-			if err != nil || scanErr != nil {
-				t.Errorf("a trainer failed: %v, %v: %s", err, scanErr, errors.String())
-			}
-			finished[id] = steps
-			slowest = max(slowest, worst)
 		})
 	}
-	stop := make(chan struct{})
+	for i := range victims {
+		cmd, out, stderr := startTrainer(t, path, "KOALA_TRACKING_ENDLESS=1")
+		trainers.Go(func() {
+			var id string
+			var step int64
+			for batches := 0; batches <= i && out.Scan(); batches++ {
+				if _, err := fmt.Sscan(out.Text(), &id, &step); err != nil {
+					t.Errorf("a trainer printed %q: %v", out.Text(), err)
+				}
+			}
+			if err := cmd.Process.Kill(); err != nil {
+				t.Error(err)
+			}
+			if err := cmd.Wait(); err == nil || step == 0 {
+				t.Errorf("a victim ended by itself after step %d: %s", step, stderr)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			flushed[id] = step
+		})
+	}
+	ended := make(chan struct{})
 	var readers sync.WaitGroup
+	reads := 0
 	readers.Go(func() {
 		for {
 			select {
-			case <-stop:
+			case <-ended:
 				return
-			case <-time.After(20 * time.Millisecond):
+			default:
 			}
 			s, err := OpenReadOnly(path)
 			if err != nil {
-				continue // not made yet
+				continue // no process has made it yet
 			}
 			if _, err := s.Runs(context.Background(), Query{Where: "steps >= 0"}); err != nil {
 				t.Errorf("a reader: %v", err)
 			}
 			s.Close()
+			reads++
 		}
 	})
 	trainers.Wait()
-	close(stop)
+	close(ended)
 	readers.Wait()
-	t.Logf("slowest call %d us", slowest)
+	if reads == 0 {
+		t.Error("nobody read while the trainers wrote")
+	}
 
 	s := openStore(t, path)
 	runs, err := s.Runs(context.Background(), Query{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	crashed := 0
+	count := map[Status]int{}
 	for _, run := range runs {
-		if run.Status == Crashed {
-			crashed++
-		} else if run.Status != Finished {
-			t.Errorf("run %s is %s", run.ID, run.Status)
-		}
+		count[run.Status]++
 		for _, metric := range []string{"train_loss", "grad_norm"} {
 			steps := int64(0)
 			err := s.Points(context.Background(), run.ID, metric, func(p Logged) error {
@@ -158,13 +165,13 @@ func TestManyProcesses(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			if want, ok := finished[run.ID]; ok && int64(want) != steps {
-				t.Errorf("run %s has %d steps of %s, logged %d", run.ID, steps, metric, want)
+			if run.Status == Finished && steps != trainerSteps || run.Status == Crashed && steps < flushed[run.ID] {
+				t.Errorf("%s run %s has %d steps of %s, flushed %d", run.Status, run.ID, steps, metric, flushed[run.ID])
 			}
 		}
 	}
-	if len(finished) != processes/2 || crashed > killed {
-		t.Errorf("%d finished, %d crashed of %d killed", len(finished), crashed, killed)
+	if count[Finished] != finishing || count[Crashed] != victims || len(runs) != finishing+victims {
+		t.Errorf("statuses %v, want %d finished and %d crashed", count, finishing, victims)
 	}
 	checkSpans(t, s)
 	var verdict string

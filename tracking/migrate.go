@@ -18,8 +18,8 @@ var migrationFiles embed.FS
 // applicationID marks a SQLite file as a store: "koal" in ASCII.
 const applicationID = 0x6b6f616c
 
-// migrations returns the scripts in order; the number of the last is the
-// version of the schema, kept in SQLite's user_version.
+// migrations returns the scripts in order. Their count is the version of the
+// schema, which SQLite's user_version holds.
 func migrations() ([]string, error) {
 	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {
@@ -36,19 +36,22 @@ func migrations() ([]string, error) {
 	return scripts, nil
 }
 
-// Reasons why a file is not opened as a store; it stays as it was.
+// Reasons not to open a file as a store. The file stays unchanged.
 var (
 	ErrNotAStore = errors.New("not a koala-lm store")
 	ErrNewer     = errors.New("the store was written by a newer koala-lm")
 	ErrOlder     = errors.New("the store was written by an older koala-lm and must be opened for writing once")
 )
 
-// identity is what a SQLite file says of itself.
+// identity is the header of a SQLite file.
 type identity struct{ application, version, objects int }
 
 func readIdentity(ctx context.Context, q queryer) (identity, error) {
 	var id identity
-	err := q.QueryRowContext(ctx, identitySQL).Scan(&id.application, &id.version, &id.objects)
+	err := q.QueryRowContext(ctx, `
+		SELECT (SELECT application_id FROM pragma_application_id),
+		       (SELECT user_version FROM pragma_user_version),
+		       (SELECT count(*) FROM sqlite_schema)`).Scan(&id.application, &id.version, &id.objects)
 	var se sqlite3.Error
 	if errors.As(err, &se) && se.Code == sqlite3.ErrNotADB {
 		return id, ErrNotAStore
@@ -56,8 +59,8 @@ func readIdentity(ctx context.Context, q queryer) (identity, error) {
 	return id, err
 }
 
-// check says whether a file with this identity may be used by a program that
-// knows versions up to latest.
+// check returns an error unless a program that knows versions up to latest can use
+// the file.
 func (id identity) check(latest int) error {
 	switch {
 	case id.application == 0 && id.version == 0 && id.objects == 0:
@@ -70,9 +73,9 @@ func (id identity) check(latest int) error {
 	return nil
 }
 
-// migrate brings the file to the latest version. Many processes may do so at
-// once: each script runs in a transaction that first takes the write lock and
-// then looks again at the version.
+// migrate brings the file to the latest version. Many processes may call it at
+// once: each script runs in a transaction that takes the write lock and then reads
+// the version again.
 func migrate(ctx context.Context, db *sql.DB) error {
 	scripts, err := migrations()
 	if err != nil {
@@ -119,8 +122,9 @@ func applyMigration(ctx context.Context, db *sql.DB, version int, script string)
 	return tx.Commit()
 }
 
-// enableWAL retries by itself: SQLite does not call the busy handler while it
-// changes the journal mode, so of many starters all but one would fail.
+// enableWAL has its own retry loop: SQLite does not call the busy handler while it
+// changes the journal mode, so all but one of several simultaneous starts would
+// fail.
 func enableWAL(ctx context.Context, db *sql.DB) error {
 	const patience = 15 * time.Second
 	deadline := time.Now().Add(patience)
@@ -141,7 +145,7 @@ func enableWAL(ctx context.Context, db *sql.DB) error {
 	}
 }
 
-// isBusy reports whether another process held the lock for too long.
+// isBusy reports whether another process kept the lock for too long.
 func isBusy(err error) bool {
 	var se sqlite3.Error
 	return errors.As(err, &se) && (se.Code == sqlite3.ErrBusy || se.Code == sqlite3.ErrLocked)

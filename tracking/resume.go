@@ -5,25 +5,24 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/koala-lm/koala-lm/tracking/environment"
 )
 
-// ErrStillRunning means that another live process trains the run.
+// ErrStillRunning means that a live process trains the run.
 var ErrStillRunning = errors.New("the run is still running")
 
-// Resume is what may differ from the session that the run was left in.
+// Resume holds what may differ between two sessions of a run.
 type Resume struct {
 	Command []string
 	Device  string
 	Threads int
 }
 
-// ResumeRun takes up the run with the given id after fromStep, the step of its
-// checkpoint. What was recorded beyond that step is removed, as training will
-// record it again; the pause becomes an event.
+// ResumeRun continues the run with the given id after fromStep, the step of its
+// checkpoint. It removes the points beyond that step, since training records them
+// again, and records the pause as an event.
 func (s *Store) ResumeRun(ctx context.Context, id string, fromStep int64, how Resume) (*Run, error) {
 	if s.write == nil {
 		return nil, fmt.Errorf("resume run: the store %s is open for reading only", s.path)
@@ -46,20 +45,17 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	}
 	defer tx.Rollback()
 
-	var number, pid int64
-	var status, host, heartbeat string
-	err = tx.QueryRowContext(ctx, runStateSQL, id).Scan(&number, &status, &host, &pid, &heartbeat)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil, ErrNoRun
-	case err != nil:
+	left, err := readState(ctx, tx, id)
+	if err != nil {
 		return nil, err
-	case status == string(Running):
-		return nil, fmt.Errorf("%w: process %d on %s trains it", ErrStillRunning, pid, host)
 	}
+	if left.status == Running {
+		return nil, left.stillRunning()
+	}
+	number := left.number
 
 	now, self := s.now(), environment.Self()
-	removed, err := tx.ExecContext(ctx, pointsDeleteAfterSQL, number, fromStep)
+	removed, err := tx.ExecContext(ctx, `DELETE FROM run_points WHERE run = ? AND step > ?`, number, fromStep)
 	if err != nil {
 		return nil, err
 	}
@@ -71,10 +67,16 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 		return nil, err
 	}
 	var milliseconds, tokens int64
-	if err := tx.QueryRowContext(ctx, pointsExtentSQL, number).Scan(&milliseconds, &tokens); err != nil {
+	if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(elapsed), 0), coalesce(max(tokens), 0) FROM run_points WHERE run = ?`, number).Scan(&milliseconds, &tokens); err != nil {
 		return nil, err
 	}
-	_, err = tx.ExecContext(ctx, runResumeSQL, sql.Named("run", number), sql.Named("heartbeat", formatTime(now)),
+	_, err = tx.ExecContext(ctx, `
+		UPDATE runs
+		SET status = 'running', reason = '', ended = NULL, heartbeat = :heartbeat,
+		    seconds = :seconds, steps = :steps, tokens = :tokens,
+		    host = :host, boot = :boot, pid_namespace = :pid_namespace, pid = :pid, process_start = :process_start,
+		    device = :device, threads = :threads, command = :command
+		WHERE number = :run`, sql.Named("run", number), sql.Named("heartbeat", formatTime(now)),
 		sql.Named("seconds", float64(milliseconds)/1000), sql.Named("steps", fromStep), sql.Named("tokens", tokens),
 		sql.Named("host", self.Host), sql.Named("boot", self.Boot), sql.Named("pid_namespace", self.Namespace),
 		sql.Named("pid", self.PID), sql.Named("process_start", self.Start),
@@ -82,12 +84,12 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	if err != nil {
 		return nil, err
 	}
-	// By the wall clock, as the process that left it is gone: nobody else knows the
-	// time. One that was set back meanwhile makes the pause none.
-	pause := max(0, now.Sub(parseTime(heartbeat)).Round(time.Second))
-	message := fmt.Sprintf("at step %d by %s, %v after it was left %s; %d values beyond that step are recorded anew",
-		fromStep, self, pause, status, gone)
-	if _, err := tx.ExecContext(ctx, eventInsertSQL, number, formatTime(now), "resumed", message); err != nil {
+	// The pause is by the wall clock: the process that stopped is gone. If the clock
+	// was set back meanwhile, the pause counts as zero.
+	pause := max(0, now.Sub(left.heartbeat).Round(time.Second))
+	message := fmt.Sprintf("at step %d by %s, %v after it was left %s; %d values beyond that step are recorded again",
+		fromStep, self, pause, left.status, gone)
+	if err := insertEvent(ctx, tx, number, event{now, "resumed", message}); err != nil {
 		return nil, err
 	}
 	run := newRunHandle(s, id, now)
@@ -104,54 +106,27 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	return run, nil
 }
 
-// rebuildAfter makes anew what a run's points come to: its summaries, and its
-// spans after a step.
-func rebuildAfter(ctx context.Context, q queryer, run, step int64) error {
-	if _, err := q.ExecContext(ctx, spansDeleteAfterSQL, run, step); err != nil {
-		return err
-	}
-	for _, statement := range []string{summariesDeleteSQL, summariesRebuildSQL, spansRebuildSQL} {
-		if _, err := q.ExecContext(ctx, statement, sql.Named("run", run)); err != nil {
-			return err
-		}
-	}
-	return nil
+// runState is who trains a run, or did last.
+type runState struct {
+	number, pid int64
+	status      Status // as readers see it
+	host        string
+	heartbeat   time.Time
 }
 
-// loadProgress reads what the writer goes on from, and gives the metrics their
-// places in the handle. The writer begins new spans.
-func loadProgress(ctx context.Context, q queryer, run *Run, runNumber int64) (progress, error) {
-	var p progress
-	err := readSummaries(ctx, q, runNumber, func(metric int64, name string, s summary) {
-		run.index[name] = len(run.names)
-		run.names = append(run.names, name)
-		p.ids = append(p.ids, metric)
-		p.series = append(p.series, series{summary: s})
-	})
-	return p, err
-}
-
-// readSummaries visits the summaries of a run.
-func readSummaries(ctx context.Context, q queryer, run int64, visit func(metric int64, name string, s summary)) error {
-	return forEach(ctx, q, func(rows *sql.Rows) error {
-		var metric int64
-		var name string
-		var s summary
-		var value, best sql.NullFloat64
-		var bestStep sql.NullInt64
-		if err := rows.Scan(&metric, &name, &s.step, &value, &bestStep, &best); err != nil {
-			return err
-		}
-		s.value, s.best, s.bestStep = number(value), number(best), bestStep.Int64
-		visit(metric, name, s)
-		return nil
-	}, summariesSQL, run)
-}
-
-// number turns SQL's NULL into NaN.
-func number(value sql.NullFloat64) float64 {
-	if !value.Valid {
-		return math.NaN()
+// readState reads the state of the run with the given id, or ErrNoRun.
+func readState(ctx context.Context, q queryer, id string) (runState, error) {
+	var r runState
+	var heartbeat string
+	err := q.QueryRowContext(ctx, `SELECT number, status, host, pid, heartbeat FROM observed_runs WHERE id = ?`, id).
+		Scan(&r.number, &r.status, &r.host, &r.pid, &heartbeat)
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, ErrNoRun
 	}
-	return value.Float64
+	r.heartbeat = parseTime(heartbeat)
+	return r, err
+}
+
+func (r runState) stillRunning() error {
+	return fmt.Errorf("%w: process %d on %s trains it", ErrStillRunning, r.pid, r.host)
 }

@@ -1,21 +1,178 @@
 package tracking
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/koala-lm/koala-lm/tracking/environment"
 )
+
+// NewRun describes a run at its start.
+type NewRun struct {
+	ID   string // made by NewID; empty makes one
+	Name string // need not be unique; empty takes the start of the id
+	Note string
+	Tags []string
+
+	// Settings by dotted key. A value is nil, a bool, an integer, a float, a
+	// string, or any value that encoding/json can write (kept as JSON). Reports
+	// get it back with its type.
+	Settings map[string]any
+
+	Dataset  Dataset
+	Git      environment.Git
+	Command  []string
+	CPU      string // environment.CPU()
+	Device   string
+	Threads  int
+	Versions map[string]string // koala-lm, go, libtorch, ...
+	Parent   string            // id of the run this one was forked from
+}
+
+// Dataset identifies the training data. Perplexities compare only between runs
+// with the same fingerprint.
+type Dataset struct {
+	Name        string
+	Path        string // absolute
+	Fingerprint string
+
+	// Facts are further properties, such as the size of the vocabulary.
+	Facts map[string]any
+
+	// Metrics that are known before training, such as val_unigram_ppl. They are
+	// recorded at step 0.
+	Metrics map[string]float64
+}
+
+// NewID returns a ULID in lower case: unique ids that sort by time.
+func NewID(now time.Time) string {
+	return strings.ToLower(ulid.MustNew(ulid.Timestamp(now), rand.Reader).String())
+}
+
+// StartRun records a new run as running and starts its writer.
+func (s *Store) StartRun(ctx context.Context, n NewRun) (*Run, error) {
+	if s.write == nil {
+		return nil, fmt.Errorf("start run: the store %s is open for reading only", s.path)
+	}
+	now := s.now()
+	n.ID = cmp.Or(n.ID, NewID(now))
+	n.Name = cmp.Or(n.Name, n.ID[:min(10, len(n.ID))])
+	run := newRunHandle(s, n.ID, now)
+	if err := run.Log(Point{Time: now, Values: n.Dataset.Metrics}); err != nil {
+		return nil, fmt.Errorf("start run: %w", err)
+	}
+	w := &writer{run: run, store: s}
+	w.take()
+	var reached progress
+	// One transaction: a run is never in the store without its settings and its
+	// first metrics, whenever the process dies.
+	err := s.update(ctx, func(tx *sql.Tx) (err error) {
+		if w.number, err = insertRun(ctx, tx, n, now); err != nil {
+			return err
+		}
+		reached, err = w.put(ctx, tx, nil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start run: %w", err)
+	}
+	w.wrote(reached)
+	go w.loop()
+	return run, nil
+}
+
+// insertRun records a run with its settings and tags.
+func insertRun(ctx context.Context, tx *sql.Tx, n NewRun, now time.Time) (number int64, err error) {
+	facts, err := jsonObject(n.Dataset.Facts)
+	if err != nil {
+		return 0, fmt.Errorf("dataset facts: %w", err)
+	}
+	versions, err := jsonObject(n.Versions)
+	if err != nil {
+		return 0, err
+	}
+	command, err := commandJSON(n.Command)
+	if err != nil {
+		return 0, err
+	}
+	self := environment.Self()
+	err = tx.QueryRowContext(ctx, `
+		INSERT INTO runs (
+		  id, name, note, status, started, heartbeat,
+		  host, boot, pid_namespace, pid, process_start, cpu, device, threads,
+		  dataset, dataset_path, dataset_fingerprint, dataset_facts,
+		  parent, git_commit, git_dirty, git_diff, command, versions
+		) VALUES (
+		  :id, :name, :note, 'running', :started, :started,
+		  :host, :boot, :pid_namespace, :pid, :process_start, :cpu, :device, :threads,
+		  :dataset, :dataset_path, :dataset_fingerprint, :dataset_facts,
+		  :parent, :git_commit, :git_dirty, :git_diff, :command, :versions
+		)
+		RETURNING number`,
+		sql.Named("id", n.ID), sql.Named("name", n.Name), sql.Named("note", n.Note),
+		sql.Named("started", formatTime(now)),
+		sql.Named("host", self.Host), sql.Named("boot", self.Boot), sql.Named("pid_namespace", self.Namespace),
+		sql.Named("pid", self.PID), sql.Named("process_start", self.Start),
+		sql.Named("cpu", n.CPU), sql.Named("device", n.Device), sql.Named("threads", n.Threads),
+		sql.Named("dataset", n.Dataset.Name), sql.Named("dataset_path", n.Dataset.Path),
+		sql.Named("dataset_fingerprint", n.Dataset.Fingerprint), sql.Named("dataset_facts", facts),
+		sql.Named("parent", n.Parent), sql.Named("git_commit", n.Git.Commit),
+		sql.Named("git_dirty", n.Git.Dirty), sql.Named("git_diff", n.Git.Diff),
+		sql.Named("command", command), sql.Named("versions", versions),
+	).Scan(&number)
+	if err != nil {
+		return 0, err
+	}
+	for key, value := range n.Settings {
+		stored, kind, err := encodeSetting(value)
+		if err != nil {
+			return 0, fmt.Errorf("setting %s: %w", key, err)
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO run_settings (run, key, value, type) VALUES (?, ?, ?, ?)`, number, key, stored, kind); err != nil {
+			return 0, err
+		}
+	}
+	for _, tag := range n.Tags {
+		if err := addTag(ctx, tx, number, tag); err != nil {
+			return 0, err
+		}
+	}
+	return number, insertEvent(ctx, tx, number, event{now, "started", self.String()})
+}
+
+// jsonObject writes a map as a JSON object, a nil map as an empty one.
+func jsonObject[V any](m map[string]V) (string, error) {
+	if m == nil {
+		return "{}", nil
+	}
+	text, err := json.Marshal(m)
+	return string(text), err
+}
+
+// commandJSON writes a command line as a JSON array.
+func commandJSON(command []string) (string, error) {
+	text, err := json.Marshal(append([]string{}, command...))
+	return string(text), err
+}
 
 // Errors of a run's handle.
 var (
-	// ErrQueueFull is returned by Log when the store has not taken writes for
-	// so long that the queue is full. The point is lost; how many were is
-	// recorded as an event once the store takes writes again.
+	// ErrQueueFull: the store has refused writes for so long that the queue is
+	// full. Log drops the point. Once the store accepts writes again, an event
+	// records how many points were dropped.
 	ErrQueueFull = errors.New("the metrics queue is full")
 
-	// ErrRunEnded is returned after Finish.
+	// ErrRunEnded: the run has been finished.
 	ErrRunEnded = errors.New("the run has ended")
 )
 
@@ -24,34 +181,34 @@ const (
 	// a fast training loop, about 6 MB.
 	queueLimit = 1 << 17
 
-	// patience bounds how long Log may wait when the queue is full.
+	// patience bounds how long Log waits when the queue is full.
 	patience = 100 * time.Millisecond
 )
 
-// Point is what is known at one step.
+// Point holds the metrics of one step.
 type Point struct {
 	Step   int64
-	Tokens int64     // trained on so far
+	Tokens int64     // trained so far
 	Time   time.Time // zero is now
 	Values map[string]float64
 }
 
-// Run is the handle of a run that this process is training. Its methods may be
-// called from any goroutine.
+// Run is the handle of a run that this process trains. Its methods are safe for
+// concurrent use.
 type Run struct {
 	id      string
 	now     func() time.Time
 	started time.Time     // of this session
-	before  time.Duration // trained in earlier sessions
+	before  time.Duration // training time of earlier sessions
 
 	mu      sync.Mutex
-	index   map[string]int // metric name -> place in names
+	index   map[string]int // metric name -> index in names
 	names   []string
 	queue   batch
-	backlog int           // values accepted and not yet in the store
+	backlog int           // queued values that are not yet in the store
 	room    chan struct{} // closed when the backlog shrinks
-	err     error         // why the last write failed, nil after one that did not
-	moved   bool          // into another file, see rehome
+	err     error         // of the last write
+	moved   bool          // to another file, see relocate
 	ended   bool
 
 	wake  chan struct{}
@@ -78,11 +235,11 @@ func newRunHandle(s *Store, id string, now time.Time) *Run {
 // ID is the run's id.
 func (r *Run) ID() string { return r.id }
 
-// Log queues a point; it is in the store within a second. A point logged again
-// at the same step replaces the values it names. NaN is kept as NULL.
+// Log queues a point, which reaches the store within a second. A second point at
+// the same step replaces the values that it names. NaN is kept as NULL.
 //
-// Log waits at most 100 ms, and only when the queue is full: then it returns
-// ErrQueueFull together with why the store takes no writes.
+// Log waits at most 100 ms, and only when the queue is full. It then returns
+// ErrQueueFull together with the store's error.
 func (r *Run) Log(p Point) error {
 	if p.Time.IsZero() {
 		p.Time = r.now()
@@ -113,8 +270,8 @@ func (r *Run) Log(p Point) error {
 	return nil
 }
 
-// makeRoom waits for space for n values, for as long as patience allows. The
-// lock is held when it is called and when it returns.
+// makeRoom waits, at most for patience, until the queue has space for n values.
+// The caller holds the lock.
 func (r *Run) makeRoom(n int) bool {
 	var timeout <-chan time.Time
 	for r.backlog+n > queueLimit && !r.ended {
@@ -138,7 +295,7 @@ func (r *Run) makeRoom(n int) bool {
 	return true
 }
 
-// nudge makes the writer write now rather than at its next tick.
+// nudge makes the writer write before its next tick.
 func (r *Run) nudge() {
 	select {
 	case r.wake <- struct{}{}:
@@ -146,12 +303,12 @@ func (r *Run) nudge() {
 	}
 }
 
-// elapsed is the time trained until now, over all sessions of the run.
+// elapsed is the training time until now over all sessions of the run.
 func (r *Run) elapsed(now time.Time) time.Duration {
 	return r.before + max(0, now.Sub(r.started))
 }
 
-// Event records that something happened, in the order of the calls.
+// Event queues an event. Events keep the order of the calls.
 func (r *Run) Event(kind, message string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,24 +319,24 @@ func (r *Run) Event(kind, message string) error {
 	return nil
 }
 
-// Err returns why the store takes no writes at present, or nil. What was logged
-// meanwhile waits in the queue.
+// Err returns the error of the last write, or nil. Points logged after a failed
+// write wait in the queue.
 func (r *Run) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
 }
 
-// Moved reports whether the store was deleted or replaced, and the run's record
-// taken along into the file that is under its path now.
+// Moved reports whether another file replaced the store, and the run's record was
+// copied to the new file.
 func (r *Run) Moved() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.moved
 }
 
-// Flush returns once everything logged before is in the store, or with the
-// reason why not.
+// Flush waits until every point logged before is in the store. It returns the
+// error of the write.
 func (r *Run) Flush(ctx context.Context) error {
 	reply := make(chan error, 1)
 	select {
@@ -197,8 +354,8 @@ func (r *Run) Flush(ctx context.Context) error {
 	}
 }
 
-// Finish writes what is queued and the run's last status. Only its first call
-// counts; the others return the same.
+// Finish writes the queue and the final status. Later calls do nothing and return
+// the result of the first.
 func (r *Run) Finish(status Status, reason string) error {
 	r.finishing.Do(func() {
 		r.mu.Lock()

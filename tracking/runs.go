@@ -4,29 +4,92 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/koala-lm/koala-lm/tracking/environment"
 )
+
+// RunSummary is a run as a list shows it.
+type RunSummary struct {
+	ID      string
+	Name    string
+	Note    string
+	Status  Status // as seen by the reader: crashed if its process is gone
+	Reason  string
+	Started time.Time
+	Ended   time.Time // zero while running; the last sign of life if crashed
+	Seconds float64   // spent training
+	Steps   int64
+	Tokens  int64
+
+	Host    string
+	PID     int
+	CPU     string
+	Device  string
+	Threads int
+
+	Dataset            string
+	DatasetPath        string
+	DatasetFingerprint string
+	Parent             string
+
+	Settings map[string]any
+	Metrics  map[string]Summary
+	Tags     []string
+
+	number   int64
+	recorded bool // its end is written down
+}
+
+// Summary is the last and the best value of one metric of a run. Best is NaN where
+// no value was finite.
+type Summary struct {
+	Step     int64 // of the last value
+	Last     float64
+	BestStep int64
+	Best     float64
+}
+
+// RunDetail is the whole record of a run except its points.
+type RunDetail struct {
+	RunSummary
+	DatasetFacts map[string]any
+	Git          environment.Git
+	Command      []string
+	Versions     map[string]string
+	Events       []Event
+}
+
+// Event is an entry in a run's journal.
+type Event struct {
+	Time    time.Time
+	Kind    string
+	Message string
+}
 
 // Query selects runs. The zero value selects all, the newest first.
 type Query struct {
 	IDs   []string // only these
 	Where string   // an expression over names, see Name; "" is no filter
-	Sort  string   // names with commas between them, - before one for falling order
+	Sort  string   // names with commas between them; the prefix - means descending
 	Limit int      // 0 is no limit
 	Parts *Parts   // nil is everything
 }
 
-// Parts say what to read of runs beside their fields: of thousands of runs,
-// settings and metrics that nobody asked for take most of the time.
+// Parts lists what to read beside the fields of runs. Reading the unused settings
+// and metrics of thousands of runs would take most of the time.
 type Parts struct {
 	Settings []string // keys
 	Metrics  []string // names
 	Tags     bool
 }
 
-// Runs returns the selected runs. An error of the question itself is
-// ErrBadQuestion.
+// Runs returns the selected runs. A wrong query gives ErrBadQuestion.
 func (s *Store) Runs(ctx context.Context, query Query) ([]RunSummary, error) {
 	var runs []RunSummary
 	err := s.snapshot(ctx, func(q queryer) (err error) {
@@ -39,16 +102,6 @@ func (s *Store) Runs(ctx context.Context, query Query) ([]RunSummary, error) {
 	return runs, nil
 }
 
-// snapshot runs read in a transaction, so that all its queries see one state.
-func (s *Store) snapshot(ctx context.Context, read func(queryer) error) error {
-	tx, err := s.read.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	return read(tx)
-}
-
 func (s *Store) readRuns(ctx context.Context, q queryer, query Query) ([]RunSummary, error) {
 	clauses, args, err := s.clauses(ctx, q, query)
 	if err != nil {
@@ -59,14 +112,18 @@ func (s *Store) readRuns(ctx context.Context, q queryer, query Query) ([]RunSumm
 		run, err := scanRun(rows)
 		runs = append(runs, run)
 		return err
-	}, seenSQL+runsSQL+clauses, args...)
+	}, `
+		SELECT number, id, name, note, status, reason, started, coalesce(ended, ''), heartbeat,
+		       seconds, steps, tokens, host, pid, cpu, device, threads,
+		       dataset, dataset_path, dataset_fingerprint, parent
+		FROM observed_runs AS r`+clauses, args...)
 	if err != nil {
 		return nil, err
 	}
 	return runs, fillRuns(ctx, q, runs, query.Parts)
 }
 
-// clauses writes what follows FROM seen: the selection, its order and its limit.
+// clauses writes the WHERE, ORDER BY and LIMIT of a query on observed_runs AS r.
 func (s *Store) clauses(ctx context.Context, q queryer, query Query) (string, []any, error) {
 	conditions, args, err := s.conditions(ctx, q, query)
 	if err != nil {
@@ -85,7 +142,7 @@ func (s *Store) clauses(ctx context.Context, q queryer, query Query) (string, []
 	return clauses, args, nil
 }
 
-// conditions writes the WHERE clause of a query, if it has one.
+// conditions writes the WHERE clause of a query, or nothing.
 func (s *Store) conditions(ctx context.Context, q queryer, query Query) (string, []any, error) {
 	var conditions []string
 	var args []any
@@ -126,7 +183,7 @@ func scanRun(rows *sql.Rows) (RunSummary, error) {
 	return r, err
 }
 
-// fillRuns adds settings, metrics and tags, with one query each for all runs.
+// fillRuns reads settings, metrics and tags, with one query each for all runs.
 func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) error {
 	byNumber := make(map[int64]*RunSummary, len(runs))
 	numbers := make([]int64, len(runs))
@@ -154,7 +211,10 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) e
 		}
 		byNumber[number].Settings[key] = decodeSetting(value, kind)
 		return nil
-	}, runsSettingsSQL, sql.Named("runs", string(list)), sql.Named("keys", keys))
+	}, `
+		SELECT run, key, value, type FROM run_settings
+		WHERE run IN (SELECT value FROM json_each(:runs))
+		  AND (:keys IS NULL OR key IN (SELECT value FROM json_each(:keys)))`, sql.Named("runs", string(list)), sql.Named("keys", keys))
 	if err != nil {
 		return err
 	}
@@ -170,7 +230,11 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) e
 		s.Last, s.Best, s.BestStep = number(last), number(best), bestStep.Int64
 		byNumber[run].Metrics[name] = s
 		return nil
-	}, runsSummariesSQL, sql.Named("runs", string(list)), sql.Named("names", names))
+	}, `
+		SELECT s.run, n.name, s.step, s.value, s.best_step, s.best
+		FROM run_summaries s JOIN metric_names n ON n.metric = s.metric
+		WHERE s.run IN (SELECT value FROM json_each(:runs))
+		  AND (:names IS NULL OR n.name IN (SELECT value FROM json_each(:names)))`, sql.Named("runs", string(list)), sql.Named("names", names))
 	if err != nil {
 		return err
 	}
@@ -185,10 +249,13 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) e
 		}
 		byNumber[number].Tags = append(byNumber[number].Tags, tag)
 		return nil
-	}, runsTagsSQL, string(list))
+	}, `
+		SELECT run, tag FROM run_tags
+		WHERE run IN (SELECT value FROM json_each(?))
+		ORDER BY run, tag`, string(list))
 }
 
-// lists are the keys and names as JSON, nil where all are wanted.
+// lists returns the keys and names as JSON; nil selects all.
 func (p *Parts) lists() (keys, names any, err error) {
 	if p == nil {
 		return nil, nil, nil
@@ -199,4 +266,133 @@ func (p *Parts) lists() (keys, names any, err error) {
 	}
 	metrics, err := json.Marshal(append([]string{}, p.Metrics...))
 	return string(settings), string(metrics), err
+}
+
+// Values returns the values of names for each selected run, in the order of the
+// query. It suits queries that need few values of many runs. A value that a run
+// lacks is nil.
+func (s *Store) Values(ctx context.Context, query Query, names ...Name) ([][]any, error) {
+	var table [][]any
+	err := s.snapshot(ctx, func(q queryer) error {
+		statement, args, err := s.compileValues(ctx, q, query, names)
+		if err != nil {
+			return err
+		}
+		return forEach(ctx, q, func(rows *sql.Rows) error {
+			row := make([]any, len(names))
+			into := make([]any, len(names))
+			for i := range row {
+				into[i] = &row[i]
+			}
+			if err := rows.Scan(into...); err != nil {
+				return err
+			}
+			table = append(table, row)
+			return nil
+		}, statement, args...)
+	})
+	if err != nil {
+		return nil, explainQuestion(err, query)
+	}
+	return table, nil
+}
+
+func (s *Store) compileValues(ctx context.Context, q queryer, query Query, names []Name) (string, []any, error) {
+	columns := make([]string, len(names))
+	var args []any
+	for i, name := range names {
+		column, columnArgs := name.shown()
+		columns[i] = column
+		args = append(args, columnArgs...)
+	}
+	clauses, clauseArgs, err := s.clauses(ctx, q, query)
+	if err != nil {
+		return "", nil, err
+	}
+	return "SELECT " + strings.Join(columns, ", ") + " FROM observed_runs AS r" + clauses, append(args, clauseArgs...), nil
+}
+
+// explainQuestion attributes an error to the query or to the store. SQLite's
+// refusal to compile a filter, such as one nested too deep, is an error of the
+// query.
+func explainQuestion(err error, query Query) error {
+	if errors.Is(err, ErrBadQuestion) {
+		return err
+	}
+	var se sqlite3.Error
+	if errors.As(err, &se) && se.Code == sqlite3.ErrError && query.Where != "" {
+		return fmt.Errorf("filter %w: %w", ErrBadQuestion, err)
+	}
+	return fmt.Errorf("read runs: %w", explain(err))
+}
+
+// compileOrder turns "val_ppl,-started" into an ORDER BY clause; a minus means
+// descending. Runs without a value come last in either direction.
+func compileOrder(ctx context.Context, q queryer, text string) (string, []any, error) {
+	const newestFirst = "r.started DESC, r.number DESC"
+	if text == "" {
+		return newestFirst, nil, nil
+	}
+	var order strings.Builder
+	var args []any
+	for part := range strings.SplitSeq(text, ",") {
+		part, falling := strings.CutPrefix(strings.TrimSpace(part), "-")
+		if part == "" {
+			return "", nil, fmt.Errorf("order %w: give names with commas between them, and prefix a name with - for descending order; got %q", ErrBadQuestion, text)
+		}
+		name, err := findName(ctx, q, part)
+		if errors.Is(err, ErrUnknownName) {
+			return "", nil, fmt.Errorf("order %w: %w", ErrBadQuestion, err)
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		value, valueArgs := name.sql()
+		order.WriteString(value)
+		args = append(args, valueArgs...)
+		if falling {
+			order.WriteString(" DESC")
+		}
+		order.WriteString(" NULLS LAST, ")
+	}
+	return order.String() + newestFirst, args, nil
+}
+
+// PrefixLength returns how many characters of an id, at least six, identify each of
+// the runs among all runs of the store.
+func (s *Store) PrefixLength(ctx context.Context, runs []RunSummary) (int, error) {
+	ids := make([]string, len(runs))
+	for i, run := range runs {
+		ids[i] = run.ID
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return 0, err
+	}
+	length := 6
+	err = forEach(ctx, s.read, func(rows *sql.Rows) error {
+		var id, below, above string
+		if err := rows.Scan(&id, &below, &above); err != nil {
+			return err
+		}
+		length = max(length, shared(id, below)+1, shared(id, above)+1)
+		return nil
+	}, `
+		SELECT j.value,
+		       coalesce((SELECT max(id) FROM runs WHERE id < j.value), ''),
+		       coalesce((SELECT min(id) FROM runs WHERE id > j.value), '')
+		FROM json_each(?) j`, string(list))
+	if err != nil {
+		return 0, fmt.Errorf("abbreviate ids: %w", explain(err))
+	}
+	return length, nil
+}
+
+// shared returns the length of the common prefix of two ids.
+func shared(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// encodeSetting splits a value into what SQLite stores and the type that brings
-// it back: booleans are 0 and 1 in SQL, lists and maps are JSON text.
+// encodeSetting returns the SQL value of a setting, and the type that decodeSetting
+// needs: SQL holds booleans as 0 and 1, and lists and maps as JSON.
 func encodeSetting(value any) (stored any, kind string, err error) {
 	if value == nil {
 		return nil, "null", nil
@@ -37,8 +37,8 @@ func encodeSetting(value any) (stored any, kind string, err error) {
 	return string(text), "json", nil
 }
 
-// decodeSetting undoes encodeSetting. What comes back is nil, bool, int64,
-// float64, string, []any or map[string]any.
+// decodeSetting inverts encodeSetting. It returns nil, bool, int64, float64,
+// string, []any or map[string]any.
 func decodeSetting(stored any, kind string) any {
 	switch value := stored.(type) {
 	case int64:
@@ -57,15 +57,15 @@ func decodeSetting(stored any, kind string) any {
 	return stored
 }
 
-// decodeJSON reads JSON with its numbers as written.
+// decodeJSON reads JSON and keeps its numbers as text.
 func decodeJSON(text string, into any) error {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.UseNumber()
 	return decoder.Decode(into)
 }
 
-// plainNumbers turns the numbers in a decoded value into int64 where they are
-// whole and float64 where not: a vocabulary has 8000 entries and not 8e+03.
+// plainNumbers turns the numbers of a decoded value into int64 where they are whole,
+// else into float64: a vocabulary has 8000 entries, not 8e+03.
 func plainNumbers(value any) any {
 	switch v := value.(type) {
 	case json.Number:

@@ -3,11 +3,15 @@ package tracking
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -16,20 +20,20 @@ import (
 // ErrNoStore is returned when there is no file to read.
 var ErrNoStore = errors.New("there is no store")
 
-// Store is one SQLite file of runs. It is safe for use by many goroutines, and
-// the file by many processes.
+// Store is one SQLite file of runs. Many goroutines may use one Store, and many
+// processes one file.
 type Store struct {
 	path  string
 	write *sql.DB // nil when opened read-only
 	read  *sql.DB
-	file  os.FileInfo // the file as it was opened, to notice its replacement
+	file  os.FileInfo // the open file, to notice that another one replaced it
 	log   os.FileInfo // its write-ahead log, nil when opened read-only
 	now   func() time.Time
 }
 
-// Open opens the store at path for reading and writing, creating it and its
-// folder where missing and bringing an older one up to date. A file that is no
-// store (ErrNotAStore) or a newer one (ErrNewer) is left untouched.
+// Open opens the store at path for reading and writing. It creates a missing
+// file and folder, and migrates an older store. It leaves a file that is no store
+// (ErrNotAStore) and a newer store (ErrNewer) untouched.
 func Open(path string) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -47,7 +51,7 @@ func Open(path string) (*Store, error) {
 		s.write.Close()
 		return nil, fmt.Errorf("open store %s: %w", path, explain(err))
 	}
-	s.log, _ = os.Stat(path + "-wal") // there for as long as a connection is
+	s.log, _ = os.Stat(path + "-wal") // it exists as long as a connection does
 	s.read = openDB(path, readOnly)
 	return s, nil
 }
@@ -63,7 +67,7 @@ func OpenReadOnly(path string) (*Store, error) {
 	s.file, err = os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w at %s: it is made by the first training run, or name another with --store", ErrNoStore, path)
+		return nil, fmt.Errorf("%w at %s: the first training run makes it; --store names another", ErrNoStore, path)
 	case err != nil:
 		return nil, fmt.Errorf("open store: %w", err)
 	case s.file.IsDir():
@@ -83,6 +87,16 @@ func OpenReadOnly(path string) (*Store, error) {
 	return s, nil
 }
 
+// OpenCurrent opens an existing store for reading. It migrates an older store
+// first, which needs write access.
+func OpenCurrent(path string) (*Store, error) {
+	s, err := OpenReadOnly(path)
+	if errors.Is(err, ErrOlder) {
+		return Open(path)
+	}
+	return s, err
+}
+
 func (s *Store) checkReadable() error {
 	scripts, err := migrations()
 	if err != nil {
@@ -97,7 +111,7 @@ func (s *Store) checkReadable() error {
 	}
 	switch {
 	case id.version == 0:
-		return fmt.Errorf("%w yet: the file is empty", ErrNoStore) // its maker was killed, or is at it
+		return fmt.Errorf("%w yet: the file is empty", ErrNoStore) // its maker was killed, or still migrates it
 	case id.version < len(scripts):
 		return ErrOlder
 	}
@@ -116,7 +130,7 @@ func (s *Store) Close() error {
 	return err
 }
 
-// createEmpty makes an empty file for SQLite to fill, and the folder it is in.
+// createEmpty makes an empty file for SQLite to fill, and its folder.
 func createEmpty(path string) error {
 	if info, err := os.Stat(path); err == nil {
 		if info.IsDir() {
@@ -134,28 +148,28 @@ func createEmpty(path string) error {
 	return file.Close()
 }
 
-// cannotOpen reports SQLite's answer when it may not create its shared memory
-// beside a file on a read-only medium.
+// cannotOpen reports whether err is SQLite's error for a file on a read-only
+// medium, where SQLite cannot create its shared memory.
 func cannotOpen(err error) bool {
 	var se sqlite3.Error
 	return errors.As(err, &se) && (se.Code == sqlite3.ErrCantOpen || se.Code == sqlite3.ErrReadonly)
 }
 
-// hasLog reports whether commits wait in the write-ahead log: without reading
-// it the file would look older than it is.
+// hasLog reports whether commits wait in the write-ahead log: a reader that skips
+// the log would miss them.
 func hasLog(path string) bool {
 	info, err := os.Stat(path + "-wal")
 	return err == nil && info.Size() > 0
 }
 
-// explain says in words what SQLite's terse messages leave open.
+// explain adds to SQLite's terse messages what happened and what to do.
 func explain(err error) error {
 	var se sqlite3.Error
 	if !errors.As(err, &se) {
 		return err
 	}
 	if se.ExtendedCode == sqlite3.ErrConstraintForeignKey {
-		return fmt.Errorf("%w: it was removed meanwhile", ErrNoRun)
+		return fmt.Errorf("%w: another process removed it", ErrNoRun)
 	}
 	switch se.Code {
 	case sqlite3.ErrFull:
@@ -167,9 +181,139 @@ func explain(err error) error {
 	case sqlite3.ErrBusy, sqlite3.ErrLocked:
 		return fmt.Errorf("another process keeps the store locked: %w", err)
 	case sqlite3.ErrIoErr:
-		return fmt.Errorf("the disk fails: %w", err)
+		return fmt.Errorf("the disk failed: %w", err)
 	case sqlite3.ErrCorrupt:
 		return fmt.Errorf("the file is damaged; copy it, then try sqlite3's .recover: %w", err)
 	}
 	return err
+}
+
+// access is what a connection may do to the file.
+type access int
+
+const (
+	readWrite access = iota
+	readOnly
+	immutable // read-only on a medium where SQLite cannot even make its shared memory
+)
+
+// views are the temporary views of every connection.
+//
+//go:embed views.sql
+var views string
+
+// With writePragmas a commit survives a power cut: in WAL mode only FULL syncs
+// the log at every commit. Batching keeps that at two syncs a second.
+var writePragmas = []string{
+	"PRAGMA foreign_keys = ON",
+	"PRAGMA synchronous = FULL",
+	"PRAGMA journal_size_limit = 67108864",
+}
+
+var readPragmas = []string{
+	"PRAGMA query_only = ON",
+}
+
+// connector opens connections to one file, each with the same functions, views
+// and pragmas. Unlike sql.Open it registers no global driver.
+type connector struct {
+	dsn     string
+	pragmas []string
+	driver  *sqlite3.SQLiteDriver
+}
+
+func newConnector(path string, mode access) *connector {
+	options := url.Values{}
+	options.Set("_busy_timeout", "10000")
+	// SQLite refuses, without waiting, a transaction that reads, sees another
+	// process write, and then writes itself. Taking the write lock at the start
+	// makes it wait instead.
+	options.Set("_txlock", "immediate")
+	options.Set("mode", "rw")
+	c := &connector{pragmas: writePragmas, driver: &sqlite3.SQLiteDriver{ConnectHook: registerFunctions}}
+	if mode != readWrite {
+		options.Set("mode", "ro")
+		options.Set("_txlock", "deferred")
+		c.pragmas = readPragmas
+	}
+	if mode == immutable {
+		options.Set("immutable", "1")
+	}
+	file := url.URL{Scheme: "file", Path: path}
+	c.dsn = file.String() + "?" + options.Encode()
+	return c
+}
+
+func (c *connector) Driver() driver.Driver { return c.driver }
+
+func (c *connector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.driver.Open(c.dsn)
+	if err != nil {
+		return nil, err
+	}
+	for _, statement := range append([]string{views}, c.pragmas...) {
+		if _, err := conn.(*sqlite3.SQLiteConn).Exec(statement, nil); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("set up connection (%.30s): %w", strings.TrimLeft(statement, "- \n"), err)
+		}
+	}
+	return conn, nil
+}
+
+// openDB opens a pool. All writers of a process share one connection: SQLite has
+// one write lock, and waiting for it in Go is fairer than in SQLite's busy handler.
+func openDB(path string, mode access) *sql.DB {
+	db := sql.OpenDB(newConnector(path, mode))
+	if mode == readWrite {
+		db.SetMaxOpenConns(1)
+	}
+	return db
+}
+
+// queryer is implemented by *sql.DB, *sql.Conn and *sql.Tx.
+type queryer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// forEach runs a query and calls scan for each row.
+func forEach(ctx context.Context, q queryer, scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// update runs change in a transaction that holds the write lock from its start.
+func (s *Store) update(ctx context.Context, change func(*sql.Tx) error) error {
+	if s.write == nil {
+		return fmt.Errorf("the store %s is open for reading only", s.path)
+	}
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return explain(err)
+	}
+	defer tx.Rollback()
+	if err := change(tx); err != nil {
+		return explain(err)
+	}
+	return explain(tx.Commit())
+}
+
+// snapshot runs read in a read transaction: all its queries see one state.
+func (s *Store) snapshot(ctx context.Context, read func(queryer) error) error {
+	tx, err := s.read.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	return read(tx)
 }

@@ -2,8 +2,11 @@ package tracking
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +14,8 @@ import (
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
+
+	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
 // ErrBadQuestion marks a filter or an order that cannot be meant as it stands.
@@ -31,8 +36,8 @@ type condition struct {
 //
 //	optimizer.kind == 'koala-v' && val_ppl < 120 && 'baseline' in tags
 //
-// into an SQL condition on the rows of `seen`. A setting or metric that a run
-// lacks is nil: it equals nothing but nil, and is neither less nor more.
+// into an SQL condition on a row r of observed_runs. A setting or metric that a
+// run lacks is nil: it equals nothing but nil, and is neither less nor more.
 func compileWhere(ctx context.Context, q queryer, now time.Time, text string) (string, []any, error) {
 	tree, err := parser.Parse(text)
 	if err != nil {
@@ -176,7 +181,7 @@ func (c *condition) in(n *ast.BinaryNode) (string, error) {
 		return "", err
 	}
 	if name, ok := dotted(n.Right); ok && name == "tags" {
-		return "(" + left + " IN (SELECT tag FROM run_tags WHERE run = seen.number))", nil
+		return "(" + left + " IN (SELECT tag FROM run_tags WHERE run = r.number))", nil
 	}
 	list, ok := n.Right.(*ast.ArrayNode)
 	if !ok {
@@ -237,4 +242,124 @@ func parseSpan(text string) (time.Duration, error) {
 		return time.Duration(n * 24 * float64(time.Hour)), err
 	}
 	return time.ParseDuration(text)
+}
+
+// NameKind says what a name in a question stands for.
+type NameKind int
+
+const (
+	FieldName   NameKind = iota // a column of runs
+	SettingName                 // a setting's value
+	MetricName                  // a metric's last value
+	BestName                    // a metric's best value
+)
+
+// Name is a thing that runs can be filtered, sorted and grouped by.
+type Name struct {
+	Kind NameKind
+	Key  string // of the field, the setting or the metric
+}
+
+// ErrUnknownName is returned for a name that no run knows.
+var ErrUnknownName = errors.New("unknown name")
+
+// fields are the names of what every run has, with the column it is read from.
+var fields = map[string]string{
+	"id": "id", "name": "name", "note": "note", "status": "status", "reason": "reason",
+	"started": "started", "ended": "ended", "seconds": "seconds", "steps": "steps", "tokens": "tokens",
+	"host": "host", "cpu": "cpu", "device": "device", "threads": "threads",
+	"dataset": "dataset", "dataset_path": "dataset_path", "dataset_fingerprint": "dataset_fingerprint",
+	"parent": "parent", "git_commit": "git_commit", "git_dirty": "git_dirty",
+}
+
+// Name finds out what text stands for: a field of every run (status), a setting
+// (optimizer.lr), the last value of a metric (val_ppl), or with "best." before
+// it the best. The prefixes "settings." and "metrics." settle doubts.
+func (s *Store) Name(ctx context.Context, text string) (Name, error) {
+	name, err := findName(ctx, s.read, text)
+	if err != nil {
+		return Name{}, explain(err)
+	}
+	return name, nil
+}
+
+func findName(ctx context.Context, q queryer, text string) (Name, error) {
+	if _, ok := fields[text]; ok {
+		return Name{FieldName, text}, nil
+	}
+	if key, ok := strings.CutPrefix(text, "best."); ok {
+		return checkName(ctx, q, Name{BestName, key})
+	}
+	if key, ok := strings.CutPrefix(text, "metrics."); ok {
+		return checkName(ctx, q, Name{MetricName, key})
+	}
+	if key, ok := strings.CutPrefix(text, "settings."); ok {
+		return checkName(ctx, q, Name{SettingName, key})
+	}
+	name, err := checkName(ctx, q, Name{MetricName, text})
+	if errors.Is(err, ErrUnknownName) {
+		name, err = checkName(ctx, q, Name{SettingName, text})
+	}
+	return name, err
+}
+
+// checkName wants one run at least to know the name. In a store without runs
+// every name will do.
+func checkName(ctx context.Context, q queryer, name Name) (Name, error) {
+	statement := `SELECT EXISTS (SELECT 1 FROM metric_names WHERE name = ?), NOT EXISTS (SELECT 1 FROM runs)`
+	if name.Kind == SettingName {
+		statement = `SELECT EXISTS (SELECT 1 FROM run_settings WHERE key = ?), NOT EXISTS (SELECT 1 FROM runs)`
+	}
+	var known, empty bool
+	if err := q.QueryRowContext(ctx, statement, name.Key).Scan(&known, &empty); err != nil {
+		return Name{}, err
+	}
+	if known || empty {
+		return name, nil
+	}
+	all, err := allNames(ctx, q)
+	if err != nil {
+		return Name{}, err
+	}
+	if near := suggest.Name(name.Key, all); near != "" {
+		return Name{}, fmt.Errorf("%w %q: did you mean %s?", ErrUnknownName, name.Key, near)
+	}
+	return Name{}, fmt.Errorf("%w %q: it is no field, and no run has such a setting or metric", ErrUnknownName, name.Key)
+}
+
+// allNames are the names there are, for a suggestion.
+func allNames(ctx context.Context, q queryer) ([]string, error) {
+	names := slices.Sorted(maps.Keys(fields))
+	err := forEach(ctx, q, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		names = append(names, name)
+		return err
+	}, `
+		SELECT name FROM metric_names
+		UNION
+		SELECT key FROM run_settings WHERE run IN (SELECT number FROM runs ORDER BY number DESC LIMIT 100)`)
+	return names, err
+}
+
+// sql is the SQL expression of the name's value in the row r of observed_runs.
+func (n Name) sql() (text string, args []any) {
+	switch n.Kind {
+	case SettingName:
+		return "(SELECT value FROM run_settings WHERE run = r.number AND key = ?)", []any{n.Key}
+	case MetricName:
+		return "(SELECT value FROM run_summaries WHERE run = r.number AND metric = (SELECT metric FROM metric_names WHERE name = ?))", []any{n.Key}
+	case BestName:
+		return "(SELECT best FROM run_summaries WHERE run = r.number AND metric = (SELECT metric FROM metric_names WHERE name = ?))", []any{n.Key}
+	}
+	return "r." + fields[n.Key], nil
+}
+
+// shown is like sql, with booleans as people write them: SQL has none.
+func (n Name) shown() (text string, args []any) {
+	if n.Kind == SettingName {
+		return "(SELECT CASE type WHEN 'boolean' THEN iif(value, 'true', 'false') ELSE value END" +
+			" FROM run_settings WHERE run = r.number AND key = ?)", []any{n.Key}
+	}
+	return n.sql()
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// questioned has four runs: a, b, c and d from the oldest to the newest.
-func questioned(t testing.TB) *Store {
+// fourRuns is a store with four runs: a, b, c and d from the oldest to the newest.
+func fourRuns(t testing.TB) *Store {
 	t.Helper()
 	s := newStore(t)
 	clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -56,7 +56,7 @@ func namesOf(runs []RunSummary) string {
 }
 
 func TestWhere(t *testing.T) {
-	s := questioned(t)
+	s := fourRuns(t)
 	tests := map[string]string{
 		"":                          "abcd",
 		"optimizer.kind == 'sgd'":   "c",
@@ -102,7 +102,7 @@ func TestWhere(t *testing.T) {
 }
 
 func TestWhereErrorsPointAtThePlace(t *testing.T) {
-	s := questioned(t)
+	s := fourRuns(t)
 	tests := map[string][]string{
 		"optimizer.kind = 'sgd'":          {"(1:16)", "compared with =="},
 		"val_pll < 3":                     {"(1:1)", "did you mean val_ppl?", " | ^"},
@@ -136,7 +136,7 @@ func TestWhereErrorsPointAtThePlace(t *testing.T) {
 }
 
 func TestSort(t *testing.T) {
-	s := questioned(t)
+	s := fourRuns(t)
 	tests := map[string]string{
 		"":                   "dcba",
 		"val_ppl":            "badc",
@@ -178,7 +178,7 @@ func FuzzWhere(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	s := questioned(f)
+	s := fourRuns(f)
 	f.Fuzz(func(t *testing.T, where string) {
 		_, err := s.Runs(context.Background(), Query{Where: where})
 		if err != nil && !errors.Is(err, ErrBadQuestion) {

@@ -34,19 +34,9 @@ func absolute(path string) (string, error) {
 	return abs, nil
 }
 
-// openStore opens a store to read what earlier runs recorded. One of an older
-// version is brought up to date first, which needs to write it.
-func openStore(path string) (*tracking.Store, error) {
-	store, err := tracking.OpenReadOnly(path)
-	if errors.Is(err, tracking.ErrOlder) {
-		return tracking.Open(path)
-	}
-	return store, err
-}
-
 // findRun reads what the store has of the run that ref names.
 func findRun(ctx context.Context, path, ref string) (tracking.RunDetail, error) {
-	store, err := openStore(path)
+	store, err := tracking.OpenCurrent(path)
 	if err != nil {
 		return tracking.RunDetail{}, err
 	}

@@ -73,7 +73,9 @@ func (o *reportOptions) completeRuns(cmd *cobra.Command, _ []string, _ string) (
 }
 
 // open opens the store for reading.
-func (o *reportOptions) open() (*tracking.Store, error) { return openStore(storePath(o.store)) }
+func (o *reportOptions) open() (*tracking.Store, error) {
+	return tracking.OpenCurrent(storePath(o.store))
+}
 
 // output is standard output in the format asked for.
 func (o *reportOptions) output() report.Output {

@@ -2,11 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -47,7 +43,8 @@ func runReportGC(ctx context.Context, opts *reportGCOptions) error {
 	if err != nil {
 		return err
 	}
-	folders, err := runFolders(runsPath(opts.runs), garbage.Removed)
+	root := runsPath(opts.runs)
+	folders, err := garbage.Folders(root)
 	if err != nil {
 		return err
 	}
@@ -55,32 +52,7 @@ func runReportGC(ctx context.Context, opts *reportGCOptions) error {
 	if opts.dryRun {
 		return nil
 	}
-	for _, folder := range folders {
-		if err := os.RemoveAll(folder); err != nil {
-			return fmt.Errorf("delete the folder of a removed run: %w", err)
-		}
-	}
-	return store.Collect(ctx, garbage)
-}
-
-// runFolders are those of the given runs that exist.
-func runFolders(root string, ids []string) ([]string, error) {
-	var folders []string
-	for _, id := range ids {
-		if id == "" || id != filepath.Base(id) || id == "." || id == ".." {
-			continue // no run of ours is called so
-		}
-		folder := filepath.Join(root, id)
-		_, err := os.Lstat(folder)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look for the folders of removed runs: %w", err)
-		}
-		folders = append(folders, folder)
-	}
-	return folders, nil
+	return store.Collect(ctx, garbage, root)
 }
 
 func (o *reportGCOptions) describe(g tracking.Garbage, folders []string) {

@@ -50,15 +50,15 @@ func runReportQuery(ctx context.Context, opts *reportQueryOptions) (err error) {
 		return err
 	}
 	defer store.Close()
-	tooSlow := fmt.Errorf("no answer within %v: ask for less, or for longer with --timeout", opts.timeout)
+	tooSlow := fmt.Errorf("no rows within %v: ask for less, or for longer with --timeout", opts.timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, opts.timeout, tooSlow)
 	defer cancel()
-	answer, err := store.Ask(ctx, opts.sql)
+	rows, err := store.QuerySQL(ctx, opts.sql)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, answer.Close()) }()
-	if err := report.WriteAnswer(opts.output(), answer); err != nil {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	if err := report.WriteSQLRows(opts.output(), rows); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -109,30 +111,28 @@ func runSweep(ctx context.Context, opts *sweepOptions) error {
 		return err
 	}
 	if opts.dryRun {
-		return s.list(ctx)
+		return opts.list(ctx, s)
 	}
-	if s.program, err = os.Executable(); err != nil {
+	if s.Program, err = os.Executable(); err != nil {
 		return fmt.Errorf("find koala-lm: %w", err)
 	}
 	if _, err := request.FindEngine(); err != nil {
 		return err
 	}
-	if err := prepareOutput(s.store, s.runs); err != nil {
+	if err := prepareOutput(s.Store, opts.runs); err != nil {
 		return err
 	}
-	unlock, err := lockFolder(s.folder())
-	if err != nil {
-		return fmt.Errorf("sweep %s: %w", s.file.Name, err)
-	}
-	defer unlock()
-	if err := s.trainAll(ctx); err != nil {
+	if err := s.Run(ctx); err != nil {
 		return err
 	}
-	return s.report(ctx, opts.format)
+	if err := opts.compare(ctx, s); err != nil {
+		return err
+	}
+	return s.Failure()
 }
 
-// resolve finds everything that is wrong before the first run starts.
-func (opts *sweepOptions) resolve() (*sweeper, error) {
+// resolve reads the file and finds every error in it before the first run starts.
+func (opts *sweepOptions) resolve() (*sweep.Runner, error) {
 	file, err := sweep.Read(opts.file)
 	if err != nil {
 		return nil, err
@@ -142,55 +142,68 @@ func (opts *sweepOptions) resolve() (*sweeper, error) {
 			return nil, err
 		}
 	}
-	s := &sweeper{app: opts.app, file: file, jobs: opts.jobs, retry: opts.retry, compute: opts.compute}
-	if !opts.changed("threads") && opts.jobs > 1 {
-		s.compute.threads = max(1, runtime.NumCPU()/opts.jobs)
-	}
-	if opts.data != "" {
-		file.Data = opts.data
-	}
+	file.Data = cmp.Or(opts.data, file.Data)
 	if file.Data == "" {
 		return nil, usagef("no data: give --data DIR, or data: in %s", opts.file)
 	}
+	s := &sweep.Runner{File: file, Jobs: opts.jobs, Retry: opts.retry, Notef: opts.app.notef}
+	var data string
 	for _, p := range []struct {
 		to   *string
 		from string
-	}{{&s.data, file.Data}, {&s.store, storePath(opts.store)}, {&s.runs, runsPath(opts.runs)}} {
+	}{{&data, file.Data}, {&s.Store, storePath(opts.store)}, {&opts.runs, runsPath(opts.runs)}} {
 		if *p.to, err = absolute(p.from); err != nil {
 			return nil, err
 		}
 	}
-	dataset, err := data.Open(s.data, data.Unverified())
-	if err != nil {
-		return nil, err
+	s.Folder = filepath.Join(opts.runs, "sweeps", file.Name)
+	s.Train = []string{"--data", data}
+	s.Common = []string{"--store", s.Store, "--runs", opts.runs}
+	if opts.compute.device != "auto" {
+		s.Common = append(s.Common, "--device", opts.compute.device)
 	}
-	defer dataset.Close()
-	s.dataset = dataset.Fingerprint()
-	if s.trials, err = file.Trials(s.dataset); err != nil {
-		return nil, err
+	if !opts.changed("threads") && opts.jobs > 1 {
+		opts.compute.threads = max(1, runtime.NumCPU()/opts.jobs)
 	}
-	for _, trial := range s.trials {
-		if err := checkDataset(dataset, trial.Settings); err != nil {
-			return nil, fmt.Errorf("%s: %w", trial.Label, err)
-		}
+	if opts.compute.threads > 0 {
+		s.Common = append(s.Common, "--threads", strconv.Itoa(opts.compute.threads))
 	}
-	return s, nil
+	return s, expand(s, data)
 }
 
-// list prints the trials and how they stand, among them the repeats of the best
-// once it is known which these are.
-func (s *sweeper) list(ctx context.Context) error {
-	known, err := s.known(ctx)
+// expand lists the sweep's trials and checks each of them against the dataset.
+func expand(s *sweep.Runner, folder string) error {
+	dataset, err := data.Open(folder, data.Unverified())
 	if err != nil {
 		return err
 	}
-	trials, all := s.trials, true
+	defer dataset.Close()
+	s.Dataset = dataset.Fingerprint()
+	if s.Trials, err = s.File.Trials(s.Dataset); err != nil {
+		return err
+	}
+	for _, trial := range s.Trials {
+		if err := checkDataset(dataset, trial.Settings); err != nil {
+			return fmt.Errorf("%s: %w", trial.Label, err)
+		}
+	}
+	return nil
+}
+
+// list prints each trial and the state of its run. Once the trials are done, the
+// list includes the repeats of the best ones.
+func (opts *sweepOptions) list(ctx context.Context, s *sweep.Runner) error {
+	known, err := s.Known(ctx)
+	if err != nil {
+		return err
+	}
+	trials, all := s.Trials, true
 	for _, trial := range trials {
 		run, ok := known[trial.ID]
-		all = all && ok && s.done(run)
+		all = all && ok && s.Done(run)
 	}
 	if all {
-		repeats, err := s.repeats(known)
+		repeats, err := s.Repeats(known)
 		if err != nil {
 			return err
 		}
@@ -201,21 +214,21 @@ func (s *sweeper) list(ctx context.Context) error {
 		if r, ok := known[trial.ID]; ok {
 			status, run = string(r.Status), r.ID
 		}
-		if _, err := fmt.Fprintf(s.app.io.Out, "%s\t%s\t%s\t%s\n", trial.ID, status, run, trial.Label); err != nil {
+		if _, err := fmt.Fprintf(opts.app.io.Out, "%s\t%s\t%s\t%s\n", trial.ID, status, run, trial.Label); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// report compares the sweep's runs on standard output.
-func (s *sweeper) report(ctx context.Context, format string) error {
-	store, err := openStore(s.store)
+// compare prints the comparison of the sweep's runs.
+func (opts *sweepOptions) compare(ctx context.Context, s *sweep.Runner) error {
+	store, err := tracking.OpenCurrent(s.Store)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	runs, err := store.Runs(ctx, tracking.Query{Where: s.where(), Sort: "val_ppl"})
+	runs, err := store.Runs(ctx, tracking.Query{Where: s.Where(), Sort: "val_ppl"})
 	if err != nil || len(runs) == 0 {
 		return err
 	}
@@ -223,13 +236,6 @@ func (s *sweeper) report(ctx context.Context, format string) error {
 	if err != nil {
 		return err
 	}
-	output := (&reportOptions{app: s.app, format: format}).output()
-	if err := (report.Compare{Runs: runs, Prefix: prefix, Now: time.Now()}).Write(output); err != nil {
-		return err
-	}
-	return s.failure()
+	output := (&reportOptions{app: opts.app, format: opts.format}).output()
+	return report.Compare{Runs: runs, Prefix: prefix, Now: time.Now()}.Write(output)
 }
-
-// folder keeps what belongs to the sweep beside its runs: the log of each
-// trial, and the lock.
-func (s *sweeper) folder() string { return filepath.Join(s.runs, "sweeps", s.file.Name) }

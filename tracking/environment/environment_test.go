@@ -25,10 +25,12 @@ func TestParseStartTime(t *testing.T) {
 		"newline in name": {"17 (a\nb)" + after, 4711, true},
 	}
 	for name, test := range tests {
-		got, err := parseStartTime([]byte(test.stat))
-		if got != test.want || (err == nil) != test.ok {
-			t.Errorf("%s: %d, %v; want %d, ok %v", name, got, err, test.want, test.ok)
-		}
+		t.Run(name, func(t *testing.T) {
+			got, err := parseStartTime([]byte(test.stat))
+			if got != test.want || (err == nil) != test.ok {
+				t.Errorf("%d, %v; want %d, ok %v", got, err, test.want, test.ok)
+			}
+		})
 	}
 }
 
@@ -60,9 +62,11 @@ func TestLook(t *testing.T) {
 		"nothing known":     {Process{Host: living.Host}, Unknown},
 	}
 	for name, test := range tests {
-		if got := observer.Look(test.process); got != test.want {
-			t.Errorf("%s: %v, want %v", name, got, test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := observer.Look(test.process); got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
 	}
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)

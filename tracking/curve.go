@@ -8,33 +8,47 @@ import (
 	"time"
 )
 
-// fineLimit is up to how many points a curve is read point by point; a longer
-// one is read as spans, which are at least this many / spanLength.
+// A curve of at most fineLimit points is read point by point, a longer one as
+// spans: at least fineLimit / spanLength of them.
 const fineLimit = 32_000
 
-// CurvePoint is a point of a curve, or what several consecutive ones come to.
+// pointsSQL selects every point of a metric of a run.
+const pointsSQL = `
+	SELECT step, tokens, at, elapsed, value FROM run_points
+	WHERE run = (SELECT number FROM runs WHERE id = ?)
+	  AND metric = (SELECT metric FROM metric_names WHERE name = ?)
+	ORDER BY step`
+
+// CurvePoint is one point of a curve, or an aggregate of consecutive points.
 type CurvePoint struct {
-	Step, Last int64   // the first and the last step it stands for
+	Step, Last int64   // the first and the last step
 	Tokens     int64   // at the last
 	Seconds    float64 // of training, at the last
-	Value      float64 // the mean; NaN where there is no number
+	Value      float64 // the mean; NaN where no value is a number
 	Lowest     float64
 	Highest    float64
-	Count      int64 // of numbers
+	Count      int64 // of values that are numbers
 }
 
-// Curve returns the values of a metric of the run with the given id in the order
-// of steps, in some ten thousand points at most however long the run was.
+// Curve returns the values of a metric of the run with the given id in the order of
+// steps: at most some ten thousand points, however long the run was.
 func (s *Store) Curve(ctx context.Context, id, metric string) ([]CurvePoint, error) {
 	var curve []CurvePoint
 	err := s.snapshot(ctx, func(q queryer) error {
 		var points int64
-		if err := q.QueryRowContext(ctx, seriesCountSQL, id, metric).Scan(&points); err != nil {
+		if err := q.QueryRowContext(ctx, `
+			SELECT coalesce(sum(count), 0) FROM run_spans
+			WHERE run = (SELECT number FROM runs WHERE id = ?)
+			  AND metric = (SELECT metric FROM metric_names WHERE name = ?)`, id, metric).Scan(&points); err != nil {
 			return err
 		}
-		statement, scan := seriesPointsSQL, scanPoint
+		statement, scan := pointsSQL, scanPoint
 		if points > fineLimit {
-			statement, scan = seriesSpansSQL, scanSpan
+			statement, scan = `
+				SELECT first, last, tokens, elapsed, mean, lowest, highest, count FROM run_spans
+				WHERE run = (SELECT number FROM runs WHERE id = ?)
+				  AND metric = (SELECT metric FROM metric_names WHERE name = ?)
+				ORDER BY first`, scanSpan
 		}
 		return forEach(ctx, q, func(rows *sql.Rows) error {
 			point, err := scan(rows)
@@ -71,15 +85,15 @@ func scanSpan(rows *sql.Rows) (CurvePoint, error) {
 	return p, err
 }
 
-// Logged is one value as it was logged.
+// Logged is one logged value.
 type Logged struct {
 	Step, Tokens int64
 	Time         time.Time
-	Seconds      float64 // of training until then
-	Value        float64 // NaN where it was no number
+	Seconds      float64 // of training so far
+	Value        float64 // may be NaN
 }
 
-// Points hands every value of a metric of the run with the given id to visit, in
+// Points calls visit for every value of a metric of the run with the given id, in
 // the order of steps.
 func (s *Store) Points(ctx context.Context, id, metric string, visit func(Logged) error) error {
 	err := forEach(ctx, s.read, func(rows *sql.Rows) error {
@@ -91,7 +105,7 @@ func (s *Store) Points(ctx context.Context, id, metric string, visit func(Logged
 		}
 		p.Time, p.Seconds, p.Value = time.UnixMilli(at).UTC(), float64(elapsed)/1000, number(value)
 		return visit(p)
-	}, seriesPointsSQL, id, metric)
+	}, pointsSQL, id, metric)
 	if err != nil {
 		return fmt.Errorf("read %s of run %s: %w", metric, id, explain(err))
 	}

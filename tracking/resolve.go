@@ -8,16 +8,15 @@ import (
 	"strings"
 )
 
-// ErrNoRun is returned when nothing matches.
+// ErrNoRun means that no run matches.
 var ErrNoRun = errors.New("no such run")
 
-// BestMetrics are those that the reference "best" goes by: the first that any
-// run has.
+// BestMetrics decide the reference "best": the first one that any run has.
 var BestMetrics = []string{"val_ppl", "val_loss", "train_loss"}
 
-// Resolve returns the id of the run that ref names: a whole id, "latest" (the
-// newest), "best" (the lowest validation perplexity of all), a name (the newest
-// of that name) or a prefix of an id that no other run shares.
+// Resolve returns the id of the run that ref names. A ref is a whole id, "latest"
+// (the newest run), "best" (the lowest validation perplexity), a name (the newest
+// run of that name), or a unique prefix of an id.
 func (s *Store) Resolve(ctx context.Context, ref string) (string, error) {
 	var id string
 	err := s.snapshot(ctx, func(q queryer) (err error) {
@@ -40,30 +39,37 @@ func resolve(ctx context.Context, q queryer, ref string) (string, error) {
 			return id, err
 		}
 	}
-	return "", fmt.Errorf("%w; `koala-lm report list` shows those there are", ErrNoRun)
+	return "", fmt.Errorf("%w; `koala-lm report list` shows all runs", ErrNoRun)
 }
 
 func byID(ctx context.Context, q queryer, ref string) (id string, err error) {
-	err = q.QueryRowContext(ctx, refIDSQL, strings.ToLower(ref)).Scan(&id)
+	err = q.QueryRowContext(ctx, `SELECT id FROM runs WHERE id = ?`, strings.ToLower(ref)).Scan(&id)
 	return id, err
 }
 
 func byName(ctx context.Context, q queryer, ref string) (id string, err error) {
-	err = q.QueryRowContext(ctx, refNameSQL, ref).Scan(&id)
+	err = q.QueryRowContext(ctx, `SELECT id FROM runs WHERE name = ? ORDER BY started DESC, number DESC LIMIT 1`, ref).Scan(&id)
 	return id, err
 }
 
 func byKeyword(ctx context.Context, q queryer, ref string) (id string, err error) {
 	switch ref {
 	case "latest":
-		err = q.QueryRowContext(ctx, refLatestSQL).Scan(&id)
+		err = q.QueryRowContext(ctx, `SELECT id FROM runs ORDER BY started DESC, number DESC LIMIT 1`).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
 			err = fmt.Errorf("%w: the store has none yet", ErrNoRun)
 		}
 		return id, err
 	case "best":
 		for _, metric := range BestMetrics {
-			if err = q.QueryRowContext(ctx, refBestSQL, metric).Scan(&id); !errors.Is(err, sql.ErrNoRows) {
+			if err = q.QueryRowContext(ctx, `
+				SELECT r.id
+				FROM metric_names n
+				JOIN run_summaries s ON s.metric = n.metric
+				JOIN runs r ON r.number = s.run
+				WHERE n.name = ? AND s.best IS NOT NULL
+				ORDER BY s.best, r.started DESC
+				LIMIT 1`, metric).Scan(&id); !errors.Is(err, sql.ErrNoRows) {
 				return id, err
 			}
 		}
@@ -81,19 +87,19 @@ func byPrefix(ctx context.Context, q queryer, ref string) (string, error) {
 		err := rows.Scan(&id)
 		ids = append(ids, id)
 		return err
-	}, refPrefixSQL, sql.Named("prefix", prefix), sql.Named("limit", shown))
+	}, `SELECT id FROM runs WHERE id >= :prefix AND id < :prefix || char(0x10ffff) ORDER BY id DESC LIMIT :limit`, sql.Named("prefix", prefix), sql.Named("limit", shown))
 	switch {
 	case err != nil:
 		return "", err
 	case len(ids) == 0:
 		return "", sql.ErrNoRows
 	case len(ids) > 1:
-		return "", fmt.Errorf("several runs start so: %s", strings.Join(ids, ", "))
+		return "", fmt.Errorf("several ids start with it: %s", strings.Join(ids, ", "))
 	}
 	return ids[0], nil
 }
 
-// Run returns all that is recorded of the run that ref names, see Resolve.
+// Run returns the whole record of the run that ref names, see Resolve.
 func (s *Store) Run(ctx context.Context, ref string) (RunDetail, error) {
 	var detail RunDetail
 	err := s.snapshot(ctx, func(q queryer) error {
@@ -120,7 +126,7 @@ func (s *Store) readDetail(ctx context.Context, q queryer, id string) (RunDetail
 	}
 	d := RunDetail{RunSummary: runs[0], Events: []Event{}}
 	var facts, command, versions string
-	err = q.QueryRowContext(ctx, runDetailSQL, d.number).
+	err = q.QueryRowContext(ctx, `SELECT dataset_facts, git_commit, git_dirty, git_diff, command, versions FROM runs WHERE number = ?`, d.number).
 		Scan(&facts, &d.Git.Commit, &d.Git.Dirty, &d.Git.Diff, &command, &versions)
 	if err != nil {
 		return RunDetail{}, err
@@ -141,6 +147,6 @@ func (s *Store) readDetail(ctx context.Context, q queryer, id string) (RunDetail
 		e.Time = parseTime(at)
 		d.Events = append(d.Events, e)
 		return err
-	}, runEventsSQL, d.number)
+	}, `SELECT at, kind, message FROM run_events WHERE run = ? ORDER BY event`, d.number)
 	return d, err
 }

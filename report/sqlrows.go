@@ -9,19 +9,19 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// WriteAnswer writes the rows of a question in SQL. Formats that need not know
+// WriteSQLRows writes the rows of a question in SQL. Formats that need not know
 // all rows to write the first are written as the rows come.
-func WriteAnswer(o Output, answer *tracking.Answer) error {
-	columns := make([]Column, len(answer.Columns))
-	for i, name := range answer.Columns {
+func WriteSQLRows(o Output, rows *tracking.SQLRows) error {
+	columns := make([]Column, len(rows.Columns))
+	for i, name := range rows.Columns {
 		columns[i] = Column{Name: name, Title: name}
 	}
 	switch o.Format {
 	case JSON:
-		return streamJSON(o.W, answer)
+		return streamJSON(o.W, rows)
 	case CSV:
 		writer := csv.NewWriter(o.W)
-		return stream(answer, writer.Write, func() error { writer.Flush(); return writer.Error() })
+		return stream(rows, writer.Write, func() error { writer.Flush(); return writer.Error() })
 	case Separated:
 		line := func(cells []string) error {
 			for i := range cells {
@@ -30,11 +30,11 @@ func WriteAnswer(o Output, answer *tracking.Answer) error {
 			_, err := io.WriteString(o.W, strings.Join(cells, "\t")+"\n")
 			return err
 		}
-		return stream(answer, line, func() error { return nil })
+		return stream(rows, line, func() error { return nil })
 	}
 	t := Table{Columns: columns}
 	for {
-		row, more, err := answer.Next()
+		row, more, err := rows.Next()
 		if err != nil {
 			return err
 		}
@@ -51,12 +51,12 @@ func WriteAnswer(o Output, answer *tracking.Answer) error {
 }
 
 // stream writes the header and each row as text.
-func stream(answer *tracking.Answer, write func([]string) error, finish func() error) error {
-	if err := write(append([]string{}, answer.Columns...)); err != nil {
+func stream(rows *tracking.SQLRows, write func([]string) error, finish func() error) error {
+	if err := write(append([]string{}, rows.Columns...)); err != nil {
 		return err
 	}
 	for {
-		row, more, err := answer.Next()
+		row, more, err := rows.Next()
 		if err != nil {
 			return err
 		}
@@ -74,10 +74,10 @@ func stream(answer *tracking.Answer, write func([]string) error, finish func() e
 }
 
 // streamJSON writes an array of objects, one a line.
-func streamJSON(w io.Writer, answer *tracking.Answer) error {
+func streamJSON(w io.Writer, rows *tracking.SQLRows) error {
 	opening := "["
 	for {
-		row, more, err := answer.Next()
+		row, more, err := rows.Next()
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func streamJSON(w io.Writer, answer *tracking.Answer) error {
 		}
 		object := make(map[string]any, len(row))
 		for i, value := range row {
-			object[answer.Columns[i]] = jsonValue(value)
+			object[rows.Columns[i]] = jsonValue(value)
 		}
 		text, err := json.Marshal(object)
 		if err != nil {

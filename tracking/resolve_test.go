@@ -42,9 +42,11 @@ func TestResolve(t *testing.T) {
 		{"it's; DROP TABLE runs --", "01cccc"},
 	}
 	for _, test := range tests {
-		if got, err := s.Resolve(ctx, test.ref); err != nil || got != test.want {
-			t.Errorf("%q is %q, want %q (%v)", test.ref, got, test.want, err)
-		}
+		t.Run(test.ref, func(t *testing.T) {
+			if got, err := s.Resolve(ctx, test.ref); err != nil || got != test.want {
+				t.Errorf("%q, want %q (%v)", got, test.want, err)
+			}
+		})
 	}
 	for ref, want := range map[string]string{"01a": "01aabb, 01aaaa", "nobody": "no such run", "": "empty", "%": "no such run"} {
 		if _, err := s.Resolve(ctx, ref); err == nil || !strings.Contains(err.Error(), want) {

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// A store that is deleted or replaced while a run writes into it lives on, as
-// files do that are open, but nobody will find it. The run then takes its record
-// along: from the file it still holds into the one under the path.
+// A file that is deleted or replaced while a run writes to it stays open, but
+// nobody can find it any more. The run then copies its record from the open file
+// to the file that has its path now.
 
-// rehome opens the store that is under the path now, made if need be, and copies
-// the run into it.
-func (w *writer) rehome(ctx context.Context) error {
+// relocate opens or creates the store that is under the path now, and copies the
+// run to it.
+func (w *writer) relocate(ctx context.Context) error {
 	if err := w.store.dropStaleLog(); err != nil {
 		return err
 	}
@@ -32,13 +32,12 @@ func (w *writer) rehome(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			_, err = to.ExecContext(ctx, eventInsertSQL, number, formatTime(next.now()), "moved",
-				"the store was deleted or replaced; this run's record went on into the one under its path")
-			return err
+			return insertEvent(ctx, to, number, event{next.now(), "moved",
+				"the store was deleted or replaced; the run's record continues in the file under its path"})
 		})
 	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("take the run along: %w", err), next.Close())
+		return errors.Join(fmt.Errorf("copy the run to the new store: %w", err), next.Close())
 	}
 	w.run.mu.Lock()
 	w.run.moved = true
@@ -52,13 +51,13 @@ func (w *writer) rehome(ctx context.Context) error {
 	return err
 }
 
-// dropStaleLog removes the old file's write-ahead log from beside the new one:
-// SQLite finds a log by its name, would take it for the new file's and damage
-// that. The old file keeps its own, which is open.
+// dropStaleLog removes the old file's write-ahead log from beside the new file.
+// SQLite finds a log by its name: it would apply the old log to the new file and
+// damage it. The old file keeps its log, which is open.
 func (s *Store) dropStaleLog() error {
 	log, err := os.Stat(s.path + "-wal")
 	if err != nil || s.log == nil || !os.SameFile(log, s.log) {
-		return nil // none, or another's
+		return nil // no log, or that of the new file
 	}
 	for _, suffix := range []string{"-wal", "-shm"} {
 		if err := os.Remove(s.path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -68,8 +67,8 @@ func (s *Store) dropStaleLog() error {
 	return nil
 }
 
-// snapshotForWriting reads on the connection that writes: in a file without a
-// name no other can be opened.
+// snapshotForWriting reads on the write connection: no other can be opened to a
+// file without a name.
 func (s *Store) snapshotForWriting(ctx context.Context, read func(*sql.Tx) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -79,21 +78,21 @@ func (s *Store) snapshotForWriting(ctx context.Context, read func(*sql.Tx) error
 	return read(tx)
 }
 
-// copyRun copies all rows of a run from one store to another of the same
-// version, where it takes the place of a run with the same id.
+// copyRun copies all rows of a run from one store to another of the same version.
+// It replaces a run with the same id there.
 func copyRun(ctx context.Context, from, to *sql.Tx, id string) (number int64, err error) {
-	if _, err := to.ExecContext(ctx, runDeleteByIDSQL, id); err != nil {
+	if _, err := to.ExecContext(ctx, `DELETE FROM runs WHERE id = ?`, id); err != nil {
 		return 0, err
 	}
-	var old int64
-	if err := from.QueryRowContext(ctx, runNumberSQL, id).Scan(&old); err != nil {
+	old, err := runNumber(ctx, from, id)
+	if err != nil {
 		return 0, err
 	}
 	c := copier{ctx: ctx, from: from, to: to, run: old, metrics: map[int64]int64{}}
 	if err := c.table("runs", "number"); err != nil {
 		return 0, err
 	}
-	if err := to.QueryRowContext(ctx, runNumberSQL, id).Scan(&c.newRun); err != nil {
+	if c.newRun, err = runNumber(ctx, to, id); err != nil {
 		return 0, err
 	}
 	if err := c.nameMetrics(); err != nil {
@@ -111,24 +110,24 @@ type copier struct {
 	ctx         context.Context
 	from, to    *sql.Tx
 	run, newRun int64
-	metrics     map[int64]int64 // numbers there to numbers here
+	metrics     map[int64]int64 // numbers in from -> numbers in to
 }
 
 func (c *copier) nameMetrics() error {
 	return forEach(c.ctx, c.from, func(rows *sql.Rows) error {
-		var old, id int64
+		var old int64
 		var name string
 		if err := rows.Scan(&old, &name); err != nil {
 			return err
 		}
-		err := c.to.QueryRowContext(c.ctx, metricIDSQL, name, HigherIsBetter(name)).Scan(&id)
+		id, err := metricID(c.ctx, c.to, name)
 		c.metrics[old] = id
 		return err
-	}, metricNamesSQL)
+	}, `SELECT metric, name FROM metric_names`)
 }
 
-// table copies the rows that belong to the run by the column key. Keys that a
-// store gives out itself are given out anew.
+// table copies the rows whose column key is the run. The target assigns new values
+// to the keys that a store assigns itself.
 func (c *copier) table(name, key string) error {
 	rows, err := c.from.QueryContext(c.ctx, "SELECT * FROM "+name+" WHERE "+key+" = ?", c.run)
 	if err != nil {

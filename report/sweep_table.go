@@ -1,0 +1,226 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// Results has a row for each search: its best point, what that reached with all
+// seeds after equally many tokens and after equal time, and what a step costs.
+func (s *Sweep) Results() Table {
+	t := Table{Columns: []Column{{Name: "search", Title: "search"}}}
+	for _, key := range s.keys {
+		t.Columns = append(t.Columns, Column{Name: key, Title: key, Right: true})
+	}
+	number := func(name, title string, spare int) Column {
+		return Column{Name: name, Title: title, Right: true, Human: significant, Spare: spare}
+	}
+	t.Columns = append(t.Columns, Column{Name: "n", Title: "seeds", Right: true},
+		number("val_ppl", "val_ppl", 0), number("val_ppl_sd", "± sd", 2), number("test_ppl", "test_ppl", 0), number("test_ppl_sd", "± sd", 2),
+		number("val_ppl_equal_time", "at equal time", 1), number("step_ms", "ms a step", 3), number("optimizer_ms", "of it the optimizer", 4))
+	for _, f := range s.ranked() {
+		row := []any{f.name}
+		for _, key := range s.keys {
+			row = append(row, f.value(key))
+		}
+		val, test := f.best.over("val_ppl"), f.best.over("test_ppl")
+		row = append(row, int64(val.n), val.mean, val.sd(), test.orNaN(), test.sd(), f.after(s.budget), f.cost.step(), f.cost.optimizer)
+		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+// orNaN is the mean, of nothing NaN.
+func (g group) orNaN() float64 {
+	if g.n == 0 {
+		return math.NaN()
+	}
+	return g.mean
+}
+
+// ranked are the searches that found something, the best first.
+func (s *Sweep) ranked() []*search {
+	ranked := slices.DeleteFunc(slices.Clone(s.searches), func(f *search) bool { return f.best == nil })
+	slices.SortStableFunc(ranked, func(a, b *search) int {
+		return compareValues(a.best.over("val_ppl").mean, b.best.over("val_ppl").mean)
+	})
+	return ranked
+}
+
+// value of a setting at the best point.
+func (f *search) value(key string) any {
+	if i := slices.Index(f.varied, key); i >= 0 {
+		return f.best.values[i]
+	}
+	return f.best.finished[0].Settings[key]
+}
+
+// near is up to how much above the best a perplexity is near it.
+const near = 1.1
+
+// Sensitivity has a row for each search that varied one number: over which part
+// of the values tried val_ppl is near the best, and what it is at each.
+func (s *Sweep) Sensitivity() Table {
+	t := Table{Columns: []Column{
+		{Name: "search", Title: "search"}, {Name: "setting", Title: "setting"},
+		{Name: "best", Title: "best", Right: true},
+		{Name: "near", Title: "within 10 %"},
+		{Name: "factor", Title: "a factor of", Right: true, Human: significant},
+		{Name: "tried", Title: "val_ppl at each value", Spare: 5},
+	}}
+	for _, f := range s.sensitive() {
+		from, to := f.near()
+		var tried []string
+		for _, p := range f.points {
+			tried = append(tried, plain(p.values[0])+": "+f.outcome(p))
+		}
+		t.Rows = append(t.Rows, []any{f.name, f.varied[0], f.best.values[0],
+			plain(from) + " to " + plain(to), to / from, strings.Join(tried, ", ")})
+	}
+	return t
+}
+
+// sensitive are the searches that varied one number and nothing else.
+func (s *Sweep) sensitive() []*search {
+	return slices.DeleteFunc(s.ranked(), func(f *search) bool {
+		if len(f.varied) != 1 {
+			return true
+		}
+		_, isNumber := toFloat(f.best.values[0])
+		return !isNumber
+	})
+}
+
+// near are the ends of the values around the best one that come near it.
+func (f *search) near() (from, to float64) {
+	limit := near * f.result(f.best)
+	at := slices.Index(f.points, f.best)
+	first, last := at, at
+	for first > 0 && f.result(f.points[first-1]) <= limit {
+		first--
+	}
+	for last+1 < len(f.points) && f.result(f.points[last+1]) <= limit {
+		last++
+	}
+	from, _ = toFloat(f.points[first].values[0])
+	to, _ = toFloat(f.points[last].values[0])
+	return from, to
+}
+
+// result is what a point reached with the seeds that all points were trained
+// with: those that only the best was repeated with would favour it, or not.
+func (f *search) result(p *point) float64 {
+	var g group
+	for _, run := range p.finished {
+		if f.everywhere(run.Settings[seedKey]) {
+			g.add(run.Metrics["val_ppl"].Last, run.ID, false)
+		}
+	}
+	return g.orNaN()
+}
+
+func (f *search) everywhere(seed any) bool {
+	return !slices.ContainsFunc(f.points, func(p *point) bool {
+		return len(p.finished) > 0 && !slices.ContainsFunc(p.finished, func(r tracking.RunSummary) bool {
+			return plain(r.Settings[seedKey]) == plain(seed)
+		})
+	})
+}
+
+// outcome of a point, in words where it has no number.
+func (f *search) outcome(p *point) string {
+	if result := f.result(p); !math.IsNaN(result) {
+		return significant(result)
+	}
+	if p.failed > 0 {
+		return "failed"
+	}
+	return "-"
+}
+
+// Write writes what was found. In Markdown it is a part of a page, with pictures
+// that Charts draws into the folder plots; "" is none.
+func (s *Sweep) Write(o Output, plots string) error {
+	results, sensitivity := s.Results(), s.Sensitivity()
+	switch o.Format {
+	case JSON:
+		return writeJSON(o.W, map[string]any{"results": results.objects(), "sensitivity": sensitivity.objects()})
+	case CSV, Separated:
+		return o.Render(results)
+	case Markdown:
+		return s.writePage(o, plots)
+	}
+	if _, err := fmt.Fprintln(o.W, o.legible(s.summary())); err != nil {
+		return err
+	}
+	if len(sensitivity.Rows) == 0 {
+		return o.Render(results)
+	}
+	return o.Render(results, sensitivity)
+}
+
+func (s *Sweep) writePage(o Output, plots string) error {
+	charts := map[string]SweepChart{}
+	for _, c := range s.Charts() {
+		charts[strings.TrimPrefix(c.Name, s.Name+"-")] = c
+	}
+	write := func(format string, args ...any) error {
+		_, err := fmt.Fprintf(o.W, format, args...)
+		return err
+	}
+	show := func(name string) error {
+		c, drawn := charts[name]
+		if !drawn || plots == "" {
+			return nil
+		}
+		return write("\n![%s](%s)\n", c.Caption, path.Join(plots, c.Name+".svg"))
+	}
+	if err := write("## %s\n\n%s\n\n", s.Name, notHTML.Replace(harmless(s.summary()))); err != nil {
+		return err
+	}
+	if err := o.Render(s.Results()); err != nil {
+		return err
+	}
+	for _, name := range []string{"tokens", "time"} {
+		if err := show(name); err != nil {
+			return err
+		}
+	}
+	sensitivity := s.Sensitivity()
+	if len(sensitivity.Rows) == 0 {
+		return nil
+	}
+	if err := write("\n"); err != nil {
+		return err
+	}
+	if err := o.Render(sensitivity); err != nil {
+		return err
+	}
+	return show("sensitivity")
+}
+
+// summary says what was trained, on what.
+func (s *Sweep) summary() string {
+	count := map[tracking.Status]int{}
+	for _, run := range s.runs {
+		count[run.Status]++
+	}
+	var states []string
+	for _, status := range []tracking.Status{tracking.Finished, tracking.Failed, tracking.Running, tracking.Interrupted, tracking.Crashed} {
+		if count[status] > 0 {
+			states = append(states, fmt.Sprintf("%d %s", count[status], status))
+		}
+	}
+	r := s.runs[0]
+	text := fmt.Sprintf("%d runs (%s) on %s, fingerprint %s; %s, threads: %d, %s.",
+		len(s.runs), strings.Join(states, ", "), r.Dataset, shorten("", r.DatasetFingerprint), r.Device, r.Threads, r.CPU)
+	if !math.IsNaN(s.budget) {
+		text += fmt.Sprintf(" Equal time is %s of steps at their median cost.", span(s.budget))
+	}
+	return text
+}

@@ -1,1 +1,0 @@
-INSERT INTO run_events (run, at, kind, message) VALUES (?, ?, ?, ?)

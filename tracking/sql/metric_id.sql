@@ -1,3 +1,0 @@
-INSERT INTO metric_names (name, highest) VALUES (?, ?)
-ON CONFLICT (name) DO UPDATE SET name = excluded.name
-RETURNING metric

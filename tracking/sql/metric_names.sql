@@ -1,1 +1,0 @@
-SELECT metric, name FROM metric_names

@@ -1,1 +1,0 @@
-SELECT EXISTS (SELECT 1 FROM metric_names WHERE name = ?), NOT EXISTS (SELECT 1 FROM runs)

@@ -1,1 +1,0 @@
-SELECT EXISTS (SELECT 1 FROM run_settings WHERE key = ?), NOT EXISTS (SELECT 1 FROM runs)

@@ -1,1 +1,0 @@
-UPDATE runs SET note = ? WHERE number = ?

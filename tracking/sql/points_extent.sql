@@ -1,1 +1,0 @@
-SELECT coalesce(max(elapsed), 0), coalesce(max(tokens), 0) FROM run_points WHERE run = ?

@@ -1,1 +1,0 @@
-SELECT id FROM runs ORDER BY started DESC, number DESC LIMIT 1

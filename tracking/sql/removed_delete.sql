@@ -1,1 +1,0 @@
-DELETE FROM removed_runs WHERE id = ?

@@ -1,1 +1,0 @@
-INSERT INTO removed_runs (id, removed) VALUES (?, ?) ON CONFLICT DO NOTHING

@@ -1,1 +1,0 @@
-SELECT id FROM removed_runs ORDER BY id

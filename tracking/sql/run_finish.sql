@@ -1,2 +1,0 @@
-UPDATE runs SET status = :status, reason = :reason, ended = :ended, heartbeat = :ended, seconds = :seconds
-WHERE number = :run

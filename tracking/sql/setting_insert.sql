@@ -1,1 +1,0 @@
-INSERT INTO run_settings (run, key, value, type) VALUES (?, ?, ?, ?)

@@ -1,1 +1,0 @@
-DELETE FROM run_spans WHERE run = ? AND last > ?

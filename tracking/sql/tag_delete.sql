@@ -1,1 +1,0 @@
-DELETE FROM run_tags WHERE run = ? AND tag = ?

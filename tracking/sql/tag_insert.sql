@@ -1,1 +1,0 @@
-INSERT INTO run_tags (run, tag) VALUES (?, ?) ON CONFLICT DO NOTHING
