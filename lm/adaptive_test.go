@@ -47,12 +47,12 @@ func TestAdaptiveSoftmaxAgreesWithPyTorch(t *testing.T) {
 		}
 	}
 	err = torch.Do(func(s *torch.Scope) error {
-		p := &params{s: s, device: gotch.CPU}
-		l := adaptiveOf(p, "out", constant(0), append(r.Cutoffs, r.Vocab), r.Hidden.Shape[1], int64(r.Divisor))
+		p := Builder{path: "out.", model: &building{scope: s, device: gotch.CPU}}
+		l := adaptiveOf(p, Constant(0), append(r.Cutoffs, r.Vocab), r.Hidden.Shape[1], int64(r.Divisor))
 		tensor := func(f flat) *ts.Tensor {
 			return s.To(torch.FromSlice(s, f.Values, f.Shape...), gotch.Float, gotch.CPU)
 		}
-		for _, param := range p.list {
+		for _, param := range p.model.params {
 			s.NoGrad(func() { s.CopyInto(param.Tensor, tensor(r.Weights[param.Name[len("out."):]])) })
 		}
 		hidden := tensor(r.Hidden)
@@ -66,7 +66,7 @@ func TestAdaptiveSoftmaxAgreesWithPyTorch(t *testing.T) {
 		near("loss and mean square", []float64{loss.Nats, s.Item(loss.Mean), loss.MeanSquare}, []float64{r.Loss, r.Loss, square})
 		near("losses", torch.ToSlice[float64](s, loss.PerToken), r.Losses)
 		near("gradient of the hidden states", torch.ToSlice[float64](s, s.Grad(hidden)), r.Gradients["hidden"].Values)
-		for _, param := range p.list {
+		for _, param := range p.model.params {
 			near("gradient of "+param.Name, torch.ToSlice[float64](s, s.Grad(param.Tensor)), r.Gradients[param.Name[len("out."):]].Values)
 		}
 		near("log-probabilities", torch.ToSlice[float64](s, s.Select(l.LogProbs(s, s.Detach(hidden)), 0, 0)), r.LogProb)

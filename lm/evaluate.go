@@ -36,7 +36,7 @@ func (r Result) BitsPerByte(tokens, bytes int64) float64 {
 // EvaluateText scores the batches of an evaluation batcher, dropout off.
 func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device gotch.Device) (Result, error) {
 	var (
-		state *State
+		state *RecurrentState
 		total float64
 		r     Result
 	)

@@ -1,7 +1,11 @@
 package lm
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
@@ -89,30 +93,32 @@ const (
 	Training Mode = true
 )
 
-// Hidden is what a forward pass leaves for the loss.
-type Hidden struct {
+// Features are the result of a forward pass, which the output layer and the loss
+// start from.
+type Features struct {
 	States *ts.Tensor // [N, D] after dropout, in the order of the batch's targets
-	Raw    *ts.Tensor // [T, B, D] before it, for activation regularisation; nil for Transformers
+	Raw    *ts.Tensor // [T, B, D] before it, for activation regularisation; nil where that has no meaning
 }
 
-// A Model is a network up to the output layer.
+// A Model is a network up to the output layer. All that differs between kinds of
+// model is asked of it here: nothing outside a kind's own file asks for its name.
 type Model interface {
 	Config() Config
 
 	// Params are all trained tensors, each once, in a fixed order.
 	Params() []Param
 
-	// Forward runs over the token ids, [T, B] for recurrent models and [B, T] for
-	// Transformers. A recurrent model starts from the state and leaves its last
-	// one there, cut off from the graph; others ignore it.
-	Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) Hidden
+	// Forward runs over the token ids, [T, B] if the model is TimeMajor, else [B, T].
+	// A model that carries a state starts from it and leaves its last one there, cut
+	// off from the graph; others ignore it.
+	Forward(s *torch.Scope, ids *ts.Tensor, state *RecurrentState, mode Mode) Features
 
 	// Output is the layer that follows.
 	Output() OutputLayer
 
 	// NewState is the carried state at the start of a text, for batch sequences;
 	// it is empty for a model that carries none.
-	NewState(batch int64) (*State, error)
+	NewState(batch int64) (*RecurrentState, error)
 
 	// CarriesState reports whether Forward continues the text from the state: the
 	// model then reads texts of any length piece by piece. A model that does not
@@ -133,22 +139,41 @@ type Model interface {
 	Close()
 }
 
+// A Constructor makes a model with freshly drawn weights on device, a function of
+// seed alone. The Config has been checked.
+type Constructor func(c Config, seed uint64, device gotch.Device) (Model, error)
+
+// kinds are the models that there are: a line for each.
+var kinds = map[string]kind{
+	LSTM:        {Config.checkRecurrent, newRecurrent(lstmCell)},
+	GRU:         {Config.checkRecurrent, newRecurrent(gruCell)},
+	Transformer: {Config.checkTransformer, newTransformer},
+}
+
+type kind struct {
+	check func(Config) error
+	make  Constructor
+}
+
+// Register adds a kind of model.
+func Register(name string, check func(Config) error, make Constructor) {
+	kinds[name] = kind{check, make}
+}
+
 // New makes a model with freshly drawn weights on device, a function of seed
-// alone.
+// alone. The error names each value that no model of the kind can have.
 func New(c Config, seed uint64, device gotch.Device) (Model, error) {
-	if c.Vocab < 1 {
-		return nil, fmt.Errorf("model: a vocabulary of %d entries", c.Vocab)
+	kind, ok := kinds[c.Kind]
+	if !ok {
+		return nil, fmt.Errorf("model.kind is %q: it must be one of %s", c.Kind, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
 	}
-	if err := c.checkSoftmax(); err != nil {
+	if c.Vocab < 1 {
+		return nil, fmt.Errorf("model: the vocabulary has %d entries: it must have at least 1", c.Vocab)
+	}
+	if err := errors.Join(c.checkSoftmax(), kind.check(c)); err != nil {
 		return nil, err
 	}
-	switch c.Kind {
-	case LSTM, GRU:
-		return newRecurrent(c, seed, device)
-	case Transformer:
-		return newTransformer(c, seed, device)
-	}
-	return nil, fmt.Errorf("model.kind %q is not known: it is lstm, gru or transformer", c.Kind)
+	return kind.make(c, seed, device)
 }
 
 // CountParams returns the number of trained scalars.

@@ -1,31 +1,174 @@
 package lm
 
 import (
+	"fmt"
+	"slices"
+
+	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// An OutputLayer turns hidden states into a distribution over the next token.
+// An OutputLayer turns features into a distribution over the next token.
 type OutputLayer interface {
-	// Loss is the mean cross-entropy of hidden [N, D] against targets, int64 [N];
+	// Loss is the mean cross-entropy of features [N, D] against targets, int64 [N];
 	// rows with a negative target do not count.
-	Loss(s *torch.Scope, hidden, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss
+	Loss(s *torch.Scope, features, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss
 
 	// LogProbs returns the logarithms of the probabilities, [N, V].
-	LogProbs(s *torch.Scope, hidden *ts.Tensor) *ts.Tensor
+	LogProbs(s *torch.Scope, features *ts.Tensor) *ts.Tensor
 }
 
-// fullSoftmax is the usual output layer, over the whole vocabulary.
+// fullSoftmax is a softmax over the whole vocabulary.
 type fullSoftmax struct {
-	weight *ts.Tensor // [V, D]
+	weight *ts.Tensor // [V, D]; the embedding's where they are tied
 	bias   *ts.Tensor // [V], or nil
 }
 
-func (l fullSoftmax) Loss(s *torch.Scope, hidden, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss {
-	return s.CrossEntropy(hidden, l.weight, l.bias, targets, o)
+// NewSoftmax returns an output layer over the whole vocabulary, with weight [V, D]
+// and bias [V], which may be nil.
+func NewSoftmax(weight, bias *ts.Tensor) OutputLayer { return fullSoftmax{weight, bias} }
+
+func (l fullSoftmax) Loss(s *torch.Scope, features, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss {
+	return s.CrossEntropy(features, l.weight, l.bias, targets, o)
 }
 
-func (l fullSoftmax) LogProbs(s *torch.Scope, hidden *ts.Tensor) *ts.Tensor {
-	return s.LogSoftmax(s.Linear(hidden, l.weight, l.bias))
+func (l fullSoftmax) LogProbs(s *torch.Scope, features *ts.Tensor) *ts.Tensor {
+	return s.LogSoftmax(s.Linear(features, l.weight, l.bias))
+}
+
+// adaptiveSoftmax is the output layer of Grave et al. (2017), in PyTorch's form:
+// the vocabulary, by falling frequency, is cut into a head and tails. The head's
+// distribution is over its own tokens and one entry for each tail; a tail's
+// distribution, over its tokens, comes from a narrower projection and is computed
+// only where the target is in the tail.
+//
+//	log p(w) = log p_head(w)                        w in the head
+//	log p(w) = log p_head(tail) + log p_tail(w)     w in a tail
+type adaptiveSoftmax struct {
+	head  fullSoftmax // [first cutoff + tails, D]
+	tails []tail
+}
+
+type tail struct {
+	from, to   int64       // its tokens
+	projection *ts.Tensor  // [d, D]
+	output     fullSoftmax // [to - from, d]
+}
+
+// tailDivisor is how much narrower than the one before it each tail's projection
+// is (PyTorch's default).
+const tailDivisor = 4
+
+// cutoffs returns the first token of each tail of an adaptive softmax, as given or
+// chosen by the vocabulary as in PyTorch's manual: a fifteenth of it and three.
+func (c Config) cutoffs() []int64 {
+	if len(c.Cutoffs) > 0 {
+		return c.Cutoffs
+	}
+	part := max(1, c.Vocab/15)
+	return []int64{part, 3 * part}
+}
+
+func (c Config) checkSoftmax() error {
+	switch {
+	case c.Softmax == "" || c.Softmax == Full:
+		return nil
+	case c.Softmax != Adaptive:
+		return fmt.Errorf("model.softmax %q is not known: it is full or adaptive", c.Softmax)
+	case c.Tied:
+		return fmt.Errorf("model.tied must be false with model.softmax adaptive, which has weights of its own")
+	}
+	cuts := c.cutoffs()
+	if !slices.IsSorted(cuts) || cuts[0] < 1 || cuts[len(cuts)-1] >= c.Vocab {
+		return fmt.Errorf("model.cutoffs %v: expected ascending tokens below the vocabulary of %d", cuts, c.Vocab)
+	}
+	return nil
+}
+
+func newAdaptiveSoftmax(p Builder, init Init, c Config, width int64) OutputLayer {
+	return adaptiveOf(p, init, append(slices.Clone(c.cutoffs()), c.Vocab), width, tailDivisor)
+}
+
+// adaptiveOf makes the layer over clusters that end at ends.
+func adaptiveOf(p Builder, init Init, ends []int64, width, divisor int64) *adaptiveSoftmax {
+	first, head := ends[0]+int64(len(ends)-1), p.In("head")
+	l := &adaptiveSoftmax{head: fullSoftmax{
+		weight: head.Output("weight", init, first, width), bias: head.Vector("bias", Constant(0), first),
+	}}
+	narrow := width
+	for i, to := range ends[1:] {
+		narrow = max(1, narrow/divisor)
+		tailOf := p.In("tail").At(i)
+		l.tails = append(l.tails, tail{
+			from: ends[i], to: to,
+			projection: tailOf.At(0).Matrix("weight", init, narrow, width),
+			output:     fullSoftmax{weight: tailOf.At(1).Output("weight", init, to-ends[i], narrow)},
+		})
+	}
+	return l
+}
+
+func (l *adaptiveSoftmax) Loss(s *torch.Scope, features, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss {
+	ids := torch.ToSlice[int64](s, targets)
+	if !s.OK() {
+		return torch.Loss{}
+	}
+	inHead, rows, inTail := l.split(ids)
+	onDevice := func(values []int64) *ts.Tensor {
+		return s.ToDeviceOf(torch.FromSlice(s, values, int64(len(values))), features)
+	}
+	o.PerToken = true
+	loss := l.head.Loss(s, features, onDevice(inHead), o)
+	nats := torch.ToSlice[float64](s, loss.PerToken)
+	total := loss.Mean
+	for i, t := range l.tails {
+		if len(rows[i]) == 0 {
+			continue // no token of the step is in the tail: its weights get no gradient
+		}
+		h := s.Linear(s.IndexSelect(features, 0, onDevice(rows[i])), t.projection, nil)
+		part := t.output.Loss(s, h, onDevice(inTail[i]), o)
+		for j, v := range torch.ToSlice[float64](s, part.PerToken) {
+			nats[rows[i][j]] += v
+		}
+		total = s.Add(total, s.Scale(part.Mean, float64(part.Tokens)/float64(loss.Tokens)))
+	}
+	if !s.OK() {
+		return torch.Loss{}
+	}
+	loss.Mean, loss.Nats, loss.MeanSquare = total, 0, 0
+	for _, v := range nats {
+		loss.Nats += v / float64(max(1, loss.Tokens))
+		loss.MeanSquare += v * v / float64(max(1, loss.Tokens))
+	}
+	loss.PerToken = s.To(torch.FromSlice(s, nats, int64(len(nats))), gotch.Float, gotch.CPU)
+	return loss
+}
+
+// split returns the head's targets, and for each tail the rows whose target is in
+// it and those targets within the tail.
+func (l *adaptiveSoftmax) split(ids []int64) (head []int64, rows, targets [][]int64) {
+	head = slices.Clone(ids)
+	rows, targets = make([][]int64, len(l.tails)), make([][]int64, len(l.tails))
+	for row, id := range ids {
+		for i, t := range l.tails {
+			if id >= t.from && id < t.to {
+				head[row] = l.tails[0].from + int64(i)
+				rows[i], targets[i] = append(rows[i], int64(row)), append(targets[i], id-t.from)
+			}
+		}
+	}
+	return head, rows, targets
+}
+
+func (l *adaptiveSoftmax) LogProbs(s *torch.Scope, features *ts.Tensor) *ts.Tensor {
+	head := l.head.LogProbs(s, features)
+	first := l.tails[0].from
+	parts := []*ts.Tensor{s.Narrow(head, 1, 0, first)}
+	for i, t := range l.tails {
+		within := t.output.LogProbs(s, s.Linear(features, t.projection, nil))
+		parts = append(parts, s.Add(within, s.Narrow(head, 1, first+int64(i), 1)))
+	}
+	return s.Cat(1, parts...)
 }

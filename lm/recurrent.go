@@ -15,10 +15,9 @@ import (
 // output layer. With tied weights the last layer has as many units as the
 // embedding has columns.
 type recurrent struct {
+	Weights
 	config    Config
-	device    gotch.Device
 	cell      cell
-	params    []Param
 	embedding *ts.Tensor // [V, E]
 	layers    []torch.RNNWeights
 	units     []int64
@@ -27,93 +26,90 @@ type recurrent struct {
 
 // A cell is a kind of recurrent layer.
 type cell struct {
-	gates  int64
+	gates  int
 	states int // tensors that it carries
 	// run goes over x [T, B, I] from the state and returns the outputs [T, B, H]
 	// and the state after the last step.
 	run func(s *torch.Scope, x *ts.Tensor, state []*ts.Tensor, w torch.RNNWeights) (y *ts.Tensor, last []*ts.Tensor)
 }
 
-var cells = map[string]cell{
-	LSTM: {gates: 4, states: 2, run: func(s *torch.Scope, x *ts.Tensor, state []*ts.Tensor, w torch.RNNWeights) (*ts.Tensor, []*ts.Tensor) {
-		y, h, c := s.LSTM(x, state[0], state[1], w)
-		return y, []*ts.Tensor{h, c}
-	}},
-	GRU: {gates: 3, states: 1, run: func(s *torch.Scope, x *ts.Tensor, state []*ts.Tensor, w torch.RNNWeights) (*ts.Tensor, []*ts.Tensor) {
-		y, h := s.GRU(x, state[0], w)
-		return y, []*ts.Tensor{h}
-	}},
-}
+var lstmCell = cell{gates: 4, states: 2, run: func(s *torch.Scope, x *ts.Tensor, state []*ts.Tensor, w torch.RNNWeights) (*ts.Tensor, []*ts.Tensor) {
+	y, h, c := s.LSTM(x, state[0], state[1], w)
+	return y, []*ts.Tensor{h, c}
+}}
+
+var gruCell = cell{gates: 3, states: 1, run: func(s *torch.Scope, x *ts.Tensor, state []*ts.Tensor, w torch.RNNWeights) (*ts.Tensor, []*ts.Tensor) {
+	y, h := s.GRU(x, state[0], w)
+	return y, []*ts.Tensor{h}
+}}
 
 // Initialisation as in word_language_model: the embedding and the decoder uniform
 // in +-0.1, the decoder's bias 0, recurrent weights PyTorch's default.
 const embeddingBound = 0.1
 
-func newRecurrent(c Config, seed uint64, device gotch.Device) (Model, error) {
-	if err := c.checkRecurrent(); err != nil {
-		return nil, err
-	}
-	m := &recurrent{config: c, device: device, cell: cells[c.Kind]}
-	built, err := build(seed, device, func(p *params) {
-		m.embedding = p.addAs(Embedding, "encoder.weight", uniform(embeddingBound), c.Vocab, c.Embed)
-		in := c.Embed
-		for i := range c.Layers {
-			units := c.Hidden
-			if c.Tied && i == c.Layers-1 {
-				units = c.Embed
+// newRecurrent returns a constructor of models with layers of one cell.
+func newRecurrent(of cell) Constructor {
+	return func(c Config, seed uint64, device gotch.Device) (Model, error) {
+		m := &recurrent{config: c, cell: of}
+		var err error
+		m.Weights, err = Build(seed, device, func(p Builder) {
+			m.embedding = p.In("encoder").Embedding("weight", Uniform(embeddingBound), c.Vocab, c.Embed)
+			in := c.Embed
+			for i := range c.Layers {
+				units := c.Hidden
+				if c.Tied && i == c.Layers-1 {
+					units = c.Embed
+				}
+				m.layers = append(m.layers, newRNNWeights(p.In("rnn"), i, of.gates, units, in))
+				m.units = append(m.units, units)
+				in = units
 			}
-			m.layers = append(m.layers, newRNNWeights(p, i, m.cell.gates*units, units, in))
-			m.units = append(m.units, units)
-			in = units
-		}
-		m.output = newRecurrentOutput(p, c, m.embedding, in)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make the model: %w", err)
+			m.output = newRecurrentOutput(p.In("decoder"), c, m.embedding, in)
+		})
+		return m, err
 	}
-	m.params = built.list
-	return m, nil
 }
 
-func newRNNWeights(p *params, layer int, rows, units, in int64) torch.RNNWeights {
-	init := uniform(inverseRoot(units))
-	w := torch.RNNWeights{
-		InputHidden:  p.add(fmt.Sprintf("rnn.weight_ih_l%d", layer), init, rows, in),
-		HiddenHidden: p.add(fmt.Sprintf("rnn.weight_hh_l%d", layer), init, rows, units),
-		InputBias:    p.add(fmt.Sprintf("rnn.bias_ih_l%d", layer), init, rows),
-		HiddenBias:   p.add(fmt.Sprintf("rnn.bias_hh_l%d", layer), init, rows),
+// newRNNWeights makes a layer's weights under the names of torch.nn.LSTM and GRU.
+func newRNNWeights(p Builder, layer, gates int, units, in int64) torch.RNNWeights {
+	init := Uniform(inverseRoot(units))
+	name := func(tensor string) string { return fmt.Sprintf("%s_l%d", tensor, layer) }
+	rows, parts := int64(gates)*units, slices.Repeat([]int64{units}, gates)
+	return torch.RNNWeights{
+		InputHidden:  p.Fused(name("weight_ih"), init, 0, parts, rows, in),
+		HiddenHidden: p.Fused(name("weight_hh"), init, 0, parts, rows, units),
+		InputBias:    p.Vector(name("bias_ih"), init, rows),
+		HiddenBias:   p.Vector(name("bias_hh"), init, rows),
 	}
-	gates := slices.Repeat([]int64{units}, int(rows/units))
-	p.split(fmt.Sprintf("rnn.weight_ih_l%d", layer), 0, gates...)
-	p.split(fmt.Sprintf("rnn.weight_hh_l%d", layer), 0, gates...)
-	return w
 }
 
-func newRecurrentOutput(p *params, c Config, embedding *ts.Tensor, width int64) OutputLayer {
+func newRecurrentOutput(p Builder, c Config, embedding *ts.Tensor, width int64) OutputLayer {
 	if c.Softmax == Adaptive {
-		return newAdaptiveSoftmax(p, "decoder", uniform(embeddingBound), c, width)
+		return newAdaptiveSoftmax(p, Uniform(embeddingBound), c, width)
 	}
 	head := fullSoftmax{weight: embedding}
 	if !c.Tied {
-		head.weight = p.addAs(OutputRow, "decoder.weight", uniform(embeddingBound), c.Vocab, width)
+		head.weight = p.Output("weight", Uniform(embeddingBound), c.Vocab, width)
 	}
-	head.bias = p.add("decoder.bias", constant(0), c.Vocab)
+	head.bias = p.Vector("bias", Constant(0), c.Vocab)
 	return head
 }
 
 func (m *recurrent) Config() Config      { return m.config }
-func (m *recurrent) Params() []Param     { return m.params }
-func (m *recurrent) TimeMajor() bool     { return true }
+func (m *recurrent) Output() OutputLayer { return m.output }
 func (m *recurrent) CarriesState() bool  { return true }
 func (m *recurrent) Context() int64      { return 0 }
-func (m *recurrent) Close()              { dropAll(m.params) }
-func (m *recurrent) Output() OutputLayer { return m.output }
+func (m *recurrent) TimeMajor() bool     { return true }
 
-func (m *recurrent) NewState(batch int64) (*State, error) {
-	return newState(batch, m.units, m.cell.states, m.device)
+func (m *recurrent) NewDecoder(texts int) (Decoder, error) {
+	return NewStateDecoder(m, texts, m.device)
 }
 
-func (m *recurrent) Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode Mode) Hidden {
+func (m *recurrent) NewState(batch int64) (*RecurrentState, error) {
+	return NewRecurrentState(batch, m.units, m.cell.states, m.device)
+}
+
+func (m *recurrent) Forward(s *torch.Scope, ids *ts.Tensor, state *RecurrentState, mode Mode) Features {
 	d := m.config.Dropout
 	if mode == Evaluate {
 		d = Dropout{}
@@ -123,13 +119,89 @@ func (m *recurrent) Forward(s *torch.Scope, ids *ts.Tensor, state *State, mode M
 	raw := x
 	for i, w := range m.layers {
 		w.HiddenHidden = s.Dropout(w.HiddenHidden, d.Weight)
-		y, last := m.cell.run(s, x, state.layers[i], w)
-		state.set(s, i, last...)
+		y, last := m.cell.run(s, x, state.Layer(i), w)
+		state.Set(s, i, last...)
 		x, raw = y, y
 		if i < len(m.layers)-1 {
 			x = drop(s, x, d.Hidden, d.Locked)
 		}
 	}
 	x = drop(s, x, d.Output, d.Locked)
-	return Hidden{States: s.Reshape(x, -1, m.units[len(m.units)-1]), Raw: raw}
+	return Features{States: s.Reshape(x, -1, m.units[len(m.units)-1]), Raw: raw}
+}
+
+// RecurrentState is what a recurrent model carries from one batch to the next: for
+// each layer its tensors [B, units]. It owns them.
+type RecurrentState struct {
+	layers [][]*ts.Tensor
+}
+
+// NewRecurrentState makes a state of zeros: for each layer, kinds tensors of [batch, units].
+func NewRecurrentState(batch int64, units []int64, kinds int, device gotch.Device) (*RecurrentState, error) {
+	st := &RecurrentState{layers: make([][]*ts.Tensor, len(units))}
+	err := torch.Do(func(s *torch.Scope) error {
+		for i, n := range units {
+			for range kinds {
+				st.layers[i] = append(st.layers[i], s.Zeros([]int64{batch, n}, gotch.Float, device))
+			}
+		}
+		if s.OK() {
+			st.each(func(t *ts.Tensor) { s.Keep(t) })
+		}
+		return s.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// Layer returns a layer's tensors; the state keeps owning them.
+func (st *RecurrentState) Layer(i int) []*ts.Tensor { return st.layers[i] }
+
+func (st *RecurrentState) each(f func(t *ts.Tensor)) {
+	for _, layer := range st.layers {
+		for _, t := range layer {
+			f(t)
+		}
+	}
+}
+
+// Set replaces a layer's tensors by copies without a graph. The old ones keep their
+// values until the scope ends: backward still needs them.
+func (st *RecurrentState) Set(s *torch.Scope, layer int, tensors ...*ts.Tensor) {
+	for i, t := range tensors {
+		next := s.Clone(s.Detach(t))
+		if next == nil {
+			return
+		}
+		s.Own(st.layers[layer][i])
+		st.layers[layer][i] = s.Keep(next)
+	}
+}
+
+// Reset sets the state to that at the start of a text.
+func (st *RecurrentState) Reset() error {
+	return torch.Do(func(s *torch.Scope) error {
+		st.each(func(t *ts.Tensor) { s.Zero(t) })
+		return s.Err()
+	})
+}
+
+// Tensors returns all tensors, in a fixed order; the state keeps owning them. A nil
+// state has none.
+func (st *RecurrentState) Tensors() []*ts.Tensor {
+	var all []*ts.Tensor
+	if st != nil {
+		st.each(func(t *ts.Tensor) { all = append(all, t) })
+	}
+	return all
+}
+
+// Close frees the state. A nil state is fine.
+func (st *RecurrentState) Close() {
+	if st != nil {
+		st.each(func(t *ts.Tensor) { _ = t.Drop() })
+		st.layers = nil
+	}
 }

@@ -69,12 +69,12 @@ func (t *Trainer) step(ctx context.Context) (stepped, error) {
 		}
 		out.phases.Reduce = lap(&started)
 	}
-	out.nats, out.tokens = seen.nats.Nats(), seen.nats.Tokens
+	out.nats, out.tokens = seen.nats.Value(), seen.nats.Tokens
 	if nominal := t.Config.BPTT * t.Config.Accumulate; nominal > 0 {
 		// Longer sequences make fewer steps of an epoch, each as much larger.
 		t.Optimizer.SetLR(factor * float64(lengths) / float64(nominal))
 	}
-	info, err := t.Optimizer.Update(koala.Measurement{Loss: seen.nats.Nats(), LossVar: seen.squares.Nats()})
+	info, err := t.Optimizer.Update(koala.Measurement{Loss: seen.nats.Value(), LossVar: seen.squares.Value()})
 	if err != nil {
 		return out, fmt.Errorf("update: %w", err)
 	}
@@ -93,7 +93,7 @@ func (t *Trainer) accumulate(b data.Batch, phases *Phases) (torch.Loss, error) {
 	err := torch.Do(func(s *torch.Scope) error {
 		started := time.Now()
 		in := toDevice(s, b, t.Model.TimeMajor(), t.Device)
-		var out Hidden
+		var out Features
 		forward := func() {
 			out = t.Model.Forward(s, in.ids, t.state, Training)
 			phases.Forward += lap(&started)

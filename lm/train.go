@@ -47,7 +47,7 @@ type Trainer struct {
 	Observers   []Observer
 
 	schedule *Schedule
-	state    *State // carried from batch to batch
+	state    *RecurrentState // carried from batch to batch
 	progress Progress
 	started  time.Time
 	saved    time.Time // when a snapshot was last offered
@@ -182,7 +182,7 @@ func (t *Trainer) trainStep(ctx context.Context) error {
 		p.EvaluationDue = p.Step%t.Config.EvalEvery == 0
 	}
 	if step.epochEnds {
-		end := Epoch{Step: p.Step, Tokens: p.Tokens, Epoch: p.Epoch, Nats: p.EpochMean.Nats()}
+		end := Epoch{Step: p.Step, Tokens: p.Tokens, Epoch: p.Epoch, Nats: p.EpochMean.Value()}
 		p.Epoch, p.Index, p.EpochMean = p.Epoch+1, 0, Mean{}
 		return t.notify(func(o Observer) error { return o.EpochEnded(end) })
 	}
@@ -192,7 +192,7 @@ func (t *Trainer) trainStep(ctx context.Context) error {
 func (t *Trainer) log(step Step) error {
 	p := &t.progress
 	event := Log{
-		Step: step, Nats: p.Window.Nats(), Skipped: p.Skipped,
+		Step: step, Nats: p.Window.Value(), Skipped: p.Skipped,
 		Phases: p.phases.over(p.windowSteps),
 	}
 	if total := p.phases.Total().Seconds(); total > 0 {

@@ -10,20 +10,19 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// transformer is a decoder of pre-norm blocks. With layer norm, learned
-// positions and GELU it is GPT-2 (Radford et al. 2019); with RMSNorm, rotary
-// positions, SwiGLU and grouped heads LLaMA (Touvron et al. 2023). RMSNorm
-// means that there are no biases anywhere.
+// transformer is a decoder of pre-norm blocks (Radford et al. 2019):
 //
 //	x = embedding(ids) + position
 //	x = x + attention(norm(x))    in each block
 //	x = x + mlp(norm(x))
-//	hidden = norm(x)
+//	features = norm(x)
+//
+// With layer norm, learned positions and GELU it is GPT-2; with RMSNorm, rotary
+// positions, SwiGLU and grouped heads LLaMA (Touvron et al. 2023). RMSNorm means
+// that there are no biases anywhere.
 type transformer struct {
+	Weights
 	config    Config
-	device    gotch.Device
-	params    []Param
-	tables    []*ts.Tensor
 	embedding *ts.Tensor // [V, D]
 	positions *ts.Tensor // [context, D]; nil where they are rotary
 	blocks    []block
@@ -43,94 +42,118 @@ type block struct {
 const initialSD = 0.02
 
 func newTransformer(c Config, seed uint64, device gotch.Device) (Model, error) {
-	if err := c.checkTransformer(); err != nil {
-		return nil, err
-	}
-	m := &transformer{config: c, device: device}
-	built, err := build(seed, device, func(p *params) {
-		n := c.names()
-		weights := normal(initialSD)
-		m.embedding = p.addAs(Embedding, n.embedding, weights, c.Vocab, c.Embed)
-		var turn *rotary
-		if c.Position == Rotary {
-			turn = newRotary(p, c.Context, c.Embed/int64(c.Heads))
+	m := &transformer{config: c}
+	var err error
+	m.Weights, err = Build(seed, device, func(p Builder) {
+		init := Normal(initialSD)
+		if c.GPT2() {
+			// The names and layouts of Hugging Face's GPT2LMHeadModel.
+			body := p.In("transformer")
+			m.embedding = body.In("wte").Embedding("weight", init, c.Vocab, c.Embed)
+			m.positions = body.In("wpe").Embedding("weight", init, c.Context, c.Embed)
+			for i := range c.Layers {
+				m.blocks = append(m.blocks, newGPT2Block(body.In("h").At(i), c))
+			}
+			m.norm = newNorm(body.In("ln_f"), c.Norm, c.Embed)
 		} else {
-			m.positions = p.addAs(Embedding, n.positions, weights, c.Context, c.Embed)
+			// Those of LlamaForCausalLM.
+			body := p.In("model")
+			m.embedding = body.In("embed_tokens").Embedding("weight", init, c.Vocab, c.Embed)
+			var turn *rotary
+			if c.Position == Rotary {
+				turn = newRotary(p, c.Context, c.Embed/int64(c.Heads))
+			} else {
+				m.positions = body.In("embed_positions").Embedding("weight", init, c.Context, c.Embed)
+			}
+			for i := range c.Layers {
+				m.blocks = append(m.blocks, newLlamaBlock(body.In("layers").At(i), c, turn))
+			}
+			m.norm = newNorm(body.In("norm"), c.Norm, c.Embed)
 		}
-		for i := range c.Layers {
-			m.blocks = append(m.blocks, newBlock(p, c, n.block(i), turn))
-		}
-		m.norm = newNorm(p, n.norm, c.Norm == LayerNorm, c.Embed)
 		m.output = newTransformerOutput(p, c, m.embedding)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("make the model: %w", err)
-	}
-	m.params, m.tables = built.list, built.tables
-	return m, nil
+	return m, err
 }
 
-func newTransformerOutput(p *params, c Config, embedding *ts.Tensor) OutputLayer {
+func newTransformerOutput(p Builder, c Config, embedding *ts.Tensor) OutputLayer {
 	switch {
 	case c.Softmax == Adaptive:
-		return newAdaptiveSoftmax(p, "lm_head", normal(initialSD), c, c.Embed)
+		return newAdaptiveSoftmax(p.In("lm_head"), Normal(initialSD), c, c.Embed)
 	case c.Tied:
 		return fullSoftmax{weight: embedding}
 	}
-	return fullSoftmax{weight: p.addAs(OutputRow, "lm_head.weight", normal(initialSD), c.Vocab, c.Embed)}
+	return fullSoftmax{weight: p.In("lm_head").Output("weight", Normal(initialSD), c.Vocab, c.Embed)}
 }
 
-func newBlock(p *params, c Config, n blockNames, turn *rotary) block {
-	layer := c.Norm == LayerNorm
-	f := form{biases: layer, transposed: c.gpt2()}
-	weights, ontoResidual := normal(initialSD), normal(initialSD/math.Sqrt(2*float64(c.Layers)))
-	width := c.Embed / int64(c.Heads)
-	b := block{attention: attention{heads: int64(c.Heads), kvHeads: int64(c.KVHeads), width: width, rotary: turn}}
-
-	b.attentionNorm = newNorm(p, n.attentionNorm, layer, c.Embed)
-	kv := b.attention.kvHeads * width
-	if n.qkv != "" {
-		b.attention.in = []linear{f.linear(p, n.qkv, weights, c.Embed, c.Embed+2*kv)}
-		p.split(n.qkv+".weight", f.outDim(), c.Embed, kv, kv)
-	} else {
-		b.attention.in = []linear{
-			f.linear(p, n.query, weights, c.Embed, c.Embed), f.linear(p, n.key, weights, c.Embed, kv), f.linear(p, n.value, weights, c.Embed, kv),
-		}
+// newGPT2Block makes one layer for queries, keys and values, with weights as
+// [in, out].
+func newGPT2Block(p Builder, c Config) block {
+	init, ontoResidual := Normal(initialSD), Normal(initialSD/math.Sqrt(2*float64(c.Layers)))
+	d := c.Embed
+	return block{
+		attentionNorm: newNorm(p.In("ln_1"), c.Norm, d),
+		attention: attention{
+			heads: int64(c.Heads), kvHeads: int64(c.Heads), width: d / int64(c.Heads),
+			in:  []linear{newConv1D(p.In("attn").In("c_attn"), init, d, 3*d, d, d, d)},
+			out: newConv1D(p.In("attn").In("c_proj"), ontoResidual, d, d),
+		},
+		mlpNorm: newNorm(p.In("ln_2"), c.Norm, d),
+		mlp: mlp{
+			up:   newConv1D(p.In("mlp").In("c_fc"), init, d, c.Hidden),
+			down: newConv1D(p.In("mlp").In("c_proj"), ontoResidual, c.Hidden, d),
+		},
 	}
-	b.attention.out = f.linear(p, n.out, ontoResidual, c.Embed, c.Embed)
+}
 
-	b.mlpNorm = newNorm(p, n.mlpNorm, layer, c.Embed)
+// newLlamaBlock makes one layer each for queries, keys and values, with weights as
+// [out, in].
+func newLlamaBlock(p Builder, c Config, turn *rotary) block {
+	init, ontoResidual := Normal(initialSD), Normal(initialSD/math.Sqrt(2*float64(c.Layers)))
+	d, width, biases := c.Embed, c.Embed/int64(c.Heads), c.Norm == LayerNorm
+	kv := int64(c.KVHeads) * width
+	self := p.In("self_attn")
+	b := block{
+		attentionNorm: newNorm(p.In("input_layernorm"), c.Norm, d),
+		attention: attention{
+			heads: int64(c.Heads), kvHeads: int64(c.KVHeads), width: width, rotary: turn,
+			in: []linear{
+				newLinear(self.In("q_proj"), init, biases, d, d),
+				newLinear(self.In("k_proj"), init, biases, d, kv),
+				newLinear(self.In("v_proj"), init, biases, d, kv),
+			},
+			out: newLinear(self.In("o_proj"), ontoResidual, biases, d, d),
+		},
+		mlpNorm: newNorm(p.In("post_attention_layernorm"), c.Norm, d),
+	}
 	if c.MLP == SwiGLU {
-		gate := f.linear(p, n.gate, weights, c.Embed, c.Hidden)
+		gate := newLinear(p.In("mlp").In("gate_proj"), init, biases, d, c.Hidden)
 		b.mlp.gate = &gate
 	}
-	b.mlp.up = f.linear(p, n.up, weights, c.Embed, c.Hidden)
-	b.mlp.down = f.linear(p, n.down, ontoResidual, c.Hidden, c.Embed)
+	b.mlp.up = newLinear(p.In("mlp").In("up_proj"), init, biases, d, c.Hidden)
+	b.mlp.down = newLinear(p.In("mlp").In("down_proj"), ontoResidual, biases, c.Hidden, d)
 	return b
 }
 
-func (m *transformer) Config() Config                 { return m.config }
-func (m *transformer) Params() []Param                { return m.params }
-func (m *transformer) TimeMajor() bool                { return false }
-func (m *transformer) CarriesState() bool             { return false }
-func (m *transformer) Context() int64                 { return m.config.Context }
-func (m *transformer) Output() OutputLayer            { return m.output }
-func (m *transformer) NewState(int64) (*State, error) { return &State{}, nil }
-
-func (m *transformer) Close() {
-	dropAll(m.params)
-	for _, t := range m.tables {
-		_ = t.Drop()
-	}
+// GPT2 reports whether a Transformer has GPT-2's form, and with it the names and
+// layouts of GPT2LMHeadModel; others have those of LlamaForCausalLM.
+func (c Config) GPT2() bool {
+	return c.Norm == LayerNorm && c.Position == Learned && c.MLP == GELU && c.KVHeads == c.Heads
 }
 
-func (m *transformer) Forward(s *torch.Scope, ids *ts.Tensor, _ *State, mode Mode) Hidden {
+func (m *transformer) Config() Config                          { return m.config }
+func (m *transformer) Output() OutputLayer                     { return m.output }
+func (m *transformer) NewState(int64) (*RecurrentState, error) { return &RecurrentState{}, nil }
+func (m *transformer) CarriesState() bool                      { return false }
+func (m *transformer) Context() int64                          { return m.config.Context }
+func (m *transformer) TimeMajor() bool                         { return false }
+
+func (m *transformer) Forward(s *torch.Scope, ids *ts.Tensor, _ *RecurrentState, mode Mode) Features {
 	x := m.run(s, ids, nil, mode)
-	return Hidden{States: s.Reshape(x, -1, m.config.Embed)}
+	return Features{States: s.Reshape(x, -1, m.config.Embed)}
 }
 
 // run returns the normed residual stream [B, T, D] over ids [B, T], which follow
-// what the cache, if any, has seen.
+// the tokens in the cache; a nil cache has none and keeps none.
 func (m *transformer) run(s *torch.Scope, ids *ts.Tensor, cache *kvCache, mode Mode) *ts.Tensor {
 	d := m.config.Dropout
 	if mode == Evaluate {
@@ -153,9 +176,199 @@ func (m *transformer) run(s *torch.Scope, ids *ts.Tensor, cache *kvCache, mode M
 	x = s.Dropout(x, d.Input)
 	for i := range m.blocks {
 		b := &m.blocks[i]
-		x = b.attention.apply(s, x, b.attentionNorm, cache.layer(i), d.Hidden)
-		x = b.mlp.apply(s, x, b.mlpNorm, d.Hidden)
+		x = residual(s, x, b.attentionNorm, b.attention.with(cache.layer(i), d.Hidden), d.Hidden)
+		x = residual(s, x, b.mlpNorm, &b.mlp, d.Hidden)
 	}
 	cache.advance(shape[1])
 	return m.norm.apply(s, x)
+}
+
+// A branch is a function of the normed residual stream [B, T, D].
+type branch interface {
+	apply(s *torch.Scope, h *ts.Tensor) *ts.Tensor
+	// fused is the whole of residual as one operator; nil where there is none.
+	fused(s *torch.Scope, x *ts.Tensor, b torch.Branch) *ts.Tensor
+}
+
+// residual returns x + dropout(f(norm(x))).
+func residual(s *torch.Scope, x *ts.Tensor, n norm, f branch, dropout float64) *ts.Tensor {
+	if y := f.fused(s, x, torch.Branch{Gain: n.gain, Shift: n.bias, Eps: NormEps, Dropout: dropout}); y != nil {
+		return y
+	}
+	return s.Add(x, s.Dropout(f.apply(s, n.apply(s, x)), dropout))
+}
+
+// attention is causal self-attention with several heads (Vaswani et al. 2017).
+// With fewer heads of keys and values than of queries, neighbouring heads share
+// theirs (Ainslie et al. 2023).
+type attention struct {
+	heads, kvHeads, width int64 // width of a head
+	// in makes queries, keys and values: one layer for all three, or one each.
+	// (One is GPT-2's: kvHeads is heads, and there is no rotary.)
+	in     []linear
+	out    linear
+	rotary *rotary // nil where positions are learned
+}
+
+// attend is attention over the tokens in a cache and those that follow them.
+type attend struct {
+	*attention
+	cache   *layerCache
+	dropout float64 // of attention weights
+}
+
+func (a *attention) with(cache *layerCache, dropout float64) attend {
+	return attend{a, cache, dropout}
+}
+
+func (a attend) apply(s *torch.Scope, h *ts.Tensor) *ts.Tensor {
+	q, k, v := a.project(s, h)
+	from := a.cache.length()
+	if a.rotary != nil {
+		q, k = a.rotary.apply(s, q, from), a.rotary.apply(s, k, from)
+	}
+	q, k, v = s.Transpose(q, 1, 2), s.Transpose(k, 1, 2), s.Transpose(v, 1, 2)
+	k, v = a.cache.extend(s, k, v)
+	y := s.Transpose(s.Attention(q, k, v, from, a.dropout), 1, 2)
+	return a.out.apply(s, s.Flatten(y, 2))
+}
+
+func (a attend) fused(s *torch.Scope, x *ts.Tensor, b torch.Branch) *ts.Tensor {
+	if len(a.in) > 1 || a.cache != nil {
+		return nil
+	}
+	return s.SelfAttention(x, b, a.in[0].affine(s), a.out.affine(s), a.heads, a.dropout)
+}
+
+// project returns queries [B, T, heads, width], keys and values [B, T, kvHeads, width].
+func (a *attention) project(s *torch.Scope, h *ts.Tensor) (q, k, v *ts.Tensor) {
+	if len(a.in) == 1 {
+		all := s.Split(s.Unflatten(a.in[0].apply(s, h), 2, 3*a.heads, a.width), 2, a.heads, a.heads, a.heads)
+		return all[0], all[1], all[2]
+	}
+	return s.Unflatten(a.in[0].apply(s, h), 2, a.heads, a.width),
+		s.Unflatten(a.in[1].apply(s, h), 2, a.kvHeads, a.width),
+		s.Unflatten(a.in[2].apply(s, h), 2, a.kvHeads, a.width)
+}
+
+// mlp is down GELU(up h), or with a gate SwiGLU (Shazeer 2020), down (SiLU(gate h)
+// * up h).
+type mlp struct {
+	up, down linear
+	gate     *linear
+}
+
+func (m *mlp) apply(s *torch.Scope, h *ts.Tensor) *ts.Tensor { return m.fused(s, h, torch.Branch{}) }
+
+func (m *mlp) fused(s *torch.Scope, x *ts.Tensor, b torch.Branch) *ts.Tensor {
+	var gate *torch.Affine
+	if m.gate != nil {
+		g := m.gate.affine(s)
+		gate = &g
+	}
+	return s.MLP(x, b, m.up.affine(s), gate, m.down.affine(s))
+}
+
+// RotaryBase is the longest wavelength of rotary positions over 2 pi.
+const RotaryBase = 10000
+
+// rotary turns queries and keys by angles that grow with their position, so that
+// their products depend on distances alone (Su et al. 2021): dimension i of a
+// head and i + width/2 form a plane, turned by position * base^(-2i/width).
+type rotary struct {
+	cos, sin *ts.Tensor // [context, width/2]
+}
+
+func newRotary(p Builder, context, width int64) *rotary {
+	half := width / 2
+	cos, sin := make([]float32, context*half), make([]float32, context*half)
+	for position := range context {
+		for i := range half {
+			angle := float64(position) * math.Pow(RotaryBase, -float64(i)/float64(half))
+			cos[position*half+i], sin[position*half+i] = float32(math.Cos(angle)), float32(math.Sin(angle))
+		}
+	}
+	return &rotary{cos: p.Buffer(cos, context, half), sin: p.Buffer(sin, context, half)}
+}
+
+// apply turns x [B, T, heads, width], whose first token stands at position from.
+func (r *rotary) apply(s *torch.Scope, x *ts.Tensor, from int64) *ts.Tensor {
+	shape := torch.Shape(x)
+	if !s.OK() {
+		return nil
+	}
+	return s.Rotary(x, s.Narrow(r.cos, 0, from, shape[1]), s.Narrow(r.sin, 0, from, shape[1]))
+}
+
+// kvCache holds the keys and values of the tokens that a Transformer has read. A
+// nil cache is empty and keeps nothing.
+type kvCache struct {
+	layers []layerCache
+	seen   int64
+}
+
+// layerCache is one layer's: keys and values [B, kvHeads, context, width].
+type layerCache struct {
+	cache        *kvCache
+	keys, values *ts.Tensor
+}
+
+func newKVCache(s *torch.Scope, m *transformer, batch int64) *kvCache {
+	c := &kvCache{}
+	for i := range m.blocks {
+		a := &m.blocks[i].attention
+		shape := []int64{batch, a.kvHeads, m.config.Context, a.width}
+		c.layers = append(c.layers, layerCache{c, s.Zeros(shape, gotch.Float, m.device), s.Zeros(shape, gotch.Float, m.device)})
+	}
+	return c
+}
+
+// length is the number of tokens in the cache.
+func (c *kvCache) length() int64 {
+	if c == nil {
+		return 0
+	}
+	return c.seen
+}
+
+func (c *kvCache) layer(i int) *layerCache {
+	if c == nil {
+		return nil
+	}
+	return &c.layers[i]
+}
+
+// advance counts n tokens whose keys and values all layers have taken in.
+func (c *kvCache) advance(n int64) {
+	if c != nil {
+		c.seen += n
+	}
+}
+
+func (c *kvCache) clear() { c.seen = 0 }
+
+func (c *kvCache) each(f func(t *ts.Tensor)) {
+	for _, l := range c.layers {
+		f(l.keys)
+		f(l.values)
+	}
+}
+
+func (l *layerCache) length() int64 {
+	if l == nil {
+		return 0
+	}
+	return l.cache.seen
+}
+
+// extend appends the keys and values of new tokens and returns those of all.
+func (l *layerCache) extend(s *torch.Scope, k, v *ts.Tensor) (keys, values *ts.Tensor) {
+	shape := torch.Shape(k)
+	if l == nil || !s.OK() {
+		return k, v
+	}
+	from, n := l.cache.seen, shape[2]
+	s.CopyInto(s.Narrow(l.keys, 2, from, n), k)
+	s.CopyInto(s.Narrow(l.values, 2, from, n), v)
+	return s.Narrow(l.keys, 2, 0, from+n), s.Narrow(l.values, 2, 0, from+n)
 }

@@ -5,8 +5,29 @@ import (
 	"time"
 )
 
-// A Meter is an observer that times the steps of a run, those of a warm-up left
-// out. Make it right before the run.
+// Mean is a running mean of losses, or of their squares, weighted by tokens. A
+// checkpoint keeps it as JSON.
+type Mean struct {
+	Sum    float64 `json:"sum"` // of the values, each times its tokens
+	Tokens int64   `json:"tokens"`
+}
+
+// Add takes in the mean value over so many tokens.
+func (m *Mean) Add(value float64, tokens int64) {
+	m.Sum += value * float64(tokens)
+	m.Tokens += tokens
+}
+
+// Value returns the mean, 0 without tokens.
+func (m Mean) Value() float64 {
+	if m.Tokens == 0 {
+		return 0
+	}
+	return m.Sum / float64(m.Tokens)
+}
+
+// A Meter is an observer that times the steps of a run after a warm-up. Make it
+// right before the run.
 type Meter struct {
 	NoObserver
 	warmup int64
@@ -17,7 +38,7 @@ type Meter struct {
 	phases Phases // in all
 }
 
-// NewMeter leaves the first warmup steps out.
+// NewMeter returns a Meter that ignores the first warmup steps.
 func NewMeter(warmup int) *Meter {
 	return &Meter{warmup: int64(warmup), last: time.Now()}
 }
@@ -34,7 +55,7 @@ func (m *Meter) Stepped(s Step) error {
 	return nil
 }
 
-// Speed is what a Meter saw.
+// Speed is the speed of the steps that a Meter timed.
 type Speed struct {
 	Steps           int
 	Median, Min     time.Duration // of a step

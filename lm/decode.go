@@ -1,0 +1,192 @@
+package lm
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+)
+
+// A Decoder continues texts side by side, token by token. A call costs its new
+// tokens alone: the tokens before them are in the carried state or in the cache of
+// keys and values.
+type Decoder interface {
+	// Next appends tokens, as many to each text, and returns the log-probabilities
+	// [B, V] of the token that follows each.
+	// Dropout is off, and no gradients are recorded.
+	Next(s *torch.Scope, ids [][]int64) *ts.Tensor
+
+	// Close frees the state.
+	Close()
+}
+
+// Generation says how texts are continued.
+type Generation struct {
+	Prompt  []int64 // the tokens to continue, at least one
+	Tokens  int     // new ones, at most
+	Stop    int64   // a token that ends a text and is not part of it; negative is none
+	Sampler Sampler
+	Seed    uint64
+}
+
+// Generate continues the prompt in as many ways as d has texts and calls yield with
+// each new token. Sample number first + i is drawn from a random source of its own:
+// it does not depend on the others.
+func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yield func(text int, id int64) error) error {
+	if len(g.Prompt) == 0 {
+		return fmt.Errorf("generate: the prompt has no token: it needs at least one")
+	}
+	random := make([]*rand.Rand, texts)
+	ended := make([]bool, texts)
+	next := make([][]int64, texts)
+	for i := range texts {
+		random[i] = rand.New(rand.NewPCG(g.Seed, uint64(first+i)))
+		next[i] = g.Prompt
+	}
+	for running := texts; running > 0 && g.Tokens > 0; g.Tokens-- {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		logits, err := decode(d, next)
+		if err != nil {
+			return fmt.Errorf("generate: %w", err)
+		}
+		vocab := len(logits) / texts
+		for i := range texts {
+			id := int64(g.Sampler.Draw(logits[i*vocab:][:vocab], random[i]))
+			next[i] = []int64{id}
+			if ended[i] {
+				continue
+			}
+			if id == g.Stop {
+				ended[i], running = true, running-1
+				continue
+			}
+			if err := yield(i, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// decode calls the decoder and copies the log-probabilities to the CPU.
+func decode(d Decoder, ids [][]int64) (logits []float32, err error) {
+	err = torch.Do(func(s *torch.Scope) error {
+		logits = torch.ToSlice[float32](s, d.Next(s, ids))
+		return s.Err()
+	})
+	return logits, err
+}
+
+// A stateDecoder keeps all that it needs of a text in the carried state.
+type stateDecoder struct {
+	model  Model
+	device gotch.Device
+	state  *RecurrentState
+}
+
+// NewStateDecoder returns a decoder for a model that carries its state: it feeds the
+// model's Forward piece by piece.
+func NewStateDecoder(m Model, texts int, device gotch.Device) (Decoder, error) {
+	state, err := m.NewState(int64(texts))
+	if err != nil {
+		return nil, err
+	}
+	return &stateDecoder{m, device, state}, nil
+}
+
+// decoderPiece bounds how much of a long prompt is in memory at once.
+const decoderPiece = 256
+
+func (d *stateDecoder) Next(s *torch.Scope, ids [][]int64) *ts.Tensor {
+	var logits *ts.Tensor
+	s.NoGrad(func() {
+		texts, length := int64(len(ids)), len(ids[0])
+		var hidden *ts.Tensor
+		for from := 0; from < length; from += decoderPiece {
+			steps := min(decoderPiece, length-from)
+			x := make([]int64, 0, steps*len(ids))
+			for t := range steps {
+				for _, text := range ids {
+					x = append(x, text[from+t])
+				}
+			}
+			in := s.To(torch.FromSlice(s, x, int64(steps), texts), gotch.Int64, d.device)
+			out := d.model.Forward(s, in, d.state, Evaluate).States
+			hidden = s.Narrow(out, 0, int64(steps-1)*texts, texts)
+		}
+		logits = d.model.Output().LogProbs(s, hidden)
+	})
+	return logits
+}
+
+func (d *stateDecoder) Close() { d.state.Close() }
+
+// cacheDecoder keeps the keys and values of every token of a Transformer's context,
+// and the tokens themselves: when the context is full, it forgets all but the
+// newest half of them, and reads that half again.
+type cacheDecoder struct {
+	model *transformer
+	batch int64
+	cache *kvCache
+	seen  *ts.Tensor // int64 [batch, context]; the first cache.length() columns count
+}
+
+// NewDecoder returns a decoder with a cache of keys and values.
+func (m *transformer) NewDecoder(texts int) (Decoder, error) {
+	batch := int64(texts)
+	d := &cacheDecoder{model: m, batch: batch}
+	err := torch.Do(func(s *torch.Scope) error {
+		cache := newKVCache(s, m, batch)
+		seen := s.Zeros([]int64{batch, m.config.Context}, gotch.Int64, m.device)
+		if s.OK() {
+			cache.each(func(t *ts.Tensor) { s.Keep(t) })
+			d.cache, d.seen = cache, s.Keep(seen)
+		}
+		return s.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make room for keys and values: %w", err)
+	}
+	return d, nil
+}
+
+func (d *cacheDecoder) Next(s *torch.Scope, ids [][]int64) (logits *ts.Tensor) {
+	s.NoGrad(func() {
+		if int64(len(ids)) != d.batch || len(ids[0]) == 0 {
+			s.Fail(fmt.Errorf("decode: tokens of %d texts, expected %d", len(ids), d.batch))
+			return
+		}
+		in := torch.FromSlice(s, slices.Concat(ids...), d.batch, int64(len(ids[0])))
+		in = d.fit(s, s.To(in, gotch.Int64, d.model.device))
+		from, n := d.cache.length(), torch.Shape(in)[1]
+		x := d.model.run(s, in, d.cache, Evaluate)
+		s.CopyInto(s.Narrow(d.seen, 1, from, n), in)
+		logits = d.model.output.LogProbs(s, s.Select(x, 1, n-1))
+	})
+	return logits
+}
+
+// fit returns ids unchanged while they fit the context; else it empties the cache
+// and returns the newest half a context of the text.
+func (d *cacheDecoder) fit(s *torch.Scope, ids *ts.Tensor) *ts.Tensor {
+	from, n, context := d.cache.length(), torch.Shape(ids)[1], d.model.config.Context
+	if from+n <= context {
+		return ids
+	}
+	text := s.Cat(1, s.Narrow(d.seen, 1, 0, from), ids)
+	d.cache.clear()
+	keep := max(1, context/2)
+	return s.Narrow(text, 1, from+n-keep, keep)
+}
+
+func (d *cacheDecoder) Close() {
+	d.cache.each(func(t *ts.Tensor) { _ = t.Drop() })
+	_ = d.seen.Drop()
+}
