@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 )
 
 // Many training processes write into one store and are killed again and again:
@@ -21,7 +23,7 @@ func TestManyIntoOneStore(t *testing.T) {
 	}
 	s := settings(t, fmt.Sprint("train.steps=", steps), "checkpoint.every=50")
 	first := newWorkshop(t)
-	first.train(first.request(s, "")).mustEnd(t, exitOK)
+	first.train(first.request(s, "")).mustEnd(t, exit.OK)
 	want := first.ended()
 
 	w := first.another(t)
@@ -54,7 +56,7 @@ func TestManyIntoOneStore(t *testing.T) {
 				if said := p.stderr.String(); strings.Contains(said, "locked") || strings.Contains(said, "store") {
 					t.Errorf("%s said:\n%s", name, said)
 				}
-				if ended = code == exitOK; !ended && code != -1 {
+				if ended = code == exit.OK; !ended && code != -1 {
 					t.Errorf("%s: exit code %d; it said:\n%s", name, code, &p.stderr)
 					return
 				}

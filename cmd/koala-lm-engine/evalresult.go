@@ -9,7 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/lm"
 )
 

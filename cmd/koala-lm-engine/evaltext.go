@@ -7,9 +7,9 @@ import (
 	"os"
 	"unicode/utf8"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
-	"github.com/koala-lm/koala-lm/internal/request"
 )
 
 // A scoredText is what an evaluation is about.

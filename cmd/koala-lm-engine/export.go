@@ -7,7 +7,7 @@ import (
 
 	"github.com/sugarme/gotch"
 
-	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/lm/huggingface"
 )

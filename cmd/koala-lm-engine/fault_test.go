@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 )
@@ -33,7 +34,7 @@ func (w *workshop) mustGoOn(s configs.Settings, want ended, lossy bool) {
 			f.Close()
 		}
 	}
-	w.train(w.request(s, w.unfinished())).mustEnd(w.t, exitOK)
+	w.train(w.request(s, w.unfinished())).mustEnd(w.t, exit.OK)
 	got := w.ended()
 	if lossy {
 		got.Metrics = append(got.Metrics, want.Metrics...)
@@ -76,7 +77,7 @@ func TestFullDisk(t *testing.T) {
 			if err := os.WriteFile(ballast, make([]byte, 512<<10), 0o644); !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("the disk does not fill up: %v", err)
 			}
-			p.mustEnd(t, exitFailed)
+			p.mustEnd(t, exit.Failed)
 			said := p.stderr.String()
 			if !strings.Contains(said, "no space left on device") {
 				t.Errorf("it said:\n%s", said)
@@ -116,7 +117,7 @@ func TestReadOnlyDisk(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	p.mustEnd(t, exitFailed)
+	p.mustEnd(t, exit.Failed)
 	if said := p.stderr.String(); !strings.Contains(said, "read-only file system") {
 		t.Errorf("it said:\n%s", said)
 	}
@@ -140,7 +141,7 @@ func TestDeletedStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p.mustEnd(t, exitOK)
+	p.mustEnd(t, exit.OK)
 	if said := p.stderr.String(); strings.Count(said, "the store was deleted or replaced") != 1 {
 		t.Errorf("it said:\n%s", said)
 	}
@@ -184,7 +185,7 @@ func TestFailingCalls(t *testing.T) {
 			if err := trace.Start(); err != nil {
 				t.Fatal(err)
 			}
-			if code := p.code(t); code != exitOK && code != exitFailed {
+			if code := p.code(t); code != exit.OK && code != exit.Failed {
 				t.Errorf("exit code %d; it said:\n%s", code, &p.stderr)
 			}
 			_ = trace.Wait() // it ends with what it traces

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm"
 )
@@ -72,7 +73,7 @@ func TestFindLRProcess(t *testing.T) {
 	r := w.request(settings(t, "train.steps=60", "optimizer.kind=sgd"), "")
 	r.FindLR = true
 	p := w.train(r)
-	p.mustEnd(t, exitOK)
+	p.mustEnd(t, exit.OK)
 	if _, ok := w.run(); ok {
 		t.Error("a range test was recorded")
 	}

@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/internal/ranks"
-	"github.com/koala-lm/koala-lm/internal/request"
 )
 
 // A fleet is the ranks that rank 0 starts on its own host. Whatever ends rank 0

@@ -9,8 +9,8 @@ import (
 
 	"github.com/sugarme/gotch"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/lm"
 )
 

@@ -11,9 +11,10 @@ import (
 
 	"github.com/sugarme/gotch"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
@@ -138,7 +139,7 @@ func TestGenerateFollowsFromTheWholePrompt(t *testing.T) {
 			if err := checkpoint.WriteWeights(r.Init, m); err != nil {
 				t.Fatal(err)
 			}
-			w.train(r).mustEnd(t, exitOK)
+			w.train(r).mustEnd(t, exit.OK)
 			run, _ := w.run()
 			models := map[string]request.Model{"run": {Run: run.ID, Store: w.store, Runs: w.runs}}
 			if name == "gpt2" || name == "llama" {

@@ -16,9 +16,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/data/prepare"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/internal/safetensors"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/tracking"
@@ -326,7 +327,7 @@ func fresh(t testing.TB) (*workshop, ended) {
 		}
 		atEnd = append(atEnd, l.folder)
 		l.workshop = newWorkshopIn(t, l.folder)
-		l.workshop.train(l.workshop.request(long(t), "")).mustEnd(t, exitOK)
+		l.workshop.train(l.workshop.request(long(t), "")).mustEnd(t, exit.OK)
 		l.ended = l.workshop.ended()
 	}
 	return l.workshop.another(t), l.ended

@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/internal/ranks"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -107,7 +108,7 @@ func TestHosts(t *testing.T) {
 
 	whole := alone.another(t)
 	for i, p := range n.train(whole, func() *request.Train { return whole.request(s, "") }, hosts, "") {
-		if code := p.code(t); code != exitOK {
+		if code := p.code(t); code != exit.OK {
 			t.Fatalf("host%d: exit code %d; it said:\n%s", i, code, &p.stderr)
 		}
 	}
@@ -120,7 +121,7 @@ func TestHosts(t *testing.T) {
 		n.run("switch", "ip", "link", "set", fmt.Sprintf("port%d", cut), "down")
 		started := time.Now()
 		for i, p := range all {
-			p.mustEnd(t, exitFailed)
+			p.mustEnd(t, exit.Failed)
 			said := p.stderr.String()
 			t.Logf("host%d cut off: after %v host%d says: %s", cut, time.Since(started).Round(100*time.Millisecond), i, strings.TrimSpace(said))
 			// To the one that is cut off, and to all if it is rank 0's, rank 0 is silent.
@@ -142,7 +143,7 @@ func TestHosts(t *testing.T) {
 		}
 		file := filepath.Join(w.runs, "rendezvous")
 		for i, p := range n.train(w, func() *request.Train { return w.request(s, run.ID) }, hosts, file) {
-			if code := p.code(t); code != exitOK {
+			if code := p.code(t); code != exit.OK {
 				t.Fatalf("host%d, resumed: exit code %d; it said:\n%s", i, code, bytes.TrimSpace(p.stderr.Bytes()))
 			}
 		}

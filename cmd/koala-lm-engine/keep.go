@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/data"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/tracking"

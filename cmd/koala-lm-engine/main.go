@@ -1,6 +1,6 @@
 // Command koala-lm-engine is the part of koala-lm that computes: it loads
 // libtorch. koala-lm execs it with a verb and one resolved request as JSON
-// (package internal/request); people type koala-lm.
+// (package cmd/internal/request); people type koala-lm.
 package main
 
 import (
@@ -10,17 +10,10 @@ import (
 	"io"
 	"os"
 
-	"github.com/koala-lm/koala-lm/internal/interrupt"
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
+	"github.com/koala-lm/koala-lm/cmd/internal/interrupt"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
-)
-
-// The exit codes, part of koala-lm's contract.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = interrupt.ExitCode
 )
 
 func main() {
@@ -45,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if len(args) != 2 || verbs[args[0]] == nil {
 		fmt.Fprintln(stderr, "koala-lm-engine: it is started by koala-lm; run koala-lm --help")
-		return exitUsage
+		return exit.Usage
 	}
 	return exitCode(verbs[args[0]](ctx, args[1], stdout, stderr), stderr)
 }
@@ -58,17 +51,17 @@ func exitCode(err error, stderr io.Writer) int {
 	}
 	switch {
 	case err == nil:
-		return exitOK
+		return exit.OK
 	case errors.Is(err, lm.ErrInterrupted): // a run, and how to go on with it
 		fmt.Fprintf(stderr, "koala-lm: %v\n", err)
-		return exitInterrupted
+		return exit.Interrupted
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(stderr, "koala-lm: interrupted")
-		return exitInterrupted
+		return exit.Interrupted
 	case errors.As(err, &memory):
 		fmt.Fprintf(stderr, "koala-lm: %v; lower train.batch, train.bptt (or model.context) or model.hidden, or raise train.accumulate\n", memory)
-		return exitFailed
+		return exit.Failed
 	}
 	fmt.Fprintf(stderr, "koala-lm: %v\n", err)
-	return exitFailed
+	return exit.Failed
 }

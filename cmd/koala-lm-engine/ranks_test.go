@@ -14,9 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/internal/ranks"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -47,7 +48,7 @@ func trainedAlone(t *testing.T) *workshop {
 		}
 		atEnd = append(atEnd, folder)
 		w := newWorkshopIn(t, folder)
-		w.train(w.request(alike(t), "")).mustEnd(t, exitOK)
+		w.train(w.request(alike(t), "")).mustEnd(t, exit.OK)
 		alone.workshop = w
 	}
 	return &workshop{t, alone.data, alone.store, alone.runs}
@@ -126,11 +127,11 @@ func TestRanksAreAsOne(t *testing.T) {
 	s := alike(t)
 	alone := trainedAlone(t)
 	started := alone.another(t)
-	started.train(started.local(s, "", 2)).mustEnd(t, exitOK)
+	started.train(started.local(s, "", 2)).mustEnd(t, exit.OK)
 	sameLosses(t, "--nproc 2", alone, started)
 	launched := alone.another(t)
 	for _, p := range launched.placed(s, "", 4, nil) {
-		p.mustEnd(t, exitOK)
+		p.mustEnd(t, exit.OK)
 	}
 	sameLosses(t, "4 ranks of a launcher", alone, launched)
 	if runs, err := filepath.Glob(filepath.Join(launched.runs, "*")); err != nil || len(runs) != 1 {
@@ -151,13 +152,13 @@ func TestRanksGoOnInAnotherNumber(t *testing.T) {
 		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		p.mustEnd(t, exitInterrupted)
+		p.mustEnd(t, exit.Interrupted)
 		run, _ = w.run()
 		if run.Status != tracking.Interrupted || strings.Count(p.stderr.String(), "\n") != 1 {
 			t.Fatalf("--nproc %d: the run is %s; it said:\n%s", nproc, run.Status, &p.stderr)
 		}
 	}
-	w.train(w.local(s, run.ID, 4)).mustEnd(t, exitOK)
+	w.train(w.local(s, run.ID, 4)).mustEnd(t, exit.OK)
 	sameLosses(t, "2, 1 and 4 ranks", alone, w)
 }
 
@@ -250,7 +251,7 @@ func TestLostRanks(t *testing.T) {
 			if err := syscall.Kill(pids[1], test.signal); err != nil {
 				t.Fatal(err)
 			}
-			p.mustEnd(t, exitFailed)
+			p.mustEnd(t, exit.Failed)
 			said := p.stderr.String()
 			if want := fmt.Sprintf("(process %d on ", pids[1]); strings.Count(said, "\n") != 1 || !strings.Contains(said, want) || !strings.Contains(said, test.want) {
 				t.Errorf("it said:\n%s\nwant one line with %q and %q", said, want, test.want)
@@ -260,7 +261,7 @@ func TestLostRanks(t *testing.T) {
 			if run.Status != tracking.Failed || !strings.Contains(run.Reason, test.want) {
 				t.Errorf("the run is %s: %s", run.Status, run.Reason)
 			}
-			w.train(w.local(s, run.ID, 2)).mustEnd(t, exitOK)
+			w.train(w.local(s, run.ID, 2)).mustEnd(t, exit.OK)
 			sameLosses(t, "resumed", alone, w)
 		})
 	}
@@ -289,7 +290,7 @@ func TestLostRankZero(t *testing.T) {
 		}
 		all[0].code(t)
 		for _, p := range all[1:] {
-			p.mustEnd(t, exitFailed)
+			p.mustEnd(t, exit.Failed)
 			if said := p.stderr.String(); !strings.Contains(said, fmt.Sprintf("rank 0 (process %d on ", all[0].Process.Pid)) {
 				t.Errorf("it said:\n%s", said)
 			}
@@ -308,7 +309,7 @@ func TestRankThatNeverComes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for rank, p := range all {
-			if code := p.code(t); rank != absent && code != exitFailed {
+			if code := p.code(t); rank != absent && code != exit.Failed {
 				t.Errorf("without rank %d, rank %d ended with %d", absent, rank, code)
 			}
 			if said := p.stderr.String(); rank != absent && !strings.Contains(said, want) {
@@ -335,7 +336,7 @@ func TestRanksWithOtherWork(t *testing.T) {
 			}
 		})
 		for rank, p := range all {
-			p.mustEnd(t, exitFailed)
+			p.mustEnd(t, exit.Failed)
 			if said := p.stderr.String(); !strings.Contains(said, "rank 1 (process ") || !strings.Contains(said, want) {
 				t.Errorf("rank %d said:\n%s\nwant %q", rank, said, want)
 			}
@@ -355,7 +356,7 @@ func TestFailureOfARankIsToldByAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	for rank, p := range all {
-		p.mustEnd(t, exitFailed)
+		p.mustEnd(t, exit.Failed)
 		if said := p.stderr.String(); !strings.Contains(said, "checkpoint") || rank == 1 && !strings.Contains(said, "rank 0 (process") {
 			t.Errorf("rank %d said:\n%s", rank, said)
 		}

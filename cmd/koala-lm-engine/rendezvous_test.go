@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/internal/ranks"
 	"github.com/koala-lm/koala-lm/internal/torch"
@@ -58,8 +59,8 @@ func TestRanksMeetAtFile(t *testing.T) {
 			time.Sleep(time.Second) // in which it looks in vain
 		}
 		late := w.meeting(alike(t), file, 1-first, 2, 30*time.Second)
-		early.mustEnd(t, exitOK)
-		late.mustEnd(t, exitOK)
+		early.mustEnd(t, exit.OK)
+		late.mustEnd(t, exit.OK)
 		sameLosses(t, who, alone, w)
 		if entries, err := os.ReadDir(filepath.Dir(file)); err != nil || len(entries) > 0 {
 			t.Errorf("%s: %v is left (%v)", who, entries, err)
@@ -77,7 +78,7 @@ func TestFileThatIsNoRendezvous(t *testing.T) {
 	}
 	for rank := range 2 {
 		p := w.meeting(alike(t), file, rank, 2, 30*time.Second)
-		p.mustEnd(t, exitFailed)
+		p.mustEnd(t, exit.Failed)
 		if said := p.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, file+" is something else") {
 			t.Errorf("rank %d said:\n%s", rank, said)
 		}
@@ -95,7 +96,7 @@ func TestTwoRunsAtOneFile(t *testing.T) {
 	first := w.meeting(alike(t), file, 0, 2, 30*time.Second)
 	awaitOther(t, file, "")
 	second := w.meeting(alike(t), file, 0, 2, 30*time.Second)
-	second.mustEnd(t, exitFailed)
+	second.mustEnd(t, exit.Failed)
 	if said := second.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, file+" is another run's, whose rank 0 is on ") {
 		t.Errorf("it said:\n%s", said)
 	}
@@ -105,7 +106,7 @@ func TestTwoRunsAtOneFile(t *testing.T) {
 	if err := first.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	first.mustEnd(t, exitInterrupted)
+	first.mustEnd(t, exit.Interrupted)
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
 		t.Errorf("the file is left: %v", err)
 	}
@@ -117,7 +118,7 @@ func TestNobodyComesToFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "rendezvous")
 	for rank, want := range []string{"rank 1 of 2 has not come", "no rank 0 has come to " + file + ": rank 1 has waited for rank 0 for 1s"} {
 		p := w.meeting(alike(t), file, rank, 2, time.Second)
-		p.mustEnd(t, exitFailed)
+		p.mustEnd(t, exit.Failed)
 		if said := p.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, want) {
 			t.Errorf("rank %d said:\n%s\nwant %q", rank, said, want)
 		}
@@ -127,7 +128,7 @@ func TestNobodyComesToFile(t *testing.T) {
 	if err := waiting.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	waiting.mustEnd(t, exitInterrupted)
+	waiting.mustEnd(t, exit.Interrupted)
 	if entries, err := os.ReadDir(filepath.Dir(file)); err != nil || len(entries) > 0 {
 		t.Errorf("%v is left (%v)", entries, err)
 	}

@@ -1,6 +1,10 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
+)
 
 // sampleOf is the one text that the newest run left.
 func sampleOf(t *testing.T, w *workshop) string {
@@ -24,7 +28,7 @@ func TestSample(t *testing.T) {
 	var texts []string
 	for _, set := range [][]string{{}, {}, {"train.seed=2"}} {
 		w := newWorkshop(t)
-		w.train(w.request(settings(t, set...), "")).mustEnd(t, exitOK)
+		w.train(w.request(settings(t, set...), "")).mustEnd(t, exit.OK)
 		texts = append(texts, sampleOf(t, w))
 	}
 	if texts[0] == "" || texts[0] != texts[1] {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/data/prepare"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -45,7 +46,7 @@ func TestInterrupt(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		p.mustEnd(t, exitInterrupted)
+		p.mustEnd(t, exit.Interrupted)
 		run, _ := w.run()
 		if run.Status != tracking.Interrupted {
 			t.Errorf("%v: the run is %s", signals, run.Status)
@@ -53,7 +54,7 @@ func TestInterrupt(t *testing.T) {
 		if said := p.stderr.String(); !strings.Contains(said, "--resume "+run.ID) || strings.Count(said, "\n") != 1 {
 			t.Errorf("%v: it said:\n%s", signals, said)
 		}
-		w.train(w.request(s, run.ID)).mustEnd(t, exitOK)
+		w.train(w.request(s, run.ID)).mustEnd(t, exit.OK)
 		if diff := cmp.Diff(want, w.ended()); diff != "" {
 			t.Errorf("%v (-left alone +interrupted):\n%s", signals, diff)
 		}
@@ -65,7 +66,7 @@ func TestInterrupt(t *testing.T) {
 func TestDivergence(t *testing.T) {
 	w := newWorkshop(t)
 	p := w.train(w.request(settings(t, "optimizer.kind=sgd", "optimizer.lr=1e38", "train.clip=0", "optimizer.max_skipped=3"), ""))
-	p.mustEnd(t, exitFailed)
+	p.mustEnd(t, exit.Failed)
 	run, _ := w.run()
 	for _, said := range []string{p.stderr.String(), run.Reason} {
 		if !strings.Contains(said, "4 steps in a row") || !strings.Contains(said, "lower optimizer.lr") {
@@ -90,7 +91,7 @@ func TestResumeFromTheOneBefore(t *testing.T) {
 	run, _ := w.run()
 	newest := w.damageNewest(run.ID)
 	p = w.train(w.request(s, run.ID))
-	p.mustEnd(t, exitOK)
+	p.mustEnd(t, exit.OK)
 	if said := p.stderr.String(); !strings.Contains(said, newest+" cannot be used: its checksum") {
 		t.Errorf("it said:\n%s", said)
 	}
@@ -119,7 +120,7 @@ func TestResumeWithoutCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = w.train(w.request(s, run.ID))
-	p.mustEnd(t, exitOK)
+	p.mustEnd(t, exit.OK)
 	if said := p.stderr.String(); !strings.Contains(said, "starts again at step 0") {
 		t.Errorf("it said:\n%s", said)
 	}
@@ -131,11 +132,11 @@ func TestResumeWithoutCheckpoint(t *testing.T) {
 // A fork starts from its parent's weights, and says who that is.
 func TestFork(t *testing.T) {
 	w := newWorkshop(t)
-	w.train(w.request(settings(t, "train.steps=20"), "")).mustEnd(t, exitOK)
+	w.train(w.request(settings(t, "train.steps=20"), "")).mustEnd(t, exit.OK)
 	parent, _ := w.run()
 	r := w.request(settings(t, "train.steps=20", "optimizer.kind=adam"), "")
 	r.Fork = parent.ID
-	w.train(r).mustEnd(t, exitOK)
+	w.train(r).mustEnd(t, exit.OK)
 	child, _ := w.run()
 	if child.Parent != parent.ID {
 		t.Errorf("the parent is %q, want %q", child.Parent, parent.ID)
@@ -150,7 +151,7 @@ func TestFork(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := w.train(r)
-	p.mustEnd(t, exitFailed)
+	p.mustEnd(t, exit.Failed)
 	if said := p.stderr.String(); !strings.Contains(said, "another tokenizer") {
 		t.Errorf("it said:\n%s", said)
 	}

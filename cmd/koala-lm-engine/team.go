@@ -12,9 +12,9 @@ import (
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/ranks"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 )

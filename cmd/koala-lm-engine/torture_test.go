@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/configs"
 )
 
@@ -24,7 +25,7 @@ func TestKilledAnywhere(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			quiet := newWorkshop(t)
 			began := time.Now()
-			c.start(quiet, "").mustEnd(t, exitOK)
+			c.start(quiet, "").mustEnd(t, exit.OK)
 			whole := time.Since(began)
 			want := quiet.ended()
 
@@ -44,7 +45,7 @@ func TestKilledAnywhere(t *testing.T) {
 				switch code := p.code(t); code {
 				case -1:
 					kills--
-				case exitOK:
+				case exit.OK:
 				default:
 					t.Fatalf("exit code %d; it said:\n%s", code, &p.stderr)
 				}
@@ -53,7 +54,7 @@ func TestKilledAnywhere(t *testing.T) {
 					w = quiet.another(t)
 				}
 			}
-			c.start(w, w.unfinished()).mustEnd(t, exitOK)
+			c.start(w, w.unfinished()).mustEnd(t, exit.OK)
 			w.mustBe(want)
 		})
 	}

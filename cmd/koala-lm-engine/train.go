@@ -9,8 +9,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/sugarme/gotch"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"

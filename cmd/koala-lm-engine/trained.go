@@ -13,10 +13,10 @@ import (
 
 	"github.com/sugarme/gotch"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"

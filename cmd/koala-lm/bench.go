@@ -3,8 +3,8 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
-	"github.com/koala-lm/koala-lm/internal/request"
 )
 
 type benchOptions struct {

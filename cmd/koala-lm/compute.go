@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 )
 
 // computeFlags say where to compute; every command that the engine serves has

@@ -11,8 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -95,7 +96,7 @@ func recordRun(r *request.Train, text string) error {
 		}
 		err := run.Finish(tracking.Interrupted, "")
 		if err == nil {
-			os.Exit(exitInterrupted)
+			os.Exit(exit.Interrupted)
 		}
 		return err
 	case "":

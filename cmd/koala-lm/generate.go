@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 )
 
 type generateOptions struct {

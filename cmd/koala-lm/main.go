@@ -14,17 +14,10 @@ import (
 	"os"
 	"strings"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
+	"github.com/koala-lm/koala-lm/cmd/internal/interrupt"
 	"github.com/koala-lm/koala-lm/configs"
-	"github.com/koala-lm/koala-lm/internal/interrupt"
 	"github.com/koala-lm/koala-lm/sweep"
-)
-
-// The exit codes, part of the command's contract.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = interrupt.ExitCode
 )
 
 func main() {
@@ -51,19 +44,19 @@ func execute(ctx context.Context, io *streams, args []string) int {
 	var search sweep.Problems
 	switch {
 	case err == nil:
-		return exitOK
+		return exit.OK
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		fmt.Fprintln(io.ErrOut, "koala-lm: interrupted")
-		return exitInterrupted
+		return exit.Interrupted
 	case errors.As(err, &settings), errors.As(err, &search):
 		printError(io.ErrOut, err)
-		return exitUsage
+		return exit.Usage
 	case errors.As(err, &usage), !a.started:
 		fmt.Fprintf(io.ErrOut, "koala-lm: %v (see %s --help)\n", err, cmd.CommandPath())
-		return exitUsage
+		return exit.Usage
 	default:
 		printError(io.ErrOut, err)
-		return exitFailed
+		return exit.Failed
 	}
 }
 

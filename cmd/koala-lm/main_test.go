@@ -13,7 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
-	"github.com/koala-lm/koala-lm/internal/request"
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 )
 
 // TestMain makes `koala-lm` a command of the scripts in testdata/script, with

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 

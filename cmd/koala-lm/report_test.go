@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/tracking"
 	"github.com/koala-lm/koala-lm/tracking/storetest"
 )
@@ -93,7 +94,7 @@ func TestReportVerbs(t *testing.T) {
 	folder := t.TempDir()
 	for line, want := range verbs(folder) {
 		code, out, errOut := reported(t, store, arguments(line)...)
-		if code != exitOK || !strings.Contains(out, want) {
+		if code != exit.OK || !strings.Contains(out, want) {
 			t.Errorf("report %s: exit code %d, no %q in\n%s%s", line, code, want, out, errOut)
 		}
 	}
@@ -119,12 +120,12 @@ func TestReportWithoutRuns(t *testing.T) {
 		code, _, errOut := reported(t, empty, arguments(line)...)
 		needsRun := strings.Contains(line, "best ") || strings.HasSuffix(line, "best") || strings.Contains(line, "latest") || strings.HasPrefix(line, "curve")
 		needsRun = needsRun && line != "best --group-by optimizer.kind" && line != "best --by test_ppl --format json"
-		if (code != exitOK) != needsRun || needsRun && strings.Count(errOut, "\n") != 1 {
+		if (code != exit.OK) != needsRun || needsRun && strings.Count(errOut, "\n") != 1 {
 			t.Errorf("report %s on an empty store: exit code %d\n%s", line, code, errOut)
 		}
 		missing := filepath.Join(folder, "missing", "koala.db")
 		code, out, errOut := reported(t, missing, arguments(line)...)
-		if code != exitFailed || out != "" || !strings.Contains(errOut, "there is no store") || strings.Count(errOut, "\n") != 1 {
+		if code != exit.Failed || out != "" || !strings.Contains(errOut, "there is no store") || strings.Count(errOut, "\n") != 1 {
 			t.Errorf("report %s on no store: exit code %d\n%s%s", line, code, out, errOut)
 		}
 		if _, err := os.Stat(filepath.Dir(missing)); err == nil {
@@ -151,7 +152,7 @@ func TestReportLimits(t *testing.T) {
 		"html --limit 1 --out " + t.TempDir() + "/x.html":                    true,
 	} {
 		code, _, errOut := reported(t, store, arguments(line)...)
-		if code != exitOK || strings.Contains(errOut, "--limit 0") != cut {
+		if code != exit.OK || strings.Contains(errOut, "--limit 0") != cut {
 			t.Errorf("report %s: exit code %d, %q", line, code, errOut)
 		}
 	}
@@ -163,15 +164,15 @@ func TestReportEdits(t *testing.T) {
 		line string
 		code int
 	}{
-		{"tag latest one two", exitOK},
-		{"tag latest --remove one", exitOK},
-		{"note latest some~words", exitOK},
-		{"rm latest --yes", exitFailed}, // it is being trained
-		{"rm koala-m~1", exitUsage},
-		{"rm koala-m~1 --yes", exitOK},
-		{"show koala-m~1", exitFailed},
-		{"rm --where steps<100&&status=='finished' --yes", exitOK},
-		{"gc", exitOK},
+		{"tag latest one two", exit.OK},
+		{"tag latest --remove one", exit.OK},
+		{"note latest some~words", exit.OK},
+		{"rm latest --yes", exit.Failed}, // it is being trained
+		{"rm koala-m~1", exit.Usage},
+		{"rm koala-m~1 --yes", exit.OK},
+		{"show koala-m~1", exit.Failed},
+		{"rm --where steps<100&&status=='finished' --yes", exit.OK},
+		{"gc", exit.OK},
 	}
 	for _, step := range steps {
 		if code, out, errOut := reported(t, store, arguments(step.line)...); code != step.code {
@@ -203,10 +204,10 @@ func TestReportGCFolders(t *testing.T) {
 		}
 	}
 	reported(t, store, "rm", ids[0], "--yes")
-	if code, out, _ := reported(t, store, "gc", "--dry-run", "--runs", runs); code != exitOK || !strings.Contains(out, "would delete "+filepath.Join(runs, ids[0])) {
+	if code, out, _ := reported(t, store, "gc", "--dry-run", "--runs", runs); code != exit.OK || !strings.Contains(out, "would delete "+filepath.Join(runs, ids[0])) {
 		t.Errorf("%d %s", code, out)
 	}
-	if code, _, errOut := reported(t, store, "gc", "--runs", runs); code != exitOK {
+	if code, _, errOut := reported(t, store, "gc", "--runs", runs); code != exit.OK {
 		t.Error(errOut)
 	}
 	entries, err := os.ReadDir(runs)
@@ -241,7 +242,7 @@ func TestReportWrongUsage(t *testing.T) {
 		"rm":                                "--where",
 	} {
 		code, _, errOut := reported(t, store, arguments(line)...)
-		if code != exitUsage || !strings.Contains(errOut, want) {
+		if code != exit.Usage || !strings.Contains(errOut, want) {
 			t.Errorf("report %s: exit code %d, no %q in %s", line, code, want, errOut)
 		}
 	}
@@ -253,7 +254,7 @@ func TestReportIsHarmlessOnTerminals(t *testing.T) {
 	for _, name := range storetest.DangerousNames {
 		for _, args := range [][]string{{"list"}, {"show", name}, {"compare", name, "latest"}, {"best"}, {"curve", name}, {"query", "SELECT name, note FROM runs"}} {
 			code, out, errOut := reported(t, store, append(args, "--format", "table")...)
-			if code != exitOK {
+			if code != exit.OK {
 				t.Errorf("report %q: %s", args, errOut)
 			}
 			if i := strings.IndexFunc(out, func(r rune) bool { return unicode.IsControl(r) && r != '\n' || unicode.Is(unicode.Bidi_Control, r) }); i >= 0 {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
-	"github.com/koala-lm/koala-lm/internal/request"
 )
 
 type trainOptions struct {

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
-	"github.com/koala-lm/koala-lm/internal/request"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 

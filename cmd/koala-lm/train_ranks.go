@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/internal/ranks"
-	"github.com/koala-lm/koala-lm/internal/request"
 )
 
 // ranksFlags say how many processes train together. Those that torchrun or srun

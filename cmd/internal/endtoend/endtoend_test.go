@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 		if bin, err = os.MkdirTemp("", "koala-lm-endtoend-"); err == nil {
 			defer os.RemoveAll(bin)
 			var out []byte
-			if out, err = exec.Command("go", "build", "-o", bin+"/", "../../cmd/...").CombinedOutput(); err != nil {
+			if out, err = exec.Command("go", "build", "-o", bin+"/", "../../...").CombinedOutput(); err != nil {
 				err = fmt.Errorf("build: %w\n%s", err, out)
 			}
 		}

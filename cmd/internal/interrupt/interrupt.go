@@ -1,0 +1,40 @@
+// Package interrupt turns the signals that ask a process to end into a clean end.
+package interrupt
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/koala-lm/koala-lm/cmd/internal/exit"
+)
+
+// together is how close two signals are that make one request: timeout and job
+// schedulers signal the process and then its group. No finger presses Ctrl-C twice
+// as fast.
+const together = 100 * time.Millisecond
+
+// Watch calls cancel on the first SIGINT, SIGTERM or SIGHUP, so that the work can
+// come to a clean end. A second signal, later than the same request sent twice,
+// ends the process at once with exit code [exit.Interrupted]. SIGHUP is left alone
+// where it is ignored, as under nohup.
+func Watch(cancel func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	go watch(signals, time.Now, cancel, func() { os.Exit(exit.Interrupted) })
+}
+
+// watch calls cancel on the first signal, and end on the first that follows it by
+// at least together.
+func watch(signals <-chan os.Signal, now func() time.Time, cancel, end func()) {
+	<-signals
+	cancel()
+	for first := now(); now().Sub(first) < together; {
+		<-signals
+	}
+	end()
+}
