@@ -19,7 +19,7 @@ type Result struct {
 	Tokens int64   // predicted
 }
 
-// Perplexity is exp(nats).
+// Perplexity is e^Nats.
 func (r Result) Perplexity() float64 { return math.Exp(r.Nats) }
 
 // WordPerplexity is the perplexity per word of a text with so many tokens and
@@ -31,6 +31,31 @@ func (r Result) WordPerplexity(tokens, words int64) float64 {
 // BitsPerByte is the code length of a text with so many tokens and bytes.
 func (r Result) BitsPerByte(tokens, bytes int64) float64 {
 	return r.Nats * float64(tokens) / float64(bytes) / math.Ln2
+}
+
+// Reading says how a text that is scored is cut into batches.
+type Reading struct {
+	Batch  int // sequences side by side
+	Length int // tokens of a piece, for a model that carries its state
+	Stride int // tokens that each window scores, for a model that does not; 0 is all of its context
+}
+
+// Batches cuts a text for a model, so that each token but the first is predicted
+// once: into pieces that carry the state on, or into windows of the model's context.
+func (r Reading) Batches(m Model, text *data.Tokens, options ...data.BatchOption) (data.Batcher, error) {
+	options = append([]data.BatchOption{data.Evaluation()}, options...)
+	batch, context := min(r.Batch, text.Len()-1), int(m.Context())
+	switch {
+	case m.CarriesState() && r.Stride > 0:
+		return nil, fmt.Errorf("stride %d needs a model that reads windows, and a %s carries its state through the whole text", r.Stride, m.Config().Kind)
+	case m.CarriesState():
+		return data.NewContiguous(text, batch, r.Length, options...)
+	case r.Stride > context:
+		return nil, fmt.Errorf("stride %d is longer than the model's context of %d tokens", r.Stride, context)
+	case r.Stride > 0:
+		options = append(options, data.Stride(r.Stride))
+	}
+	return data.NewSequential(text, batch, context, options...)
 }
 
 // EvaluateText scores the batches of an evaluation batcher, dropout off.
@@ -53,7 +78,7 @@ func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device got
 			return Result{}, err
 		}
 		if b.Predictions == 0 {
-			continue // a part of a group's batch at the end of the text
+			continue // a rank's empty share of the text's last batch
 		}
 		if state == nil {
 			if state, err = m.NewState(int64(b.B)); err != nil {

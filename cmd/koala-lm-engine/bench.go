@@ -68,8 +68,7 @@ func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.To
 	config := trainConfig(s)
 	config.Steps, config.Epochs, config.TimeLimit = int64(r.Warmup+r.Steps), 0, 0
 	config.EvalEvery, config.CheckpointEvery = math.MaxInt64, math.MaxInt64
-	// Only the time of a step counts here, not where it leads; and schedules that
-	// end need a run that does.
+	// Only the time of a step counts here: losses may diverge, and no schedule ends.
 	config.MaxSkipped, config.Schedule = 0, lm.ScheduleConfig{Kind: "constant"}
 	meter := lm.NewMeter(r.Warmup)
 	trainer := &lm.Trainer{
@@ -79,15 +78,15 @@ func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.To
 	if err := trainer.Run(ctx); err != nil {
 		return benchResult{}, err
 	}
-	return newBenchResult(s, lm.CountParams(model), vocab, torch.DeviceName(device), meter.Speed()), nil
+	return newBenchResult(s, model, vocab, torch.DeviceName(device), meter.Speed()), nil
 }
 
-// newBenchResult puts figures and settings side by side.
-func newBenchResult(s configs.Settings, parameters int64, vocab int, device string, speed lm.Speed) benchResult {
+// newBenchResult collects settings and measurements.
+func newBenchResult(s configs.Settings, model lm.Model, vocab int, device string, speed lm.Speed) benchResult {
 	ms := func(d interface{ Seconds() float64 }) float64 { return math.Round(1e6*d.Seconds()) / 1000 }
 	return benchResult{
-		Model:      describeModel(s.Model),
-		Parameters: parameters, Vocab: vocab, Optimizer: s.Optimizer.Kind,
+		Model:      describeModel(model),
+		Parameters: lm.CountParams(model), Vocab: vocab, Optimizer: s.Optimizer.Kind,
 		Batch: s.Train.Batch, Length: s.SequenceLength(), Precision: s.Train.Precision,
 		Device: device, Threads: torch.Threads(), Steps: speed.Steps,
 		StepMS: ms(speed.Median), MinMS: ms(speed.Min),
@@ -98,10 +97,11 @@ func newBenchResult(s configs.Settings, parameters int64, vocab int, device stri
 }
 
 // describeModel is a model's shape in a few words.
-func describeModel(m configs.Model) string {
+func describeModel(model lm.Model) string {
+	m := model.Config()
 	text := fmt.Sprintf("%s %dx%d", m.Kind, m.Layers, m.Hidden)
-	if !m.Recurrent() {
-		text = fmt.Sprintf("%s %dx%d, context %d", m.Kind, m.Layers, m.Embed, m.Context)
+	if context := model.Context(); context > 0 {
+		text = fmt.Sprintf("%s %dx%d, context %d", m.Kind, m.Layers, m.Embed, context)
 	}
 	if m.Tied {
 		text += ", tied"
@@ -109,8 +109,8 @@ func describeModel(m configs.Model) string {
 	return text
 }
 
-// zipfTokens are ids whose frequencies fall as 1/rank, as those of words do: how
-// often an id comes up decides how the embedding's gradient is written.
+// zipfTokens returns random ids with frequencies that fall as 1/rank, as words have:
+// repeated ids decide the cost of the embedding's gradient.
 func zipfTokens(n, vocab int) *data.Tokens {
 	cumulative := make([]float64, vocab)
 	total := 0.0

@@ -13,20 +13,20 @@ import (
 
 const (
 	// dynamicSegment is the number of tokens between two steps of dynamic
-	// evaluation: that of Krause et al.
+	// evaluation (Krause et al. 2018).
 	dynamicSegment = 5
-	// gradientBatches is how much of the training text tells it what gradients are
-	// like.
+	// gradientBatches is the number of training batches over which dynamic
+	// evaluation averages squared gradients.
 	gradientBatches = 100
 )
 
 // scoreAdaptively scores a text with a model that adapts to it.
 func scoreAdaptively(ctx context.Context, r request.Eval, model *trained, text scoredText, device gotch.Device) (lm.Result, error) {
-	if !model.settings.Model.Recurrent() {
-		return lm.Result{}, fmt.Errorf("--cache and --dynamic are for recurrent models, and %s is a %s", model.name, model.settings.Model.Kind)
+	if !model.model.CarriesState() {
+		return lm.Result{}, fmt.Errorf("--cache and --dynamic need a model that carries its state, and %s is a %s", model.name, model.model.Config().Kind)
 	}
 	var a lm.Adaptation
-	segment := model.settings.SequenceLength()
+	segment := model.settings.Train.BPTT
 	if c := r.Cache; c != nil {
 		a.Cache = &lm.NeuralCache{Size: c.Size, Theta: c.Theta, Share: c.Share}
 	}
@@ -35,7 +35,7 @@ func scoreAdaptively(ctx context.Context, r request.Eval, model *trained, text s
 		a.Dynamic = &lm.Dynamic{LR: d.LR, Decay: d.Decay, Batches: gradientBatches}
 		trainedOn, err := data.Open(model.dataset)
 		if err != nil {
-			return lm.Result{}, fmt.Errorf("--dynamic needs the text that the model was trained on: %w", err)
+			return lm.Result{}, fmt.Errorf("--dynamic needs the dataset that the model was trained on: %w", err)
 		}
 		defer trainedOn.Close()
 		if err := model.fits(trainedOn); err != nil {

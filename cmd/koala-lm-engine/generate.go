@@ -29,7 +29,7 @@ func generate(ctx context.Context, text string, stdout, stderr io.Writer) error 
 	})
 }
 
-// sideBySide is how many samples are made at once.
+// sideBySide is the number of samples that are made at once.
 const sideBySide = 32
 
 func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok tokenizer.Tokenizer, stdout io.Writer) error {
@@ -46,7 +46,7 @@ func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok t
 	}
 	before := prompt[len(prompt)-1]
 	if r.Prompt == "" {
-		before = -1 // what stands for the start is no text
+		before = -1 // the start token prints nothing
 	}
 	out := newSamples(stdout, r, tok, before)
 	for first := 0; first < r.Count; first += sideBySide {
@@ -59,7 +59,7 @@ func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok t
 		err = lm.Generate(ctx, d, g, first, texts, out.take)
 		d.Close()
 		if err == nil || ctx.Err() != nil {
-			// What is there is told, also when the user had enough.
+			// Print what was generated so far, even after an interrupt.
 			err = errors.Join(out.end(), err)
 		}
 		if err != nil {
@@ -69,8 +69,8 @@ func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok t
 	return nil
 }
 
-// promptTokens are the ids of a prompt, or of what stands before a text where
-// there is none.
+// promptTokens returns the ids of a prompt; an empty one gives the token before the
+// start of a text.
 func promptTokens(tok tokenizer.Tokenizer, prompt string) ([]int64, error) {
 	ids, err := tokenizer.Encode(tok, prompt)
 	if err != nil {
@@ -78,7 +78,7 @@ func promptTokens(tok tokenizer.Tokenizer, prompt string) ([]int64, error) {
 	}
 	eos, lines := tok.ID(tokenizer.EndOfLine)
 	if tok.Kind() == "word" && lines && len(ids) > 0 && !strings.HasSuffix(prompt, "\n") {
-		ids = ids[:len(ids)-1] // the text goes on in the prompt's last line
+		ids = ids[:len(ids)-1] // the text continues the prompt's last line
 	}
 	if len(ids) == 0 {
 		start := uint32(0)
@@ -98,7 +98,8 @@ func promptTokens(tok tokenizer.Tokenizer, prompt string) ([]int64, error) {
 	return out, nil
 }
 
-// samples writes texts in their order, the first of those under way as it is made.
+// samples writes texts in their order. Of the texts that are made side by side, the
+// first is written as it is made.
 type samples struct {
 	w      io.Writer
 	r      request.Generate
@@ -121,7 +122,7 @@ type sample struct {
 	Sample int    `json:"sample"` // from 0
 	Seed   int64  `json:"seed"`
 	Prompt string `json:"prompt"`
-	Text   string `json:"text"` // what follows it
+	Text   string `json:"text"` // the continuation
 	Tokens int    `json:"tokens"`
 }
 
@@ -148,7 +149,7 @@ func (s *samples) take(i int, id int64) error {
 	return err
 }
 
-// head is what stands before the text of a sample.
+// head is the text before a sample: a separator, and the prompt.
 func (s *samples) head(i int) string {
 	head := s.r.Prompt
 	if s.first+i > 0 {
@@ -157,7 +158,7 @@ func (s *samples) head(i int) string {
 	return head
 }
 
-// end writes what is left.
+// end writes the rest of the samples.
 func (s *samples) end() error {
 	for i := range s.texts {
 		s.texts[i].WriteString(s.streams[i].Rest())

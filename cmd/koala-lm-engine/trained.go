@@ -37,7 +37,7 @@ type trained struct {
 	vocabulary string // its tokenizer.json where it is not with the dataset
 }
 
-// withTrained lets use compute with the model that a request names.
+// withTrained calls use with the model that a request names, on its device.
 func withTrained(c request.Common, m request.Model, stderr io.Writer, use func(*trained, gotch.Device) error) error {
 	return torch.Main(c.Threads, func() error {
 		device, err := torch.ParseDevice(string(c.Device))
@@ -53,8 +53,8 @@ func withTrained(c request.Common, m request.Model, stderr io.Writer, use func(*
 	})
 }
 
-// openTrained loads the weights that a request names. Of a run they are the best,
-// or the last where there are no best.
+// openTrained loads the weights that a request names: a run's best, or its last if
+// it was never evaluated.
 func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*trained, error) {
 	if m.Run == "" && huggingface.Is(m.Path) {
 		return openHuggingFace(m.Path, device)
@@ -82,15 +82,14 @@ func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*train
 	return t, nil
 }
 
-// openHuggingFace opens a model in Hugging Face's layout, whose tokenizer lies with
-// it.
+// openHuggingFace opens a folder in Hugging Face's layout, which has the tokenizer
+// beside the weights.
 func openHuggingFace(folder string, device gotch.Device) (*trained, error) {
 	model, err := huggingface.Open(folder, device)
 	if err != nil {
 		return nil, err
 	}
 	t := &trained{model: model, name: folder, path: folder, vocabulary: filepath.Join(folder, huggingface.TokenizerFile)}
-	t.settings.Model.Kind, t.settings.Model.Context = configs.Transformer, int(model.Config().Context)
 	t.settings.Eval.Batch = 1
 	content, err := os.ReadFile(t.vocabulary)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -120,7 +119,7 @@ func openCheckpoint(m request.Model, stderr io.Writer) (*checkpoint.File, error)
 	return f, nil
 }
 
-// tokenizer is the one that the model was trained with.
+// tokenizer returns the tokenizer that the model was trained with.
 func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
 	if t.vocabulary != "" {
 		tok, err := tokenizer.Load(t.vocabulary)
@@ -131,7 +130,7 @@ func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
 	}
 	d, err := data.Open(t.dataset, data.Unverified())
 	if err != nil {
-		return nil, fmt.Errorf("the tokenizer of %s is in its dataset: %w", t.name, err)
+		return nil, fmt.Errorf("read the tokenizer of %s from its dataset: %w", t.name, err)
 	}
 	tok, err := d.Tokenizer()
 	if err = errors.Join(err, t.fits(d), d.Close()); err != nil {
@@ -140,8 +139,8 @@ func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
 	return tok, nil
 }
 
-// fits wants a dataset to have been prepared with the model's tokenizer: the same
-// ids, and what they stand for.
+// fits returns an error unless the dataset was prepared with the model's tokenizer:
+// the same number of ids, each for the same token.
 func (t *trained) fits(d *data.Dataset) error {
 	if d.Info().Tokenizer.SHA256 == t.tokens || t.tokens == "" && int64(d.Vocab()) == t.model.Config().Vocab {
 		return nil
