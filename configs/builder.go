@@ -15,10 +15,11 @@ import (
 // A Builder lays sources of settings over one another, later over earlier, and
 // keeps everything that is wrong with them. Its zero value has the defaults.
 //
-// What is tuned for one kind is not carried to another: where a source changes
-// optimizer.kind, the optimizer's settings and train.clip of the sources
-// before it are dropped, and where it changes the family of model.kind, the
-// model's, the optimizer's and the batches' are. So `--set optimizer.kind=sgd`
+// What is tuned for one kind is not carried to another: if a source changes
+// optimizer.kind, the optimizer's settings of the sources before it, and the
+// others that exist or have a default by that kind, are dropped; if it changes
+// the family of model.kind, the model's, the optimizer's and those by family are.
+// So `--set optimizer.kind=sgd`
 // alone, on any preset, trains with SGD's own defaults. Likewise a source that
 // sets only one of train.steps and train.epochs replaces both.
 type Builder struct {
@@ -29,9 +30,10 @@ type Builder struct {
 
 // layer is what one source sets.
 type layer struct {
-	base   string // preset that it stands on
-	values map[string]assignment
-	broken map[string]bool // set, but to no legal value
+	base     string // preset that it stands on
+	values   map[string]assignment
+	broken   map[string]bool // set, but to no legal value
+	recorded bool            // by a program, and not written by a person now
 }
 
 type assignment struct {
@@ -90,8 +92,11 @@ func readSource(path string) ([]byte, error) {
 
 // Source adds YAML (or JSON) text; problems are placed by name and line. Beside
 // settings it may hold "base: PRESET", whose settings are added before its own.
-func (b *Builder) Source(name string, text []byte) {
+func (b *Builder) Source(name string, text []byte) { b.source(name, text, false) }
+
+func (b *Builder) source(name string, text []byte, recorded bool) {
 	l := newLayer()
+	l.recorded = recorded
 	l.parse(name, text, &b.problems)
 	if l.base != "" {
 		b.Preset(l.base)
@@ -150,6 +155,7 @@ func (b *Builder) Set(key string, value any, where string) {
 // Values adds recorded values by key, as Flat gave them to a store.
 func (b *Builder) Values(where string, values map[string]any) {
 	l := newLayer()
+	l.recorded = true
 	b.add(l)
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		n, err := parseValue(Text(values[key]))
@@ -163,11 +169,9 @@ func (b *Builder) Values(where string, values map[string]any) {
 
 // Settings resolves the layers, or returns all Problems.
 func (b *Builder) Settings() (Settings, error) {
-	problems := append(Problems{}, b.problems...)
 	r := b.resolve()
-	r.checkKinds(&problems)
-	r.checkTogether(&problems)
-	if len(problems) > 0 {
+	r.checkTogether()
+	if problems := append(slices.Clone(b.problems), r.problems...); len(problems) > 0 {
 		return Settings{}, problems
 	}
 	return r.settings, nil

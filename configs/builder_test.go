@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // build resolves --set style assignments over the defaults.
@@ -45,7 +47,7 @@ func TestDefaultsByKind(t *testing.T) {
 	} {
 		s := build(t, test.set...)
 		o := s.Optimizer
-		got := tuned{o.LR, s.Train.Clip, o.Q, o.Beta2, o.WeightDecay}
+		got := tuned{o.Float("lr"), o.Float("clip"), o.Float("q"), o.Float("beta2"), o.Float("weight_decay")}
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", test.set, diff)
 		}
@@ -88,8 +90,8 @@ func TestLayersOverOneAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Train.Batch != 11 || s.Train.BPTT != 22 || s.Train.Seed != -4 || s.Optimizer.LR != 7 {
-		t.Errorf("got %+v, lr %v", s.Train, s.Optimizer.LR)
+	if s.Train.Batch != 11 || s.Train.BPTT != 22 || s.Train.Seed != -4 || s.Optimizer.Float("lr") != 7 {
+		t.Errorf("got %+v, lr %v", s.Train, s.Optimizer.Float("lr"))
 	}
 }
 
@@ -110,17 +112,17 @@ func TestChangeOfKindDropsWhatWasTuned(t *testing.T) {
 		}
 		return s
 	}
-	if s := over("optimizer.kind=asgd"); s.Optimizer.Nonmono != 7 || s.Train.Clip != 0.5 {
-		t.Errorf("the same kind again: nonmono %d, clip %v", s.Optimizer.Nonmono, s.Train.Clip)
+	if s := over("optimizer.kind=asgd"); s.Optimizer.Int("nonmono") != 7 || s.Optimizer.Float("clip") != 0.5 {
+		t.Errorf("the same kind again: nonmono %d, clip %v", s.Optimizer.Int("nonmono"), s.Optimizer.Float("clip"))
 	}
-	if s := over("optimizer.kind=koala-v"); s.Optimizer.LR != 1 || s.Train.Clip != 0 || s.Model.Hidden != 1150 || s.Train.Seed != 9 {
-		t.Errorf("another optimizer: lr %v, clip %v, hidden %d, seed %d", s.Optimizer.LR, s.Train.Clip, s.Model.Hidden, s.Train.Seed)
+	if s := over("optimizer.kind=koala-v"); s.Optimizer.Float("lr") != 1 || s.Optimizer.Float("clip") != 0 || s.Model.Hidden != 1150 || s.Train.Seed != 9 {
+		t.Errorf("another optimizer: lr %v, clip %v, hidden %d, seed %d", s.Optimizer.Float("lr"), s.Optimizer.Float("clip"), s.Model.Hidden, s.Train.Seed)
 	}
-	if s := over("model.kind=gru"); s.Model.Hidden != 1150 || s.Optimizer.LR != 30 {
-		t.Errorf("a model of the same family: hidden %d, lr %v", s.Model.Hidden, s.Optimizer.LR)
+	if s := over("model.kind=gru"); s.Model.Hidden != 1150 || s.Optimizer.Float("lr") != 30 {
+		t.Errorf("a model of the same family: hidden %d, lr %v", s.Model.Hidden, s.Optimizer.Float("lr"))
 	}
-	if s := over("model.kind=transformer"); s.Model.Embed != 128 || s.Optimizer.Kind != ASGD || s.Optimizer.LR != 1 || s.Train.BPTT != 0 {
-		t.Errorf("another family: embed %d, %s lr %v, bptt %d", s.Model.Embed, s.Optimizer.Kind, s.Optimizer.LR, s.Train.BPTT)
+	if s := over("model.kind=transformer"); s.Model.Embed != 128 || s.Optimizer.Kind != "asgd" || s.Optimizer.Float("lr") != 1 || s.Train.BPTT != 0 {
+		t.Errorf("another family: embed %d, %s lr %v, bptt %d", s.Model.Embed, s.Optimizer.Kind, s.Optimizer.Float("lr"), s.Train.BPTT)
 	}
 	if s := over("schedule.kind=constant"); s.Schedule.Every != 0 {
 		t.Errorf("another schedule: every %d", s.Schedule.Every)
@@ -130,15 +132,15 @@ func TestChangeOfKindDropsWhatWasTuned(t *testing.T) {
 func TestTransformerSizes(t *testing.T) {
 	for _, test := range []struct {
 		set  []string
-		want Model
+		want spec.Model
 	}{
-		{nil, Model{Hidden: 512, Heads: 4, KVHeads: 4}},
-		{[]string{"model.mlp=swiglu"}, Model{Hidden: 352, Heads: 4, KVHeads: 4}},
-		{[]string{"model.embed=384", "model.heads=6"}, Model{Hidden: 1536, Heads: 6, KVHeads: 6}},
-		{[]string{"model.hidden=100", "model.kv_heads=2"}, Model{Hidden: 100, Heads: 4, KVHeads: 2}},
+		{nil, spec.Model{Hidden: 512, Heads: 4, KVHeads: 4}},
+		{[]string{"model.mlp=swiglu"}, spec.Model{Hidden: 352, Heads: 4, KVHeads: 4}},
+		{[]string{"model.embed=384", "model.heads=6"}, spec.Model{Hidden: 1536, Heads: 6, KVHeads: 6}},
+		{[]string{"model.hidden=100", "model.kv_heads=2"}, spec.Model{Hidden: 100, Heads: 4, KVHeads: 2}},
 	} {
 		s := build(t, append(test.set, "model.kind=transformer")...)
-		got := Model{Hidden: s.Model.Hidden, Heads: s.Model.Heads, KVHeads: s.Model.KVHeads}
+		got := spec.Model{Hidden: s.Model.Hidden, Heads: s.Model.Heads, KVHeads: s.Model.KVHeads}
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", test.set, diff)
 		}
@@ -203,17 +205,17 @@ func preset(t *testing.T, name string) Settings {
 // it replaces.
 func TestPresetsOnPresets(t *testing.T) {
 	awd, ptb, koala := preset(t, "awd-lstm-wt2"), preset(t, "awd-lstm-ptb"), preset(t, "awd-lstm-ptb-koala")
-	if ptb.Model.Hidden != awd.Model.Hidden || ptb.Model.Dropout.Input != 0.4 || ptb.Optimizer.LR != 30 || ptb.Train.Clip != 0.25 {
-		t.Errorf("awd-lstm-ptb: %+v, lr %v, clip %v", ptb.Model, ptb.Optimizer.LR, ptb.Train.Clip)
+	if ptb.Model.Hidden != awd.Model.Hidden || ptb.Model.Dropout.Input != 0.4 || ptb.Optimizer.Float("lr") != 30 || ptb.Optimizer.Float("clip") != 0.25 {
+		t.Errorf("awd-lstm-ptb: %+v, lr %v, clip %v", ptb.Model, ptb.Optimizer.Float("lr"), ptb.Optimizer.Float("clip"))
 	}
-	if o := koala.Optimizer; o.Kind != KoalaV || o.LR != 1 || o.WeightDecay != 0 || koala.Train.Clip != 0 || koala.Model.Dropout.Input != 0.4 {
-		t.Errorf("awd-lstm-ptb-koala: %+v, clip %v, %+v", o, koala.Train.Clip, koala.Model)
+	if o := koala.Optimizer; o.Kind != "koala-v" || o.Float("lr") != 1 || o.Float("weight_decay") != 0 || koala.Optimizer.Float("clip") != 0 || koala.Model.Dropout.Input != 0.4 {
+		t.Errorf("awd-lstm-ptb-koala: %+v, clip %v, %+v", o, koala.Optimizer.Float("clip"), koala.Model)
 	}
 	if got := preset(t, "small"); !cmp.Equal(got, build(t)) {
 		t.Errorf("small is not the defaults: %v", Diff(got, build(t)))
 	}
 	cpu := preset(t, "gpt-char-cpu")
-	if cpu.Model.Embed != 128 || cpu.Train.Steps != 2000 || cpu.Schedule.Floor != 0.1 || cpu.Optimizer.Beta2 != 0.99 {
+	if cpu.Model.Embed != 128 || cpu.Train.Steps != 2000 || cpu.Schedule.Floor != 0.1 || cpu.Optimizer.Float("beta2") != 0.99 {
 		t.Errorf("gpt-char-cpu: %+v", cpu)
 	}
 }

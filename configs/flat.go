@@ -4,24 +4,31 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// A KeyValue is one setting: a string, bool, int64, float64 or []int by key.
+// A KeyValue is one setting: a string, bool, int64, float64 or []int64 by key.
 type KeyValue struct {
 	Key   string
 	Value any
 }
 
-// Flat lists the settings that mean something for the kinds chosen, in the
-// order of the table.
+// Text writes a value of Flat as it would be written in a file.
+func Text(v any) string { return setting.Text(v) }
+
+// Flat lists the settings that exist for the kinds chosen, in the order of Keys.
 func (s Settings) Flat() []KeyValue {
-	list := make([]KeyValue, 0, len(fields))
-	for i := range fields {
-		if f := &fields[i]; f.applies(&s) {
-			list = append(list, KeyValue{f.key, f.get(&s)})
+	list := s.list()
+	get := spec.Lookup(list)
+	flat := make([]KeyValue, 0, len(list))
+	for i := range list {
+		if one := &list[i]; one.Applies(get) {
+			flat = append(flat, KeyValue{one.Key, one.Get()})
 		}
 	}
-	return list
+	return flat
 }
 
 // MarshalJSON writes one object with dotted keys.
@@ -42,11 +49,11 @@ func (s Settings) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// UnmarshalJSON reads what MarshalJSON writes, with all the checks of a file;
-// a key that is missing takes its default.
+// UnmarshalJSON reads what MarshalJSON of this version or an earlier one wrote,
+// with the checks of a file; a key that is missing takes its default.
 func (s *Settings) UnmarshalJSON(text []byte) error {
 	var b Builder
-	b.Source("", text) // JSON is YAML
+	b.source("", text, true) // JSON is YAML
 	settings, err := b.Settings()
 	if err != nil {
 		return err
@@ -55,14 +62,22 @@ func (s *Settings) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Diff lists the keys in which two settings differ, in the order of the table.
+// Diff lists the keys in which two settings differ, in the order of Keys.
 func Diff(a, b Settings) []string {
+	values := func(s Settings) map[string]string {
+		texts := map[string]string{}
+		for _, kv := range s.Flat() {
+			texts[kv.Key] = Text(kv.Value)
+		}
+		return texts
+	}
+	inA, inB := values(a), values(b)
 	var keys []string
-	for i := range fields {
-		f := &fields[i]
-		inA, inB := f.applies(&a), f.applies(&b)
-		if inA != inB || inA && Text(f.get(&a)) != Text(f.get(&b)) {
-			keys = append(keys, f.key)
+	for _, key := range Keys() {
+		before, existed := inA[key]
+		after, exists := inB[key]
+		if existed != exists || before != after {
+			keys = append(keys, key)
 		}
 	}
 	return keys

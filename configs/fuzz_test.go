@@ -6,17 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v4"
 )
-
-func scalar(t *testing.T, text string) *yaml.Node {
-	t.Helper()
-	n, err := parseValue(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
 
 // Whatever a file holds, it gives settings that survive a round trip through
 // JSON, or problems of one line each.

@@ -7,23 +7,30 @@ import (
 
 // Keys lists the key of every setting.
 func Keys() []string {
-	keys := make([]string, len(fields))
-	for i := range fields {
-		keys[i] = fields[i].key
+	list := declared().list
+	keys := make([]string, len(list))
+	for i := range list {
+		keys[i] = list[i].Key
 	}
 	return keys
 }
 
+// sectionOf is the top-level section of a key.
+func sectionOf(key string) string {
+	section, _, _ := strings.Cut(key, ".")
+	return section
+}
+
 // isSection says that settings' keys begin with name and a dot.
 func isSection(name string) bool {
-	return slices.ContainsFunc(fields, func(f field) bool { return strings.HasPrefix(f.key, name+".") })
+	return slices.ContainsFunc(Keys(), func(key string) bool { return strings.HasPrefix(key, name+".") })
 }
 
 // keysUnder lists the names that follow prefix, of settings and of sections.
 func keysUnder(prefix string) []string {
 	var names []string
-	for i := range fields {
-		if rest, ok := strings.CutPrefix(fields[i].key, prefix); ok {
+	for _, key := range Keys() {
+		if rest, ok := strings.CutPrefix(key, prefix); ok {
 			name, _, _ := strings.Cut(rest, ".")
 			if !slices.Contains(names, name) {
 				names = append(names, name)
@@ -35,12 +42,3 @@ func keysUnder(prefix string) []string {
 
 // sections lists the top-level sections.
 func sections() []string { return keysUnder("") }
-
-// orList is "a", "a or b", "a, b or c".
-func orList(words []string) string {
-	if len(words) < 2 {
-		return strings.Join(words, "")
-	}
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
-}

@@ -1,41 +1,28 @@
 package configs
 
+import "strings"
+
 // An Entry is a line of the settings reference.
 type Entry struct {
 	Key     string
-	Default string // a Transformer's in parentheses where it has one of its own
+	Default string // with the defaults of kinds that have one of their own
 	Allowed string // completes "must be"
-	For     string // the kinds beside which it means something; empty is all
+	For     string // the kinds for which it exists; empty is all
 	Meaning string
 }
 
-// Reference describes every setting, in the order of the table.
+// Reference describes every setting, in the order of Keys.
 func Reference() []Entry {
-	entries := make([]Entry, len(fields))
-	for i := range fields {
-		f := &fields[i]
-		entries[i] = Entry{Key: f.key, Default: f.defaultText(), Allowed: f.in.String(), Meaning: f.meaning}
-		if f.kindKey != "" {
-			entries[i].For = f.kindKey + " " + orList(f.kinds)
+	list := declared().list
+	entries := make([]Entry, len(list))
+	for i := range list {
+		d := &list[i]
+		entries[i] = Entry{Key: d.Key, Default: d.Default.Text(d.Domain), Allowed: d.Domain.String(), Meaning: d.Meaning}
+		var conditions []string
+		for _, c := range d.Only {
+			conditions = append(conditions, c.String())
 		}
+		entries[i].For = strings.Join(conditions, " and ")
 	}
 	return entries
-}
-
-func (f *field) defaultText() string {
-	if f.byOption != nil {
-		return f.optionText
-	}
-	recurrent, transformer := f.textOf(f.byModel[0]), f.textOf(f.byModel[1])
-	if f.kindKey == "model.kind" || recurrent == transformer {
-		return recurrent
-	}
-	return recurrent + " (" + transformer + ")"
-}
-
-// textOf writes a default from the table as Flat would have it.
-func (f *field) textOf(v any) string {
-	var s Settings
-	f.set(&s, v)
-	return Text(f.get(&s))
 }

@@ -1,54 +1,78 @@
 package configs
 
-import "strings"
+import (
+	"slices"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+	"github.com/koala-lm/koala-lm/lm/spec"
+)
 
 // resolved is the outcome of laying all layers over one another.
 type resolved struct {
 	settings Settings
-	set      map[string]origin // what some layer set and no later one dropped
+	list     []setting.Setting // bound to settings
+	get      setting.Lookup    // of list
+	set      map[string]origin // values that some layer set and no later one dropped
 	broken   map[string]bool
+	problems Problems
 }
 
 // origin is where a value came from.
 type origin struct {
 	assignment
-	layer int
+	layer    int
+	recorded bool
 }
 
-func (b *Builder) resolve() resolved {
-	r := resolved{set: map[string]origin{}, broken: map[string]bool{}}
+func (b *Builder) resolve() *resolved {
+	r := &resolved{set: map[string]origin{}, broken: map[string]bool{}}
+	r.list = r.settings.list()
+	r.get = spec.Lookup(r.list)
 	for i, l := range b.layers {
 		r.drop(l)
 		for key, a := range l.values {
-			r.set[key] = origin{a, i}
+			r.set[key] = origin{a, i, l.recorded}
 		}
 		for key := range l.broken {
 			r.broken[key] = true
 		}
 	}
-	for i := range fields {
-		f := &fields[i]
-		if !f.applies(&r.settings) {
+	r.assign()
+	r.checkConditions()
+	r.settleIdle()
+	return r
+}
+
+// assign gives each setting the value that was set, or its default.
+func (r *resolved) assign() {
+	for i := range r.list {
+		s := &r.list[i]
+		if !s.Applies(r.get) {
 			continue
 		}
-		if o, ok := r.set[f.key]; ok {
-			f.set(&r.settings, o.value)
-		} else {
-			f.set(&r.settings, f.fallback(&r.settings))
+		if o, ok := r.set[s.Key]; ok {
+			s.Set(o.value)
+			continue
+		}
+		if value := s.Default.Value(r.get); !s.Set(value) && !r.broken[s.Key] {
+			r.problems.add("", "%s must be %s, and its default %s is %s: set it", s.Key, s.Domain, s.Default.Text(s.Domain), setting.Text(value))
 		}
 	}
-	return r
 }
 
 // drop forgets what earlier layers chose for a kind that l changes, and a
 // length that l says in another unit.
 func (r *resolved) drop(l *layer) {
-	var tuned []string
-	if kind, ok := l.values["optimizer.kind"]; ok && kind.value != r.kind("optimizer.kind") {
-		tuned = []string{"optimizer.", "train.clip"}
+	tuned := func(setting.Declaration) bool { return false }
+	if kind, ok := l.values["optimizer.kind"]; ok && kind.value != r.valueOf("optimizer.kind") {
+		tuned = func(d setting.Declaration) bool {
+			return sectionOf(d.Key) == "optimizer" || d.DependsOn("optimizer.kind")
+		}
 	}
-	if kind, ok := l.values["model.kind"]; ok && (kind.value == Transformer) != (r.kind("model.kind") == Transformer) {
-		tuned = []string{"model.", "optimizer.", "train.clip", "train.batch", "train.bptt", "train.alpha", "train.beta"}
+	if kind, ok := l.values["model.kind"]; ok && familyOf(kind.value) != familyOf(r.valueOf("model.kind")) {
+		tuned = func(d setting.Declaration) bool {
+			return sectionOf(d.Key) == "model" || sectionOf(d.Key) == "optimizer" || d.DependsOn(spec.FamilyKey) || d.DependsOn("model.kind")
+		}
 	}
 	// Steps and epochs are two ways to say how long: the later source says it.
 	_, steps := l.values["train.steps"]
@@ -59,41 +83,120 @@ func (r *resolved) drop(l *layer) {
 	case epochs && !steps:
 		delete(r.set, "train.steps")
 	}
-	for key := range r.set {
-		for _, prefix := range tuned {
-			if strings.HasPrefix(key, prefix) && key != "optimizer.kind" {
-				delete(r.set, key)
-			}
+	for _, d := range declared().list {
+		if tuned(d) && d.Key != "optimizer.kind" {
+			delete(r.set, d.Key)
 		}
 	}
 }
 
-// kind is the value so far of a setting that chooses a kind.
-func (r *resolved) kind(key string) any {
+// valueOf is the value so far of a setting that chooses a kind.
+func (r *resolved) valueOf(key string) any {
 	if o, ok := r.set[key]; ok {
 		return o.value
 	}
-	var s Settings
-	return byKey[key].fallback(&s)
+	d, _ := declaration(key)
+	return d.Default.Value(func(string) any { return nil })
 }
 
-// checkKinds refuses settings that mean nothing beside the kind chosen, except
-// where the kind was chosen over them by a later source.
-func (r *resolved) checkKinds(problems *Problems) {
-	for i := range fields {
-		f := &fields[i]
-		o, ok := r.set[f.key]
-		if !ok || r.broken[f.kindKey] || f.applies(&r.settings) {
+// familyOf is the family of the kind of that name, the kind's own name if it is
+// not known.
+func familyOf(kind any) spec.Family {
+	name, _ := kind.(string)
+	k, err := spec.LookupKind(name)
+	if err != nil {
+		return spec.Family(name)
+	}
+	return k.Family
+}
+
+// later says that a layer after that of o set one of the keys, or left it broken.
+func (r *resolved) later(o origin, keys ...string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool {
+		by, ok := r.set[key]
+		return ok && by.layer > o.layer || r.broken[key]
+	})
+}
+
+// checkConditions refuses settings that do not exist for the kinds chosen, except
+// if a later source chose the kind.
+func (r *resolved) checkConditions() {
+	for i := range r.list {
+		s := &r.list[i]
+		o, ok := r.set[s.Key]
+		if !ok {
 			continue
 		}
-		if kind, chosen := r.set[f.kindKey]; chosen && kind.layer > o.layer {
+		for _, c := range s.Only {
+			if c.Holds(r.get) || r.later(o, c.Key) {
+				continue
+			}
+			hint := ""
+			if s.Key == "train.bptt" {
+				hint = " (its sequences have model.context tokens)"
+			}
+			r.problems.add(o.where, "%s is for %s, not %s%s", s.Key, c, setting.Text(r.get(c.Key)), hint)
+		}
+	}
+}
+
+// settleIdle gives the settings that change nothing in this combination the value
+// that they amount to, and refuses other values of them. What an earlier version
+// recorded stays, and a source that chooses the combination overrides the sources
+// before it.
+func (r *resolved) settleIdle() {
+	for i := range r.list {
+		s := &r.list[i]
+		if !s.Applies(r.get) {
 			continue
 		}
-		hint := ""
-		if f.key == "train.bptt" {
-			hint = " (its sequences have model.context tokens)"
+		idle := s.IdleCase(r.get)
+		if idle == nil {
+			continue
 		}
-		problems.add(o.where, "%s is for %s %s, not %v%s",
-			f.key, f.kindKey, orList(f.kinds), byKey[f.kindKey].get(&r.settings), hint)
+		o, given := r.set[s.Key]
+		if given && o.recorded || r.broken[s.Key] {
+			continue
+		}
+		before := setting.Text(s.Get())
+		if idle.Means != nil {
+			s.Set(idle.Means.Value(r.get))
+		}
+		if !given || idle.Means != nil && setting.Text(s.Get()) == before {
+			continue
+		}
+		var keys []string
+		for _, c := range idle.When {
+			keys = append(keys, c.Key)
+		}
+		if !r.later(o, keys...) {
+			r.problems.add(o.where, "%s %s has no effect with %s: %s", s.Key, before, idle, idle.Reason)
+		}
+	}
+}
+
+// checkTogether finds values that are in range each but do not fit together. A
+// check is left out if one of its settings is broken already.
+func (r *resolved) checkTogether() {
+	s := &r.settings
+	r.add(s.Model.Problems())
+	r.add(s.Optimizer.problems())
+	r.add(s.Train.Problems(&s.Schedule))
+}
+
+// add notes problems where the last of the settings that cause each was set.
+func (r *resolved) add(list []setting.Problem) {
+	for _, p := range list {
+		where, latest := "", -1
+		broken := false
+		for _, key := range p.Keys {
+			broken = broken || r.broken[key]
+			if o, ok := r.set[key]; ok && o.layer >= latest {
+				where, latest = o.where, o.layer
+			}
+		}
+		if !broken {
+			r.problems.add(where, "%s", p.Text)
+		}
 	}
 }

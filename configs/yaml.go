@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
@@ -128,8 +129,8 @@ func (w *walker) notSection(prefix string, n *yaml.Node) {
 
 // put reads one value and stores it.
 func (l *layer) put(key string, n *yaml.Node, where string, problems *Problems) {
-	field := byKey[key]
-	if field == nil {
+	d, known := declaration(key)
+	if !known {
 		if near := suggest.Name(key, slices.Concat(Keys(), sections())); near != "" {
 			problems.add(where, "unknown setting %s: did you mean %s?", quoted(key), near)
 		} else if section, _, dotted := strings.Cut(key, "."); dotted && isSection(section) {
@@ -143,11 +144,14 @@ func (l *layer) put(key string, n *yaml.Node, where string, problems *Problems) 
 		problems.add(where, "%s: aliases (*%s) are not taken: write the value out", key, shortened(n.Value))
 		return
 	}
-	value, ok := field.in.parse(n)
+	value, ok := any(nil), false
+	if l, readable := literal(n); readable {
+		value, ok = d.Domain.Parse(l)
+	}
 	if !ok {
-		text := "must be " + field.in.String() + ", not " + describe(n)
-		if words, choice := field.in.(oneOf); choice && n.Kind == yaml.ScalarNode {
-			if near := suggest.Name(n.Value, words); near != "" {
+		text := "must be " + d.Domain.String() + ", not " + describe(n)
+		if n.Kind == yaml.ScalarNode {
+			if near := suggest.Name(n.Value, d.Domain.Words()); near != "" {
 				text += ": did you mean " + near + "?"
 			}
 		}
@@ -156,6 +160,26 @@ func (l *layer) put(key string, n *yaml.Node, where string, problems *Problems) 
 		return
 	}
 	l.values[key] = assignment{value, where}
+}
+
+// literal reads a scalar or a list of literals; ok is false for other nodes.
+func literal(n *yaml.Node) (l setting.Literal, ok bool) {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		quoted := n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0
+		return setting.Literal{Text: n.Value, Quoted: quoted}, true
+	case yaml.SequenceNode:
+		l.IsList = true
+		for _, item := range n.Content {
+			one, ok := literal(item)
+			if !ok {
+				return l, false
+			}
+			l.List = append(l.List, one)
+		}
+		return l, true
+	}
+	return l, false
 }
 
 // describe names a value that was refused.
@@ -173,7 +197,7 @@ func describe(n *yaml.Node) string {
 	if n.ShortTag() == "!!null" && n.Value == "" {
 		return "nothing"
 	}
-	if _, bare := plain(n); !bare {
+	if l, ok := literal(n); ok && l.Quoted {
 		return "the text " + quoted(n.Value)
 	}
 	return shortened(n.Value)

@@ -64,7 +64,7 @@ func (t *Trainer) own(ctx context.Context) wishes {
 	return wishes{
 		stop: ctx.Err() != nil,
 		end:  c.TimeLimit > 0 && t.progress.Elapsed+time.Since(t.started) >= c.TimeLimit,
-		save: c.CheckpointAfter > 0 && time.Since(t.saved) >= c.CheckpointAfter,
+		save: c.Checkpoint.Interval > 0 && time.Since(t.saved) >= c.Checkpoint.Interval,
 	}
 }
 

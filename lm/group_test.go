@@ -18,6 +18,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // A job is what a group of any size is to train.
@@ -166,7 +167,7 @@ func TestRanksTrainAsOne(t *testing.T) {
 	for shape, kinds := range map[string][]string{"lstm": kinds, "gpt2": kinds, "gru": {koala.KindAdamW}} {
 		for _, kind := range kinds {
 			t.Run(shape+" "+kind, func(t *testing.T) {
-				j := job{without(shapes[shape]), kind, lm.TrainConfig{Steps: 200, EvalEvery: 100}, 4}
+				j := job{without(shapes[shape]), kind, lm.TrainConfig{Train: spec.Train{Steps: 200}, Eval: spec.Eval{Every: 100}}, 4}
 				alone := j.mustRun(t, 1, nil)[0]
 				if l := alone.losses(); mean(l[170:]) > mean(l[:30])-0.01 {
 					t.Errorf("nothing is learnt: the loss goes from %v to %v", mean(l[:30]), mean(l[170:]))
@@ -240,7 +241,7 @@ func sameState(t *testing.T, a, b *lm.Snapshot) {
 // TestGroupStopsTogetherAndGoesOnInAnotherSize: one rank's interruption ends all
 // after the same step, and what is saved then is the whole batch's.
 func TestGroupStopsTogetherAndGoesOnInAnotherSize(t *testing.T) {
-	j := job{without(shapes["lstm"]), koala.KindV, lm.TrainConfig{Steps: 60, EvalEvery: 20}, 4}
+	j := job{without(shapes["lstm"]), koala.KindV, lm.TrainConfig{Train: spec.Train{Steps: 60}, Eval: spec.Eval{Every: 20}}, 4}
 	alone := j.mustRun(t, 1, nil)[0]
 	for _, sizes := range [][2]int{{2, 4}, {3, 1}, {1, 2}} {
 		first := j.run(t, sizes[0], nil, func(rank int, tr *lm.Trainer) context.Context {
@@ -268,7 +269,7 @@ func TestGroupStopsTogetherAndGoesOnInAnotherSize(t *testing.T) {
 
 // TestRanksThatDriftApartAreNamed: what would be a silent error is a loud one.
 func TestRanksThatDriftApartAreNamed(t *testing.T) {
-	j := job{without(small), koala.KindSGD, lm.TrainConfig{Steps: 20}, 4}
+	j := job{without(small), koala.KindSGD, lm.TrainConfig{Train: spec.Train{Steps: 20}}, 4}
 	ranks := j.run(t, 3, nil, func(rank int, tr *lm.Trainer) context.Context {
 		if rank == 2 {
 			err := torch.Do(func(s *torch.Scope) error {
@@ -291,7 +292,7 @@ func TestRanksThatDriftApartAreNamed(t *testing.T) {
 // TestNonFiniteInOneRankIsSkippedByAll: what one rank cannot count on none takes.
 func TestNonFiniteInOneRankIsSkippedByAll(t *testing.T) {
 	for _, kind := range []string{koala.KindSGD, koala.KindPP} {
-		j := job{without(small), kind, lm.TrainConfig{Steps: 10}, 4}
+		j := job{without(small), kind, lm.TrainConfig{Train: spec.Train{Steps: 10}}, 4}
 		ranks := j.run(t, 2, nil, func(rank int, tr *lm.Trainer) context.Context {
 			if rank == 1 {
 				tr.Group = spoiler{tr.Group, new(int)}

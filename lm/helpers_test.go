@@ -7,6 +7,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // copySnapshot copies a snapshot's tensors, which the trainer only lends.
@@ -39,4 +40,12 @@ func copySnapshot(from *lm.Snapshot) *lm.Snapshot {
 		panic(err)
 	}
 	return &to
+}
+
+// precision is the setting for matrix products in bfloat16 or not.
+func precision(bfloat16 bool) string {
+	if bfloat16 {
+		return spec.BFloat16
+	}
+	return spec.Float32
 }

@@ -1,64 +1,37 @@
 package lm
 
 import (
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// What a Config's words can be.
+// Words that a Config's fields can have.
 const (
-	LSTM        = "lstm"
-	GRU         = "gru"
-	Transformer = "transformer"
+	LSTM        = spec.LSTM
+	GRU         = spec.GRU
+	Transformer = spec.Transformer
 
-	LayerNorm = "layer"
-	RMSNorm   = "rms"
-	Learned   = "learned"
-	Rotary    = "rotary"
-	GELU      = "gelu"
-	SwiGLU    = "swiglu"
+	LayerNorm = spec.LayerNorm
+	RMSNorm   = spec.RMSNorm
+	Learned   = spec.Learned
+	Rotary    = spec.Rotary
+	GELU      = spec.GELU
+	SwiGLU    = spec.SwiGLU
 
-	Full     = "full"
-	Adaptive = "adaptive"
+	Full     = spec.Full
+	Adaptive = spec.Adaptive
 )
 
-// Config is a network's shape; what a kind does not use is ignored.
-type Config struct {
-	Kind    string // LSTM, GRU or Transformer
-	Vocab   int64  // entries
-	Layers  int
-	Embed   int64   // width of the token embedding, and of a Transformer's residual stream
-	Hidden  int64   // units of a recurrent layer; width of a Transformer's MLP
-	Tied    bool    // the output layer shares the embedding's weights
-	Softmax string  // Full, which is also what empty means, or Adaptive
-	Cutoffs []int64 // first token of each tail of the adaptive softmax; nil chooses by the vocabulary
-	Dropout Dropout
-
-	// A Transformer's.
-	Heads, KVHeads int    // attention heads; heads of keys and values, which divide them
-	Context        int64  // tokens that it sees at most
-	Norm           string // LayerNorm, which brings biases with it, or RMSNorm
-	Position       string // Learned or Rotary
-	MLP            string // GELU or SwiGLU
-}
+// Config is a network's shape. Fields that its kind does not have are ignored.
+type Config = spec.Model
 
 // Dropout holds probabilities of being zeroed, in training only.
-type Dropout struct {
-	Input  float64 // the embedded input
-	Embed  float64 // whole rows of the embedding
-	Hidden float64 // between recurrent layers; attention weights and residual branches
-	Output float64 // the last recurrent layer's output
-	Weight float64 // recurrent weights
-	Locked bool    // one mask for all time steps (Gal & Ghahramani 2016), else one an element
-}
+type Dropout = spec.Dropout
 
 // Role says what a parameter does in its network. An optimizer may treat one kind
 // of parameter otherwise than another.
@@ -143,37 +116,30 @@ type Model interface {
 // seed alone. The Config has been checked.
 type Constructor func(c Config, seed uint64, device gotch.Device) (Model, error)
 
-// kinds are the models that there are: a line for each.
-var kinds = map[string]kind{
-	LSTM:        {Config.checkRecurrent, newRecurrent(lstmCell)},
-	GRU:         {Config.checkRecurrent, newRecurrent(gruCell)},
-	Transformer: {Config.checkTransformer, newTransformer},
+// constructors has a line for each of spec's kinds.
+var constructors = map[string]Constructor{
+	LSTM:        newRecurrent(lstmCell),
+	GRU:         newRecurrent(gruCell),
+	Transformer: newTransformer,
 }
 
-type kind struct {
-	check func(Config) error
-	make  Constructor
-}
-
-// Register adds a kind of model.
-func Register(name string, check func(Config) error, make Constructor) {
-	kinds[name] = kind{check, make}
+// Register adds a kind of model. Call it while the program is initialised.
+func Register(k spec.Kind, make Constructor) {
+	spec.Register(k)
+	constructors[k.Name] = make
 }
 
 // New makes a model with freshly drawn weights on device, a function of seed
 // alone. The error names each value that no model of the kind can have.
 func New(c Config, seed uint64, device gotch.Device) (Model, error) {
-	kind, ok := kinds[c.Kind]
-	if !ok {
-		return nil, fmt.Errorf("model.kind is %q: it must be one of %s", c.Kind, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
-	}
-	if c.Vocab < 1 {
-		return nil, fmt.Errorf("model: the vocabulary has %d entries: it must have at least 1", c.Vocab)
-	}
-	if err := errors.Join(c.checkSoftmax(), kind.check(c)); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	return kind.make(c, seed, device)
+	make, ok := constructors[c.Kind]
+	if !ok {
+		return nil, fmt.Errorf("model.kind %q has settings, but this program cannot make it", c.Kind)
+	}
+	return make(c, seed, device)
 }
 
 // CountParams returns the number of trained scalars.

@@ -1,7 +1,6 @@
 package lm
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/sugarme/gotch"
@@ -61,34 +60,8 @@ type tail struct {
 // is (PyTorch's default).
 const tailDivisor = 4
 
-// cutoffs returns the first token of each tail of an adaptive softmax, as given or
-// chosen by the vocabulary as in PyTorch's manual: a fifteenth of it and three.
-func (c Config) cutoffs() []int64 {
-	if len(c.Cutoffs) > 0 {
-		return c.Cutoffs
-	}
-	part := max(1, c.Vocab/15)
-	return []int64{part, 3 * part}
-}
-
-func (c Config) checkSoftmax() error {
-	switch {
-	case c.Softmax == "" || c.Softmax == Full:
-		return nil
-	case c.Softmax != Adaptive:
-		return fmt.Errorf("model.softmax %q is not known: it is full or adaptive", c.Softmax)
-	case c.Tied:
-		return fmt.Errorf("model.tied must be false with model.softmax adaptive, which has weights of its own")
-	}
-	cuts := c.cutoffs()
-	if !slices.IsSorted(cuts) || cuts[0] < 1 || cuts[len(cuts)-1] >= c.Vocab {
-		return fmt.Errorf("model.cutoffs %v: expected ascending tokens below the vocabulary of %d", cuts, c.Vocab)
-	}
-	return nil
-}
-
 func newAdaptiveSoftmax(p Builder, init Init, c Config, width int64) OutputLayer {
-	return adaptiveOf(p, init, append(slices.Clone(c.cutoffs()), c.Vocab), width, tailDivisor)
+	return adaptiveOf(p, init, append(slices.Clone(c.Tails()), c.Vocab), width, tailDivisor)
 }
 
 // adaptiveOf makes the layer over clusters that end at ends.

@@ -10,6 +10,7 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // stepped is what one optimizer step came to.
@@ -31,10 +32,10 @@ func (t *Trainer) step(ctx context.Context) (stepped, error) {
 		seen    tally
 		lengths int // of all batches together
 	)
-	if err := torch.Seed(t.Config.Seed, t.progress.Step, int64(t.rank())); err != nil {
+	if err := torch.Seed(uint64(t.Config.Seed), t.progress.Step, int64(t.rank())); err != nil {
 		return out, err
 	}
-	factor := t.schedule.Factor(t.progress.Step)
+	factor := t.lrFactor()
 	t.Optimizer.SetLR(factor)
 	started := time.Now()
 	if err := t.Optimizer.Predict(); err != nil {
@@ -70,7 +71,7 @@ func (t *Trainer) step(ctx context.Context) (stepped, error) {
 		out.phases.Reduce = lap(&started)
 	}
 	out.nats, out.tokens = seen.nats.Value(), seen.nats.Tokens
-	if nominal := t.Config.BPTT * t.Config.Accumulate; nominal > 0 {
+	if nominal := t.Config.BPTT * t.Config.Accumulate; t.Config.VariableBPTT && nominal > 0 {
 		// Longer sequences make fewer steps of an epoch, each as much larger.
 		t.Optimizer.SetLR(factor * float64(lengths) / float64(nominal))
 	}
@@ -100,7 +101,7 @@ func (t *Trainer) accumulate(b data.Batch, phases *Phases) (torch.Loss, error) {
 			loss = t.Model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{})
 			phases.Loss += lap(&started)
 		}
-		if t.Config.BFloat16 {
+		if t.Config.Precision == spec.BFloat16 {
 			s.BFloat16(t.Device, forward)
 		} else {
 			forward()

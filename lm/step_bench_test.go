@@ -10,6 +10,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // BenchmarkStep times whole training steps of the settings that bench/ compares
@@ -81,7 +82,7 @@ func steps(b *testing.B, config lm.Config, kind string, batch, length int, bfloa
 		return err
 	}
 	trainer := &lm.Trainer{
-		Config: lm.TrainConfig{Steps: int64(b.N), Seed: 1, BFloat16: bfloat16, Schedule: lm.ScheduleConfig{Kind: "constant"}},
+		Config: lm.TrainConfig{Train: spec.Train{Steps: int64(b.N), Seed: 1, Precision: precision(bfloat16)}, Schedule: spec.Schedule{Kind: "constant"}},
 		Model:  m, Optimizer: optimizer, Train: batches, Device: gotch.CPU,
 	}
 	b.ResetTimer()

@@ -11,26 +11,19 @@ import (
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/koala"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// TrainConfig is how long and how a Trainer runs. Whichever of Steps, Epochs and
-// TimeLimit comes first ends the run; zero is no limit.
+// TrainConfig is how long and how a Trainer runs.
 type TrainConfig struct {
-	Steps           int64 // optimizer steps in all
-	Epochs          int   // passes over the training text
-	TimeLimit       time.Duration
-	Accumulate      int // batches in an optimizer step, at least 1
-	Seed            uint64
-	BPTT            int           // the learning rate follows a sequence's length over this one (Merity et al. 2018); 0 is not at all
-	BFloat16        bool          // matrix products of training in bfloat16; weights, sums and evaluation stay float32
-	Alpha, Beta     float64       // activation regularisation and its temporal form (Merity et al. 2017)
-	EvalEvery       int64         // steps between evaluations on valid; 0 is once an epoch
-	Patience        int           // evaluations without a new best that end the run; 0 is never
-	CheckpointEvery int64         // steps between checkpoints; 0 is with each evaluation
-	CheckpointAfter time.Duration // time after which there is one in any case; 0 is never
-	LogEvery        int64         // steps between Logged calls, at least 1
-	MaxSkipped      int           // steps in a row that a non-finite loss or gradient may cost
-	Schedule        ScheduleConfig
+	spec.Train
+	Schedule   spec.Schedule
+	Eval       spec.Eval
+	Checkpoint spec.Checkpoint
+	LogEvery   int64 // steps between Logged calls, at least 1
+
+	// RangeTest, if it is not nil, takes the place of Schedule.
+	RangeTest *RangeTest
 }
 
 // A Trainer trains one model. Make it by filling the exported fields and calling
@@ -112,6 +105,11 @@ func (t *Trainer) TotalSteps() int64 {
 func (t *Trainer) prepare() error {
 	t.Config.Accumulate = max(1, t.Config.Accumulate)
 	t.Config.LogEvery = max(1, t.Config.LogEvery)
+	if r := t.Config.RangeTest; r != nil {
+		if err := r.Check(); err != nil {
+			return err
+		}
+	}
 	var err error
 	if t.schedule, err = NewSchedule(t.Config.Schedule, t.TotalSteps()); err != nil {
 		return err
@@ -178,8 +176,8 @@ func (t *Trainer) trainStep(ctx context.Context) error {
 		}
 	}
 	p.EvaluationDue = step.epochEnds
-	if t.Config.EvalEvery > 0 {
-		p.EvaluationDue = p.Step%t.Config.EvalEvery == 0
+	if t.Config.Eval.Every > 0 {
+		p.EvaluationDue = p.Step%t.Config.Eval.Every == 0
 	}
 	if step.epochEnds {
 		end := Epoch{Step: p.Step, Tokens: p.Tokens, Epoch: p.Epoch, Nats: p.EpochMean.Value()}
@@ -187,6 +185,14 @@ func (t *Trainer) trainStep(ctx context.Context) error {
 		return t.notify(func(o Observer) error { return o.EpochEnded(end) })
 	}
 	return nil
+}
+
+// lrFactor is the factor on the learning rate in the next step.
+func (t *Trainer) lrFactor() float64 {
+	if r := t.Config.RangeTest; r != nil {
+		return r.Factor(t.progress.Step)
+	}
+	return t.schedule.Factor(t.progress.Step)
 }
 
 func (t *Trainer) log(step Step) error {
@@ -217,8 +223,8 @@ func (t *Trainer) afterStep(ctx context.Context) error {
 		}
 	}
 	p.EvaluationDue = false
-	due := best || c.CheckpointEvery == 0 && evaluate ||
-		c.CheckpointEvery > 0 && p.Step%c.CheckpointEvery == 0 ||
+	due := best || c.Checkpoint.Every == 0 && evaluate ||
+		c.Checkpoint.Every > 0 && p.Step%c.Checkpoint.Every == 0 ||
 		t.wishes(ctx).save
 	if due && p.unsaved {
 		return t.save(best)
@@ -245,7 +251,7 @@ func (t *Trainer) evaluateValid(ctx context.Context) (best bool, err error) {
 	best = !math.IsNaN(r.Nats) && !math.IsInf(r.Nats, 0) && (p.Best == nil || r.Nats < *p.Best)
 	if best {
 		p.Best, p.BestStep, p.Bad = &r.Nats, p.Step, 0
-	} else if p.Bad++; t.Config.Patience > 0 && p.Bad >= t.Config.Patience {
+	} else if p.Bad++; t.Config.Eval.Patience > 0 && p.Bad >= t.Config.Eval.Patience {
 		p.Stopped = true
 	}
 	t.observe(r.Nats)

@@ -13,6 +13,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // counting is a text in which each token determines the next.
@@ -32,7 +33,7 @@ var small = lm.Config{
 // newTrainer makes a small run over a text, with valid and test.
 func newTrainer(t *testing.T, config lm.TrainConfig, kind string) *lm.Trainer {
 	t.Helper()
-	m, err := lm.New(small, config.Seed, gotch.CPU)
+	m, err := lm.New(small, uint64(config.Seed), gotch.CPU)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func runTrainer(t *testing.T, trainer *lm.Trainer) *journal {
 }
 
 func TestTrainingLearnsAndIsEvaluated(t *testing.T) {
-	j := runTrainer(t, newTrainer(t, lm.TrainConfig{Epochs: 12, Seed: 1}, koala.KindSGD))
+	j := runTrainer(t, newTrainer(t, lm.TrainConfig{Train: spec.Train{Epochs: 12, Seed: 1}}, koala.KindSGD))
 	if n := len(j.steps); n != 12*25 {
 		t.Errorf("%d steps, want 12 epochs of 25", n)
 	}
@@ -139,7 +140,7 @@ func TestTrainingLearnsAndIsEvaluated(t *testing.T) {
 }
 
 func TestEpochLossIsTheMeanOverItsTokens(t *testing.T) {
-	j := runTrainer(t, newTrainer(t, lm.TrainConfig{Epochs: 2, Seed: 1}, koala.KindSGD))
+	j := runTrainer(t, newTrainer(t, lm.TrainConfig{Train: spec.Train{Epochs: 2, Seed: 1}}, koala.KindSGD))
 	sum, tokens := 0.0, int64(0)
 	before := int64(0)
 	for _, s := range j.steps[:25] {
@@ -153,7 +154,7 @@ func TestEpochLossIsTheMeanOverItsTokens(t *testing.T) {
 }
 
 func TestSameSeedSameBits(t *testing.T) {
-	config := lm.TrainConfig{Steps: 40, Seed: 3}
+	config := lm.TrainConfig{Train: spec.Train{Steps: 40, Seed: 3}}
 	first := runTrainer(t, newTrainer(t, config, koala.KindV))
 	again := runTrainer(t, newTrainer(t, config, koala.KindV))
 	if diff := cmp.Diff(first.losses(), again.losses()); diff != "" {
@@ -168,7 +169,7 @@ func TestSameSeedSameBits(t *testing.T) {
 func TestInterruptedRunGoesOnWithTheSameBits(t *testing.T) {
 	for _, kind := range []string{koala.KindSGD, koala.KindV} {
 		for _, accumulate := range []int{1, 3} {
-			config := lm.TrainConfig{Steps: 40, Seed: 5, EvalEvery: 8, Accumulate: accumulate, LogEvery: 7}
+			config := lm.TrainConfig{Train: spec.Train{Steps: 40, Seed: 5, Accumulate: accumulate}, Eval: spec.Eval{Every: 8}, LogEvery: 7}
 			whole := runTrainer(t, newTrainer(t, config, kind))
 
 			ctx, cancel := context.WithCancel(t.Context())
@@ -210,7 +211,7 @@ func (s *snapshots) Checkpoint(snap *lm.Snapshot, best bool) error {
 }
 
 func TestNonFiniteStepsEndTheRun(t *testing.T) {
-	trainer := newTrainer(t, lm.TrainConfig{Steps: 40, Seed: 1, MaxSkipped: 3}, koala.KindSGD)
+	trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 40, Seed: 1, MaxSkipped: 3}}, koala.KindSGD)
 	err := torch.Do(func(s *torch.Scope) error {
 		params := trainer.Model.Params()
 		s.NoGrad(func() { s.Fill(params[len(params)-1].Tensor, math.NaN()) })
@@ -252,7 +253,7 @@ func TestBFloat16TrainsAlike(t *testing.T) {
 				t.Fatal(err)
 			}
 			trainer := &lm.Trainer{
-				Config: lm.TrainConfig{Steps: 30, Seed: 1, BFloat16: low, Schedule: lm.ScheduleConfig{Kind: "constant"}},
+				Config: lm.TrainConfig{Train: spec.Train{Steps: 30, Seed: 1, Precision: precision(low)}, Schedule: spec.Schedule{Kind: "constant"}},
 				Model:  m, Optimizer: optimizer, Train: train, Device: gotch.CPU,
 			}
 			losses := runTrainer(t, trainer).losses()
@@ -267,7 +268,7 @@ func TestBFloat16TrainsAlike(t *testing.T) {
 // TestLearningRateFollowsTheLength: as AWD-LSTM, lr * length / bptt.
 func TestLearningRateFollowsTheLength(t *testing.T) {
 	for _, accumulate := range []int{1, 2} {
-		trainer := newTrainer(t, lm.TrainConfig{Steps: 30, Seed: 1, BPTT: 20, Accumulate: accumulate}, koala.KindSGD)
+		trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 30, Seed: 1, BPTT: 20, VariableBPTT: true, Accumulate: accumulate}}, koala.KindSGD)
 		train, err := data.NewContiguous(counting(4000, 11), 4, 20, data.VariableLength(3))
 		if err != nil {
 			t.Fatal(err)
@@ -290,8 +291,7 @@ func TestLearningRateFollowsTheLength(t *testing.T) {
 
 func TestPatienceEndsTheRun(t *testing.T) {
 	// A learning rate near zero finds no new best after the first evaluations.
-	trainer := newTrainer(t, lm.TrainConfig{Steps: 1000, Seed: 1, EvalEvery: 5, Patience: 2,
-		Schedule: lm.ScheduleConfig{Kind: "step", Every: 1, Gamma: 1e-9}}, koala.KindSGD)
+	trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 1000, Seed: 1}, Eval: spec.Eval{Every: 5, Patience: 2}, Schedule: spec.Schedule{Kind: "step", Every: 1, Gamma: 1e-9}}, koala.KindSGD)
 	j := runTrainer(t, trainer)
 	if n := len(j.steps); n >= 1000 {
 		t.Errorf("%d steps: the patience did not end the run", n)

@@ -15,6 +15,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // recording is what testdata/README.md describes: PyTorch's training of a small
@@ -215,7 +216,7 @@ func TestTrainingAgreesWithPyTorch(t *testing.T) {
 				loadWeights(t, m, filepath.Join("testdata", name+".safetensors"))
 				seen := &watcher{}
 				trainer := &lm.Trainer{
-					Config: lm.TrainConfig{Steps: int64(r.Steps), Schedule: lm.ScheduleConfig{Kind: "constant"}},
+					Config: lm.TrainConfig{Train: spec.Train{Steps: int64(r.Steps)}, Schedule: spec.Schedule{Kind: "constant"}},
 					Model:  m, Optimizer: &prober{Optimizer: optimizerFor(t, kind, want.Settings, m), look: func(step int) {
 						if recorded, ok := want.Float32.Gradients[step]; ok {
 							compareGradients(t, step, gradients(t, m, r.Probe), recorded)

@@ -134,12 +134,6 @@ func newLlamaBlock(p Builder, c Config, turn *rotary) block {
 	return b
 }
 
-// GPT2 reports whether a Transformer has GPT-2's form, and with it the names and
-// layouts of GPT2LMHeadModel; others have those of LlamaForCausalLM.
-func (c Config) GPT2() bool {
-	return c.Norm == LayerNorm && c.Position == Learned && c.MLP == GELU && c.KVHeads == c.Heads
-}
-
 func (m *transformer) Config() Config                          { return m.config }
 func (m *transformer) Output() OutputLayer                     { return m.output }
 func (m *transformer) NewState(int64) (*RecurrentState, error) { return &RecurrentState{}, nil }

@@ -18,7 +18,7 @@ func TestImpossibleTransformersAreErrors(t *testing.T) {
 		"heads of even width":                        func(c *lm.Config) { c.Heads, c.KVHeads = 16, 16 },
 		"model.heads is 0":                           func(c *lm.Config) { c.Heads = 0 },
 		"model.context is 0":                         func(c *lm.Config) { c.Context = 0 },
-		`model.norm "batch"`:                         func(c *lm.Config) { c.Norm = "batch" },
+		`model.norm is "batch"`:                      func(c *lm.Config) { c.Norm = "batch" },
 	} {
 		c := good
 		change(&c)

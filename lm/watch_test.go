@@ -14,6 +14,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // An early group adds gradients up by c10d while backward still makes others.
@@ -76,7 +77,7 @@ func TestEarlySums(t *testing.T) {
 	for name, model := range map[string]lm.Config{"gpt2": wide, "gru": split} {
 		for _, accumulate := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d batches a step", name, accumulate), func(t *testing.T) {
-				j := job{model, koala.KindAdamW, lm.TrainConfig{Steps: 5, Accumulate: accumulate}, 4}
+				j := job{model, koala.KindAdamW, lm.TrainConfig{Train: spec.Train{Steps: 5, Accumulate: accumulate}}, 4}
 				want := j.mustRun(t, 2, nil)
 				groups := pair(t)
 				got := j.run(t, 2, nil, func(rank int, tr *lm.Trainer) context.Context {

@@ -79,7 +79,7 @@ searches:
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	s := trials[1].Settings
-	if s.Optimizer.Q != 5 || s.Train.Epochs != 2 || s.Train.Seed != 7 || s.Schedule.Kind != "plateau" {
+	if s.Optimizer.Float("q") != 5 || s.Train.Epochs != 2 || s.Train.Seed != 7 || s.Schedule.Kind != "plateau" {
 		t.Errorf("settings %+v", s)
 	}
 	if f.Name != "kinds" || f.Data != "prepared/x" {
@@ -107,14 +107,14 @@ func TestRandomIsDeterministic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hidden, small := map[int]int{}, 0
+	hidden, small := map[int64]int{}, 0
 	for _, trial := range trials {
 		s := trial.Settings
 		hidden[s.Model.Hidden]++
-		if s.Optimizer.LR < 0.1 {
+		if s.Optimizer.Float("lr") < 0.1 {
 			small++
 		}
-		if s.Optimizer.LR < 0.001 || s.Optimizer.LR > 10 || s.Model.Dropout.Input < 0 || s.Model.Dropout.Input > 0.6 {
+		if s.Optimizer.Float("lr") < 0.001 || s.Optimizer.Float("lr") > 10 || s.Model.Dropout.Input < 0 || s.Model.Dropout.Input > 0.6 {
 			t.Errorf("out of range: %s", trial.Label)
 		}
 	}

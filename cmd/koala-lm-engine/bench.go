@@ -15,6 +15,7 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // bench times training steps; nothing is recorded.
@@ -67,9 +68,9 @@ func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.To
 	}
 	config := trainConfig(s)
 	config.Steps, config.Epochs, config.TimeLimit = int64(r.Warmup+r.Steps), 0, 0
-	config.EvalEvery, config.CheckpointEvery = math.MaxInt64, math.MaxInt64
+	config.Eval.Every, config.Checkpoint.Every = math.MaxInt64, math.MaxInt64
 	// Only the time of a step counts here: losses may diverge, and no schedule ends.
-	config.MaxSkipped, config.Schedule = 0, lm.ScheduleConfig{Kind: "constant"}
+	config.MaxSkipped, config.Schedule = 0, spec.Schedule{Kind: "constant"}
 	meter := lm.NewMeter(r.Warmup)
 	trainer := &lm.Trainer{
 		Config: config, Model: model, Optimizer: optimizer, Train: batches, Device: device,

@@ -17,6 +17,7 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // mustGoOn checks that what a run left is whole, and that with the fault gone it
@@ -66,7 +67,7 @@ func (w *workshop) smallDisk(options string) {
 // When the disk fills up, training goes on or stops as the settings say, with a
 // line about it; what was saved stays.
 func TestFullDisk(t *testing.T) {
-	for _, onError := range []string{configs.OnErrorContinue, configs.OnErrorStop} {
+	for _, onError := range []string{spec.OnErrorContinue, spec.OnErrorStop} {
 		t.Run(onError, func(t *testing.T) {
 			s := long(t, "checkpoint.on_error="+onError)
 			w, want := fresh(t)
@@ -82,11 +83,11 @@ func TestFullDisk(t *testing.T) {
 			if !strings.Contains(said, "no space left on device") {
 				t.Errorf("it said:\n%s", said)
 			}
-			if onError == configs.OnErrorContinue && !strings.Contains(said, "training goes on") {
+			if onError == spec.OnErrorContinue && !strings.Contains(said, "training goes on") {
 				t.Errorf("it said:\n%s", said)
 			}
 			run, _ := w.run()
-			if stopped := run.Steps < int64(s.Train.Steps); stopped != (onError == configs.OnErrorStop) {
+			if stopped := run.Steps < int64(s.Train.Steps); stopped != (onError == spec.OnErrorStop) {
 				t.Errorf("it trained to step %d", run.Steps)
 			}
 			if err := os.Remove(ballast); err != nil {

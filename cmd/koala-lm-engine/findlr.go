@@ -10,6 +10,7 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 	"github.com/koala-lm/koala-lm/report"
 )
 
@@ -46,8 +47,9 @@ func findLR(ctx context.Context, r request.Train, dataset *data.Dataset, stdout,
 		c.Steps = rangeSteps
 	}
 	c.Epochs, c.TimeLimit, c.MaxSkipped = 0, 0, 0
-	c.EvalEvery, c.CheckpointEvery = math.MaxInt64, math.MaxInt64
-	c.Schedule = lm.ScheduleConfig{Kind: "rise", Floor: rangeLowest, Gamma: rangeHighest}
+	c.Eval.Every, c.Checkpoint.Every = math.MaxInt64, math.MaxInt64
+	c.Schedule = spec.Schedule{Kind: "constant"}
+	c.RangeTest = &lm.RangeTest{Lowest: rangeLowest, Highest: rangeHighest, Steps: c.Steps}
 	trainer.Valid, trainer.Test = nil, nil
 
 	inner, stop := context.WithCancel(ctx)

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
-	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
+	"github.com/koala-lm/koala-lm/lm/spec"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -56,7 +56,7 @@ func newKeeper(r request.Train, run *tracking.Run, dataset *data.Dataset, from *
 			_ = run.Flush(ctx)
 		},
 		Failed: func(err error) error {
-			if r.Settings.Checkpoint.OnError == configs.OnErrorStop {
+			if r.Settings.Checkpoint.OnError == spec.OnErrorStop {
 				return fmt.Errorf("checkpoint: %w", err)
 			}
 			bar.warn("no checkpoint, training goes on: %v", err)

@@ -1,48 +1,23 @@
 package main
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// The settings of package configs in the words of the packages that compute,
-// which do not know it.
-
-func modelConfig(m configs.Model, vocab int) lm.Config {
-	d := m.Dropout
-	var cutoffs []int64
-	for _, cut := range m.Cutoffs {
-		cutoffs = append(cutoffs, int64(cut))
-	}
-	return lm.Config{
-		Kind: m.Kind, Vocab: int64(vocab), Layers: m.Layers, Embed: int64(m.Embed), Hidden: int64(m.Hidden), Tied: m.Tied,
-		Heads: m.Heads, KVHeads: m.KVHeads, Context: int64(m.Context), Norm: m.Norm, Position: m.Position, MLP: m.MLP,
-		Softmax: m.Softmax, Cutoffs: cutoffs,
-		Dropout: lm.Dropout{Input: d.Input, Embed: d.Embed, Hidden: d.Hidden, Output: d.Output, Weight: d.Weight, Locked: d.Locked},
-	}
+// modelConfig is a model's shape with the vocabulary of its data.
+func modelConfig(m spec.Model, vocab int) lm.Config {
+	m.Vocab = int64(vocab)
+	return m
 }
 
 func trainConfig(s configs.Settings) lm.TrainConfig {
-	t := s.Train
-	config := lm.TrainConfig{
-		Steps: int64(t.Steps), Epochs: t.Epochs, TimeLimit: t.TimeLimit, Accumulate: t.Accumulate, Seed: uint64(t.Seed),
-		Alpha: t.Alpha, Beta: t.Beta, BFloat16: t.Precision == "bfloat16",
-		EvalEvery: int64(s.Eval.Every), Patience: s.Eval.Patience, CheckpointEvery: int64(s.Checkpoint.Every), CheckpointAfter: s.Checkpoint.Interval,
-		LogEvery: logEvery, MaxSkipped: s.Optimizer.MaxSkipped,
-		Schedule: lm.ScheduleConfig{
-			Kind: s.Schedule.Kind, Warmup: int64(s.Schedule.Warmup), Steps: int64(s.Schedule.Steps), Floor: s.Schedule.Floor,
-			Gamma: s.Schedule.Gamma, Every: int64(s.Schedule.Every), Patience: s.Schedule.Patience,
-		},
-	}
-	if t.VariableBPTT {
-		config.BPTT = t.BPTT
-	}
-	return config
+	return lm.TrainConfig{Train: s.Train, Schedule: s.Schedule, Eval: s.Eval, Checkpoint: s.Checkpoint, LogEvery: logEvery}
 }
 
 // logEvery is the number of steps between two rows of training metrics: often
@@ -53,11 +28,11 @@ const logEvery = 10
 // matrices alone where the optimizer decouples it, as is usual for AdamW.
 func newOptimizer(s configs.Settings, m lm.Model) (koala.Optimizer, error) {
 	o := s.Optimizer
-	decayed := koala.Group{LR: 1, WeightDecay: o.WeightDecay}
+	decayed := koala.Group{LR: 1, WeightDecay: o.Float("weight_decay")}
 	plain := koala.Group{LR: 1}
 	for _, p := range m.Params() {
 		g := &decayed
-		if o.Kind == configs.AdamW && !p.Decay {
+		if o.Kind == koala.KindAdamW && !p.Decay {
 			g = &plain
 		}
 		g.Params = append(g.Params, p.Tensor)
@@ -67,34 +42,22 @@ func newOptimizer(s configs.Settings, m lm.Model) (koala.Optimizer, error) {
 	if len(plain.Params) > 0 {
 		groups = append(groups, plain)
 	}
-	options := koala.Options{
-		LR: o.LR, Clip: s.Train.Clip, Sigma: o.Sigma, Q: o.Q, AlphaR: o.AlphaR,
-		SW: o.SW, SC: o.SC, SV: o.SV, A: o.A, QW: o.QW, QV: o.QV,
-		Symmetric: o.Symmetric, DecayInStep: o.DecayInStep,
-		Momentum: o.Momentum, Nesterov: o.Nesterov, Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps,
-		Nonmono: o.Nonmono, AverageFrom: -1,
-	}
-	if o.R != nil {
-		options.R = *o.R
-	}
-	return koala.New(o.Kind, groups, options)
+	return koala.New(o.Kind, groups, koala.Options{
+		LR: o.Float("lr"), Clip: o.Float("clip"), Sigma: o.Float("sigma"), Q: o.Float("q"), R: o.Float("r"), AlphaR: o.Float("alpha_r"),
+		SW: o.Float("sw"), SC: o.Float("sc"), SV: o.Float("sv"), A: o.Float("a"), QW: o.Float("qw"), QV: o.Float("qv"),
+		Symmetric: o.Bool("symmetric"), DecayInStep: o.Bool("decay_in_step"),
+		Momentum: o.Float("momentum"), Nesterov: o.Bool("nesterov"), Beta1: o.Float("beta1"), Beta2: o.Float("beta2"), Eps: o.Float("eps"),
+		Nonmono: int(o.Int("nonmono")), AverageFrom: -1,
+	})
 }
 
 // trainBatches cuts the train split as the settings say.
 func trainBatches(s configs.Settings, tokens *data.Tokens, options ...data.BatchOption) (data.Batcher, error) {
-	t, length := s.Train, s.SequenceLength()
-	switch t.Batching {
-	case "contiguous":
-		if t.VariableBPTT {
-			options = append(options, data.VariableLength(uint64(t.Seed)))
-		}
-		return data.NewContiguous(tokens, t.Batch, length, options...)
-	case "random":
-		return data.NewRandom(tokens, t.Batch, length, uint64(t.Seed), options...)
-	case "sequential":
-		return data.NewSequential(tokens, t.Batch, length, options...)
+	t := s.Train
+	if t.VariableBPTT {
+		options = append(options, data.VariableLength(uint64(t.Seed)))
 	}
-	return nil, fmt.Errorf("train.batching %q is not known", t.Batching)
+	return data.NewBatcher(t.Batching, tokens, t.Batch, s.SequenceLength(), uint64(t.Seed), options...)
 }
 
 // evalBatches returns what opens a pass over a split, or nil where it is absent
@@ -107,7 +70,7 @@ func evalBatches(s configs.Settings, d *data.Dataset, split string, options ...d
 	return func() (data.Batcher, error) {
 		batch := min(s.Eval.Batch, tokens.Len()-1)
 		options := append([]data.BatchOption{data.Evaluation()}, options...)
-		if s.Model.Recurrent() {
+		if s.Model.KindOf().CarriesState {
 			return data.NewContiguous(tokens, batch, s.SequenceLength(), options...)
 		}
 		return data.NewSequential(tokens, batch, s.SequenceLength(), options...)

@@ -14,6 +14,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
+	"github.com/koala-lm/koala-lm/lm/spec"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -95,7 +96,7 @@ func trainAndRecord(ctx context.Context, r request.Train, trainer *lm.Trainer, d
 	status, reason := tracking.Failed, "the process panicked"
 	defer func() { err = errors.Join(err, run.Finish(status, reason)) }()
 	bar := newProgress(stderr, r.Quiet, trainer.TotalSteps(), stepOf(from))
-	if trainer.Config.BFloat16 && !torch.FastBFloat16(device) {
+	if trainer.Config.Precision == spec.BFloat16 && !torch.FastBFloat16(device) {
 		bar.warn("this CPU has no instructions for bfloat16: train.precision float32 is faster on it")
 	}
 	many := ""

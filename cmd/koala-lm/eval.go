@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
-	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 type evalOptions struct {
@@ -83,7 +83,7 @@ func runEval(ctx context.Context, opts *evalOptions) error {
 	if err != nil {
 		return err
 	}
-	if kind := kindOf(run); opts.stride > 0 && kind != "" && kind != configs.Transformer {
+	if kind := kindOf(run); opts.stride > 0 && kind != "" && kind != spec.Transformer {
 		return fmt.Errorf("--stride is for Transformers: run %s is of kind %s and carries its state", run.ID, kind)
 	}
 	r := &request.Eval{

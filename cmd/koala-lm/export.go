@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
-	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 type exportOptions struct {
@@ -60,7 +60,7 @@ func runExport(ctx context.Context, opts *exportOptions) error {
 	if err != nil {
 		return err
 	}
-	if kind := kindOf(run); opts.to == "huggingface" && kind != "" && kind != configs.Transformer {
+	if kind := kindOf(run); opts.to == "huggingface" && kind != "" && kind != spec.Transformer {
 		return fmt.Errorf("run %s is of kind %s, and --to huggingface knows Transformers only: use --to safetensors", run.ID, kind)
 	}
 	// Writing files takes no accelerator.

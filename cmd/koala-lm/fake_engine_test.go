@@ -100,7 +100,7 @@ func recordRun(r *request.Train, text string) error {
 		}
 		return err
 	case "":
-		if err := run.Log(tracking.Point{Step: 1, Time: time.Now(), Values: map[string]float64{"val_ppl": 100 / r.Settings.Optimizer.LR}}); err != nil {
+		if err := run.Log(tracking.Point{Step: 1, Time: time.Now(), Values: map[string]float64{"val_ppl": 100 / r.Settings.Optimizer.Float("lr")}}); err != nil {
 			return err
 		}
 		return run.Finish(tracking.Finished, "")

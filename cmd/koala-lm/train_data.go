@@ -25,19 +25,11 @@ func checkDataset(dataset *data.Dataset, s configs.Settings) error {
 	if !ok {
 		return fmt.Errorf("dataset %s has no train split", dir)
 	}
-	var err error
-	switch s.Train.Batching {
-	case "contiguous":
-		_, err = data.NewContiguous(train, s.Train.Batch, s.SequenceLength())
-	case "random":
-		_, err = data.NewRandom(train, s.Train.Batch, s.SequenceLength(), uint64(s.Train.Seed))
-	case "sequential":
-		_, err = data.NewSequential(train, s.Train.Batch, s.SequenceLength())
-	}
-	if err != nil {
+	t := s.Train
+	if _, err := data.NewBatcher(t.Batching, train, t.Batch, s.SequenceLength(), uint64(t.Seed)); err != nil {
 		return fmt.Errorf("dataset %s: %w", dir, err)
 	}
-	if cuts := s.Model.Cutoffs; len(cuts) > 0 && cuts[len(cuts)-1] >= dataset.Vocab() {
+	if cuts := s.Model.Cutoffs; len(cuts) > 0 && cuts[len(cuts)-1] >= int64(dataset.Vocab()) {
 		return fmt.Errorf("model.cutoffs %v must be below the vocabulary of dataset %s, %d", cuts, dir, dataset.Vocab())
 	}
 	if _, ok := dataset.Split("valid"); !ok {
@@ -51,8 +43,8 @@ func checkDataset(dataset *data.Dataset, s configs.Settings) error {
 func needsValid(dir string, s configs.Settings) error {
 	key := ""
 	switch {
-	case s.Schedule.Kind == "plateau":
-		key = "schedule.kind plateau"
+	case s.Schedule.FollowsEvaluations():
+		key = "schedule.kind " + s.Schedule.Kind
 	case s.Eval.Patience > 0:
 		key = "eval.patience"
 	default:

@@ -39,14 +39,15 @@ func (c Condition) String() string {
 	return c.Key + " " + not + OrList(c.words())
 }
 
-// label is the condition in short: words say by themselves which setting has them.
-func (c Condition) label() string {
+// with is a value under the condition: "cosine 0.1", as words say by themselves which
+// setting has them, or "0 with train.steps other than 0".
+func (c Condition) with(value string) string {
 	for _, v := range c.In {
 		if _, word := v.(string); !word || c.Less {
-			return c.String()
+			return value + " with " + c.String()
 		}
 	}
-	return strings.Join(c.words(), " and ")
+	return strings.Join(c.words(), " and ") + " " + value
 }
 
 func (c Condition) words() []string {
@@ -59,7 +60,7 @@ func (c Condition) words() []string {
 
 // A Default is the value of a setting that nobody sets: a constant or a formula,
 // with other ones where conditions hold. Its text is derived from what it
-// computes.
+// computes. The zero Default has values under the conditions of When alone.
 type Default struct {
 	base  formula
 	cases []exception
@@ -89,7 +90,7 @@ func Times(numerator, denominator int64, key string, step int64) Default {
 }
 
 // When is the default with another one where c holds: v is a value or a Default. Of
-// several conditions the first that holds counts.
+// several conditions that hold the one added last counts.
 func (d Default) When(c Condition, v any) Default {
 	then, ok := v.(Default)
 	if !ok {
@@ -101,23 +102,29 @@ func (d Default) When(c Condition, v any) Default {
 
 // Value computes the default.
 func (d Default) Value(get Lookup) any {
-	for _, e := range d.cases {
+	for _, e := range slices.Backward(d.cases) {
 		if e.when.Holds(get) {
 			return e.then.Value(get)
 		}
+	}
+	if d.base == nil {
+		return nil
 	}
 	return d.base.value(get)
 }
 
 // Text is the default in words, as "10; koala-d 0.001 (transformer 0.01)".
 func (d Default) Text(in Domain) string {
-	texts := []string{d.base.text(in)}
+	var texts []string
+	if d.base != nil {
+		texts = append(texts, d.base.text(in))
+	}
 	for _, e := range d.cases {
-		then := e.then.base.text(in)
+		then := Default{base: e.then.base}.Text(in)
 		for _, nested := range e.then.cases {
-			then += fmt.Sprintf(" (%s %s)", nested.when.label(), nested.then.Text(in))
+			then += " (" + nested.when.with(nested.then.Text(in)) + ")"
 		}
-		texts = append(texts, e.when.label()+" "+then)
+		texts = append(texts, e.when.with(then))
 	}
 	return strings.Join(texts, "; ")
 }
@@ -168,4 +175,12 @@ func OrList(words []string) string {
 	}
 	last := len(words) - 1
 	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// DependsOn says that the default looks up the setting key.
+func (d Default) DependsOn(key string) bool {
+	if m, ok := d.base.(multiple); ok && m.key == key {
+		return true
+	}
+	return slices.ContainsFunc(d.cases, func(e exception) bool { return e.when.Key == key || e.then.DependsOn(key) })
 }

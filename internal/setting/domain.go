@@ -31,6 +31,9 @@ type Domain interface {
 	// int64, float64 or []int64.
 	Show(v any) any
 
+	// Words returns the words among the values; nil if there are none.
+	Words() []string
+
 	// String completes "must be ...".
 	String() string
 }
@@ -71,6 +74,8 @@ func (d Int) Accept(v any) (any, bool) {
 }
 
 func (d Int) contains(v int64) bool { return v >= d.Min && v <= d.Max }
+
+func (Int) Words() []string { return nil }
 
 func (Int) Show(v any) any { return v }
 
@@ -116,6 +121,8 @@ func (d Float) contains(v float64) bool {
 	return inside && !math.IsInf(v, 0)
 }
 
+func (Float) Words() []string { return nil }
+
 func (Float) Show(v any) any { return v }
 
 func (d Float) String() string {
@@ -156,6 +163,8 @@ func (d FloatOr) Accept(v any) (any, bool) {
 	return d.Numbers.Accept(v)
 }
 
+func (d FloatOr) Words() []string { return []string{d.Word} }
+
 func (d FloatOr) Show(v any) any {
 	if v == 0.0 {
 		return d.Word
@@ -177,6 +186,8 @@ func (Bool) Accept(v any) (any, bool) {
 	return b, ok
 }
 
+func (Bool) Words() []string { return nil }
+
 func (Bool) Show(v any) any { return v }
 
 func (Bool) String() string { return "true or false" }
@@ -192,6 +203,8 @@ func (d OneOf) Accept(v any) (any, bool) {
 	word, ok := v.(string)
 	return word, ok && slices.Contains(d, word)
 }
+
+func (d OneOf) Words() []string { return d }
 
 func (OneOf) Show(v any) any { return v }
 
@@ -232,6 +245,8 @@ func ascends(list []int64) bool {
 	return true
 }
 
+func (Ascending) Words() []string { return nil }
+
 func (Ascending) Show(v any) any {
 	list, _ := v.([]int64)
 	return append([]int64{}, list...)
@@ -267,6 +282,8 @@ func (Duration) Accept(v any) (any, bool) {
 	}
 	return d, ok && d >= 0
 }
+
+func (Duration) Words() []string { return nil }
 
 func (Duration) Show(v any) any {
 	d, _ := v.(time.Duration)

@@ -14,6 +14,10 @@ type Declaration struct {
 	Domain  Domain
 	Default Default // may look up settings that are declared before this one
 
+	// Hidden marks what programs may choose and users may not: it is no setting of
+	// files and flags, and is not listed.
+	Hidden bool
+
 	// Only lists the conditions under which the setting exists: without them it
 	// has no value, and setting it is an error.
 	Only []Condition
@@ -38,6 +42,11 @@ func Amounts(d Default) *Default { return &d }
 // Applies says that the setting exists beside the values of get.
 func (d *Declaration) Applies(get Lookup) bool {
 	return !slices.ContainsFunc(d.Only, func(c Condition) bool { return !c.Holds(get) })
+}
+
+// DependsOn says that the default, or whether the setting exists, depends on key.
+func (d *Declaration) DependsOn(key string) bool {
+	return d.Default.DependsOn(key) || slices.ContainsFunc(d.Only, func(c Condition) bool { return c.Key == key })
 }
 
 // IdleCase returns the case in which the setting changes nothing, nil if it has an

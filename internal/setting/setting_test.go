@@ -123,7 +123,7 @@ func TestDefault(t *testing.T) {
 		{"a multiple", setting.Times(8, 3, "model.embed", 32), setting.AtLeast(1), map[string]any{"model.embed": int64(128)}, int64(352),
 			"8/3 x model.embed rounded up to a multiple of 32"},
 		{"a condition on a number", setting.Value(6).When(setting.IsNot("train.steps", 0), 0), setting.AtLeast(0), map[string]any{"train.steps": int64(10)}, 0,
-			"6; train.steps other than 0 0"},
+			"6; 0 with train.steps other than 0"},
 		{"a word for a number", setting.Value("adaptive"), setting.FloatOr{Word: "adaptive", Numbers: setting.Positive}, nil, "adaptive", "adaptive"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // TestMain takes one thread: the models are tiny.
@@ -33,7 +34,7 @@ type job struct {
 	optimizer  string
 	batching   string
 	accumulate int
-	schedule   lm.ScheduleConfig
+	schedule   spec.Schedule
 	checkpoint int64 // steps between checkpoints
 	average    int64 // asgd: step at which averaging starts; 0 waits for valid
 }
@@ -48,7 +49,7 @@ func lstm() lm.Config {
 }
 
 func baseJob() job {
-	return job{model: lstm(), optimizer: "koala-v", batching: "contiguous", accumulate: 1, schedule: lm.ScheduleConfig{Kind: "constant"}}
+	return job{model: lstm(), optimizer: "koala-v", batching: "contiguous", accumulate: 1, schedule: spec.Schedule{Kind: "constant"}}
 }
 
 // text returns random tokens; what they are is given by seed.
@@ -100,11 +101,8 @@ func (j job) trainer(t testing.TB, observers ...lm.Observer) *lm.Trainer {
 		batches = must[data.Batcher](t)(data.NewContiguous(tokens, 2, 5, data.VariableLength(1)))
 	}
 	return &lm.Trainer{
-		Config: lm.TrainConfig{
-			Steps: 20, Accumulate: j.accumulate, Seed: 1, Alpha: 0.5, Beta: 0.5, EvalEvery: 4,
-			CheckpointEvery: j.checkpoint, LogEvery: 3, MaxSkipped: 5, Schedule: j.schedule,
-		},
-		Model: model, Optimizer: optimizer, Train: batches, Device: gotch.CPU, Observers: observers,
+		Config: lm.TrainConfig{Train: spec.Train{Steps: 20, Accumulate: j.accumulate, Seed: 1, Alpha: 0.5, Beta: 0.5, MaxSkipped: 5}, Eval: spec.Eval{Every: 4}, Checkpoint: spec.Checkpoint{Every: j.checkpoint}, LogEvery: 3, Schedule: j.schedule},
+		Model:  model, Optimizer: optimizer, Train: batches, Device: gotch.CPU, Observers: observers,
 		Valid: func() (data.Batcher, error) { return data.NewContiguous(text(2, 40), 2, 5, data.Evaluation()) },
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // jobs vary one thing at a time.
@@ -42,8 +43,8 @@ func jobs() map[string]job {
 	vary("accumulate", func(j *job) { j.accumulate = 4 }) // 6 batches an epoch: its end is inside of a step
 	vary("random", func(j *job) { j.batching = "random" })
 	vary("variable length", func(j *job) { j.batching = "variable" })
-	vary("cosine", func(j *job) { j.schedule = lm.ScheduleConfig{Kind: "cosine", Warmup: 3, Floor: 0.1} })
-	vary("plateau", func(j *job) { j.schedule = lm.ScheduleConfig{Kind: "plateau", Gamma: 0.5} })
+	vary("cosine", func(j *job) { j.schedule = spec.Schedule{Kind: "cosine", Warmup: 3, Floor: 0.1} })
+	vary("plateau", func(j *job) { j.schedule = spec.Schedule{Kind: "plateau", Gamma: 0.5} })
 	return all
 }
 

@@ -1,0 +1,114 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+)
+
+// The kinds of model in this package's table.
+const (
+	LSTM        = "lstm"
+	GRU         = "gru"
+	Transformer = "transformer"
+)
+
+// A Family is a class of models that share settings and defaults.
+type Family string
+
+// The families of those kinds. Settings without a default of their own for a
+// family have the recurrent models'.
+const (
+	RecurrentFamily   Family = "recurrent"
+	TransformerFamily Family = "transformer"
+)
+
+// FamilyKey is the key by which conditions ask for the family of the model.
+const FamilyKey = "model.family"
+
+// A Kind is an architecture.
+type Kind struct {
+	Name   string // as model.kind has it
+	About  string // one line
+	Family Family
+
+	// CarriesState says that the model carries a state from token to token: a
+	// training sequence has train.bptt tokens, and the next one starts from the
+	// state that it left. Other kinds see model.context tokens.
+	CarriesState bool
+
+	// Check finds what is wrong with a shape beyond the ranges of its settings; nil
+	// if there is nothing more.
+	Check func(m *Model) []setting.Problem
+}
+
+var kinds = []Kind{
+	{Name: LSTM, About: "long short-term memory (Hochreiter & Schmidhuber 1997)", Family: RecurrentFamily, CarriesState: true},
+	{Name: GRU, About: "gated recurrent unit (Cho et al. 2014)", Family: RecurrentFamily, CarriesState: true},
+	{Name: Transformer, About: "decoder-only Transformer, GPT-2's form or LLaMA's (Vaswani et al. 2017)", Family: TransformerFamily, Check: checkTransformer},
+}
+
+// Register adds a kind. Call it while the program is initialised: settings are
+// declared by what is registered.
+func Register(k Kind) {
+	if _, err := LookupKind(k.Name); err == nil {
+		panic("model kind " + k.Name + " is registered twice")
+	}
+	kinds = append(kinds, k)
+}
+
+// KindNames returns the names of all kinds, in the order of the table.
+func KindNames() []string { return namesWhere(func(Kind) bool { return true }) }
+
+// LookupKind returns the kind of that name.
+func LookupKind(name string) (Kind, error) {
+	for _, k := range kinds {
+		if k.Name == name {
+			return k, nil
+		}
+	}
+	return Kind{}, fmt.Errorf("model.kind is %q: it must be %s", name, setting.OneOf(KindNames()))
+}
+
+func namesWhere(has func(Kind) bool) []string {
+	var names []string
+	for _, k := range kinds {
+		if has(k) {
+			names = append(names, k.Name)
+		}
+	}
+	return names
+}
+
+// only is the condition that the model's kind has a property.
+func only(has func(Kind) bool) []setting.Condition {
+	var values []any
+	for _, name := range namesWhere(has) {
+		values = append(values, name)
+	}
+	return []setting.Condition{setting.Is("model.kind", values...)}
+}
+
+func carrying() []setting.Condition { return only(func(k Kind) bool { return k.CarriesState }) }
+func windowed() []setting.Condition { return only(func(k Kind) bool { return !k.CarriesState }) }
+func recurrent() []setting.Condition {
+	return only(func(k Kind) bool { return k.Family == RecurrentFamily })
+}
+func transformers() []setting.Condition {
+	return only(func(k Kind) bool { return k.Family == TransformerFamily })
+}
+
+// transformerFamily is the condition for a default of Transformers.
+var transformerFamily = setting.Is(FamilyKey, string(TransformerFamily))
+
+// Families returns the families of all kinds, each once.
+func Families() []Family {
+	var list []Family
+	for _, k := range kinds {
+		if !slices.Contains(list, k.Family) {
+			list = append(list, k.Family)
+		}
+	}
+	return list
+}

@@ -1,0 +1,262 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+)
+
+// Words that a Model's fields can have.
+const (
+	LayerNorm = "layer"
+	RMSNorm   = "rms"
+	Learned   = "learned"
+	Rotary    = "rotary"
+	GELU      = "gelu"
+	SwiGLU    = "swiglu"
+
+	Full     = "full"
+	Adaptive = "adaptive"
+)
+
+// Model is a network's shape. Fields that its kind does not have are ignored.
+type Model struct {
+	Kind    string // the name of a Kind
+	Vocab   int64  // entries of the vocabulary; it comes with the data and is no setting
+	Layers  int    // layers, or a Transformer's blocks
+	Embed   int64  // width of the token embedding, and of a Transformer's residual stream
+	Hidden  int64  // units of a recurrent layer; width of a Transformer's MLP
+	Tied    bool   // the output layer shares the embedding's weights
+	Softmax string // Full, which empty means too, or Adaptive
+	Cutoffs []int64
+	Dropout Dropout
+
+	// A Transformer's.
+	Heads, KVHeads int   // attention heads; heads of keys and values, fewer in grouped-query attention
+	Context        int64 // tokens that it sees at most
+	Norm           string
+	Position       string
+	MLP            string
+}
+
+// Dropout holds probabilities of being zeroed, each in [0, 1), in training only.
+type Dropout struct {
+	Input  float64 // elements of the embedded input
+	Embed  float64 // rows of the embedding
+	Hidden float64 // between recurrent layers; attention weights and residual branches
+	Output float64 // elements of the last recurrent layer's output
+	Weight float64 // recurrent weights
+	Locked bool    // one mask for all time steps (Gal & Ghahramani 2016), else one an element
+}
+
+// Settings declares the settings of m, bound to its fields.
+func (m *Model) Settings() []setting.Setting {
+	return []setting.Setting{
+		setting.Bind(&m.Kind, setting.Declaration{
+			Key: "model.kind", Meaning: "kind of network", Domain: setting.OneOf(KindNames()), Default: setting.Value(LSTM),
+		}),
+		setting.Bind(&m.Layers, setting.Declaration{
+			Key: "model.layers", Meaning: "layers, or a Transformer's blocks",
+			Domain: setting.Int{Min: 1, Max: 1000}, Default: setting.Value(2).When(transformerFamily, 4),
+		}),
+		setting.Bind(&m.Embed, setting.Declaration{
+			Key: "model.embed", Meaning: "width of the embedding, and of a Transformer's residual stream",
+			Domain: setting.AtLeast(1), Default: setting.Value(200).When(transformerFamily, 128),
+		}),
+		setting.Bind(&m.MLP, setting.Declaration{
+			Key: "model.mlp", Meaning: "non-linearity of a Transformer's MLP",
+			Domain: setting.OneOf{GELU, SwiGLU}, Default: setting.Value(GELU), Only: transformers(),
+		}),
+		// SwiGLU has three matrices for two: two thirds of the width have as many
+		// parameters.
+		setting.Bind(&m.Hidden, setting.Declaration{
+			Key: "model.hidden", Meaning: "units of a recurrent layer (when tied, the last has model.embed), or width of a Transformer's MLP",
+			Domain: setting.AtLeast(1),
+			Default: setting.SameAs("model.embed").When(transformerFamily,
+				setting.Times(4, 1, "model.embed", 1).When(setting.Is("model.mlp", SwiGLU), setting.Times(8, 3, "model.embed", 32))),
+			Idle: []setting.Idle{{
+				When:   append(recurrent(), setting.Is("model.layers", 1), setting.Is("model.tied", true)),
+				Reason: "the only layer has model.embed units, as the output layer shares the embedding's weights",
+				Means:  setting.Amounts(setting.SameAs("model.embed")),
+			}},
+		}),
+		setting.Bind(&m.Heads, setting.Declaration{
+			Key: "model.heads", Meaning: "attention heads; divides model.embed",
+			Domain: setting.AtLeast(1), Default: setting.Value(4), Only: transformers(),
+		}),
+		setting.Bind(&m.KVHeads, setting.Declaration{
+			Key: "model.kv_heads", Meaning: "heads of keys and values (grouped-query attention); divides model.heads",
+			Domain: setting.AtLeast(1), Default: setting.SameAs("model.heads"), Only: transformers(),
+		}),
+		setting.Bind(&m.Context, setting.Declaration{
+			Key: "model.context", Meaning: "tokens that the model sees, and the length of its training sequences",
+			Domain: setting.AtLeast(1), Default: setting.Value(64), Only: windowed(),
+		}),
+		setting.Bind(&m.Norm, setting.Declaration{
+			Key: "model.norm", Meaning: "normalisation before each branch; layer brings biases with it",
+			Domain: setting.OneOf{LayerNorm, RMSNorm}, Default: setting.Value(LayerNorm), Only: transformers(),
+		}),
+		setting.Bind(&m.Position, setting.Declaration{
+			Key: "model.position", Meaning: "how positions are encoded",
+			Domain: setting.OneOf{Learned, Rotary}, Default: setting.Value(Learned), Only: transformers(),
+		}),
+		setting.Bind(&m.Softmax, setting.Declaration{
+			Key: "model.softmax", Meaning: "output layer; adaptive (Grave et al. 2017) is for large vocabularies",
+			Domain: setting.OneOf{Full, Adaptive}, Default: setting.Value(Full),
+		}),
+		setting.Bind(&m.Tied, setting.Declaration{
+			Key: "model.tied", Meaning: "share the weights of embedding and output layer",
+			Domain: setting.Bool{}, Default: setting.Value(true).When(setting.Is("model.softmax", Adaptive), false),
+		}),
+		setting.Bind(&m.Cutoffs, setting.Declaration{
+			Key: "model.cutoffs", Meaning: "first token of each tail cluster of the adaptive softmax; [] chooses by the vocabulary",
+			Domain: setting.Ascending{}, Default: setting.Value([]int64{}), Only: []setting.Condition{setting.Is("model.softmax", Adaptive)},
+		}),
+		setting.Bind(&m.Dropout.Input, setting.Declaration{
+			Key: "model.dropout.input", Meaning: "share of the embedded input's elements that is zeroed",
+			Domain: setting.Below1, Default: setting.Value(0.2).When(transformerFamily, 0),
+		}),
+		setting.Bind(&m.Dropout.Embed, setting.Declaration{
+			Key: "model.dropout.embed", Meaning: "share of the embedding's rows that is zeroed",
+			Domain: setting.Below1, Default: setting.Value(0), Only: recurrent(),
+		}),
+		setting.Bind(&m.Dropout.Hidden, setting.Declaration{
+			Key: "model.dropout.hidden", Meaning: "share of elements that is zeroed between recurrent layers, or in attention and on residual branches",
+			Domain: setting.Below1, Default: setting.Value(0.2).When(transformerFamily, 0),
+			Idle: []setting.Idle{{
+				When:   append(recurrent(), setting.Is("model.layers", 1)),
+				Reason: "there is nothing between the layers of a model with one (model.dropout.output follows it)",
+				Means:  setting.Amounts(setting.Value(0)),
+			}},
+		}),
+		setting.Bind(&m.Dropout.Output, setting.Declaration{
+			Key: "model.dropout.output", Meaning: "share of elements that is zeroed after the last recurrent layer",
+			Domain: setting.Below1, Default: setting.Value(0.2), Only: recurrent(),
+		}),
+		setting.Bind(&m.Dropout.Weight, setting.Declaration{
+			Key: "model.dropout.weight", Meaning: "share of the recurrent weights that is zeroed (weight drop)",
+			Domain: setting.Below1, Default: setting.Value(0), Only: recurrent(),
+		}),
+		setting.Bind(&m.Dropout.Locked, setting.Declaration{
+			Key: "model.dropout.locked", Meaning: "one mask for all time steps, as AWD-LSTM; else elementwise, as word_language_model",
+			Domain: setting.Bool{}, Default: setting.Value(false), Only: recurrent(),
+			Idle: []setting.Idle{{
+				When:   []setting.Condition{setting.Is("model.dropout.input", 0), setting.Is("model.dropout.hidden", 0), setting.Is("model.dropout.output", 0)},
+				Reason: "no elements are dropped",
+				Means:  setting.Amounts(setting.Value(false)),
+			}},
+		}),
+	}
+}
+
+// family looks up the family of a model that has kind.
+func family(kind any) any {
+	name, _ := kind.(string)
+	k, err := LookupKind(name)
+	if err != nil {
+		return nil
+	}
+	return string(k.Family)
+}
+
+// Lookup looks up values of settings in list, and the family of the model by
+// FamilyKey.
+func Lookup(list []setting.Setting) setting.Lookup {
+	get := func(key string) any {
+		for i := range list {
+			if s := &list[i]; s.Key == key {
+				return s.Get()
+			}
+		}
+		return nil
+	}
+	return func(key string) any {
+		if key == FamilyKey {
+			return family(get("model.kind"))
+		}
+		return get(key)
+	}
+}
+
+// KindOf returns the model's kind; the zero Kind if it is not known.
+func (m Model) KindOf() Kind {
+	k, _ := LookupKind(m.Kind)
+	return k
+}
+
+// GPT2 reports whether a Transformer has GPT-2's form, and with it the names and
+// layouts of GPT2LMHeadModel; others have those of LlamaForCausalLM.
+func (m Model) GPT2() bool {
+	return m.Norm == LayerNorm && m.Position == Learned && m.MLP == GELU && m.KVHeads == m.Heads
+}
+
+// Check returns an error that names each value that no model can have.
+func (m Model) Check() error {
+	if _, err := LookupKind(m.Kind); err != nil {
+		return err
+	}
+	if m.Vocab < 1 {
+		return fmt.Errorf("model: the vocabulary has %d entries: it must have at least 1", m.Vocab)
+	}
+	if m.Softmax == "" {
+		m.Softmax = Full
+	}
+	list := m.Settings()
+	problems := setting.Check(list, Lookup(list))
+	if len(problems) == 0 {
+		problems = m.Problems()
+	}
+	errs := make([]error, len(problems))
+	for i, p := range problems {
+		errs[i] = p
+	}
+	return errors.Join(errs...)
+}
+
+// Problems returns what is wrong with values that are in range each.
+func (m *Model) Problems() []setting.Problem {
+	var problems []setting.Problem
+	if m.Softmax == Adaptive && m.Tied {
+		problems = append(problems, setting.Problem{
+			Keys: []string{"model.tied", "model.softmax"},
+			Text: "model.tied must be false with model.softmax adaptive, which has weights of its own",
+		})
+	}
+	if cuts := m.Tails(); m.Softmax == Adaptive && m.Vocab > 0 && cuts[len(cuts)-1] >= m.Vocab {
+		problems = append(problems, setting.Problem{
+			Keys: []string{"model.cutoffs"},
+			Text: fmt.Sprintf("model.cutoffs %v: expected ascending tokens below the vocabulary of %d", cuts, m.Vocab),
+		})
+	}
+	if kind := m.KindOf(); kind.Check != nil {
+		problems = append(problems, kind.Check(m)...)
+	}
+	return problems
+}
+
+// Tails returns the first token of each tail of an adaptive softmax: Cutoffs, or
+// as PyTorch's manual chooses them, at a fifteenth of the vocabulary and at three.
+func (m *Model) Tails() []int64 {
+	if len(m.Cutoffs) > 0 {
+		return m.Cutoffs
+	}
+	part := max(1, m.Vocab/15)
+	return []int64{part, 3 * part}
+}
+
+func checkTransformer(m *Model) []setting.Problem {
+	var problems []setting.Problem
+	check := func(bad bool, text string, keys ...string) {
+		if bad {
+			problems = append(problems, setting.Problem{Keys: keys, Text: text})
+		}
+	}
+	embed, heads := m.Embed, int64(m.Heads)
+	check(embed%heads != 0, fmt.Sprintf("model.heads %d must divide model.embed %d", heads, embed), "model.embed", "model.heads")
+	check(m.Heads%m.KVHeads != 0, fmt.Sprintf("model.kv_heads %d must divide model.heads %d", m.KVHeads, heads), "model.heads", "model.kv_heads")
+	check(m.Position == Rotary && embed%heads == 0 && embed/heads%2 != 0,
+		fmt.Sprintf("model.position rotary needs heads of even width, and model.embed %d / model.heads %d is odd", embed, heads),
+		"model.embed", "model.heads", "model.position")
+	return problems
+}

@@ -1,0 +1,178 @@
+package spec
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/setting"
+)
+
+// The precisions of training's matrix products.
+const (
+	Float32  = "float32"
+	BFloat16 = "bfloat16"
+)
+
+// Train is the training loop: batches, length and precision. Whichever of Steps,
+// Epochs and TimeLimit comes first ends the run; zero is no limit.
+type Train struct {
+	Batch        int    // sequences in a batch
+	BPTT         int    // tokens of a sequence, for a model that carries state
+	VariableBPTT bool   // each sequence's length is drawn around BPTT, and the learning rate follows it (Merity et al. 2018, section 5)
+	Batching     string // the name of one of data's batchings
+	Accumulate   int    // batches in an optimizer step, at least 1
+	Steps        int64  // optimizer steps in all
+	TimeLimit    time.Duration
+	Epochs       int // passes over the training text
+	Seed         int64
+	Precision    string  // of training's matrix products: Float32 or BFloat16; weights, sums and evaluation stay float32
+	Alpha, Beta  float64 // activation regularisation and its temporal form (Merity et al. 2017)
+	MaxSkipped   int     // steps in a row that a loss or gradient that is not finite may cost; 0 is no limit
+}
+
+// Settings declares the settings of t, bound to its fields.
+func (t *Train) Settings() []setting.Setting {
+	return []setting.Setting{
+		setting.Bind(&t.Batch, setting.Declaration{
+			Key: "train.batch", Meaning: "sequences in a batch",
+			Domain: setting.AtLeast(1), Default: setting.Value(20).When(transformerFamily, 12),
+		}),
+		setting.Bind(&t.BPTT, setting.Declaration{
+			Key: "train.bptt", Meaning: "tokens through which a recurrent model is unrolled",
+			Domain: setting.AtLeast(1), Default: setting.Value(35), Only: carrying(),
+		}),
+		setting.Bind(&t.VariableBPTT, setting.Declaration{
+			Key: "train.variable_bptt", Meaning: "draw each sequence's length around train.bptt and scale its step by it, as AWD-LSTM; for contiguous batching",
+			Domain: setting.Bool{}, Default: setting.Value(false), Only: carrying(),
+		}),
+		setting.Bind(&t.Batching, setting.Declaration{
+			Key: "train.batching", Meaning: "where sequences come from: parallel streams with carried state, random places, or one after another",
+			Domain: setting.OneOf(data.Batchings()), Default: setting.Value(data.Contiguous).When(transformerFamily, data.Random),
+		}),
+		setting.Bind(&t.Accumulate, setting.Declaration{
+			Key: "train.accumulate", Meaning: "batches whose gradients make one step",
+			Domain: setting.AtLeast(1), Default: setting.Value(1),
+		}),
+		setting.Bind(&t.Steps, setting.Declaration{
+			Key: "train.steps", Meaning: "total steps; 0 is no limit",
+			Domain: setting.AtLeast(0), Default: setting.Value(0),
+		}),
+		setting.Bind(&t.TimeLimit, setting.Declaration{
+			Key: "train.time_limit", Meaning: "time after which the run ends; 0 is no limit",
+			Domain: setting.Duration{}, Default: setting.Value(0),
+		}),
+		// A time limit bounds the length of a run and does not replace it.
+		setting.Bind(&t.Epochs, setting.Declaration{
+			Key: "train.epochs", Meaning: "passes over the train split; 0 is no limit",
+			Domain: setting.AtLeast(0), Default: setting.Value(6).When(setting.IsNot("train.steps", 0), 0),
+		}),
+		setting.Bind(&t.Seed, setting.Declaration{
+			Key: "train.seed", Meaning: "seed of all randomness",
+			Domain: setting.AnyInt, Default: setting.Value(1),
+		}),
+		setting.Bind(&t.Precision, setting.Declaration{
+			Key: "train.precision", Meaning: "precision of training's matrix products; weights, sums and evaluation stay float32",
+			Domain: setting.OneOf{Float32, BFloat16}, Default: setting.Value(Float32),
+		}),
+		setting.Bind(&t.Alpha, setting.Declaration{
+			Key: "train.alpha", Meaning: "activation regularisation (AWD-LSTM's AR)",
+			Domain: setting.Natural, Default: setting.Value(0), Only: recurrent(),
+		}),
+		setting.Bind(&t.Beta, setting.Declaration{
+			Key: "train.beta", Meaning: "temporal activation regularisation (AWD-LSTM's TAR)",
+			Domain: setting.Natural, Default: setting.Value(0), Only: recurrent(),
+		}),
+		setting.Bind(&t.MaxSkipped, setting.Declaration{
+			Key: "optimizer.max_skipped", Meaning: "steps in a row that a loss or gradient that is not finite may cost before the run fails",
+			Domain: setting.AtLeast(1), Default: setting.Value(5),
+		}),
+	}
+}
+
+// Problems returns what is wrong with values that are in range each.
+func (t *Train) Problems(s *Schedule) []setting.Problem {
+	var problems []setting.Problem
+	check := func(bad bool, text string, keys ...string) {
+		if bad {
+			problems = append(problems, setting.Problem{Keys: keys, Text: text})
+		}
+	}
+	check(t.VariableBPTT && t.Batching != data.Contiguous, fmt.Sprintf("train.variable_bptt is for train.batching %s, not %s", data.Contiguous, t.Batching),
+		"train.variable_bptt", "train.batching")
+	check(t.Steps == 0 && t.Epochs == 0 && t.TimeLimit == 0,
+		"nothing would end the run: set train.steps, train.epochs or train.time_limit", "train.steps", "train.epochs", "train.time_limit")
+	k, _ := s.kind()
+	check(k.ends && s.Steps == 0 && t.Steps == 0 && t.Epochs == 0,
+		fmt.Sprintf("schedule.kind %s needs to know where it ends: set schedule.steps, train.steps or train.epochs", s.Kind),
+		"schedule.kind", "schedule.steps", "train.steps", "train.epochs")
+	end := s.Steps
+	if end == 0 {
+		end = t.Steps
+	}
+	check(k.ends && end > 0 && s.Warmup >= end,
+		fmt.Sprintf("schedule.warmup %d must be less than the %d steps of the schedule", s.Warmup, end),
+		"schedule.warmup", "schedule.steps", "train.steps")
+	return problems
+}
+
+// Eval is the evaluation on the valid split while training.
+type Eval struct {
+	Every    int64 // steps between evaluations; 0 is once an epoch
+	Patience int   // evaluations without a new best that end the run; 0 is never
+	Batch    int   // sequences scored side by side
+}
+
+// Settings declares the settings of e, bound to its fields.
+func (e *Eval) Settings() []setting.Setting {
+	return []setting.Setting{
+		setting.Bind(&e.Every, setting.Declaration{
+			Key: "eval.every", Meaning: "steps between evaluations on the valid split; 0 is once an epoch",
+			Domain: setting.AtLeast(0), Default: setting.Value(0),
+		}),
+		setting.Bind(&e.Patience, setting.Declaration{
+			Key: "eval.patience", Meaning: "evaluations without a new best that end the run; 0 is never",
+			Domain: setting.AtLeast(0), Default: setting.Value(0),
+		}),
+		setting.Bind(&e.Batch, setting.Declaration{
+			Key: "eval.batch", Meaning: "sequences scored side by side",
+			Domain: setting.AtLeast(1), Default: setting.Value(10),
+		}),
+	}
+}
+
+// What a run does if a checkpoint cannot be written.
+const (
+	OnErrorContinue = "continue"
+	OnErrorStop     = "stop"
+)
+
+// Checkpoint is what is kept on disk.
+type Checkpoint struct {
+	Every    int64         // steps between checkpoints; 0 is with each evaluation
+	Interval time.Duration // time after which there is one in any case; 0 is never
+	Keep     int           // number of the last that are kept, beside the best
+	OnError  string        // OnErrorContinue or OnErrorStop
+}
+
+// Settings declares the settings of c, bound to its fields.
+func (c *Checkpoint) Settings() []setting.Setting {
+	return []setting.Setting{
+		setting.Bind(&c.Every, setting.Declaration{
+			Key: "checkpoint.every", Meaning: "steps between checkpoints; 0 is with each evaluation",
+			Domain: setting.AtLeast(0), Default: setting.Value(0),
+		}),
+		setting.Bind(&c.Interval, setting.Declaration{
+			Key: "checkpoint.interval", Meaning: "time after which there is one in any case; 0 is never",
+			Domain: setting.Duration{}, Default: setting.Value(10 * time.Minute),
+		}),
+		setting.Bind(&c.Keep, setting.Declaration{
+			Key: "checkpoint.keep", Meaning: "number of the last that are kept, beside the best",
+			Domain: setting.Int{Min: 1, Max: 1000}, Default: setting.Value(2),
+		}),
+		setting.Bind(&c.OnError, setting.Declaration{
+			Key: "checkpoint.on_error", Meaning: "what a run does if one cannot be written (full disk): continue with a warning, or stop",
+			Domain: setting.OneOf{OnErrorContinue, OnErrorStop}, Default: setting.Value(OnErrorContinue),
+		}),
+	}
+}
