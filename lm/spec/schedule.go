@@ -15,6 +15,7 @@ type Schedule struct {
 	Floor    float64 // smallest factor
 	Gamma    float64 // factor of one decay
 	Every    int64   // step: steps between decays
+	Decay    float64 // trapezoidal: share of the steps in which the factor falls
 	Patience int     // plateau: evaluations without a new best before a decay
 }
 
@@ -30,6 +31,7 @@ type scheduleKind struct {
 	floor    any  // default of Floor; nil if the kind has none
 	decays   bool // by Gamma
 	every    bool // at each multiple of Every
+	share    bool // in the last share, Decay, of the steps
 	patience bool // by what evaluations bring: the factor is of the running schedule
 }
 
@@ -44,6 +46,11 @@ var scheduleKinds = []scheduleKind{
 	}},
 	{name: "linear", ends: true, floor: 0, factor: func(s Schedule, _ int64, done float64) float64 {
 		return s.Floor + (1-s.Floor)*(1-done)
+	}},
+	// Warm-up, stable, decay (Hu et al. 2024, section 4).
+	{name: "trapezoidal", ends: true, share: true, floor: 0, factor: func(s Schedule, step int64, _ float64) float64 {
+		left := float64(s.Steps-step) / math.Max(1, s.Decay*float64(s.Steps))
+		return s.Floor + (1-s.Floor)*min(1, math.Max(0, left))
 	}},
 	{name: "inverse-sqrt", floor: 0, factor: func(s Schedule, step int64, _ float64) float64 {
 		return math.Max(s.Floor, math.Sqrt(math.Max(1, float64(s.Warmup))/math.Max(1, float64(step+1))))
@@ -96,6 +103,10 @@ func (s *Schedule) Settings() []setting.Setting {
 		setting.Bind(&s.Every, setting.Declaration{
 			Key: "schedule.every", Meaning: "steps between decays",
 			Domain: setting.AtLeast(1), Default: setting.Value(1000), Only: schedulesWhere(func(k scheduleKind) bool { return k.every }),
+		}),
+		setting.Bind(&s.Decay, setting.Declaration{
+			Key: "schedule.decay", Meaning: "share of the steps, at the end, in which the learning rate falls linearly",
+			Domain: setting.Float{Min: 0, Max: 1, OpenMin: true}, Default: setting.Value(0.2), Only: schedulesWhere(func(k scheduleKind) bool { return k.share }),
 		}),
 		setting.Bind(&s.Patience, setting.Declaration{
 			Key: "schedule.patience", Meaning: "evaluations without a new best before a decay",
