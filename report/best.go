@@ -12,44 +12,50 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// Best ranks groups of runs by a metric: over seeds, the mean and the spread
-// say more than the luckiest run.
+// Best ranks runs, or groups of runs, by their results in a metric. Over seeds, the
+// mean and its spread say more than the luckiest run.
 type Best struct {
-	By     string // the metric
-	keys   Columns
-	prefix int // how many characters of an id people need
-	groups []group
+	By      string // the metric
+	Last    bool   // show the last value too
+	Missing int    // runs without any value of the metric, when not grouped
+
+	keys    Columns
+	grouped bool
+	prefix  int // how many characters of an id identify a run
+	groups  []ranked
 }
 
-// group are the runs that share the values of the keys.
-type group struct {
-	key  []any
-	n    int
-	mean float64
-	m2   float64 // sum of squared distances from the mean
-	best float64
-	id   string // of the best run
+// ranked is a group with the values of the keys that its runs share.
+type ranked struct {
+	key []any
+	group
+	status string // of a single run
 }
 
-// NewBest reads the best value of metric in each of the selected runs and
-// groups them by the values of keys, without which every run is by itself. Runs
-// on different datasets are never put into one group.
+// NewBest reads the selected runs' results in metric and groups them by the values
+// of keys. Without keys it ranks single runs. Runs on different datasets are never
+// in one group.
 func NewBest(ctx context.Context, store *tracking.Store, query tracking.Query, metric string, keys []string, now time.Time) (*Best, error) {
-	value, err := store.Name(ctx, metric)
+	name, err := store.Name(ctx, metric)
 	if err != nil {
 		return nil, questionError("metric", err)
 	}
-	if value.Kind == tracking.SettingName {
-		return nil, fmt.Errorf("metric %w: %q is a setting", tracking.ErrBadQuestion, metric)
+	switch name.Kind {
+	case tracking.SettingName:
+		return nil, fmt.Errorf("metric %w: %q is a setting, not a metric such as val_ppl", tracking.ErrBadQuestion, metric)
+	case tracking.FieldName:
+		return nil, fmt.Errorf("metric %w: %q is a field, not a metric such as val_ppl", tracking.ErrBadQuestion, metric)
 	}
-	if value.Kind == tracking.MetricName {
-		value.Kind = tracking.BestName
-	}
-	if len(keys) == 0 {
+	b := &Best{By: name.Key, grouped: len(keys) > 0}
+	if !b.grouped {
 		keys = []string{"id", "name"}
 	}
-	b := &Best{By: metric}
-	names := []tracking.Name{value, {Kind: tracking.FieldName, Key: "id"}, {Kind: tracking.FieldName, Key: "dataset_fingerprint"}}
+	of := func(kind tracking.NameKind, key string) tracking.Name { return tracking.Name{Kind: kind, Key: key} }
+	names := []tracking.Name{
+		of(tracking.FieldName, "id"), of(tracking.FieldName, "status"), of(tracking.FieldName, "reason"),
+		of(tracking.StepName, b.By), of(tracking.MetricName, b.By), of(tracking.BestName, b.By),
+		of(tracking.FieldName, "dataset_fingerprint"),
+	}
 	for _, key := range keys {
 		name, err := store.Name(ctx, key)
 		if err != nil {
@@ -58,19 +64,22 @@ func NewBest(ctx context.Context, store *tracking.Store, query tracking.Query, m
 		names = append(names, name)
 		b.keys = append(b.keys, fieldOf(key, name, now))
 	}
-	query.Limit = 0 // of runs; see Limit for groups
+	query.Limit = 0 // limits runs; Limit limits groups
 	rows, err := store.Values(ctx, query, names...)
 	if err != nil {
 		return nil, err
 	}
 	b.collect(rows)
-	runs := make([]tracking.RunSummary, len(b.groups))
-	for i, g := range b.groups {
-		runs[i].ID = g.id
+	runs := make([]tracking.RunSummary, 0, len(b.groups))
+	for _, g := range b.groups {
+		runs = append(runs, tracking.RunSummary{ID: g.id})
 	}
 	b.prefix, err = store.PrefixLength(ctx, runs)
 	return b, err
 }
+
+// Len returns the number of groups.
+func (b *Best) Len() int { return len(b.groups) }
 
 // Limit keeps the best n groups and reports whether there were more.
 func (b *Best) Limit(n int) bool {
@@ -88,95 +97,132 @@ func questionError(what string, err error) error {
 	return err
 }
 
-// collect groups rows of value, id, dataset and the keys' values.
+// collect groups rows of id, status, reason, step, last, best, dataset and the
+// keys' values.
 func (b *Best) collect(rows [][]any) {
-	highest := tracking.HigherIsBetter(strings.TrimPrefix(b.By, "best."))
+	const dataset, keys = 6, 7
+	highest := tracking.HigherIsBetter(b.By)
 	datasets := map[any]bool{}
 	for _, row := range rows {
-		datasets[row[2]] = true
+		datasets[row[dataset]] = true
 	}
+	first := keys
 	if len(datasets) > 1 {
+		first = dataset
 		fingerprint := runField("dataset_fingerprint", time.Time{})
 		fingerprint.Title, fingerprint.Human = "dataset", func(value any) string { return shorten("", plain(value)) }
 		b.keys = append(Columns{fingerprint}, b.keys...)
 	}
 	index := map[string]int{}
 	for _, row := range rows {
-		value, ok := toFloat(row[0])
-		if !ok {
-			continue
+		id, status := plain(row[0]), tracking.Status(plain(row[1]))
+		result := tracking.NewResult(status, plain(row[2]), row[3] != nil, orNaN(row[4]), orNaN(row[5]))
+		if !b.grouped {
+			switch {
+			case result.Outcome == tracking.NoneSoFar, result.Outcome == tracking.Broken && math.IsNaN(result.Best):
+				b.Missing++
+				continue
+			case result.Outcome == tracking.Broken: // on its own, a run is worth the best that it had
+				result.Outcome = tracking.Reached
+			}
 		}
-		key := row[3:]
-		if len(datasets) > 1 {
-			key = row[2:]
-		}
-		text := fmt.Sprintf("%#v", key)
+		text := fmt.Sprintf("%#v", row[first:])
 		i, known := index[text]
 		if !known {
 			i = len(b.groups)
 			index[text] = i
-			b.groups = append(b.groups, group{key: key, best: value, id: plain(row[1])})
+			b.groups = append(b.groups, ranked{key: row[first:], status: string(status)})
+			b.groups[i].id = id
 		}
-		b.groups[i].add(value, plain(row[1]), highest)
+		b.groups[i].addResult(result, id, highest)
 	}
-	slices.SortStableFunc(b.groups, func(a, c group) int {
-		if highest {
-			a, c = c, a
-		}
+	slices.SortStableFunc(b.groups, func(a, c ranked) int {
 		switch {
-		case a.mean < c.mean:
+		case a.before(c.group, highest):
 			return -1
-		case a.mean > c.mean:
+		case c.before(a.group, highest):
 			return 1
 		}
 		return 0
 	})
 }
 
-// add is Welford's update.
-func (g *group) add(value float64, id string, highest bool) {
-	g.n++
-	delta := value - g.mean
-	g.mean += delta / float64(g.n)
-	g.m2 += delta * (value - g.mean)
-	if highest && value > g.best || !highest && value < g.best {
-		g.best, g.id = value, id
-	}
-}
-
-// sd is the standard deviation of the sample; NaN for a single run.
-func (g *group) sd() float64 {
-	if g.n < 2 {
-		return math.NaN()
-	}
-	return math.Sqrt(g.m2 / float64(g.n-1))
-}
-
+// toFloat returns a value that is a number, NaN included.
 func toFloat(value any) (float64, bool) {
 	switch v := value.(type) {
 	case float64:
-		return v, !math.IsNaN(v)
+		return v, true
 	case int64:
 		return float64(v), true
 	}
 	return 0, false
 }
 
+func orNaN(value any) float64 {
+	if v, ok := toFloat(value); ok {
+		return v
+	}
+	return math.NaN()
+}
+
 // Write writes the ranking, the best group first.
 func (b *Best) Write(o Output) error {
-	format := metricFormat(strings.TrimPrefix(b.By, "best."))
-	t := Table{Columns: append(b.keys.abbreviated(b.prefix).heads(),
-		Column{Name: "n", Title: "n", Right: true},
-		Column{Name: "mean", Title: "mean " + metricTitle(b.By), Right: true, Human: format},
-		Column{Name: "sd", Title: "sd", Right: true, Human: significant},
-		Column{Name: "best", Title: "best", Right: true, Human: format},
-		Column{Name: "best_run", Title: "best run", Human: shortID(b.prefix)},
-	)}
-	for _, g := range b.groups {
-		t.Rows = append(t.Rows, append(slices.Clone(g.key), int64(g.n), g.mean, g.sd(), g.best, g.id))
-	}
+	t := b.table()
 	if o.Format == JSON {
 		return writeJSON(o.W, t.objects())
 	}
 	return o.Render(t)
+}
+
+func (b *Best) table() Table {
+	format := metricFormat(b.By)
+	number := func(name, title string) Column { return Column{Name: name, Title: title, Right: true, Human: format} }
+	t := Table{Columns: b.keys.abbreviated(b.prefix).heads()}
+	if b.grouped {
+		t.Columns = append(t.Columns, countColumns()...)
+		t.Columns = append(t.Columns, number("mean", "mean best "+b.By), Column{Name: "sd", Title: "sd", Right: true, Human: significant})
+	} else {
+		t.Columns = append(t.Columns, Column{Name: "status", Title: "status"})
+	}
+	if b.Last {
+		title := "last"
+		if b.grouped {
+			title = "mean last"
+		}
+		t.Columns = append(t.Columns, number("last", strings.TrimSpace(title+" "+b.By)))
+	}
+	if b.grouped {
+		t.Columns = append(t.Columns, number("best", "best"), Column{Name: "best_run", Title: "best run", Human: shortID(b.prefix)})
+	} else {
+		t.Columns = append(t.Columns, number("best", "best "+b.By))
+	}
+	for _, g := range b.groups {
+		row := slices.Clone(g.key)
+		var best, last any
+		bestRun := any(g.id)
+		switch {
+		case g.n > 0:
+			best, last = g.best, g.last
+		case !b.grouped:
+			best, last = math.NaN(), math.NaN()
+		default:
+			bestRun = nil
+		}
+		if b.grouped {
+			row = append(append(row, g.counts()...), g.value(), g.spread())
+		} else if g.diverged > 0 {
+			row = append(row, "diverged")
+		} else {
+			row = append(row, g.status)
+		}
+		if b.Last {
+			row = append(row, last)
+		}
+		row = append(row, best)
+		if b.grouped {
+			row = append(row, bestRun)
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
 }

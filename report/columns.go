@@ -14,11 +14,11 @@ import (
 // Columns are the columns of a list of runs.
 type Columns []field
 
-// field is a column together with how its value is had from a run.
+// field is a column with the function that reads its value from a run.
 type field struct {
 	Column
 	value func(tracking.RunSummary) any
-	name  tracking.Name // of the setting or metric it needs; the zero Name needs none
+	name  tracking.Name // of the setting or metric that it reads; the zero Name for a field
 }
 
 // runFields are the columns that are neither settings nor metrics.
@@ -46,7 +46,7 @@ func runFields(now time.Time) []field {
 	}
 }
 
-// brief writes text for people, cut where it would fill the line.
+// brief writes text for people and cuts it at limit characters.
 func brief(limit int) func(any) string {
 	return func(value any) string {
 		runes := []rune(harmless(plain(value)))
@@ -66,30 +66,30 @@ func setting(name, key string) field {
 	}
 }
 
-// lastOf is the column of a metric's last value, bestOf that of its best.
+// lastOf is the column of a metric's last value, bestOf of the run's result in it:
+// the best value, or NaN if the run diverged.
 func lastOf(name, metric string) field {
-	return metricOf(name, metric, func(m tracking.Summary) float64 { return m.Last })
+	return metricOf(name, metric, func(r tracking.RunSummary) any { return r.Metrics[metric].Last })
 }
 
 func bestOf(name, metric string) field {
-	return metricOf(name, metric, func(m tracking.Summary) float64 { return m.Best })
+	return metricOf(name, metric, func(r tracking.RunSummary) any { return r.Result(metric).Best })
 }
 
-func metricOf(name, metric string, value func(tracking.Summary) float64) field {
+func metricOf(name, metric string, value func(tracking.RunSummary) any) field {
 	return field{
 		Column: Column{Name: name, Title: metricTitle(name), Right: true, Human: metricFormat(metric)},
 		value: func(r tracking.RunSummary) any {
-			m, known := r.Metrics[metric]
-			if !known {
+			if _, known := r.Metrics[metric]; !known {
 				return nil
 			}
-			return value(m)
+			return value(r)
 		},
 		name: tracking.Name{Kind: tracking.MetricName, Key: metric},
 	}
 }
 
-// metricTitle is short where the name is long and seen every day.
+// metricTitle abbreviates the longest of the common names.
 func metricTitle(name string) string {
 	switch name {
 	case "tokens_per_second":
@@ -110,7 +110,7 @@ func metricFormat(metric string) func(any) string {
 	return significant
 }
 
-// DefaultColumns are the columns of a list unless others are asked for.
+// DefaultColumns are the columns of a list unless the user chooses others.
 func DefaultColumns(now time.Time) Columns {
 	spare := func(f field, spare int) field {
 		f.Spare = spare
@@ -127,14 +127,14 @@ func DefaultColumns(now time.Time) Columns {
 		spare(runField("dataset", now), 7), spare(runField("steps", now), 1),
 		spare(runField("tokens", now), 5), spare(runField("seconds", now), 4),
 		spare(lastOf("tokens_per_second", "tokens_per_second"), 2),
-		lastOf("val_ppl", "val_ppl"), lastOf("test_ppl", "test_ppl"), lastOf("val_unigram_ppl", "val_unigram_ppl"),
+		bestOf("best.val_ppl", "val_ppl"), bestOf("best.test_ppl", "test_ppl"), spare(lastOf("val_unigram_ppl", "val_unigram_ppl"), 8),
 		spare(runField("started", now), 3),
 	}
 }
 
 // ParseColumns reads names with commas between them: fields, settings, metrics
-// and "best." metrics, see tracking.Store.Name. After a + they come beside the
-// default ones.
+// and "best." metrics, see tracking.Store.Name. A leading + adds them to the default
+// columns.
 func ParseColumns(ctx context.Context, store *tracking.Store, text string, now time.Time) (Columns, error) {
 	if text == "" {
 		return DefaultColumns(now), nil
@@ -168,7 +168,7 @@ func parseColumn(ctx context.Context, store *tracking.Store, text string, now ti
 	return fieldOf(text, name, now), nil
 }
 
-// fieldOf is the column of a name that was looked up.
+// fieldOf returns the column of a name.
 func fieldOf(text string, name tracking.Name, now time.Time) field {
 	switch name.Kind {
 	case tracking.SettingName:
@@ -181,7 +181,7 @@ func fieldOf(text string, name tracking.Name, now time.Time) field {
 	return runField(name.Key, now)
 }
 
-// runField is one of runFields by name, or nothing.
+// runField returns the field of that name, or the zero field.
 func runField(name string, now time.Time) field {
 	for _, f := range runFields(now) {
 		if f.Name == name {
@@ -191,7 +191,7 @@ func runField(name string, now time.Time) field {
 	return field{}
 }
 
-// heads are the columns without the way to their values.
+// heads returns the columns without their functions.
 func (c Columns) heads() []Column {
 	heads := make([]Column, len(c))
 	for i, f := range c {
@@ -200,7 +200,7 @@ func (c Columns) heads() []Column {
 	return heads
 }
 
-// rows are the values for each run.
+// rows returns the values of each run.
 func (c Columns) rows(runs []tracking.RunSummary) [][]any {
 	rows := make([][]any, len(runs))
 	for i, run := range runs {
@@ -227,7 +227,7 @@ func (c Columns) Parts() *tracking.Parts {
 	return parts
 }
 
-// abbreviated makes ids as short for people as still names their runs.
+// abbreviated shows people the first prefix characters of ids.
 func (c Columns) abbreviated(prefix int) Columns {
 	c = slices.Clone(c)
 	for i := range c {

@@ -13,23 +13,23 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// CurveOptions say what to draw of which runs.
+// CurveOptions choose what to draw.
 type CurveOptions struct {
 	Metrics []string
 	X       string // step, tokens or time, or the name of a setting
 	LogX    bool
 	LogY    bool
-	Smooth  float64  // 0 to below 1: how much of the past stays at each point
-	GroupBy []string // names; runs that share their values become a mean with a band
+	Smooth  float64  // weight of the past in a moving average, 0 to below 1
+	GroupBy []string // names; runs that share their values become their mean with a band
 }
 
-// Curves are the values of metrics of runs.
+// Curves holds metrics of runs over their steps, tokens, time or a setting.
 type Curves struct {
 	options CurveOptions
 	curves  []curve
-	groups  map[string][]int // name of a group -> its curves; in order of groupNames
-	names   []string
-	over    string // the setting that x is, if it is one
+	groups  map[string][]int // name of a series -> its curves
+	names   []string         // of the series, in order
+	over    string           // the setting on the x axis, or ""
 }
 
 // curve is one metric of one run.
@@ -37,11 +37,17 @@ type curve struct {
 	run    tracking.RunSummary
 	metric string
 	points []tracking.CurvePoint
-	at     float64 // the run's value of the setting that x is
+	result tracking.Result
+	at     float64 // the run's value of the setting on the x axis
 }
 
 // NewCurves reads the curves of runs.
 func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary, options CurveOptions) (*Curves, error) {
+	for _, metric := range options.Metrics {
+		if _, err := store.Name(ctx, "metrics."+metric); err != nil {
+			return nil, questionError("metric", err)
+		}
+	}
 	if options.X != "" && !options.ranged() {
 		return newCurvesOver(ctx, store, runs, options)
 	}
@@ -55,18 +61,17 @@ func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSu
 			if err != nil {
 				return nil, err
 			}
-			c.curves = append(c.curves, curve{run: run, metric: metric, points: points})
+			c.curves = append(c.curves, curve{run: run, metric: metric, points: points, result: run.Result(metric)})
 		}
 	}
 	if len(c.curves) == 0 {
-		return nil, fmt.Errorf("no values of %s to draw; there are %s",
+		return nil, fmt.Errorf("these runs have no values of %s to draw; they have %s",
 			strings.Join(options.Metrics, " or "), strings.Join(drawnMetrics(runs), ", "))
 	}
 	return c, c.name(ctx, store)
 }
 
-// name gives every curve the name of its series: that of the run, or of the group
-// whose mean it is part of.
+// name gives every curve the name of its series: its run, or its group.
 func (c *Curves) name(ctx context.Context, store *tracking.Store) error {
 	keys := make(Columns, len(c.options.GroupBy))
 	for i, text := range c.options.GroupBy {
@@ -105,7 +110,7 @@ func (c *Curves) name(ctx context.Context, store *tracking.Store) error {
 	return nil
 }
 
-// x is a point's place on the axis asked for.
+// x is a point's coordinate on the x axis.
 func (c *Curves) x(p tracking.CurvePoint) float64 {
 	switch c.options.X {
 	case "tokens":
@@ -118,7 +123,8 @@ func (c *Curves) x(p tracking.CurvePoint) float64 {
 
 var axisLabels = map[string]string{"step": "step", "tokens": "tokens trained on", "time": "seconds of training"}
 
-// Chart is the picture of the curves.
+// Chart draws the curves. A group's mean leaves out the runs that diverged or
+// failed, and its name counts them.
 func (c *Curves) Chart() chart.Chart {
 	metrics := strings.Join(c.options.Metrics, ", ")
 	picture := chart.Chart{
@@ -128,41 +134,70 @@ func (c *Curves) Chart() chart.Chart {
 	for _, name := range c.names {
 		members := c.groups[name]
 		if c.over != "" {
+			var all group
+			for _, i := range members {
+				all.addResult(c.curves[i].result, "", false)
+			}
+			if all.lost() > 0 {
+				name += " (" + all.losses() + ")"
+			}
 			picture.Series = append(picture.Series, chart.Series{Name: name, Points: c.lineOver(members)})
 			continue
 		}
-		var lines [][]chart.Point
-		for _, i := range members {
-			lines = append(lines, c.line(c.curves[i]))
-		}
-		points := lines[0]
-		if len(lines) > 1 {
-			points = meanLine(lines, c.options.LogX)
-			name = fmt.Sprintf("%s (mean of %d ± sd)", name, len(lines))
-		}
+		name, points := c.series(name, members)
 		picture.Series = append(picture.Series, chart.Series{Name: name, Points: points})
 	}
 	return picture
 }
 
-// line is a run's own curve. Where a point stands for many, their extent is a
-// band around it; of more than three lines the bands would hide each other.
+// series is the line of a run, or the mean of a group of runs.
+func (c *Curves) series(name string, members []int) (string, []chart.Point) {
+	if len(members) == 1 && len(c.options.GroupBy) == 0 {
+		return name, c.line(c.curves[members[0]])
+	}
+	var lines [][]chart.Point
+	var lost group
+	for _, i := range members {
+		if c.curves[i].result.Outcome == tracking.Reached {
+			lines = append(lines, c.line(c.curves[i]))
+		} else {
+			lost.addResult(c.curves[i].result, "", false)
+		}
+	}
+	notes := []string{}
+	var points []chart.Point
+	switch {
+	case len(lines) > 1:
+		points = meanLine(lines, c.options.LogX)
+		notes = append(notes, fmt.Sprintf("mean of %d ± sd", len(lines)))
+	case len(lines) == 1:
+		points = lines[0]
+	}
+	if lost.lost() > 0 {
+		notes = append(notes, lost.losses())
+	}
+	if len(notes) > 0 {
+		name = fmt.Sprintf("%s (%s)", name, strings.Join(notes, ", "))
+	}
+	return name, points
+}
+
+// line is the curve of one run. The band shows the range of the values that a point
+// aggregates or that smoothing hides: no spike disappears.
 func (c *Curves) line(of curve) []chart.Point {
 	points := make([]chart.Point, len(of.points))
 	for i, p := range of.points {
 		points[i] = chart.At(c.x(p), p.Value)
 	}
 	points = chart.Smooth(points, c.options.Smooth)
-	if len(c.names) <= 3 {
-		for i, p := range of.points {
-			points[i].Low, points[i].High = p.Lowest, p.Highest
-		}
+	for i, p := range of.points {
+		points[i].Low, points[i].High = p.Lowest, p.Highest
 	}
 	return points
 }
 
-// meanLine is the mean of lines with their standard deviation around it, where
-// all of them have values.
+// meanLine returns the mean of lines and their standard deviation, over the range of
+// x in which all of them have values.
 func meanLine(lines [][]chart.Point, log bool) []chart.Point {
 	from, to := math.Inf(-1), math.Inf(1)
 	var places []float64
@@ -194,8 +229,7 @@ func meanLine(lines [][]chart.Point, log bool) []chart.Point {
 	return mean
 }
 
-// valueAt is a line's value at x, between two points on the straight line
-// between them.
+// valueAt interpolates a line linearly at x.
 func valueAt(line []chart.Point, x float64) float64 {
 	i, exact := slices.BinarySearchFunc(line, x, func(p chart.Point, x float64) int {
 		switch {
@@ -216,7 +250,8 @@ func valueAt(line []chart.Point, x float64) float64 {
 	return a.Y + (b.Y-a.Y)*(x-a.X)/(b.X-a.X)
 }
 
-// Table lists the points: of long curves what 64 consecutive ones come to.
+// Table lists the points. Of a long curve, a row aggregates 64 consecutive points:
+// value is their mean, lowest and highest their range.
 func (c *Curves) Table() Table {
 	t := Table{Columns: []Column{
 		{Name: "run", Title: "run"}, {Name: "name", Title: "name", Human: brief(32)}, {Name: "metric", Title: "metric"},
@@ -247,15 +282,14 @@ func (c *Curves) Write(o Output) error {
 	return o.Render(c.Table())
 }
 
-// ranged reports whether x counts something of a run that goes on, and is not a
-// setting, of which a run has one value.
+// ranged reports whether x grows during a run, unlike a setting.
 func (o CurveOptions) ranged() bool { return slices.Contains(CurveAxes, o.X) }
 
-// CurveAxes are what X may be beside the name of a setting.
+// CurveAxes are the values of X beside the names of settings.
 var CurveAxes = []string{"step", "tokens", "time"}
 
-// newCurvesOver makes each run a point: its value of the setting X, and what it
-// came to. Runs with the same value become their mean.
+// newCurvesOver makes each run a point: its value of the setting X, and its result.
+// Runs with the same value become their mean.
 func newCurvesOver(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary, options CurveOptions) (*Curves, error) {
 	name, err := store.Name(ctx, options.X)
 	if errors.Is(err, tracking.ErrUnknownName) {
@@ -275,9 +309,10 @@ func newCurvesOver(ctx context.Context, store *tracking.Store, runs []tracking.R
 			if !isNumber || !has {
 				continue
 			}
-			point := tracking.CurvePoint{Step: m.Step, Last: m.Step, Tokens: run.Tokens, Seconds: run.Seconds,
-				Value: m.Last, Lowest: m.Last, Highest: m.Last, Count: 1}
-			c.curves = append(c.curves, curve{run, metric, []tracking.CurvePoint{point}, at})
+			r := run.Result(metric)
+			point := tracking.CurvePoint{Step: m.BestStep, Last: m.BestStep, Tokens: run.Tokens, Seconds: run.Seconds,
+				Value: r.Best, Lowest: r.Best, Highest: r.Best, Count: 1}
+			c.curves = append(c.curves, curve{run, metric, []tracking.CurvePoint{point}, r, at})
 		}
 	}
 	if len(c.curves) == 0 {
@@ -286,8 +321,8 @@ func newCurvesOver(ctx context.Context, store *tracking.Store, runs []tracking.R
 	return c, c.name(ctx, store)
 }
 
-// lineOver is the line through the points of a group of runs, with one standard
-// deviation around those that are means.
+// lineOver is the line through the mean results of a group of runs, with their
+// standard deviation. A place without any result has a NaN, which charts mark.
 func (c *Curves) lineOver(members []int) []chart.Point {
 	at := map[float64]*group{}
 	var places []float64
@@ -297,13 +332,13 @@ func (c *Curves) lineOver(members []int) []chart.Point {
 			at[x] = &group{}
 			places = append(places, x)
 		}
-		at[x].add(c.curves[i].points[0].Value, "", false)
+		at[x].addResult(c.curves[i].result, "", false)
 	}
 	slices.Sort(places)
 	points := make([]chart.Point, len(places))
 	for i, x := range places {
 		g := at[x]
-		points[i] = chart.At(x, g.mean)
+		points[i] = chart.At(x, orNaN(g.value()))
 		if sd := g.sd(); !math.IsNaN(sd) {
 			points[i].Low, points[i].High = g.mean-sd, g.mean+sd
 		}

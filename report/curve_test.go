@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -114,5 +115,50 @@ func TestCurvesOverASetting(t *testing.T) {
 		if err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", x, err, want)
 		}
+	}
+}
+
+// A seed that diverged or failed is left out of the mean and counted in the name;
+// alone, its curve is marked where its values are not finite.
+func TestCurvesOfDivergedRuns(t *testing.T) {
+	done, inf := tracking.Finished, math.Inf(1)
+	s := sweepStore(t,
+		sweepRun{"a", 1, 1, 300, 200, 2, done}, sweepRun{"a", 1, 2, 320, 220, 2, done}, sweepRun{"a", 1, 3, inf, inf, 2, done},
+		sweepRun{"b", 1, 1, math.NaN(), math.NaN(), 2, done}, sweepRun{"b", 1, 2, inf, inf, 2, done},
+	)
+	options := CurveOptions{Metrics: []string{"val_ppl"}, X: "step", GroupBy: []string{"optimizer.kind"}}
+	curves := newCurves(t, s, "", options)
+	sd := math.Sqrt(200)
+	want := []chart.Series{
+		{Name: "optimizer.kind a (mean of 2 ± sd, 1 diverged)", Points: []chart.Point{{X: 50, Y: 310, Low: 310 - sd, High: 310 + sd}, {X: 100, Y: 210, Low: 210 - sd, High: 210 + sd}}},
+		{Name: "optimizer.kind b (2 diverged)"},
+	}
+	if diff := cmp.Diff(want, curves.Chart().Series); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	terminal := written(t, Output{Format: Aligned, Width: 80, Unicode: true}, curves.Write)
+	if !strings.Contains(terminal, "optimizer.kind b (2 diverged): no value") {
+		t.Errorf("the terminal shows\n%s", terminal)
+	}
+	var svg strings.Builder
+	single := newCurves(t, s, "optimizer.kind == 'b'", CurveOptions{Metrics: []string{"val_ppl"}, X: "step"})
+	if err := single.Chart().WriteSVG(&svg); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(svg.String(), "not a finite number"); n != 4 {
+		t.Errorf("%d marks for four values that are not finite", n)
+	}
+	if !strings.Contains(svg.String(), ": no finite value") {
+		t.Error("the legend does not say that nothing can be drawn")
+	}
+	text := written(t, Output{Format: JSON}, List{Runs: allRuns(t, s), Columns: DefaultColumns(time.Now())}.Write)
+	for _, part := range []string{`"val_ppl": "NaN"`, `"val_ppl": "Infinity"`, `"val_ppl": null`} {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %s in JSON", part)
+		}
+	}
+	aligned := written(t, Output{Format: Aligned}, List{Runs: allRuns(t, s), Columns: DefaultColumns(time.Now())}.Write)
+	if strings.Count(aligned, "NaN") != 6 { // val_ppl and test_ppl
+		t.Errorf("three runs diverged:\n%s", aligned)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// ExportPoint is a line of an export as JSON lines.
+// ExportPoint is one line of JSON lines.
 type ExportPoint struct {
 	Run     string  `json:"run"`
 	Name    string  `json:"name"`
@@ -27,11 +27,11 @@ type ExportPoint struct {
 	Step    int64   `json:"step"`
 	Tokens  int64   `json:"tokens"`
 	Time    string  `json:"time"`    // RFC 3339 in UTC
-	Seconds float64 `json:"seconds"` // of training until then
-	Value   number  `json:"value"`   // null is no number
+	Seconds float64 `json:"seconds"` // of training so far
+	Value   number  `json:"value"`
 }
 
-// eachPoint visits every value that runs logged, of the given metrics or of all.
+// eachPoint visits every logged value of runs, of the given metrics or of all.
 func eachPoint(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary, metrics []string, visit func(tracking.RunSummary, string, tracking.Logged) error) error {
 	for _, run := range runs {
 		for _, metric := range slices.Sorted(maps.Keys(run.Metrics)) {
@@ -47,14 +47,14 @@ func eachPoint(ctx context.Context, store *tracking.Store, runs []tracking.RunSu
 	return nil
 }
 
-// ExportCSV writes every value as a line.
+// ExportCSV writes a line for each value.
 func ExportCSV(ctx context.Context, w io.Writer, store *tracking.Store, runs []tracking.RunSummary, metrics []string) error {
 	lines := csv.NewWriter(w)
 	if err := lines.Write([]string{"run", "name", "metric", "step", "tokens", "time", "seconds", "value"}); err != nil {
 		return err
 	}
 	err := eachPoint(ctx, store, runs, metrics, func(run tracking.RunSummary, metric string, p tracking.Logged) error {
-		return lines.Write([]string{run.ID, run.Name, metric, plain(p.Step), plain(p.Tokens), plain(p.Time), plain(p.Seconds), plain(p.Value)})
+		return lines.Write([]string{run.ID, csvCell(run.Name), csvCell(metric), plain(p.Step), plain(p.Tokens), plain(p.Time), plain(p.Seconds), plain(p.Value)})
 	})
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func ExportCSV(ctx context.Context, w io.Writer, store *tracking.Store, runs []t
 	return lines.Error()
 }
 
-// ExportJSONLines writes every value as a line of JSON.
+// ExportJSONLines writes a line of JSON for each value.
 func ExportJSONLines(ctx context.Context, w io.Writer, store *tracking.Store, runs []tracking.RunSummary, metrics []string) error {
 	buffer := bufio.NewWriter(w)
 	encoder := json.NewEncoder(buffer)
@@ -77,8 +77,8 @@ func ExportJSONLines(ctx context.Context, w io.Writer, store *tracking.Store, ru
 	return buffer.Flush()
 }
 
-// ExportTensorBoard writes a folder a run under folder, each with an event file.
-// A value that is no number is left out: TensorBoard cannot draw it.
+// ExportTensorBoard writes an event file for each run, in a folder of its own under
+// folder. It leaves out NaN, which TensorBoard cannot draw.
 func ExportTensorBoard(ctx context.Context, folder string, store *tracking.Store, runs []tracking.RunSummary, metrics []string) error {
 	for _, run := range runs {
 		target := filepath.Join(folder, fileName(run))
@@ -106,7 +106,7 @@ func ExportTensorBoard(ctx context.Context, folder string, store *tracking.Store
 	return nil
 }
 
-// fileName is a run's name as far as any file system takes it, and its id.
+// fileName is the part of a run's name that every file system accepts, and its id.
 func fileName(run tracking.RunSummary) string {
 	safe := strings.Map(func(r rune) rune {
 		switch {

@@ -96,3 +96,15 @@ func TestExportTensorBoard(t *testing.T) {
 		}
 	}
 }
+
+// A spreadsheet runs a text that begins like a formula.
+func TestCSVRunsNoFormula(t *testing.T) {
+	table := Table{Columns: []Column{{Name: "name"}, {Name: "value"}}}
+	for _, name := range []string{"=SUM(A1:A9)", "+1", "-1+2", "@x", "\t=1", "a=1", ""} {
+		table.Rows = append(table.Rows, []any{name, -1.5})
+	}
+	want := "name,value\n'=SUM(A1:A9),-1.5\n'+1,-1.5\n'-1+2,-1.5\n'@x,-1.5\n'\t=1,-1.5\na=1,-1.5\n,-1.5\n"
+	if got := written(t, Output{Format: CSV}, func(o Output) error { return o.Render(table) }); got != want {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+}

@@ -12,8 +12,8 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// plain writes a value for programs: exact, unrounded, times in RFC 3339. What
-// is missing or no number is empty.
+// plain writes a value for programs: exact, unrounded, times in RFC 3339. A missing
+// value is empty; NaN and infinity are NaN, inf and -inf.
 func plain(value any) string {
 	switch v := value.(type) {
 	case nil:
@@ -23,8 +23,8 @@ func plain(value any) string {
 	case []byte:
 		return string(v)
 	case float64:
-		if math.IsNaN(v) {
-			return ""
+		if name := notFinite(v); name != "" {
+			return name
 		}
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	case time.Time:
@@ -44,13 +44,26 @@ func plain(value any) string {
 	return fmt.Sprint(value)
 }
 
+// notFinite names a value that is not finite, "" for any other.
+func notFinite(v float64) string {
+	switch {
+	case math.IsNaN(v):
+		return "NaN"
+	case math.IsInf(v, 1):
+		return "inf"
+	case math.IsInf(v, -1):
+		return "-inf"
+	}
+	return ""
+}
+
 // human writes a value of a column for people.
 func (c Column) human(value any) string {
 	if value == nil {
 		return ""
 	}
-	if f, ok := value.(float64); ok && math.IsNaN(f) {
-		return "-"
+	if f, ok := value.(float64); ok && notFinite(f) != "" {
+		return notFinite(f)
 	}
 	if c.Human != nil {
 		return c.Human(value)
@@ -58,8 +71,8 @@ func (c Column) human(value any) string {
 	return harmless(plain(value))
 }
 
-// harmless replaces what could move a terminal's cursor, recolour it or turn
-// its text around: names are not ours.
+// harmless escapes every character that could move a terminal's cursor, change its
+// colours or reverse its text: users choose names freely.
 func harmless(s string) string {
 	safe := func(r rune) bool {
 		return unicode.IsGraphic(r) && !unicode.Is(unicode.Zl, r) && !unicode.Is(unicode.Zp, r)
@@ -80,8 +93,8 @@ func harmless(s string) string {
 	return b.String()
 }
 
-// significant writes a number with four significant digits, as perplexities are
-// read: 8.123, 81.23, 812.3, 8,123.
+// significant writes a number with four significant digits, as for perplexities:
+// 8.123, 81.23, 812.3, 8,123.
 func significant(value any) string {
 	f, ok := value.(float64)
 	if !ok {
@@ -91,8 +104,8 @@ func significant(value any) string {
 	switch {
 	case f == 0:
 		return "0"
-	case math.IsInf(f, 0):
-		return strconv.FormatFloat(f, 'g', -1, 64)
+	case notFinite(f) != "":
+		return notFinite(f)
 	case magnitude < 1e-3 || magnitude >= 1e9:
 		return strconv.FormatFloat(f, 'e', 2, 64)
 	case magnitude >= 999.95:
@@ -111,7 +124,7 @@ func count(value any) string {
 	case int64:
 		return humanize.Comma(v)
 	case float64:
-		if !math.IsInf(v, 0) {
+		if notFinite(v) == "" {
 			return humanize.Comma(int64(math.Round(v)))
 		}
 	}
@@ -154,7 +167,7 @@ func span(value any) string {
 	return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-// ago writes a time as its distance from now.
+// ago writes a time relative to now: 3 minutes ago.
 func ago(now time.Time) func(any) string {
 	return func(value any) string {
 		t, ok := value.(time.Time)

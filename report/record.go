@@ -5,44 +5,45 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// Record is the JSON shape of a run, the same wherever one is printed. Fields
-// are only ever added to it.
+// Record is a run in JSON, the same wherever it is printed. Later versions may add
+// fields; they remove none.
 type Record struct {
-	ID       string            `json:"id"`
-	Name     string            `json:"name"`
-	Status   tracking.Status   `json:"status"`
-	Started  string            `json:"started"` // RFC 3339 in UTC
-	Seconds  float64           `json:"seconds"` // spent training
-	Steps    int64             `json:"steps"`
-	Tokens   int64             `json:"tokens"`
-	Settings map[string]any    `json:"settings"` // by dotted key
-	Metrics  map[string]number `json:"metrics"`  // last values; null is no number
-	Best     map[string]number `json:"best"`     // best values
-	Tags     []string          `json:"tags"`
-	Note     string            `json:"note"`
-	Reason   string            `json:"reason"`          // of its end
-	Ended    string            `json:"ended,omitempty"` // absent while running
-	Dataset  RecordDataset     `json:"dataset"`
-	Host     string            `json:"host"`
-	CPU      string            `json:"cpu"`
-	Device   string            `json:"device"`
-	Threads  int               `json:"threads"`
-	Parent   string            `json:"parent,omitempty"`
+	ID       string             `json:"id"`
+	Name     string             `json:"name"`
+	Status   tracking.Status    `json:"status"`
+	Started  string             `json:"started"` // RFC 3339 in UTC
+	Seconds  float64            `json:"seconds"` // spent training
+	Steps    int64              `json:"steps"`
+	Tokens   int64              `json:"tokens"`
+	Settings map[string]any     `json:"settings"` // by dotted key
+	Metrics  map[string]number  `json:"metrics"`  // last values
+	Best     map[string]*number `json:"best"`     // best values; null where no value was finite
+	Tags     []string           `json:"tags"`
+	Note     string             `json:"note"`
+	Reason   string             `json:"reason"`          // of its end
+	Ended    string             `json:"ended,omitempty"` // absent while running
+	Dataset  RecordDataset      `json:"dataset"`
+	Host     string             `json:"host"`
+	CPU      string             `json:"cpu"`
+	Device   string             `json:"device"`
+	Threads  int                `json:"threads"`
+	Parent   string             `json:"parent,omitempty"`
 }
 
-// RecordDataset says what a run was trained on.
+// RecordDataset is the training data of a run.
 type RecordDataset struct {
 	Name        string `json:"name"`
 	Path        string `json:"path"`
 	Fingerprint string `json:"fingerprint"`
 }
 
-// DetailRecord is the JSON shape of `report show`.
+// DetailRecord is the whole record of a run in JSON, as `report show` prints it.
 type DetailRecord struct {
 	Record
 	BestSteps    map[string]int64  `json:"best_steps"`
@@ -53,49 +54,64 @@ type DetailRecord struct {
 	Events       []RecordEvent     `json:"events"`
 }
 
-// RecordGit is the state of the checkout a run was started from.
+// RecordGit is the state of the checkout at the start of a run.
 type RecordGit struct {
 	Commit string `json:"commit"`
 	Dirty  bool   `json:"dirty"`
 	Diff   string `json:"diff"`
 }
 
-// RecordEvent is something that happened to a run.
+// RecordEvent is an event of a run.
 type RecordEvent struct {
 	Time    string `json:"time"`
 	Kind    string `json:"kind"`
 	Message string `json:"message"`
 }
 
-// number is a float64 that JSON can carry: NaN and the infinities are null.
+// number is a float64 in JSON, where the strings "NaN", "Infinity" and "-Infinity"
+// write the values that JSON's numbers lack: null would look like a missing value.
 type number float64
 
 func (n number) MarshalJSON() ([]byte, error) {
-	f := float64(n)
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return []byte("null"), nil
+	switch f := float64(n); {
+	case math.IsNaN(f):
+		return []byte(`"NaN"`), nil
+	case math.IsInf(f, 1):
+		return []byte(`"Infinity"`), nil
+	case math.IsInf(f, -1):
+		return []byte(`"-Infinity"`), nil
+	default:
+		return strconv.AppendFloat(nil, f, 'g', -1, 64), nil
 	}
-	return strconv.AppendFloat(nil, f, 'g', -1, 64), nil
 }
 
-// NewRecord turns a run into its JSON shape.
+func (n *number) UnmarshalJSON(text []byte) error {
+	v, err := strconv.ParseFloat(strings.Trim(string(text), `"`), 64)
+	*n = number(v)
+	return err
+}
+
+// NewRecord returns the JSON of a run.
 func NewRecord(r tracking.RunSummary) Record {
 	record := Record{
 		ID: r.ID, Name: r.Name, Status: r.Status, Started: stamp(r.Started), Seconds: math.Round(1000*r.Seconds) / 1000,
 		Steps: r.Steps, Tokens: r.Tokens, Settings: r.Settings, Tags: r.Tags,
-		Metrics: map[string]number{}, Best: map[string]number{},
+		Metrics: map[string]number{}, Best: map[string]*number{},
 		Note: r.Note, Reason: r.Reason, Ended: stamp(r.Ended),
 		Dataset: RecordDataset{r.Dataset, r.DatasetPath, r.DatasetFingerprint},
 		Host:    r.Host, CPU: r.CPU, Device: r.Device, Threads: r.Threads, Parent: r.Parent,
 	}
 	for name, m := range r.Metrics {
 		record.Metrics[name] = number(m.Last)
-		record.Best[name] = number(m.Best)
+		record.Best[name] = nil
+		if best := number(m.Best); !math.IsNaN(m.Best) {
+			record.Best[name] = &best
+		}
 	}
 	return record
 }
 
-// NewDetailRecord turns all that is known of a run into its JSON shape.
+// NewDetailRecord returns the JSON of a run's whole record.
 func NewDetailRecord(d tracking.RunDetail) DetailRecord {
 	record := DetailRecord{
 		Record: NewRecord(d.RunSummary), BestSteps: map[string]int64{},
@@ -113,7 +129,7 @@ func NewDetailRecord(d tracking.RunDetail) DetailRecord {
 	return record
 }
 
-// stamp writes a time in RFC 3339 in UTC, the zero time as nothing.
+// stamp writes a time in RFC 3339 in UTC, the zero time as "".
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -10,7 +10,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// Format is how a result is written.
+// Format is the format of a result.
 type Format string
 
 const (
@@ -21,16 +21,16 @@ const (
 	Separated Format = "tsv" // for pipes: exact values between tabs
 )
 
-// Output is where a result goes and what it may look like there.
+// Output is the destination of a result and what can be shown there.
 type Output struct {
 	W       io.Writer
 	Format  Format
 	Width   int  // of the terminal in columns; 0 is no limit
 	Color   bool // ANSI colours are understood
-	Unicode bool // more than ASCII can be shown; names are written as they are
+	Unicode bool // the destination shows more than ASCII; names are never changed
 }
 
-// Render writes tables in any format but JSON, whose shape is the result's own.
+// Render writes tables in any format but JSON, whose structure differs by result.
 func (o Output) Render(tables ...Table) error {
 	for i, t := range tables {
 		if i > 0 {
@@ -52,8 +52,9 @@ func (o Output) render(t Table) error {
 	case Separated:
 		return renderSeparated(o.W, t)
 	case Markdown:
-		return renderMarkdown(o.W, t)
+		return renderMarkdown(o.W, t.withoutZeros())
 	}
+	t = t.withoutZeros()
 	rendered := o.aligned(t)
 	for o.Width > 0 && widest(rendered) > o.Width && t.sparest() >= 0 {
 		t = t.without(t.sparest())
@@ -75,7 +76,7 @@ func renderCSV(w io.Writer, t Table) error {
 	for _, row := range t.Rows {
 		cells := make([]string, len(row))
 		for i, value := range row {
-			cells[i] = plain(value)
+			cells[i] = csvCell(value)
 		}
 		if err := writer.Write(cells); err != nil {
 			return err
@@ -85,7 +86,20 @@ func renderCSV(w io.Writer, t Table) error {
 	return writer.Error()
 }
 
-// oneLine keeps a value within its line and its column.
+// csvCell writes a value for CSV. A text that a spreadsheet would run as a formula
+// gets an apostrophe before it: OWASP, "CSV injection". Numbers stay as they are.
+func csvCell(value any) string {
+	text := plain(value)
+	switch value.(type) {
+	case string, []byte, []string, []any:
+		if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
+			return "'" + text
+		}
+	}
+	return text
+}
+
+// oneLine removes line breaks and tabs from a value.
 var oneLine = strings.NewReplacer("\t", " ", "\n", " ", "\r", " ")
 
 func renderSeparated(w io.Writer, t Table) error {
@@ -110,7 +124,7 @@ func renderSeparated(w io.Writer, t Table) error {
 	return err
 }
 
-// notHTML keeps a name from being markup where Markdown allows HTML.
+// notHTML escapes names for Markdown, which allows HTML.
 var notHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 func renderMarkdown(w io.Writer, t Table) error {
@@ -179,7 +193,7 @@ func tableStyle(unicode bool) table.Style {
 	return style
 }
 
-// legible writes the signs that are ours with ASCII where need be.
+// legible replaces our own non-ASCII signs where the destination shows only ASCII.
 func (o Output) legible(s string) string {
 	if o.Unicode {
 		return s

@@ -142,7 +142,7 @@ func TestNarrowTerminalDropsSpareColumns(t *testing.T) {
 		t.Errorf("%d columns wide", widest(text))
 	}
 	header, _, _ := strings.Cut(text, "\n")
-	for _, title := range []string{"name", "status", "optimizer", "val_ppl", "test_ppl", "unigram"} {
+	for _, title := range []string{"name", "status", "optimizer", "best val_ppl", "best test_ppl"} {
 		if !strings.Contains(header, title) {
 			t.Errorf("no %s in %q", title, header)
 		}
@@ -239,15 +239,22 @@ func TestBestRanksGroups(t *testing.T) {
 	for _, n := range []struct {
 		optimizer, dataset string
 		ppl                float64
-	}{{"sgd", "d", 100}, {"sgd", "d", 104}, {"koala-v", "d", 90}, {"koala-v", "d", 96}, {"koala-v", "d", math.NaN()}, {"koala-v", "e", 5}} {
+		status             tracking.Status
+	}{
+		{"sgd", "d", 100, tracking.Finished}, {"sgd", "d", 104, tracking.Finished}, {"sgd", "d", 60, tracking.Failed}, {"sgd", "d", 0, tracking.Finished},
+		{"koala-v", "d", 90, tracking.Finished}, {"koala-v", "d", 96, tracking.Finished}, {"koala-v", "d", math.NaN(), tracking.Finished},
+		{"koala-v", "e", 5, tracking.Finished}, {"adam", "d", 103, tracking.Finished},
+	} {
 		run, err := s.StartRun(context.Background(), tracking.NewRun{
 			Settings: map[string]any{"optimizer.kind": n.optimizer}, Dataset: tracking.Dataset{Fingerprint: n.dataset}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		run.Log(tracking.Point{Step: 1, Values: map[string]float64{"val_ppl": n.ppl}})
-		run.Log(tracking.Point{Step: 2, Values: map[string]float64{"val_ppl": n.ppl + 50}})
-		if err := run.Finish(tracking.Finished, ""); err != nil {
+		if n.ppl != 0 {
+			run.Log(tracking.Point{Step: 1, Values: map[string]float64{"val_ppl": n.ppl}})
+			run.Log(tracking.Point{Step: 2, Values: map[string]float64{"val_ppl": n.ppl + 50}})
+		}
+		if err := run.Finish(n.status, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -266,11 +273,35 @@ func TestBestRanksGroups(t *testing.T) {
 		}
 		return strings.Join(text, "; ")
 	}
-	if got, want := rank("dataset_fingerprint == 'd'"), "koala-v 2 93 4.242640687119285 90; sgd 2 102 2.8284271247461903 100"; got != want {
-		t.Errorf("%s\nwant %s", got, want)
+	// n, diverged, failed, missing, mean, sd and best. A group that lost a seed ranks
+	// after the others, although the mean of its other seeds is lower.
+	for where, want := range map[string]string{
+		"dataset_fingerprint == 'd'": "adam 1 0 0 0 103  103; koala-v 2 1 0 0 93 4.242640687119285 90; sgd 2 0 1 1 102 2.8284271247461903 100",
+		"":                           "e koala-v 1 0 0 0 5  5; d adam 1 0 0 0 103  103; d koala-v 2 1 0 0 93 4.242640687119285 90; d sgd 2 0 1 1 102 2.8284271247461903 100",
+	} {
+		t.Run(where, func(t *testing.T) {
+			if got := rank(where); got != want {
+				t.Errorf("%s\nwant %s", got, want)
+			}
+		})
 	}
-	if got, want := rank(""), "e koala-v 1 5  5; d koala-v 2 93 4.242640687119285 90; d sgd 2 102 2.8284271247461903 100"; got != want {
-		t.Errorf("%s\nwant %s", got, want)
+	single, err := NewBest(context.Background(), s, tracking.Query{Where: "dataset_fingerprint == 'd'"}, "val_ppl", nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	single.Last = true
+	rows, err := csv.NewReader(strings.NewReader(written(t, Output{Format: CSV}, single.Write))).ReadAll()
+	if err != nil || strings.Join(rows[0], " ") != "id name status last best" || len(rows) != 1+7 || single.Missing != 1 {
+		t.Fatalf("%q, %d without a value (%v)", rows, single.Missing, err)
+	}
+	if first, last := strings.Join(rows[1][2:], " "), strings.Join(rows[7][2:], " "); first != "failed 110 60" || last != "diverged NaN NaN" {
+		t.Errorf("first %s, last %s", first, last)
+	}
+	text := written(t, Output{Format: Aligned}, single.Write)
+	for _, part := range []string{"best val_ppl", "last val_ppl", "NaN"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %q in\n%s", part, text)
+		}
 	}
 	if _, err := NewBest(context.Background(), s, tracking.Query{}, "val_pll", nil, time.Now()); !errors.Is(err, tracking.ErrBadQuestion) {
 		t.Error(err)

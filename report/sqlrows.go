@@ -3,14 +3,21 @@ package report
 import (
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// WriteSQLRows writes the rows of a question in SQL. Formats that need not know
-// all rows to write the first are written as the rows come.
+// A table must be in memory to be aligned: these bound its rows and bytes.
+const (
+	mostTableRows  = 20_000
+	mostTableBytes = 32 << 20
+)
+
+// WriteSQLRows writes the result of a query in SQL. All formats but tables are
+// written row by row.
 func WriteSQLRows(o Output, rows *tracking.SQLRows) error {
 	columns := make([]Column, len(rows.Columns))
 	for i, name := range rows.Columns {
@@ -21,7 +28,7 @@ func WriteSQLRows(o Output, rows *tracking.SQLRows) error {
 		return streamJSON(o.W, rows)
 	case CSV:
 		writer := csv.NewWriter(o.W)
-		return stream(rows, writer.Write, func() error { writer.Flush(); return writer.Error() })
+		return stream(rows, csvCell, writer.Write, func() error { writer.Flush(); return writer.Error() })
 	case Separated:
 		line := func(cells []string) error {
 			for i := range cells {
@@ -30,9 +37,9 @@ func WriteSQLRows(o Output, rows *tracking.SQLRows) error {
 			_, err := io.WriteString(o.W, strings.Join(cells, "\t")+"\n")
 			return err
 		}
-		return stream(rows, line, func() error { return nil })
+		return stream(rows, plain, line, func() error { return nil })
 	}
-	t := Table{Columns: columns}
+	t, bytes := Table{Columns: columns}, 0
 	for {
 		row, more, err := rows.Next()
 		if err != nil {
@@ -46,12 +53,18 @@ func WriteSQLRows(o Output, rows *tracking.SQLRows) error {
 				t.Columns[i].Right = true
 			}
 		}
+		for _, value := range row {
+			bytes += len(plain(value))
+		}
+		if len(t.Rows) == mostTableRows || bytes > mostTableBytes {
+			return fmt.Errorf("the result is too large for a table (more than %d rows or %d MiB): use --format csv, tsv or json, or LIMIT", mostTableRows, mostTableBytes>>20)
+		}
 		t.Rows = append(t.Rows, row)
 	}
 }
 
 // stream writes the header and each row as text.
-func stream(rows *tracking.SQLRows, write func([]string) error, finish func() error) error {
+func stream(rows *tracking.SQLRows, text func(any) string, write func([]string) error, finish func() error) error {
 	if err := write(append([]string{}, rows.Columns...)); err != nil {
 		return err
 	}
@@ -65,7 +78,7 @@ func stream(rows *tracking.SQLRows, write func([]string) error, finish func() er
 		}
 		cells := make([]string, len(row))
 		for i, value := range row {
-			cells[i] = plain(value)
+			cells[i] = text(value)
 		}
 		if err := write(cells); err != nil {
 			return err
@@ -73,7 +86,7 @@ func stream(rows *tracking.SQLRows, write func([]string) error, finish func() er
 	}
 }
 
-// streamJSON writes an array of objects, one a line.
+// streamJSON writes an array of objects, one on each line.
 func streamJSON(w io.Writer, rows *tracking.SQLRows) error {
 	opening := "["
 	for {

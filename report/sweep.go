@@ -13,31 +13,32 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// Sweep is what the searches of a sweep found.
+// Sweep holds the results of a sweep's searches.
 type Sweep struct {
 	Name     string
+	Last     bool // show the last values beside the best
 	runs     []tracking.RunSummary
 	keys     []string // settings that searches varied, beside the seed
 	searches []*search
-	budget   float64 // seconds that the cheapest search's best point takes
+	budget   float64 // seconds of the cheapest best point: "equal time"
 }
 
-// search is one of a sweep's searches; a sweep without any is itself one.
+// search is one of a sweep's searches. A sweep without searches is one itself.
 type search struct {
 	name   string
 	varied []string // settings, beside the seed
 	points []*point
-	best   *point // of those trained with the most seeds the lowest in mean
+	best   *point // see better
 	cost   cost
-	curve  []chart.Point // val_ppl of best by step, over its seeds
+	curve  []chart.Point // mean val_ppl of best by step
+	soFar  []chart.Point // mean of the best val_ppl up to each step
 }
 
-// point are the runs of a search that differ in the seed alone.
+// point holds the runs of a search that differ in the seed alone.
 type point struct {
-	values   []any // of the varied settings
-	finished []tracking.RunSummary
-	failed   int
-	lowest   group // val_ppl at its best
+	values   []any                 // of the varied settings
+	finished []tracking.RunSummary // with a result
+	result   group                 // of val_ppl
 }
 
 const seedKey = "train.seed"
@@ -65,7 +66,7 @@ func NewSweep(ctx context.Context, store *tracking.Store, name string) (*Sweep, 
 	return s, s.readCurves(ctx, store)
 }
 
-// divide puts the runs into their searches and these into points.
+// divide sorts the runs into searches, and each search into points.
 func (s *Sweep) divide() {
 	members := map[string][]tracking.RunSummary{}
 	var names []string
@@ -98,7 +99,7 @@ func tagValue(run tracking.RunSummary, prefix string) string {
 	return ""
 }
 
-// varied are the settings in which runs differ, leaving the seed aside.
+// varied returns the settings, beside the seed, in which runs differ.
 func varied(runs []tracking.RunSummary) []string {
 	var keys []string
 	for key, first := range runs[0].Settings {
@@ -125,15 +126,15 @@ func (f *search) divide(runs []tracking.RunSummary) {
 			index[text] = p
 			f.points = append(f.points, p)
 		}
-		switch run.Status {
-		case tracking.Finished:
+		result := run.Result("val_ppl")
+		switch {
+		case result.Outcome != tracking.Reached:
+		case run.Status == tracking.Finished:
 			p.finished = append(p.finished, run)
-			if ppl, ok := run.Metrics["val_ppl"]; ok {
-				p.lowest.add(ppl.Best, run.ID, false)
-			}
-		case tracking.Failed:
-			p.failed++
+		default: // the result of a part of the training does not compare
+			result.Outcome = tracking.NoneSoFar
 		}
+		p.result.addResult(result, run.ID, false)
 	}
 	slices.SortStableFunc(f.points, func(a, b *point) int { return slices.CompareFunc(a.values, b.values, compareValues) })
 	for _, p := range f.points {
@@ -143,18 +144,18 @@ func (f *search) divide(runs []tracking.RunSummary) {
 	}
 }
 
-// better is for choosing: a mean over more seeds is a choice that was made and
-// then tried again.
+// better chooses the best point: a point repeated with more seeds was chosen before,
+// by the sweep itself. A point that lost a seed comes after those that did not.
 func (p *point) better(than *point) bool {
 	switch {
-	case p.lowest.n == 0 || math.IsNaN(p.lowest.mean):
+	case len(p.finished) == 0:
 		return false
 	case than == nil:
 		return true
-	case p.lowest.n != than.lowest.n:
-		return p.lowest.n > than.lowest.n
+	case p.result.diverged+p.result.failed == 0 && than.result.diverged+than.result.failed == 0 && p.result.n != than.result.n:
+		return p.result.n > than.result.n
 	}
-	return p.lowest.mean < than.lowest.mean
+	return p.result.before(than.result, false)
 }
 
 func compareValues(a, b any) int {
@@ -166,18 +167,16 @@ func compareValues(a, b any) int {
 	return cmp.Compare(plain(a), plain(b))
 }
 
-// over gathers a metric's last value over the point's seeds.
+// over aggregates the results of the point's seeds in a metric.
 func (p *point) over(metric string) group {
 	var g group
 	for _, run := range p.finished {
-		if m, ok := run.Metrics[metric]; ok {
-			g.add(m.Last, run.ID, false)
-		}
+		g.addResult(run.Result(metric), run.ID, false)
 	}
 	return g
 }
 
-// cost is what a step takes, in milliseconds.
+// cost is the time of a step in milliseconds.
 type cost struct {
 	model     float64 // forward, loss and backward
 	optimizer float64
@@ -185,9 +184,9 @@ type cost struct {
 
 func (c cost) step() float64 { return c.model + c.optimizer }
 
-// readCosts takes medians of what was logged, for means suffer from whatever else
-// a machine did: of the optimizer's share over the runs of a search, of the rest
-// over all runs that do the same there, whatever their optimizer.
+// readCosts computes the median times of a step: of the optimizer's part over the
+// runs of a search, of the rest over all runs with the same work, whatever their
+// optimizer. Unlike means, medians ignore what else the machine did.
 func (s *Sweep) readCosts(ctx context.Context, store *tracking.Store) error {
 	model := map[string][]float64{}
 	for _, f := range s.searches {
@@ -218,13 +217,14 @@ func (s *Sweep) readCosts(ctx context.Context, store *tracking.Store) error {
 	return nil
 }
 
-// steps that the best point's runs took.
+// steps is the number of steps of the best point's runs.
 func (f *search) steps() int64 { return f.best.finished[0].Steps }
 
-// seconds that so many steps take.
+// seconds is the time of so many steps.
 func (f *search) seconds(steps float64) float64 { return steps * f.cost.step() / 1000 }
 
-// workOf is all on which the time of a step but the optimizer's depends.
+// workOf describes everything that the time of a step depends on, except the
+// optimizer.
 func workOf(run tracking.RunSummary) string {
 	var b strings.Builder
 	for _, key := range []string{"train.batch", "train.bptt", "train.accumulate", "train.precision"} {
@@ -265,7 +265,7 @@ func readPhases(ctx context.Context, store *tracking.Store, id string) (phases, 
 	return read, err
 }
 
-// median is NaN of nothing.
+// median returns NaN for no values.
 func median(values []float64) float64 {
 	values = slices.DeleteFunc(slices.Clone(values), math.IsNaN)
 	if len(values) == 0 {

@@ -17,7 +17,7 @@ func (s *Sweep) readCurves(ctx context.Context, store *tracking.Store) error {
 		if f.best == nil {
 			continue
 		}
-		var lines [][]chart.Point
+		var lines, soFar [][]chart.Point
 		for _, run := range f.best.finished {
 			points, err := store.Curve(ctx, run.ID, "val_ppl")
 			if err != nil {
@@ -27,10 +27,10 @@ func (s *Sweep) readCurves(ctx context.Context, store *tracking.Store) error {
 			for i, p := range points {
 				line[i] = chart.At(float64(p.Last), p.Value)
 			}
-			lines = append(lines, line)
+			lines, soFar = append(lines, line), append(soFar, runningBest(line))
 		}
-		f.curve = meanLine(lines, false)
-		for i := range f.curve { // of one seed there is no spread
+		f.curve, f.soFar = meanLine(lines, false), meanLine(soFar, false)
+		for i := range f.curve { // one seed has no spread
 			if p := &f.curve[i]; math.IsNaN(p.Low) {
 				p.Low, p.High = p.Y, p.Y
 			}
@@ -39,24 +39,39 @@ func (s *Sweep) readCurves(ctx context.Context, store *tracking.Store) error {
 	return nil
 }
 
-// after is val_ppl after so many seconds of steps, between two evaluations on
-// the straight line between them.
-func (f *search) after(seconds float64) float64 {
-	if len(f.curve) == 0 {
-		return math.NaN()
+// runningBest replaces each value by the lowest one up to it.
+func runningBest(line []chart.Point) []chart.Point {
+	best := make([]chart.Point, 0, len(line))
+	lowest := math.Inf(1)
+	for _, p := range line {
+		if p.Y < lowest {
+			lowest = p.Y
+		}
+		if !math.IsInf(lowest, 1) {
+			best = append(best, chart.At(p.X, lowest))
+		}
 	}
-	return valueAt(f.curve, seconds/f.seconds(1))
+	return best
 }
 
-// Chart is a picture of a sweep.
+// after is the mean result after so many seconds of steps, interpolated between
+// evaluations.
+func (f *search) after(seconds float64) float64 {
+	if len(f.soFar) == 0 {
+		return math.NaN()
+	}
+	return valueAt(f.soFar, seconds/f.seconds(1))
+}
+
+// SweepChart is a picture of a sweep.
 type SweepChart struct {
-	Name    string // of a file, without what the format adds
+	Name    string // of a file, without its extension
 	Caption string
 	chart.Chart
 }
 
-// shown is up to how many times the lowest perplexity a picture goes: what has
-// diverged would flatten all else.
+// A picture ends at shown times the lowest perplexity: a value that diverged would
+// flatten the rest.
 const shown = 10
 
 // byName orders searches so that those of like sweeps have like colours.

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"path"
@@ -10,8 +11,8 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// Results has a row for each search: its best point, what that reached with all
-// seeds after equally many tokens and after equal time, and what a step costs.
+// Results has a row for each search: its best point, the mean result of that point's
+// seeds after equally many tokens and after equal time, and the cost of a step.
 func (s *Sweep) Results() Table {
 	t := Table{Columns: []Column{{Name: "search", Title: "search"}}}
 	for _, key := range s.keys {
@@ -21,33 +22,43 @@ func (s *Sweep) Results() Table {
 		return Column{Name: name, Title: title, Right: true, Human: significant, Spare: spare}
 	}
 	t.Columns = append(t.Columns, Column{Name: "n", Title: "seeds", Right: true},
-		number("val_ppl", "val_ppl", 0), number("val_ppl_sd", "± sd", 2), number("test_ppl", "test_ppl", 0), number("test_ppl_sd", "± sd", 2),
-		number("val_ppl_equal_time", "at equal time", 1), number("step_ms", "ms a step", 3), number("optimizer_ms", "of it the optimizer", 4))
+		Column{Name: "diverged", Title: "diverged", Right: true, Zero: true}, Column{Name: "failed", Title: "failed", Right: true, Zero: true},
+		Column{Name: "missing", Title: "missing", Right: true, Zero: true},
+		number("best.val_ppl", "best val_ppl", 0), number("best.val_ppl_sd", "± sd", 2), number("best.test_ppl", "best test_ppl", 0), number("best.test_ppl_sd", "± sd", 2))
+	if s.Last {
+		t.Columns = append(t.Columns, number("val_ppl", "last val_ppl", 0), number("test_ppl", "last test_ppl", 0))
+	}
+	t.Columns = append(t.Columns, number("best.val_ppl_equal_time", "at equal time", 1), number("step_ms", "ms a step", 3), number("optimizer_ms", "of it the optimizer", 4))
 	for _, f := range s.ranked() {
 		row := []any{f.name}
 		for _, key := range s.keys {
 			row = append(row, f.value(key))
 		}
 		val, test := f.best.over("val_ppl"), f.best.over("test_ppl")
-		row = append(row, int64(val.n), val.mean, val.sd(), test.orNaN(), test.sd(), f.after(s.budget), f.cost.step(), f.cost.optimizer)
+		row = append(row, int64(val.n), int64(f.best.result.diverged), int64(f.best.result.failed), int64(f.best.result.runs()-val.n-f.best.result.diverged-f.best.result.failed),
+			val.value(), val.spread(), test.value(), test.spread())
+		if s.Last {
+			row = append(row, val.lastMean(), test.lastMean())
+		}
+		row = append(row, orNil(f.after(s.budget)), orNil(f.cost.step()), orNil(f.cost.optimizer))
 		t.Rows = append(t.Rows, row)
 	}
 	return t
 }
 
-// orNaN is the mean, of nothing NaN.
-func (g group) orNaN() float64 {
-	if g.n == 0 {
-		return math.NaN()
+// orNil turns NaN, here a value that cannot be computed, into a missing one.
+func orNil(v float64) any {
+	if math.IsNaN(v) {
+		return nil
 	}
-	return g.mean
+	return v
 }
 
-// ranked are the searches that found something, the best first.
+// ranked returns the searches that have a result, the best first.
 func (s *Sweep) ranked() []*search {
 	ranked := slices.DeleteFunc(slices.Clone(s.searches), func(f *search) bool { return f.best == nil })
 	slices.SortStableFunc(ranked, func(a, b *search) int {
-		return compareValues(a.best.over("val_ppl").mean, b.best.over("val_ppl").mean)
+		return cmp.Compare(a.best.over("val_ppl").mean, b.best.over("val_ppl").mean)
 	})
 	return ranked
 }
@@ -60,11 +71,11 @@ func (f *search) value(key string) any {
 	return f.best.finished[0].Settings[key]
 }
 
-// near is up to how much above the best a perplexity is near it.
+// A perplexity up to near times the best one is near the best.
 const near = 1.1
 
-// Sensitivity has a row for each search that varied one number: over which part
-// of the values tried val_ppl is near the best, and what it is at each.
+// Sensitivity has a row for each search that varied one number: the range of values
+// with a result near the best, and the result at each value.
 func (s *Sweep) Sensitivity() Table {
 	t := Table{Columns: []Column{
 		{Name: "search", Title: "search"}, {Name: "setting", Title: "setting"},
@@ -85,7 +96,7 @@ func (s *Sweep) Sensitivity() Table {
 	return t
 }
 
-// sensitive are the searches that varied one number and nothing else.
+// sensitive returns the searches that varied one number and nothing else.
 func (s *Sweep) sensitive() []*search {
 	return slices.DeleteFunc(s.ranked(), func(f *search) bool {
 		if len(f.varied) != 1 {
@@ -96,7 +107,7 @@ func (s *Sweep) sensitive() []*search {
 	})
 }
 
-// near are the ends of the values around the best one that come near it.
+// near returns the range of values around the best one whose results are near it.
 func (f *search) near() (from, to float64) {
 	limit := near * f.result(f.best)
 	at := slices.Index(f.points, f.best)
@@ -112,16 +123,16 @@ func (f *search) near() (from, to float64) {
 	return from, to
 }
 
-// result is what a point reached with the seeds that all points were trained
-// with: those that only the best was repeated with would favour it, or not.
+// result is the mean result of a point over the seeds that all points share: the
+// further seeds of the best point would bias the comparison. It is NaN for none.
 func (f *search) result(p *point) float64 {
 	var g group
 	for _, run := range p.finished {
 		if f.everywhere(run.Settings[seedKey]) {
-			g.add(run.Metrics["val_ppl"].Last, run.ID, false)
+			g.addResult(run.Result("val_ppl"), run.ID, false)
 		}
 	}
-	return g.orNaN()
+	return orNaN(g.value())
 }
 
 func (f *search) everywhere(seed any) bool {
@@ -132,19 +143,23 @@ func (f *search) everywhere(seed any) bool {
 	})
 }
 
-// outcome of a point, in words where it has no number.
+// outcome writes a point's result and the seeds that have none.
 func (f *search) outcome(p *point) string {
-	if result := f.result(p); !math.IsNaN(result) {
-		return significant(result)
+	result := f.result(p)
+	if p.result.runs() == 1 && math.IsNaN(result) {
+		return strings.TrimPrefix(p.result.losses(), "1 ")
 	}
-	if p.failed > 0 {
-		return "failed"
+	if math.IsNaN(result) {
+		return cmp.Or(p.result.losses(), "-")
 	}
-	return "-"
+	if p.result.diverged+p.result.failed > 0 {
+		return significant(result) + " (" + p.result.losses() + ")"
+	}
+	return significant(result)
 }
 
-// Write writes what was found. In Markdown it is a part of a page, with pictures
-// that Charts draws into the folder plots; "" is none.
+// Write writes the results. In Markdown they are a section of a page, with the
+// pictures that Charts draws into the folder plots; "" means no pictures.
 func (s *Sweep) Write(o Output, plots string) error {
 	results, sensitivity := s.Results(), s.Sensitivity()
 	switch o.Format {
@@ -204,7 +219,7 @@ func (s *Sweep) writePage(o Output, plots string) error {
 	return show("sensitivity")
 }
 
-// summary says what was trained, on what.
+// summary describes the runs, their dataset and their machine.
 func (s *Sweep) summary() string {
 	count := map[tracking.Status]int{}
 	for _, run := range s.runs {

@@ -83,8 +83,8 @@ func testSweep(t *testing.T) *Sweep {
 // at its step 50.
 func TestSweepResults(t *testing.T) {
 	want := [][]any{
-		{"slow", 0.1, int64(1), 100.0, math.NaN(), 101.0, math.NaN(), 400.0, 20.0, 12.0},
-		{"quick", 3.0, int64(2), 202.0, math.Sqrt(8), 203.0, math.Sqrt(8), 202.0, 10.0, 2.0},
+		{"slow", 0.1, int64(1), int64(0), int64(0), int64(0), 100.0, nil, 101.0, nil, 400.0, 20.0, 12.0},
+		{"quick", 3.0, int64(2), int64(0), int64(0), int64(0), 202.0, math.Sqrt(8), 203.0, math.Sqrt(8), 202.0, 10.0, 2.0},
 	}
 	same := cmp.Comparer(func(a, b float64) bool { return math.IsNaN(a) && math.IsNaN(b) || math.Abs(a-b) < 1e-9 })
 	if diff := cmp.Diff(want, testSweep(t).Results().Rows, same); diff != "" {
@@ -148,8 +148,8 @@ func TestSweepFormats(t *testing.T) {
 	if bare := written(t, Output{Format: Markdown}, func(o Output) error { return s.Write(o, "") }); strings.Contains(bare, "![") {
 		t.Errorf("pictures that are not drawn:\n%s", bare)
 	}
-	if text := written(t, Output{Format: JSON}, func(o Output) error { return s.Write(o, "") }); !strings.Contains(text, `"val_ppl_sd": null`) {
-		t.Errorf("no null for NaN in\n%s", text)
+	if text := written(t, Output{Format: JSON}, func(o Output) error { return s.Write(o, "") }); !strings.Contains(text, `"best.val_ppl_sd": null`) {
+		t.Errorf("no null for the spread of one seed in\n%s", text)
 	}
 }
 

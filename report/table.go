@@ -9,21 +9,24 @@ type Column struct {
 	Right bool             // numbers align to the right
 	Human func(any) string // for people; nil is the plain value
 
-	// Spare columns leave a table that is too wide for the terminal, the
-	// highest first; 0 stays.
+	// A table that is too wide for the terminal drops the columns with the highest
+	// Spare first. It keeps columns with 0.
 	Spare int
+
+	// Zero columns are hidden from people while every value is 0.
+	Zero bool
 }
 
-// Table is a result of rows and columns with plain values in it: string, bool,
-// int64, float64, time.Time, []string or nil.
+// Table is a result in rows and columns. A value is a string, bool, int64, float64,
+// time.Time, []string, or nil where it is missing.
 type Table struct {
 	Title   string
 	Columns []Column
 	Rows    [][]any
 }
 
-// headless reports whether no column has a title: then the first column says
-// what each row is.
+// headless reports whether no column has a title: the first column then labels each
+// row.
 func (t Table) headless() bool {
 	for _, c := range t.Columns {
 		if c.Title != "" {
@@ -43,7 +46,21 @@ func (t Table) without(i int) Table {
 	return narrow
 }
 
-// keep makes a column stay however narrow the terminal is.
+// withoutZeros returns the table without the Zero columns that hold only zeros.
+func (t Table) withoutZeros() Table {
+	for i := len(t.Columns) - 1; i >= 0; i-- {
+		zero := t.Columns[i].Zero
+		for _, row := range t.Rows {
+			zero = zero && row[i] == int64(0)
+		}
+		if zero {
+			t = t.without(i)
+		}
+	}
+	return t
+}
+
+// keep keeps a column in the table on any terminal.
 func (t Table) keep(name string) {
 	for i := range t.Columns {
 		if t.Columns[i].Name == name {
@@ -52,7 +69,7 @@ func (t Table) keep(name string) {
 	}
 }
 
-// sparest returns the column to leave out first, or -1 if none may be.
+// sparest returns the column to drop first, or -1 if every column stays.
 func (t Table) sparest() int {
 	found, spare := -1, 0
 	for i, c := range t.Columns {
@@ -75,7 +92,7 @@ func (t Table) objects() []map[string]any {
 	return objects
 }
 
-// jsonValue makes a value fit for JSON: no NaN, and times in RFC 3339.
+// jsonValue prepares a value for JSON: see number for NaN; times are in RFC 3339.
 func jsonValue(value any) any {
 	switch v := value.(type) {
 	case float64:
@@ -88,8 +105,8 @@ func jsonValue(value any) any {
 	return value
 }
 
-// transposed turns rows into columns. Values become text as people read it, for
-// a column then holds many kinds.
+// transposed exchanges rows and columns. Values become text for people, since a
+// column then holds values of many kinds.
 func (t Table) transposed() Table {
 	turned := Table{Title: t.Title, Columns: make([]Column, 1+len(t.Rows))}
 	for i := range t.Rows {

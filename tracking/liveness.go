@@ -68,8 +68,20 @@ func isDead(observer *environment.Observer, p environment.Process, heartbeat, no
 var thisHost = sync.OnceValue(environment.NewObserver)
 
 // registerFunctions adds is_dead(host, boot, pid_namespace, pid, process_start,
-// heartbeat) to a connection, for the view observed_runs.
+// heartbeat) to a connection, for the view observed_runs, and duration_seconds(text)
+// for filters.
 func registerFunctions(conn *sqlite3.SQLiteConn) error {
+	err := conn.RegisterFunc("duration_seconds", func(value any) any {
+		text, _ := value.(string)
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return nil
+		}
+		return d.Seconds()
+	}, true)
+	if err != nil {
+		return err
+	}
 	return conn.RegisterFunc("is_dead", func(host, boot, namespace string, pid, start int64, heartbeat string) bool {
 		p := environment.Process{Host: host, Boot: boot, Namespace: namespace, PID: int(pid), Start: start}
 		return isDead(thisHost(), p, parseTime(heartbeat), time.Now())

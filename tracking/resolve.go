@@ -11,12 +11,13 @@ import (
 // ErrNoRun means that no run matches.
 var ErrNoRun = errors.New("no such run")
 
-// BestMetrics decide the reference "best": the first one that any run has.
+// BestMetrics decide the reference "best": the first one that any run has a result in.
 var BestMetrics = []string{"val_ppl", "val_loss", "train_loss"}
 
 // Resolve returns the id of the run that ref names. A ref is a whole id, "latest"
-// (the newest run), "best" (the lowest validation perplexity), a name (the newest
-// run of that name), or a unique prefix of an id.
+// (the newest run), "best" (the best result in validation perplexity on the dataset
+// of the newest run that has one: perplexities compare only within a dataset), a
+// name (the newest run of that name), or a unique prefix of an id.
 func (s *Store) Resolve(ctx context.Context, ref string) (string, error) {
 	var id string
 	err := s.snapshot(ctx, func(q queryer) (err error) {
@@ -63,12 +64,16 @@ func byKeyword(ctx context.Context, q queryer, ref string) (id string, err error
 	case "best":
 		for _, metric := range BestMetrics {
 			if err = q.QueryRowContext(ctx, `
-				SELECT r.id
-				FROM metric_names n
-				JOIN run_summaries s ON s.metric = n.metric
-				JOIN runs r ON r.number = s.run
-				WHERE n.name = ? AND s.best IS NOT NULL
-				ORDER BY s.best, r.started DESC
+				WITH results AS (
+				  SELECT r.id, r.started, r.dataset_fingerprint, s.best
+				  FROM metric_names n
+				  JOIN run_summaries s ON s.metric = n.metric
+				  JOIN runs r ON r.number = s.run
+				  WHERE n.name = ? AND s.best IS NOT NULL AND abs(s.value) < 9e999 AND r.reason NOT LIKE '`+DivergedReason+`%'
+				)
+				SELECT id FROM results
+				WHERE dataset_fingerprint = (SELECT dataset_fingerprint FROM results ORDER BY started DESC LIMIT 1)
+				ORDER BY best, started DESC
 				LIMIT 1`, metric).Scan(&id); !errors.Is(err, sql.ErrNoRows) {
 				return id, err
 			}

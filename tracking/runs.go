@@ -301,9 +301,9 @@ func (s *Store) compileValues(ctx context.Context, q queryer, query Query, names
 	columns := make([]string, len(names))
 	var args []any
 	for i, name := range names {
-		column, columnArgs := name.shown()
-		columns[i] = column
-		args = append(args, columnArgs...)
+		column := name.shown()
+		columns[i] = column.text
+		args = append(args, column.args...)
 	}
 	clauses, clauseArgs, err := s.clauses(ctx, q, query)
 	if err != nil {
@@ -347,9 +347,9 @@ func compileOrder(ctx context.Context, q queryer, text string) (string, []any, e
 		if err != nil {
 			return "", nil, err
 		}
-		value, valueArgs := name.sql()
-		order.WriteString(value)
-		args = append(args, valueArgs...)
+		value := name.sql()
+		order.WriteString(value.text)
+		args = append(args, value.args...)
 		if falling {
 			order.WriteString(" DESC")
 		}

@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	_ "embed"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -316,4 +318,20 @@ func (s *Store) snapshot(ctx context.Context, read func(queryer) error) error {
 	}
 	defer tx.Rollback()
 	return read(tx)
+}
+
+// IsStore reports whether the file at path is a store, of any version. A file that
+// cannot be read is none.
+func IsStore(path string) bool {
+	const sqliteMagic, idOffset = "SQLite format 3\x00", 68 // https://sqlite.org/fileformat.html
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	header := make([]byte, idOffset+4)
+	if _, err := io.ReadFull(file, header); err != nil {
+		return false
+	}
+	return string(header[:len(sqliteMagic)]) == sqliteMagic && binary.BigEndian.Uint32(header[idOffset:]) == applicationID
 }

@@ -2,10 +2,9 @@ package tracking
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,99 +13,146 @@ import (
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
-
-	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
-// ErrBadQuestion marks a filter or an order that cannot be meant as it stands.
-// The error's text points at the place.
+// ErrBadQuestion marks a wrong filter, order or query. The error's text points at
+// the place.
 var ErrBadQuestion = errors.New("not understood")
 
-// condition is a filter on its way from the expression language into SQL. What
-// the user wrote gets there only as names that were looked up and as parameters.
-type condition struct {
-	ctx    context.Context
-	q      queryer
-	now    time.Time
-	source file.Source
-	args   []any
-}
-
-// compileWhere turns an expression such as
+// compileWhere turns a filter such as
 //
 //	optimizer.kind == 'koala-v' && val_ppl < 120 && 'baseline' in tags
 //
-// into an SQL condition on a row r of observed_runs. A setting or metric that a
-// run lacks is nil: it equals nothing but nil, and is neither less nor more.
+// into an SQL condition on a row r of observed_runs. Every operand has a type, and
+// only operands of the same type compare. A value that a run lacks equals nothing
+// but nil, and is neither less nor greater than any value; NaN equals only NaN.
+// User input reaches SQL only as names that were looked up and as parameters.
 func compileWhere(ctx context.Context, q queryer, now time.Time, text string) (string, []any, error) {
 	tree, err := parser.Parse(text)
 	if err != nil {
 		message := err.Error()
 		if strings.Contains(message, `Operator("=")`) {
-			message += "\n(two things are compared with ==)"
+			message += "\n(two values are compared with ==)"
 		}
 		return "", nil, fmt.Errorf("filter %w: %s", ErrBadQuestion, message)
 	}
-	c := condition{ctx: ctx, q: q, now: now, source: tree.Source}
-	condition, err := c.walk(tree.Node)
-	return condition, c.args, err
+	c := compiler{ctx: ctx, q: q, now: now, source: tree.Source}
+	condition, err := c.condition(tree.Node)
+	return condition.text, condition.args, err
+}
+
+// expression is a piece of SQL with its parameters.
+type expression struct {
+	text string
+	args []any
+}
+
+// sqlf replaces each %s of format by an expression, in their order.
+func sqlf(format string, parts ...expression) expression {
+	var args []any
+	texts := make([]any, len(parts))
+	for i, part := range parts {
+		texts[i] = part.text
+		args = append(args, part.args...)
+	}
+	return expression{fmt.Sprintf(format, texts...), args}
+}
+
+func param(value any) expression { return expression{"?", []any{value}} }
+
+// operand is a part of a filter with its type.
+type operand struct {
+	expression
+	kind    valueKind
+	node    ast.Node
+	label   string // as errors call it: val_ppl, the text '5'
+	name    Name
+	isName  bool
+	literal any // the value of a literal
+}
+
+type compiler struct {
+	ctx    context.Context
+	q      queryer
+	now    time.Time
+	source file.Source
 }
 
 // errorAt points at a node.
-func (c *condition) errorAt(node ast.Node, format string, args ...any) error {
+func (c *compiler) errorAt(node ast.Node, format string, args ...any) error {
 	at := &file.Error{Location: node.Location(), Message: fmt.Sprintf(format, args...)}
 	return fmt.Errorf("filter %w: %w", ErrBadQuestion, at.Bind(c.source))
 }
 
-func (c *condition) value(v any) string {
-	c.args = append(c.args, v)
-	return "?"
+// condition compiles a part that must be true or false.
+func (c *compiler) condition(node ast.Node) (expression, error) {
+	o, err := c.operand(node)
+	if err != nil {
+		return expression{}, err
+	}
+	if o.kind != boolKind && o.kind != anyKind {
+		return expression{}, c.errorAt(node, "%s is %s, not a condition: compare it, as in %s", o.label, o.kind, o.example())
+	}
+	return o.expression, nil
 }
 
-func (c *condition) walk(node ast.Node) (string, error) {
+func (c *compiler) operand(node ast.Node) (operand, error) {
 	switch n := node.(type) {
 	case *ast.NilNode:
-		return "NULL", nil
+		return operand{expression: expression{text: "NULL"}, kind: nilKind, node: n, label: "nil"}, nil
 	case *ast.BoolNode:
-		return c.value(n.Value), nil
+		return operand{expression: param(n.Value), kind: boolKind, node: n, label: fmt.Sprint(n.Value), literal: n.Value}, nil
 	case *ast.IntegerNode:
-		return c.value(n.Value), nil
+		return operand{expression: param(n.Value), kind: numberKind, node: n, label: fmt.Sprintf("the number %d", n.Value), literal: float64(n.Value)}, nil
 	case *ast.FloatNode:
-		return c.value(n.Value), nil
+		return operand{expression: param(n.Value), kind: numberKind, node: n, label: fmt.Sprintf("the number %v", n.Value), literal: n.Value}, nil
 	case *ast.StringNode:
-		return c.value(n.Value), nil
+		return operand{expression: param(n.Value), kind: textKind, node: n, label: fmt.Sprintf("the text '%s'", n.Value), literal: n.Value}, nil
 	case *ast.UnaryNode:
 		return c.unary(n)
 	case *ast.BinaryNode:
 		return c.binary(n)
-	case *ast.IdentifierNode, *ast.MemberNode, *ast.ChainNode:
-		return c.name(n)
+	case *ast.IdentifierNode:
+		switch n.Value {
+		case "NaN", "nan":
+			return operand{expression: expression{text: "NULL"}, kind: numberKind, node: n, label: "NaN", literal: math.NaN()}, nil
+		case "inf", "Infinity":
+			return operand{expression: param(math.Inf(1)), kind: numberKind, node: n, label: "infinity", literal: math.Inf(1)}, nil
+		}
+		return c.lookUp(n)
+	case *ast.MemberNode, *ast.ChainNode:
+		return c.lookUp(n)
 	case *ast.CallNode:
 		return c.call(n)
 	}
-	return "", c.errorAt(node, "this is not understood in a filter")
+	return operand{}, c.errorAt(node, "a filter has no such expression")
 }
 
-// name looks up a dotted name. The parser sees optimizer.kind as a member of a
+// lookUp compiles a dotted name. The parser reads optimizer.kind as a member of a
 // variable.
-func (c *condition) name(node ast.Node) (string, error) {
+func (c *compiler) lookUp(node ast.Node) (operand, error) {
 	text, ok := dotted(node)
 	if !ok {
-		return "", c.errorAt(node, "this is not understood in a filter: names are like status, val_ppl or optimizer.lr")
+		return operand{}, c.errorAt(node, "a filter has no such expression: names are like status, val_ppl or optimizer.lr")
 	}
 	if text == "tags" {
-		return "", c.errorAt(node, "tags are asked for as 'name' in tags")
+		return operand{}, c.errorAt(node, "ask for a tag as in 'name' in tags")
 	}
 	name, err := findName(c.ctx, c.q, text)
 	if errors.Is(err, ErrUnknownName) {
-		return "", c.errorAt(node, "%v", err)
+		if slices.Contains(Statuses, Status(text)) {
+			return operand{}, c.errorAt(node, "write texts in quotes, as in status == '%s'", text)
+		}
+		if text == "null" || text == "None" {
+			return operand{}, c.errorAt(node, "a missing value is nil, as in val_ppl == nil")
+		}
+		return operand{}, c.errorAt(node, "%v", err)
 	}
 	if err != nil {
-		return "", err
+		return operand{}, err
 	}
-	sql, args := name.sql()
-	c.args = append(c.args, args...)
-	return sql, nil
+	kind, err := name.kind(c.ctx, c.q)
+	return operand{expression: name.sql(), kind: kind, node: node, label: text, name: name, isName: true}, err
 }
 
 func dotted(node ast.Node) (string, bool) {
@@ -125,241 +171,328 @@ func dotted(node ast.Node) (string, bool) {
 	return "", false
 }
 
-func (c *condition) unary(n *ast.UnaryNode) (string, error) {
-	operand, err := c.walk(n.Node)
-	if err != nil {
-		return "", err
+// example is a comparison that suits the operand's type.
+func (o operand) example() string {
+	name := "val_ppl"
+	if o.isName {
+		name = o.label
 	}
+	switch o.kind {
+	case statusKind:
+		return name + " == 'finished'"
+	case textKind:
+		if !o.isName {
+			name = "optimizer.kind"
+		}
+		return name + " == 'text'"
+	case timeKind:
+		return name + " > '2026-01-31' or " + name + " > ago('36h')"
+	case durationKind:
+		return name + " > '1h30m'"
+	case boolKind:
+		return name + " == true"
+	}
+	return name + " < 120"
+}
+
+func boolean(e expression, node ast.Node) operand {
+	return operand{expression: e, kind: boolKind, node: node, label: "this"}
+}
+
+func (c *compiler) unary(n *ast.UnaryNode) (operand, error) {
 	switch n.Operator {
 	case "!", "not":
-		// What is unknown is not so: not (missing < 3) holds.
-		return "(NOT coalesce(" + operand + ", 0))", nil
-	case "-":
-		return "(-" + operand + ")", nil
-	case "+":
-		return operand, nil
+		inner, err := c.condition(n.Node)
+		// What is unknown is not true: not (missing < 3) holds.
+		return boolean(sqlf("(NOT coalesce(%s, 0))", inner), n), err
+	case "-", "+":
+		inner, err := c.number(n.Node)
+		if err != nil || n.Operator == "+" {
+			return inner, err
+		}
+		o := operand{expression: sqlf("(-%s)", inner.expression), kind: numberKind, node: n, label: "-" + strings.TrimPrefix(inner.label, "the number ")}
+		if value, ok := inner.literal.(float64); ok {
+			o.literal = -value
+		}
+		return o, nil
 	}
-	return "", c.errorAt(n, "operator %s is not understood in a filter", n.Operator)
+	return operand{}, c.errorAt(n, "a filter has no operator %s", n.Operator)
 }
 
-// infix are the operators that SQL writes alike. Equality is IS, under which
-// NULL equals NULL, and a run without the setting is not equal to any value.
-var infix = map[string]string{
-	"==": "IS", "!=": "IS NOT", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
-	"&&": "AND", "and": "AND", "||": "OR", "or": "OR", "+": "+", "-": "-", "*": "*", "/": "/",
+// number compiles a part that must be a number.
+func (c *compiler) number(node ast.Node) (operand, error) {
+	o, err := c.operand(node)
+	if err != nil {
+		return o, err
+	}
+	if o.kind != numberKind && o.kind != anyKind {
+		return o, c.errorAt(node, "%s is %s: only numbers are calculated with", o.label, o.kind)
+	}
+	return o, nil
 }
 
-func (c *condition) binary(n *ast.BinaryNode) (string, error) {
+func (c *compiler) binary(n *ast.BinaryNode) (operand, error) {
 	switch n.Operator {
 	case "in":
 		return c.in(n)
 	case "contains", "startsWith", "endsWith":
-		return c.text(n)
+		return c.part(n)
+	case "&&", "and", "||", "or":
+		left, err := c.condition(n.Left)
+		if err != nil {
+			return operand{}, err
+		}
+		right, err := c.condition(n.Right)
+		word := "AND"
+		if n.Operator == "||" || n.Operator == "or" {
+			word = "OR"
+		}
+		return boolean(sqlf("(%s "+word+" %s)", left, right), n), err
+	case "+", "-", "*", "/":
+		left, err := c.number(n.Left)
+		if err != nil {
+			return operand{}, err
+		}
+		right, err := c.number(n.Right)
+		return operand{expression: sqlf("(1.0 * %s "+n.Operator+" %s)", left.expression, right.expression),
+			kind: numberKind, node: n, label: "this"}, err
+	case "==", "!=", "<", "<=", ">", ">=":
+		left, err := c.operand(n.Left)
+		if err != nil {
+			return operand{}, err
+		}
+		right, err := c.operand(n.Right)
+		if err != nil {
+			return operand{}, err
+		}
+		condition, err := c.compare(n, n.Operator, left, right)
+		return boolean(condition, n), err
 	}
-	operator, ok := infix[n.Operator]
-	if !ok {
-		return "", c.errorAt(n, "operator %s is not understood in a filter", n.Operator)
-	}
-	left, err := c.walk(n.Left)
-	if err != nil {
-		return "", err
-	}
-	right, err := c.walk(n.Right)
-	if err != nil {
-		return "", err
-	}
-	if n.Operator == "/" {
-		left = "1.0 * " + left
-	}
-	return "(" + left + " " + operator + " " + right + ")", nil
+	return operand{}, c.errorAt(n, "a filter has no operator %s", n.Operator)
 }
 
-// in is membership: of a tag among the run's, of a value in a list.
-func (c *condition) in(n *ast.BinaryNode) (string, error) {
-	left, err := c.walk(n.Left)
+// compare compiles left OPERATOR right. Equality is IS, for which a missing value
+// is unequal to every value.
+func (c *compiler) compare(n ast.Node, operator string, left, right operand) (expression, error) {
+	if left.kind == nilKind || right.kind == nilKind {
+		return c.compareNil(n, operator, left, right)
+	}
+	if isNaN(left.literal) || isNaN(right.literal) {
+		return c.compareNaN(n, operator, left, right)
+	}
+	var err error
+	if left, right, err = c.unify(left, right); err != nil {
+		return expression{}, err
+	}
+	equal := map[string]string{"==": "IS", "!=": "IS NOT"}[operator]
+	if equal == "" && (left.kind == boolKind || left.kind == statusKind) {
+		return expression{}, c.errorAt(n, "%s is %s: compare it with == or !=", left.label, left.kind)
+	}
+	if day, ok := right.literal.(string); ok && left.kind == timeKind && equal != "" {
+		return sqlf("(substr(%s, 1, "+strconv.Itoa(len(day))+") "+equal+" %s)", left.expression, right.expression), nil
+	}
+	if equal != "" {
+		operator = equal
+	}
+	return sqlf("(%s "+operator+" %s)", left.expression, right.expression), nil
+}
+
+func isNaN(literal any) bool {
+	value, ok := literal.(float64)
+	return ok && math.IsNaN(value)
+}
+
+// compareNil compiles x == nil and x != nil: whether the run lacks x. A metric
+// whose value is NaN is not missing.
+func (c *compiler) compareNil(n ast.Node, operator string, left, right operand) (expression, error) {
+	if operator != "==" && operator != "!=" {
+		return expression{}, c.errorAt(n, "compare with nil by == or !=")
+	}
+	of := left
+	if of.kind == nilKind {
+		of = right
+	}
+	value := of.expression
+	switch {
+	case of.isName && of.name.Kind == MetricName:
+		value = Name{StepName, of.name.Key}.sql()
+	case of.isName && of.kind == textKind:
+		value = sqlf("nullif(%s, '')", of.expression)
+	}
+	if operator == "==" {
+		return sqlf("(%s IS NULL)", value), nil
+	}
+	return sqlf("(%s IS NOT NULL)", value), nil
+}
+
+// compareNaN compiles metric == NaN and metric != NaN.
+func (c *compiler) compareNaN(n ast.Node, operator string, left, right operand) (expression, error) {
+	of := left
+	if isNaN(left.literal) {
+		of = right
+	}
+	if !of.isName || of.name.Kind != MetricName || operator != "==" && operator != "!=" {
+		return expression{}, c.errorAt(n, "NaN is compared with a metric by == or !=, as in val_ppl == NaN")
+	}
+	step := Name{StepName, of.name.Key}.sql()
+	if operator == "==" {
+		return sqlf("(%s IS NULL AND %s IS NOT NULL)", of.expression, step), nil
+	}
+	return sqlf("(%s IS NOT NULL OR %s IS NULL)", of.expression, step), nil
+}
+
+// unify gives two operands one type, or returns an error that names the type.
+func (c *compiler) unify(left, right operand) (operand, operand, error) {
+	if left.literal != nil && right.literal == nil { // the literal adapts to the name
+		right, left, err := c.unify(right, left)
+		return left, right, err
+	}
+	text, isText := right.literal.(string)
+	switch {
+	case left.kind == anyKind || right.kind == anyKind:
+		return left, right, nil
+	case left.kind == statusKind && isText:
+		if !slices.Contains(Statuses, Status(text)) {
+			return left, right, c.errorAt(right.node, "%s is no status: a run is %s", right.label, statusList())
+		}
+		return left, right, nil
+	case left.kind == timeKind && isText:
+		if !isTime(text) {
+			return left, right, c.errorAt(right.node, "%s is a time: compare it with one such as '2026-01-31', '2026-01-31T12:00' (UTC) or ago('36h'), not with %s", left.label, right.label)
+		}
+		return left, right, nil
+	case left.kind == durationKind && (isText || right.kind == durationKind):
+		left.expression = sqlf("duration_seconds(%s)", left.expression)
+		if !isText {
+			right.expression = sqlf("duration_seconds(%s)", right.expression)
+			return left, right, nil
+		}
+		span, err := parseSpan(text)
+		if err != nil {
+			break
+		}
+		right.expression = param(span.Seconds())
+		return left, right, nil
+	case left.kind == right.kind:
+		return left, right, nil
+	case left.kind == textKind && right.kind == statusKind, left.kind == statusKind && right.kind == textKind:
+		return left, right, nil
+	}
+	hint := ""
+	if isText && left.kind == numberKind {
+		if span, err := parseSpan(text); err == nil && left.label == "seconds" {
+			hint = fmt.Sprintf(": write %s as %v seconds", text, span.Seconds())
+		} else if _, err := strconv.ParseFloat(text, 64); err == nil {
+			hint = ": write the number without quotes"
+		}
+	}
+	return left, right, c.errorAt(right.node, "%s is %s, as in %s, and cannot be compared with %s%s", left.label, left.kind, left.example(), right.label, hint)
+}
+
+func statusList() string {
+	var list []string
+	for _, status := range Statuses {
+		list = append(list, string(status))
+	}
+	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
+}
+
+// isTime reports whether text is the beginning of a time as the store writes it.
+func isTime(text string) bool {
+	for _, layout := range []string{"2006", "2006-01", "2006-01-02", "2006-01-02T15", "2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02T15:04:05Z", timeLayout} {
+		if _, err := time.Parse(layout, text); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// in compiles membership: of a tag in the run's tags, of a value in a list.
+func (c *compiler) in(n *ast.BinaryNode) (operand, error) {
+	left, err := c.operand(n.Left)
 	if err != nil {
-		return "", err
+		return operand{}, err
 	}
 	if name, ok := dotted(n.Right); ok && name == "tags" {
-		return "(" + left + " IN (SELECT tag FROM run_tags WHERE run = r.number))", nil
+		if left.kind != textKind && left.kind != anyKind {
+			return operand{}, c.errorAt(n.Left, "a tag is a text in quotes, as in 'baseline' in tags, not %s", left.label)
+		}
+		return boolean(sqlf("(%s IN (SELECT tag FROM run_tags WHERE run = r.number))", left.expression), n), nil
 	}
 	list, ok := n.Right.(*ast.ArrayNode)
 	if !ok {
-		return "", c.errorAt(n.Right, "in is followed by tags or by a list such as ['sgd', 'adam']")
+		return operand{}, c.errorAt(n.Right, "in needs tags or a list such as ['sgd', 'adam']")
 	}
-	members := make([]string, len(list.Nodes))
-	for i, member := range list.Nodes {
-		if members[i], err = c.walk(member); err != nil {
-			return "", err
+	any := expression{text: "(0"}
+	for _, member := range list.Nodes {
+		right, err := c.operand(member)
+		if err != nil {
+			return operand{}, err
 		}
+		equal, err := c.compare(member, "==", left, right)
+		if err != nil {
+			return operand{}, err
+		}
+		any = sqlf("%s OR %s", any, equal)
 	}
-	return "coalesce(" + left + " IN (" + strings.Join(members, ", ") + "), 0)", nil
+	any.text += ")"
+	return boolean(any, n), nil
 }
 
-// text compares parts of texts, distinguishing case as == does.
-func (c *condition) text(n *ast.BinaryNode) (string, error) {
+// part compiles contains, startsWith and endsWith. They distinguish case as == does.
+func (c *compiler) part(n *ast.BinaryNode) (operand, error) {
 	part, ok := n.Right.(*ast.StringNode)
 	if !ok {
-		return "", c.errorAt(n.Right, "%s is followed by a text in quotes", n.Operator)
+		return operand{}, c.errorAt(n.Right, "%s needs a text in quotes", n.Operator)
 	}
-	left, err := c.walk(n.Left)
+	left, err := c.operand(n.Left)
 	if err != nil {
-		return "", err
+		return operand{}, err
+	}
+	if left.kind == numberKind || left.kind == boolKind {
+		return operand{}, c.errorAt(n.Left, "%s is %s, as in %s: %s is for texts", left.label, left.kind, left.example(), n.Operator)
 	}
 	length := strconv.Itoa(len([]rune(part.Value)))
-	switch n.Operator {
-	case "startsWith":
-		return "(substr(" + left + ", 1, " + length + ") IS " + c.value(part.Value) + ")", nil
-	case "endsWith":
-		if part.Value == "" {
-			return "(" + left + " IS NOT NULL)", nil
-		}
-		return "(substr(" + left + ", -" + length + ") IS " + c.value(part.Value) + ")", nil
+	switch {
+	case n.Operator == "startsWith":
+		return boolean(sqlf("(substr(%s, 1, "+length+") IS %s)", left.expression, param(part.Value)), n), nil
+	case n.Operator == "endsWith" && part.Value == "":
+		return boolean(sqlf("(%s IS NOT NULL)", left.expression), n), nil
+	case n.Operator == "endsWith":
+		return boolean(sqlf("(substr(%s, -"+length+") IS %s)", left.expression, param(part.Value)), n), nil
 	}
-	return "coalesce(instr(" + left + ", " + c.value(part.Value) + ") > 0, 0)", nil
+	return boolean(sqlf("coalesce(instr(%s, %s) > 0, 0)", left.expression, param(part.Value)), n), nil
 }
 
-// call knows one function: ago("36h") is the time that long ago.
-func (c *condition) call(n *ast.CallNode) (string, error) {
+// call compiles the two functions: ago('36h') is the time that long ago, and
+// finite(val_ppl) is true for a value that is neither NaN nor infinite.
+func (c *compiler) call(n *ast.CallNode) (operand, error) {
 	callee, ok := n.Callee.(*ast.IdentifierNode)
-	if !ok || callee.Value != "ago" {
-		return "", c.errorAt(n, "the only function is ago, as in started > ago('36h')")
+	if !ok || callee.Value != "ago" && callee.Value != "finite" {
+		return operand{}, c.errorAt(n, "the only functions are ago, as in started > ago('36h'), and finite, as in finite(val_ppl)")
+	}
+	if callee.Value == "finite" {
+		if len(n.Arguments) != 1 {
+			return operand{}, c.errorAt(n, "finite takes one number, as in finite(val_ppl)")
+		}
+		value, err := c.number(n.Arguments[0])
+		return boolean(sqlf("coalesce(abs(%s) < 9e999, 0)", value.expression), n), err
 	}
 	if len(n.Arguments) == 1 {
 		if text, ok := n.Arguments[0].(*ast.StringNode); ok {
 			if span, err := parseSpan(text.Value); err == nil {
-				return c.value(formatTime(c.now.Add(-span))), nil
+				return operand{expression: param(formatTime(c.now.Add(-span))), kind: timeKind, node: n, label: "ago('" + text.Value + "')"}, nil
 			}
 		}
 	}
-	return "", c.errorAt(n, "ago takes a time such as '90m', '36h' or '7d'")
+	return operand{}, c.errorAt(n, "ago takes a time such as '90m', '36h' or '7d'")
 }
 
-// parseSpan reads a duration, in days too.
+// parseSpan reads a duration, also in days.
 func parseSpan(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseFloat(days, 64)
 		return time.Duration(n * 24 * float64(time.Hour)), err
 	}
 	return time.ParseDuration(text)
-}
-
-// NameKind says what a name in a question stands for.
-type NameKind int
-
-const (
-	FieldName   NameKind = iota // a column of runs
-	SettingName                 // a setting's value
-	MetricName                  // a metric's last value
-	BestName                    // a metric's best value
-)
-
-// Name is a thing that runs can be filtered, sorted and grouped by.
-type Name struct {
-	Kind NameKind
-	Key  string // of the field, the setting or the metric
-}
-
-// ErrUnknownName is returned for a name that no run knows.
-var ErrUnknownName = errors.New("unknown name")
-
-// fields are the names of what every run has, with the column it is read from.
-var fields = map[string]string{
-	"id": "id", "name": "name", "note": "note", "status": "status", "reason": "reason",
-	"started": "started", "ended": "ended", "seconds": "seconds", "steps": "steps", "tokens": "tokens",
-	"host": "host", "cpu": "cpu", "device": "device", "threads": "threads",
-	"dataset": "dataset", "dataset_path": "dataset_path", "dataset_fingerprint": "dataset_fingerprint",
-	"parent": "parent", "git_commit": "git_commit", "git_dirty": "git_dirty",
-}
-
-// Name finds out what text stands for: a field of every run (status), a setting
-// (optimizer.lr), the last value of a metric (val_ppl), or with "best." before
-// it the best. The prefixes "settings." and "metrics." settle doubts.
-func (s *Store) Name(ctx context.Context, text string) (Name, error) {
-	name, err := findName(ctx, s.read, text)
-	if err != nil {
-		return Name{}, explain(err)
-	}
-	return name, nil
-}
-
-func findName(ctx context.Context, q queryer, text string) (Name, error) {
-	if _, ok := fields[text]; ok {
-		return Name{FieldName, text}, nil
-	}
-	if key, ok := strings.CutPrefix(text, "best."); ok {
-		return checkName(ctx, q, Name{BestName, key})
-	}
-	if key, ok := strings.CutPrefix(text, "metrics."); ok {
-		return checkName(ctx, q, Name{MetricName, key})
-	}
-	if key, ok := strings.CutPrefix(text, "settings."); ok {
-		return checkName(ctx, q, Name{SettingName, key})
-	}
-	name, err := checkName(ctx, q, Name{MetricName, text})
-	if errors.Is(err, ErrUnknownName) {
-		name, err = checkName(ctx, q, Name{SettingName, text})
-	}
-	return name, err
-}
-
-// checkName wants one run at least to know the name. In a store without runs
-// every name will do.
-func checkName(ctx context.Context, q queryer, name Name) (Name, error) {
-	statement := `SELECT EXISTS (SELECT 1 FROM metric_names WHERE name = ?), NOT EXISTS (SELECT 1 FROM runs)`
-	if name.Kind == SettingName {
-		statement = `SELECT EXISTS (SELECT 1 FROM run_settings WHERE key = ?), NOT EXISTS (SELECT 1 FROM runs)`
-	}
-	var known, empty bool
-	if err := q.QueryRowContext(ctx, statement, name.Key).Scan(&known, &empty); err != nil {
-		return Name{}, err
-	}
-	if known || empty {
-		return name, nil
-	}
-	all, err := allNames(ctx, q)
-	if err != nil {
-		return Name{}, err
-	}
-	if near := suggest.Name(name.Key, all); near != "" {
-		return Name{}, fmt.Errorf("%w %q: did you mean %s?", ErrUnknownName, name.Key, near)
-	}
-	return Name{}, fmt.Errorf("%w %q: it is no field, and no run has such a setting or metric", ErrUnknownName, name.Key)
-}
-
-// allNames are the names there are, for a suggestion.
-func allNames(ctx context.Context, q queryer) ([]string, error) {
-	names := slices.Sorted(maps.Keys(fields))
-	err := forEach(ctx, q, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		names = append(names, name)
-		return err
-	}, `
-		SELECT name FROM metric_names
-		UNION
-		SELECT key FROM run_settings WHERE run IN (SELECT number FROM runs ORDER BY number DESC LIMIT 100)`)
-	return names, err
-}
-
-// sql is the SQL expression of the name's value in the row r of observed_runs.
-func (n Name) sql() (text string, args []any) {
-	switch n.Kind {
-	case SettingName:
-		return "(SELECT value FROM run_settings WHERE run = r.number AND key = ?)", []any{n.Key}
-	case MetricName:
-		return "(SELECT value FROM run_summaries WHERE run = r.number AND metric = (SELECT metric FROM metric_names WHERE name = ?))", []any{n.Key}
-	case BestName:
-		return "(SELECT best FROM run_summaries WHERE run = r.number AND metric = (SELECT metric FROM metric_names WHERE name = ?))", []any{n.Key}
-	}
-	return "r." + fields[n.Key], nil
-}
-
-// shown is like sql, with booleans as people write them: SQL has none.
-func (n Name) shown() (text string, args []any) {
-	if n.Kind == SettingName {
-		return "(SELECT CASE type WHEN 'boolean' THEN iif(value, 'true', 'false') ELSE value END" +
-			" FROM run_settings WHERE run = r.number AND key = ?)", []any{n.Key}
-	}
-	return n.sql()
 }

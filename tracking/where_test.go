@@ -25,16 +25,27 @@ func fourRuns(t testing.TB) *Store {
 	}{
 		{"a", "koala-v", "baseline", 1.0, true, 110},
 		{"b", "koala-v", "odd ' tag", 0.5, false, 90},
-		{"c", "sgd", "baseline", 20, true, math.NaN()},
+		{"c", "sgd", "baseline", 20, true, math.NaN()}, // val_ppl 70, then NaN
 		{"d", "adam", "", nil, false, 130},
 	} {
 		settings := map[string]any{"optimizer.kind": n.optimizer, "model.tied": n.tied}
 		if n.lr != nil {
 			settings["optimizer.lr"] = n.lr
 		}
+		if interval := map[string]string{"a": "10m0s", "b": "1m30s"}[n.name]; interval != "" {
+			settings["checkpoint.interval"] = interval
+		}
 		run := startRun(t, s, NewRun{ID: n.name, Name: "run " + n.name, Tags: []string{n.tag}, Settings: settings})
-		run.Log(Point{Step: 1, Values: map[string]float64{"val_ppl": n.ppl - 20}})
-		run.Log(Point{Step: 2, Values: map[string]float64{"val_ppl": n.ppl, "train_ppl": 100}})
+		first := n.ppl - 20
+		if n.name == "c" {
+			first = 70
+		}
+		run.Log(Point{Step: 1, Values: map[string]float64{"val_ppl": first}})
+		train := 100.0
+		if n.name == "d" {
+			train = math.Inf(1)
+		}
+		run.Log(Point{Step: 2, Values: map[string]float64{"val_ppl": n.ppl, "train_ppl": train}})
 		status := Finished
 		if n.name == "d" {
 			status = Failed
@@ -62,45 +73,75 @@ func TestWhere(t *testing.T) {
 		"optimizer.kind == 'sgd'":   "c",
 		`optimizer.kind != "sgd"`:   "abd",
 		"val_ppl < 120":             "ab",
+		"120 > val_ppl":             "ab",
 		"not (val_ppl < 120)":       "cd",
-		"best.val_ppl < 100":        "ab",
+		"best.val_ppl < 100":        "abc",
 		"metrics.val_ppl > 100":     "ad",
 		"settings.optimizer.lr > 0": "abc",
 		"optimizer.lr == nil":       "d",
+		"nil != optimizer.lr":       "abc",
 		"optimizer.lr != 20":        "abd",
 		"optimizer.lr >= 0.5 and optimizer.lr <= 1": "ab",
-		"val_ppl == nil":                              "c",
+		"val_ppl == nil":                              "",
+		"val_ppl == NaN":                              "c",
+		"val_ppl != NaN":                              "abd",
+		"train_ppl == inf":                            "d",
+		"train_ppl > -inf && train_ppl < inf":         "abc",
+		"finite(val_ppl)":                             "abd",
+		"!finite(train_ppl)":                          "d",
+		"diverged":                                    "c",
+		"diverged == false":                           "abd",
 		"model.tied":                                  "ac",
 		"!model.tied && status == 'failed'":           "d",
 		"model.tied == false":                         "bd",
+		"git_dirty":                                   "",
 		"'baseline' in tags":                          "ac",
 		`"odd ' tag" in tags`:                         "b",
 		"not ('baseline' in tags)":                    "bd",
+		"name in tags":                                "",
 		"optimizer.kind in ['sgd', 'adam']":           "cd",
+		"status in ['failed', 'crashed']":             "d",
 		"optimizer.lr in [20, 0.5]":                   "bc",
+		"optimizer.lr in [20, nil]":                   "cd",
+		"optimizer.kind not in ['sgd']":               "abd",
+		"id in []":                                    "",
 		"optimizer.kind startsWith 'koala'":           "ab",
 		"name endsWith 'd'":                           "d",
 		"name contains 'un '":                         "abcd",
+		"parent == nil":                               "abcd",
 		"name == \"'; DROP TABLE runs\" or id == 'a'": "a",
 		"started > '2026-01-02T12'":                   "cd",
+		"started == '2026-01-02'":                     "b",
+		"started != '2026-01-02'":                     "acd",
 		"started > ago('2.5d')":                       "cd",
 		"started < ago('60h')":                        "ab",
-		"val_ppl / train_ppl > 1.05":                  "ad",
-		"val_ppl - train_ppl > 5":                     "ad",
+		"ended > started":                             "",
+		"val_ppl / train_ppl > 1.05":                  "a",
+		"steps / 4 == 0.5":                            "abcd",
+		"val_ppl - train_ppl > 5":                     "a",
 		"100 < val_ppl && val_ppl < 120 || id == 'c'": "ac",
 		"-val_ppl < -100":                             "ad",
 		"steps == 2":                                  "abcd",
+		"checkpoint.interval == '10m'":                "a",
+		"checkpoint.interval > '90s'":                 "a",
+		"'2m' >= checkpoint.interval":                 "b",
+		"checkpoint.interval < '0.5d'":                "ab",
+		"checkpoint.interval == nil":                  "cd",
 	}
 	for where, want := range tests {
-		runs, err := s.Runs(context.Background(), Query{Where: where, Sort: "id"})
-		if err != nil {
-			t.Errorf("%s: %v", where, err)
-		} else if got := namesOf(runs); got != want {
-			t.Errorf("%s: %q, want %q", where, got, want)
-		}
+		t.Run(where, func(t *testing.T) {
+			runs, err := s.Runs(context.Background(), Query{Where: where, Sort: "id"})
+			if err != nil {
+				t.Error(err)
+			} else if got := namesOf(runs); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
 	}
 }
 
+// Operands of different types never compare: SQLite would order them by their
+// storage class, so that optimizer.lr < '0.0001' holds for every run.
 func TestWhereErrorsPointAtThePlace(t *testing.T) {
 	s := fourRuns(t)
 	tests := map[string][]string{
@@ -109,29 +150,66 @@ func TestWhereErrorsPointAtThePlace(t *testing.T) {
 		"steps > 1 && optimiser.kind > 2": {"(1:24)", "did you mean optimizer.kind?"},
 		"zzz == 1":                        {"(1:1)", "unknown name"},
 		"steps >":                         {"(1:"},
-		"len(name) > 3":                   {"not understood"},
-		"upper(name) == 'A'":              {"not understood"},
+		"len(name) > 3":                   {"no such expression"},
+		"upper(name) == 'A'":              {"no such expression"},
 		"frobnicate(name)":                {"(1:", "ago"},
 		"name in 'abc'":                   {"(1:9)", "list"},
 		"started > ago('soon')":           {"(1:", "36h"},
 		"name matches '.*'":               {"matches"},
 		"tags == 'a'":                     {"'name' in tags"},
-		"steps ? 1 : 2":                   {"not understood"},
+		"steps ? 1 : 2":                   {"no such expression"},
 		"name[0] == 'a'":                  {"names are like"},
 		"'a":                              {"(1:"},
 		"name contains steps":             {"text in quotes"},
+		"optimizer.lr < '0.0001'":         {"(1:16)", "optimizer.lr is a number, as in optimizer.lr < 120", "the text '0.0001'", "without quotes"},
+		"'0.0001' > optimizer.lr":         {"(1:1)", "optimizer.lr is a number"},
+		"optimizer.lr == '1'":             {"optimizer.lr is a number"},
+		"optimizer.lr in [1, '20']":       {"optimizer.lr is a number", "the text '20'"},
+		"val_ppl < '400'":                 {"val_ppl is a number"},
+		"best.val_ppl < '400'":            {"best.val_ppl is a number"},
+		"steps < '1k'":                    {"steps is a number"},
+		"seconds < '1m'":                  {"seconds is a number", "write 1m as 60 seconds"},
+		"name > 5":                        {"(1:8)", "name is a text, as in name == 'text'", "the number 5"},
+		"optimizer.kind == 5":             {"optimizer.kind is a text"},
+		"checkpoint.interval > 3600":      {"checkpoint.interval is a duration, as in checkpoint.interval > '1h30m'", "the number 3600"},
+		"checkpoint.interval > 'long'":    {"checkpoint.interval is a duration", "the text 'long'"},
+		"started > 'yesterday'":           {"started is a time", "'2026-01-31'", "ago('36h')"},
+		"started > 2026":                  {"started is a time"},
+		"status == 'done'":                {"(1:11)", "'done' is no status", "finished, running, interrupted, failed or crashed"},
+		"status in ['failed', 'died']":    {"'died' is no status"},
+		"status == failed":                {"in quotes", "status == 'failed'"},
+		"status < 'failed'":               {"== or !="},
+		"model.tied == 'true'":            {"model.tied is true or false", "model.tied == true"},
+		"model.tied > false":              {"== or !="},
+		"model.tied == 1":                 {"model.tied is true or false"},
+		"val_ppl":                         {"val_ppl is a number, not a condition", "val_ppl < 120"},
+		"'a'":                             {"not a condition"},
+		"5":                               {"not a condition"},
+		"val_ppl && steps > 1":            {"val_ppl is a number, not a condition"},
+		"!steps":                          {"steps is a number, not a condition"},
+		"name + 1 > 2":                    {"name is a text", "calculated"},
+		"-name == 'a'":                    {"name is a text"},
+		"steps startsWith '1'":            {"steps is a number"},
+		"5 in tags":                       {"a tag is a text"},
+		"val_ppl < nil":                   {"== or !="},
+		"val_ppl < NaN":                   {"val_ppl == NaN"},
+		"val_ppl == null":                 {"nil"},
+		"finite(name)":                    {"name is a text"},
+		"finite()":                        {"finite(val_ppl)"},
+		"1 < 'a'":                         {"the number 1 is a number", "the text 'a'"},
 	}
 	for where, want := range tests {
-		_, err := s.Runs(context.Background(), Query{Where: where})
-		if !errors.Is(err, ErrBadQuestion) {
-			t.Errorf("%s: %v", where, err)
-			continue
-		}
-		for _, part := range want {
-			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%s: no %q in %v", where, part, err)
+		t.Run(where, func(t *testing.T) {
+			_, err := s.Runs(context.Background(), Query{Where: where})
+			if !errors.Is(err, ErrBadQuestion) {
+				t.Fatal(err)
 			}
-		}
+			for _, part := range want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("no %q in %v", part, err)
+				}
+			}
+		})
 	}
 }
 
@@ -146,10 +224,12 @@ func TestSort(t *testing.T) {
 		"started":            "abcd",
 	}
 	for order, want := range tests {
-		runs, err := s.Runs(context.Background(), Query{Sort: order})
-		if err != nil || namesOf(runs) != want {
-			t.Errorf("%q: %q, want %q (%v)", order, namesOf(runs), want, err)
-		}
+		t.Run(order, func(t *testing.T) {
+			runs, err := s.Runs(context.Background(), Query{Sort: order})
+			if err != nil || namesOf(runs) != want {
+				t.Errorf("%q, want %q (%v)", namesOf(runs), want, err)
+			}
+		})
 	}
 	for _, order := range []string{"val_pll", ",", "-", "id;DROP"} {
 		if _, err := s.Runs(context.Background(), Query{Sort: order}); !errors.Is(err, ErrBadQuestion) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 	"strings"
 
@@ -20,7 +21,7 @@ func storePath(flag string) string {
 	return cmp.Or(flag, os.Getenv("KOALA_LM_STORE"), defaultStore)
 }
 
-// reportOptions are what the verbs of report share.
+// reportOptions are the options that all verbs of report share.
 type reportOptions struct {
 	app    *app
 	store  string
@@ -32,14 +33,20 @@ func newReportCmd(a *app) *cobra.Command {
 	list := newReportListCmd(opts)
 	cmd := &cobra.Command{
 		Use:   "report",
-		Short: "Ask the store about runs",
-		Long: `Ask the store about runs. Without a verb it lists them.
+		Short: "Show, compare, export and clean up recorded runs",
+		Long: `Show, compare, export and clean up recorded runs. Without a verb, report lists
+them.
 
-A RUN is named by its id, the start of its id, its name (the newest of that
-name), "latest" (the newest of all) or "best" (the lowest validation perplexity).
+RUN is an id, a unique prefix of an id, a name (the newest run of that name),
+"latest" (the newest run) or "best" (the lowest validation perplexity on the dataset
+of the newest run that has one).
 
-On a terminal results are tables, in a pipe lines of tab-separated exact values;
---format asks for one of them.`,
+A run's result in a metric is its best value; a run that diverged has none. Every
+list, ranking and page uses this definition.
+
+A result is a table on a terminal, and tab-separated exact values in a pipe;
+--format chooses another. NaN and infinity are printed as NaN and inf, in JSON as
+the strings "NaN", "Infinity" and "-Infinity".`,
 		Example: `  koala-lm report
   koala-lm report show latest
   koala-lm report list --format json`,
@@ -48,10 +55,10 @@ On a terminal results are tables, in a pipe lines of tab-separated exact values;
 	}
 	cmd.Flags().AddFlagSet(list.Flags())
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&opts.store, "store", "", "store file (default $KOALA_LM_STORE or "+defaultStore+")")
+	flags.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
 	formats := []string{"auto", "table", "json", "csv", "md", "tsv"}
 	opts.format = "auto"
-	flags.Var(&enumFlag{&opts.format, formats}, "format", "how to print the result")
+	flags.Var(&enumFlag{&opts.format, formats}, "format", "format of the result")
 	// The only error is a flag that does not exist or has its completion already.
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	cmd.AddCommand(
@@ -77,7 +84,7 @@ func (o *reportOptions) open() (*tracking.Store, error) {
 	return tracking.OpenCurrent(storePath(o.store))
 }
 
-// output is standard output in the format asked for.
+// output is standard output in the format of --format.
 func (o *reportOptions) output() report.Output {
 	io := o.app.io
 	out := report.Output{W: io.Out, Format: report.Format(o.format), Color: io.Color}
@@ -94,8 +101,16 @@ func (o *reportOptions) output() report.Output {
 	return out
 }
 
-// isUTF8 reports whether the locale says that the terminal shows UTF-8.
+// isUTF8 reports whether the terminal shows UTF-8, by its locale.
 func isUTF8(getenv func(string) string) bool {
 	locale := strings.ToUpper(cmp.Or(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")))
 	return strings.Contains(locale, "UTF-8") || strings.Contains(locale, "UTF8")
+}
+
+// plural writes a count with its noun: 1 run, 2 runs.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -21,11 +21,11 @@ func newReportCompareCmd(shared *reportOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare [RUN...]",
 		Short: "Compare runs: the settings that differ, the metrics beside them",
-		Long: `Compare runs: of their settings only those that differ, their metrics beside them.
+		Long: `Compare runs: the settings that differ, and the metrics beside them.
 
 ` + whereHelp,
 		Example: `  koala-lm report compare latest best
-  koala-lm report compare --where "'sweep-3' in tags" --sort val_ppl`,
+  koala-lm report compare --where "'sweep:lr' in tags" --sort val_ppl`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.runs = args
@@ -41,11 +41,11 @@ func runReportCompare(ctx context.Context, opts *reportCompareOptions) error {
 		return err
 	}
 	if len(opts.runs) == 0 && opts.where == "" {
-		return usagef("name the runs to compare, or choose them by --where")
+		return usagef("name the runs to compare, or select them with --where")
 	}
 	return opts.withRuns(ctx, opts.open, opts.runs, opts.selection, func(store *tracking.Store, runs []tracking.RunSummary) error {
 		if len(runs) == 0 {
-			opts.app.notef("no run is chosen")
+			opts.app.notef("no run matches")
 			return nil
 		}
 		if warning := report.MixedDatasets(runs); warning != "" {

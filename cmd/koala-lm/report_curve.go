@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/koala-lm/koala-lm/internal/atomicfile"
 	"github.com/koala-lm/koala-lm/report"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -19,20 +17,22 @@ type reportCurveOptions struct {
 	*reportOptions
 	selection
 	report.CurveOptions
+	outFlags
 	runs []string
-	out  string
 }
 
 func newReportCurveCmd(shared *reportOptions) *cobra.Command {
 	opts := &reportCurveOptions{reportOptions: shared}
 	cmd := &cobra.Command{
 		Use:   "curve [RUN...]",
-		Short: "Draw how a metric went, of one run or of many",
-		Long: `Draw how a metric went: on a terminal, as SVG or PNG with --out, or as the
-points themselves in a pipe. With --group-by the runs that share these settings
-become their mean, with a band of one standard deviation around it, and no limit
-stands unless --limit sets one. With a setting as --x, such as optimizer.lr, each
-run is a point: what it came to, against its value of the setting.
+		Short: "Draw metrics of runs over their steps, tokens, time or a setting",
+		Long: `Draw metrics of runs: on a terminal, as SVG or PNG with --out, or as the points in
+a pipe. A point of a long run is the mean of 64 steps, with their range.
+
+With --group-by, the runs that share these settings become their mean with a band
+of one standard deviation; runs that diverged or failed are left out and counted,
+and --limit has no default. With a setting as --x, such as optimizer.lr, each run is
+a point: its best value against its value of the setting.
 
 ` + whereHelp,
 		Example: `  koala-lm report curve latest --metric train_loss --smooth 0.9
@@ -53,15 +53,15 @@ run is a point: what it came to, against its value of the setting.
 	}
 	opts.selection.addFlags(cmd, 20)
 	flags := cmd.Flags()
-	flags.StringSliceVar(&opts.Metrics, "metric", []string{"val_ppl"}, "the metric, or several with commas between them")
-	flags.StringVar(&opts.X, "x", "step", "what the horizontal axis is: step, tokens, time, or a setting")
+	flags.StringSliceVar(&opts.Metrics, "metric", []string{"val_ppl"}, "draw this `metric`, or several with commas between them")
+	flags.StringVar(&opts.X, "x", "step", "the horizontal `axis`: step, tokens, time, or a setting")
 	// The only error is a flag that does not exist or has its completion already.
 	_ = cmd.RegisterFlagCompletionFunc("x", cobra.FixedCompletions(report.CurveAxes, cobra.ShellCompDirectiveNoFileComp))
 	flags.BoolVar(&opts.LogX, "log-x", false, "logarithmic horizontal axis")
 	flags.BoolVar(&opts.LogY, "log-y", false, "logarithmic vertical axis")
-	flags.Float64Var(&opts.Smooth, "smooth", 0, "moving average: 0 none, 0.9 much, below 1")
-	flags.StringSliceVar(&opts.GroupBy, "group-by", nil, "names whose values runs of a group share")
-	flags.StringVar(&opts.out, "out", "", "write the picture to this file, .svg or .png")
+	flags.Float64Var(&opts.Smooth, "smooth", 0, "`weight` of the past in a moving average: 0 none, 0.9 much, below 1")
+	flags.StringSliceVar(&opts.GroupBy, "group-by", nil, "`names` whose values the runs of a group share")
+	opts.outFlags.add(cmd, "write the picture to this `file`, .svg or .png")
 	return cmd
 }
 
@@ -75,6 +75,9 @@ func (o *reportCurveOptions) check() error {
 	if len(o.runs) == 0 && o.where == "" {
 		o.runs = []string{"latest"}
 	}
+	if err := o.outFlags.check(storePath(o.store)); err != nil {
+		return err
+	}
 	return o.selection.check()
 }
 
@@ -84,7 +87,7 @@ func runReportCurve(ctx context.Context, opts *reportCurveOptions) error {
 	}
 	return opts.withRuns(ctx, opts.open, opts.runs, opts.selection, func(store *tracking.Store, runs []tracking.RunSummary) error {
 		if len(runs) == 0 {
-			return errors.New("no run is chosen")
+			return errors.New("no run matches")
 		}
 		if warning := report.MixedDatasets(runs); warning != "" {
 			opts.app.notef("%s", warning)
@@ -107,5 +110,5 @@ func (o *reportCurveOptions) draw(curves *report.Curves) error {
 	if strings.EqualFold(filepath.Ext(o.out), ".png") {
 		write = picture.WritePNG
 	}
-	return atomicfile.Write(o.out, func(w io.Writer) error { return write(w) })
+	return o.write(write)
 }

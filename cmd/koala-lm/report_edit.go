@@ -4,14 +4,17 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/report"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// openForWriting opens a store that is there: editing makes none.
+// openForWriting opens an existing store: an edit creates none.
 func (o *reportOptions) openForWriting() (*tracking.Store, error) {
 	store, err := o.open()
 	if err != nil {
@@ -29,10 +32,20 @@ func newReportTagCmd(opts *reportOptions) *cobra.Command {
 		Short: "Add tags to a run, or remove them",
 		Example: `  koala-lm report tag latest baseline
   koala-lm report tag best candidate --remove baseline`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("report tag wants a RUN and the tags to add")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && len(remove) == 0 {
 				return usagef("name the tags to add, or to --remove")
+			}
+			for _, tag := range args[1:] {
+				if tag == "" || tag != strings.TrimSpace(tag) || strings.Contains(tag, ",") {
+					return usagef("tag %q must be a text without commas and without white space around it", tag)
+				}
 			}
 			return opts.editRun(cmd.Context(), args[0], func(store *tracking.Store, id string) error {
 				return store.Tag(cmd.Context(), id, args[1:], remove)
@@ -49,7 +62,7 @@ func newReportNoteCmd(opts *reportOptions) *cobra.Command {
 		Short: "Replace a run's note; an empty text removes it",
 		Example: `  koala-lm report note latest "too high a learning rate"
   koala-lm report note latest ""`,
-		Args: cobra.ExactArgs(2),
+		Args: exactArguments("a RUN and the text of the note in quotes"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return opts.editRun(cmd.Context(), args[0], func(store *tracking.Store, id string) error {
 				return store.Note(cmd.Context(), id, args[1])
@@ -75,8 +88,9 @@ func (o *reportOptions) editRun(ctx context.Context, ref string, edit func(*trac
 type reportRmOptions struct {
 	*reportOptions
 	selection
-	runs []string
-	yes  bool
+	runs   []string
+	yes    bool
+	dryRun bool
 }
 
 func newReportRmCmd(shared *reportOptions) *cobra.Command {
@@ -84,8 +98,9 @@ func newReportRmCmd(shared *reportOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm [RUN...]",
 		Short: "Remove runs from the store",
-		Long: `Remove runs from the store, with all their metrics. Runs that are still being
-trained are not removed. Checkpoints stay until report gc.
+		Long: `Remove runs from the store, with all their metrics. rm first lists the runs that
+it would remove and asks; --yes removes them without asking. It refuses a run that a
+process still trains. Checkpoints stay until report gc deletes them.
 
 ` + whereHelp,
 		Example: `  koala-lm report rm 01k5x8
@@ -96,22 +111,26 @@ trained are not removed. Checkpoints stay until report gc.
 			return asUsage(runReportRm(cmd.Context(), opts))
 		},
 	}
-	cmd.Flags().StringVar(&opts.where, "where", "", "only runs for which this holds")
+	cmd.Flags().StringVar(&opts.where, "where", "", "only runs for which this `condition` holds")
 	cmd.Flags().BoolVar(&opts.yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "list the runs and remove none")
 	return cmd
 }
 
 func runReportRm(ctx context.Context, opts *reportRmOptions) error {
 	if len(opts.runs) == 0 && opts.where == "" {
-		return usagef("name the runs to remove, or choose them by --where")
+		return usagef("name the runs to remove, or select them with --where")
 	}
 	return opts.withRuns(ctx, opts.openForWriting, opts.runs, opts.selection, func(store *tracking.Store, runs []tracking.RunSummary) error {
 		if len(runs) == 0 {
-			opts.app.notef("no run is chosen")
+			opts.app.notef("no run matches")
 			return nil
 		}
+		if err := opts.show(ctx, store, runs); err != nil || opts.dryRun {
+			return err
+		}
 		if !opts.yes {
-			agreed, err := opts.confirm(runs)
+			agreed, err := opts.confirm(ctx, len(runs))
 			if err != nil || !agreed {
 				return err
 			}
@@ -122,27 +141,61 @@ func runReportRm(ctx context.Context, opts *reportRmOptions) error {
 			}
 			fmt.Fprintln(opts.app.io.Out, run.ID)
 		}
+		opts.app.notef("removed %s; `koala-lm report gc` deletes their folders", plural(len(runs), "run"))
 		return nil
 	})
 }
 
-// confirm asks on a terminal; where nobody can answer, --yes is needed.
-func (o *reportRmOptions) confirm(runs []tracking.RunSummary) (bool, error) {
+// show lists the runs to remove, and how many of all runs they are.
+func (o *reportRmOptions) show(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
+	const most = 20
+	all, err := store.Values(ctx, tracking.Query{}, tracking.Name{Key: "id"})
+	if err != nil {
+		return err
+	}
+	columns, err := report.ParseColumns(ctx, store, "id,name,status,steps,started", time.Now())
+	if err != nil {
+		return err
+	}
+	prefix, err := store.PrefixLength(ctx, runs)
+	if err != nil {
+		return err
+	}
+	out := o.output()
+	out.W, out.Format, out.Color = o.app.io.ErrOut, report.Aligned, o.app.io.ErrColor
+	if o.app.quiet && (o.yes || !o.app.io.InIsTerminal) {
+		out.W = io.Discard
+	}
+	list := report.List{Runs: runs[:min(most, len(runs))], Columns: columns, Prefix: prefix}
+	if err := list.Write(out); err != nil {
+		return err
+	}
+	if len(runs) > most {
+		fmt.Fprintf(out.W, "and %d more\n", len(runs)-most)
+	}
+	_, err = fmt.Fprintf(out.W, "%d of the store's %s\n", len(runs), plural(len(all), "run"))
+	return err
+}
+
+// confirm asks on a terminal; --yes is required where nobody can answer. Ctrl-C
+// ends the command.
+func (o *reportRmOptions) confirm(ctx context.Context, n int) (bool, error) {
 	if !o.app.io.InIsTerminal {
 		return false, usagef("removing runs needs --yes where nobody can be asked")
 	}
-	what := fmt.Sprintf("%d runs, %q to %q", len(runs), runs[0].Name, runs[len(runs)-1].Name)
-	if len(runs) == 1 {
-		what = fmt.Sprintf("run %s, %q", runs[0].ID, runs[0].Name)
+	fmt.Fprintf(o.app.io.ErrOut, "remove %s? [y/N] ", plural(n, "run"))
+	answers := make(chan string, 1)
+	go func() {
+		// The end of the input is no consent.
+		answer, _ := bufio.NewReader(o.app.io.In).ReadString('\n')
+		answers <- answer
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(o.app.io.ErrOut)
+		return false, context.Cause(ctx)
+	case answer := <-answers:
+		answer = strings.ToLower(strings.TrimSpace(answer))
+		return answer == "y" || answer == "yes", nil
 	}
-	fmt.Fprintf(o.app.io.ErrOut, "remove %s? [y/N] ", what)
-	answer, err := bufio.NewReader(o.app.io.In).ReadString('\n')
-	if err != nil && answer == "" {
-		return false, nil // the end of the input is no consent
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return true, nil
-	}
-	return false, nil
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/koala-lm/koala-lm/internal/atomicfile"
 	"github.com/koala-lm/koala-lm/report"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -15,9 +14,9 @@ import (
 type reportExportOptions struct {
 	*reportOptions
 	selection
-	runs    []string
+	runs []string
+	outFlags
 	to      string
-	out     string
 	metrics []string
 }
 
@@ -26,10 +25,11 @@ func newReportExportCmd(shared *reportOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [RUN...]",
 		Short: "Export every logged value, or the whole store",
-		Long: `Export every value that runs logged, without limits: as CSV or JSON lines with
-run, name, metric, step, tokens, time, seconds and value, or as a folder of event
-files for TensorBoard. --to sqlite copies the whole store as it is at one moment,
-also while others write.
+		Long: `Export every logged value of runs: as CSV or JSON lines with run, name, metric,
+step, tokens, time, seconds and value, or as a folder of event files for
+TensorBoard. --to sqlite copies a snapshot of the whole store while others write.
+
+In CSV, a text that a spreadsheet would read as a formula gets a ' before it.
 
 ` + whereHelp,
 		Example: `  koala-lm report export > all.csv
@@ -44,9 +44,9 @@ also while others write.
 	}
 	flags := cmd.Flags()
 	addEnumFlag(cmd, &opts.to, "to", "csv", "what to write", "csv", "jsonl", "tensorboard", "sqlite")
-	flags.StringVar(&opts.out, "out", "", "file or, for tensorboard, folder to write (default standard output)")
-	flags.StringSliceVar(&opts.metrics, "metric", nil, "only these metrics")
-	flags.StringVar(&opts.where, "where", "", "only runs for which this holds")
+	opts.outFlags.add(cmd, "write to this `file`, or for tensorboard folder (default standard output)")
+	flags.StringSliceVar(&opts.metrics, "metric", nil, "only these `metrics`")
+	flags.StringVar(&opts.where, "where", "", "only runs for which this `condition` holds")
 	return cmd
 }
 
@@ -56,6 +56,13 @@ func runReportExport(ctx context.Context, opts *reportExportOptions) error {
 	}
 	if opts.to == "sqlite" && (len(opts.runs) > 0 || opts.where != "" || len(opts.metrics) > 0) {
 		return usagef("--to sqlite copies the whole store: it takes no run, --where or --metric")
+	}
+	check := func() error { return opts.outFlags.check(storePath(opts.store)) }
+	if opts.to == "tensorboard" {
+		check = opts.checkFolder
+	}
+	if err := check(); err != nil {
+		return err
 	}
 	if opts.to == "sqlite" {
 		store, err := opts.open()
@@ -69,11 +76,14 @@ func runReportExport(ctx context.Context, opts *reportExportOptions) error {
 		if err := opts.checkMetrics(ctx, store); err != nil {
 			return err
 		}
-		return opts.write(ctx, store, runs)
+		if len(runs) == 0 {
+			opts.app.notef("no run matches")
+		}
+		return opts.export(ctx, store, runs)
 	})
 }
 
-func (o *reportExportOptions) write(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
+func (o *reportExportOptions) export(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
 	if o.to == "tensorboard" {
 		return report.ExportTensorBoard(ctx, o.out, store, runs, o.metrics)
 	}
@@ -86,7 +96,7 @@ func (o *reportExportOptions) write(ctx context.Context, store *tracking.Store, 
 	if o.out == "" {
 		return lines(o.app.io.Out)
 	}
-	return atomicfile.Write(o.out, lines)
+	return o.outFlags.write(lines)
 }
 
 // checkMetrics refuses a metric that no run has: a typing error must not become

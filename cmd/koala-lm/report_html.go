@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/koala-lm/koala-lm/internal/atomicfile"
 	"github.com/koala-lm/koala-lm/report"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -15,8 +15,8 @@ import (
 type reportHTMLOptions struct {
 	*reportOptions
 	selection
+	outFlags
 	runs []string
-	out  string
 }
 
 func newReportHTMLCmd(shared *reportOptions) *cobra.Command {
@@ -24,9 +24,9 @@ func newReportHTMLCmd(shared *reportOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "html [RUN...]",
 		Short: "Write a page of runs: table, curves, settings, environments",
-		Long: `Write one HTML file that opens from disk, needs no network and no other file:
-a sortable table of the runs, curves to point at, the settings that differ, and
-each run's dataset, environment, events and samples.
+		Long: `Write one self-contained HTML file, which opens from disk without a network: a
+sortable table of the runs, interactive curves, the settings that differ, and each
+run's dataset, environment, events and samples.
 
 ` + whereHelp,
 		Example: `  koala-lm report html --out runs.html
@@ -38,19 +38,25 @@ each run's dataset, environment, events and samples.
 		},
 	}
 	opts.selection.addFlags(cmd, 100)
-	cmd.Flags().StringVar(&opts.out, "out", "", "the file to write")
+	opts.outFlags.add(cmd, "write the page to this `file`")
 	return cmd
 }
 
 func runReportHTML(ctx context.Context, opts *reportHTMLOptions) error {
-	if err := opts.check(); err != nil {
+	if err := opts.selection.check(); err != nil {
 		return err
 	}
 	if opts.out == "" {
 		return usagef("name the file to write with --out")
 	}
+	if err := opts.outFlags.check(storePath(opts.store)); err != nil {
+		return err
+	}
 	return opts.withRuns(ctx, opts.open, opts.runs, opts.selection, func(store *tracking.Store, runs []tracking.RunSummary) error {
-		return atomicfile.Write(opts.out, func(w io.Writer) error {
+		if len(runs) == 0 {
+			return errors.New("no run matches: the page would be empty")
+		}
+		return opts.write(func(w io.Writer) error {
 			return report.WriteHTML(ctx, w, store, runs, time.Now())
 		})
 	})

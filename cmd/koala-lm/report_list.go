@@ -39,8 +39,8 @@ Fields are only ever added. With --columns the objects have those names alone.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return asUsage(runReportList(cmd.Context(), opts)) },
 	}
 	opts.selection.addFlags(cmd, 50)
-	cmd.Flags().StringVar(&opts.columns, "columns", "", "show these names instead, or after a + these too")
-	cmd.Flags().BoolVar(&opts.watch, "watch", false, "show the list anew every two seconds while runs go on")
+	cmd.Flags().StringVar(&opts.columns, "columns", "", "show these `names` instead of the default columns; a leading + adds them")
+	cmd.Flags().BoolVar(&opts.watch, "watch", false, "show the list again every two seconds while a run trains")
 	return cmd
 }
 
@@ -69,7 +69,7 @@ func listRuns(ctx context.Context, store *tracking.Store, out report.Output, opt
 	if err != nil {
 		return nil, err
 	}
-	// One more than asked for tells whether any were left out.
+	// One more than the limit shows whether it leaves any out.
 	query := opts.query()
 	if opts.columns != "" || out.Format != report.JSON {
 		query.Parts = columns.Parts()
@@ -82,11 +82,11 @@ func listRuns(ctx context.Context, store *tracking.Store, out report.Output, opt
 		return nil, err
 	}
 	if len(runs) == 0 {
-		opts.app.notef("no runs to show in %s", store.Path())
+		opts.app.notef("no run matches in %s", store.Path())
 	}
 	if opts.limit > 0 && len(runs) > opts.limit {
 		runs = runs[:opts.limit]
-		defer opts.app.notef("the first %d; --limit 0 lists all", opts.limit)
+		defer opts.app.notef("only the first %d; --limit 0 lists all", opts.limit)
 	}
 	prefix, err := store.PrefixLength(ctx, runs)
 	if err != nil {

@@ -21,8 +21,8 @@ func newReportQueryCmd(shared *reportOptions) *cobra.Command {
 	opts := &reportQueryOptions{reportOptions: shared}
 	cmd := &cobra.Command{
 		Use:   "query SQL",
-		Short: "Ask the store in SQL",
-		Long: `Ask the store in SQL. Only reading is possible, and not for ever.
+		Short: "Query the store in SQL",
+		Long: `Query the store in SQL. A query can only read, and ends after --timeout.
 
   runs      id, name, status, started, seconds, steps, tokens, dataset, ...
   settings  run, key, value
@@ -31,20 +31,25 @@ func newReportQueryCmd(shared *reportOptions) *cobra.Command {
   tags      run, tag
   events    run, time, kind, message
 
-The column run is the id of a run. NaN is NULL, times are RFC 3339 in UTC.`,
+The column run is the id of a run. NaN is NULL, infinity is 9e999, times are RFC
+3339 in UTC. Values are read row by row; --format table needs all rows at once and
+takes at most 20,000.`,
 		Example: `  koala-lm report query "SELECT status, count(*) FROM runs GROUP BY status"
   koala-lm report query "SELECT step, value FROM metrics WHERE run = '01k...' AND name = 'val_ppl'" --format csv`,
-		Args: cobra.ExactArgs(1),
+		Args: exactArguments("one SQL statement in quotes"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.sql = args[0]
 			return asUsage(runReportQuery(cmd.Context(), opts))
 		},
 	}
-	cmd.Flags().DurationVar(&opts.timeout, "timeout", 30*time.Second, "give up after this time")
+	cmd.Flags().DurationVar(&opts.timeout, "timeout", 30*time.Second, "stop the query after this `time`")
 	return cmd
 }
 
 func runReportQuery(ctx context.Context, opts *reportQueryOptions) (err error) {
+	if opts.timeout <= 0 {
+		return usagef("--timeout must be a time above 0, such as 30s, not %v", opts.timeout)
+	}
 	store, err := opts.open()
 	if err != nil {
 		return err

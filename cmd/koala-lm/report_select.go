@@ -16,16 +16,22 @@ type selection struct {
 	limit int
 }
 
-const whereHelp = `--where is an expression over names: those of every run (id, name, status, note,
-started, seconds, steps, tokens, dataset, device, host, ...), settings
-(optimizer.lr) and metrics (val_ppl is the last value, best.val_ppl the best),
-with == != < <= > >= && || ! + - * /, in ['a', 'b'], 'tag' in tags, contains,
-startsWith, endsWith, and ago('36h') for times.`
+const whereHelp = `--where is a condition on names. A name is a field of every run (id, name, note,
+status, reason, started, ended, seconds, steps, tokens, dataset, host, device,
+diverged, ...), a setting (optimizer.lr), the last value of a metric (val_ppl) or
+its best (best.val_ppl). Texts stand in quotes; only values of one type compare.
+
+  status == 'finished'                  also running, interrupted, failed, crashed
+  val_ppl < 120 && optimizer.lr >= 0.1  also == != <= > + - * / and, or, not, ||, !
+  optimizer.kind in ['sgd', 'adam']     also not in, contains, startsWith, endsWith
+  'baseline' in tags && model.tied      true and false need no comparison
+  started > ago('36h')                  or > '2026-01-31' (UTC)
+  val_ppl == nil                        no value; == NaN, finite(val_ppl), diverged`
 
 func (s *selection) addFlags(cmd *cobra.Command, limit int) {
 	flags := cmd.Flags()
-	flags.StringVar(&s.where, "where", "", "only runs for which this holds")
-	flags.StringVar(&s.sort, "sort", "", "order by these names, - before one for falling order (default -started)")
+	flags.StringVar(&s.where, "where", "", "only runs for which this `condition` holds")
+	flags.StringVar(&s.sort, "sort", "", "order by these `names`; the prefix - means descending (default -started)")
 	flags.IntVar(&s.limit, "limit", limit, "at most this many, 0 for all")
 }
 
@@ -40,8 +46,8 @@ func (s *selection) query() tracking.Query {
 	return tracking.Query{Where: s.where, Sort: s.sort, Limit: s.limit}
 }
 
-// chosenRuns are the runs that refs name, in their order, or without any those
-// that the flags select.
+// chosenRuns returns the runs that refs name, in their order. Without refs it returns
+// the runs that the flags select.
 func chosenRuns(ctx context.Context, store *tracking.Store, refs []string, s selection) ([]tracking.RunSummary, error) {
 	query := s.query()
 	if len(refs) == 0 {
@@ -62,9 +68,9 @@ func chosenRuns(ctx context.Context, store *tracking.Store, refs []string, s sel
 	return inOrder(runs, query.IDs), nil
 }
 
-// withRuns opens the store and hands over the runs that refs name, or without
-// any those that the flags select. What the limit leaves out is not left out
-// silently, and runs that were named are never left out.
+// withRuns opens the store and calls use with the runs that refs name, or else with
+// the runs that the flags select. A message says that the limit left runs out; it
+// never leaves out a run that refs name.
 func (o *reportOptions) withRuns(ctx context.Context, open func() (*tracking.Store, error), refs []string, s selection,
 	use func(*tracking.Store, []tracking.RunSummary) error) error {
 	store, err := open()
@@ -77,7 +83,7 @@ func (o *reportOptions) withRuns(ctx context.Context, open func() (*tracking.Sto
 	}
 	limit := s.limit
 	if limit > 0 {
-		s.limit++ // one more tells whether there are more
+		s.limit++ // one more shows whether the limit leaves any out
 	}
 	runs, err := chosenRuns(ctx, store, refs, s)
 	if err != nil {
@@ -85,12 +91,12 @@ func (o *reportOptions) withRuns(ctx context.Context, open func() (*tracking.Sto
 	}
 	if limit > 0 && len(runs) > limit {
 		runs = runs[:limit]
-		o.app.notef("the first %d runs; --limit 0 takes all", limit)
+		o.app.notef("only the first %d runs; --limit 0 takes all", limit)
 	}
 	return use(store, runs)
 }
 
-// inOrder puts runs in the order of ids, each once.
+// inOrder sorts runs in the order of ids, each once.
 func inOrder(runs []tracking.RunSummary, ids []string) []tracking.RunSummary {
 	byID := map[string]tracking.RunSummary{}
 	for _, run := range runs {
@@ -106,7 +112,7 @@ func inOrder(runs []tracking.RunSummary, ids []string) []tracking.RunSummary {
 	return ordered
 }
 
-// asUsage makes a question that cannot be meant as it stands wrong usage.
+// asUsage turns a malformed --where, --sort or name into a usage error (exit code 2).
 func asUsage(err error) error {
 	if errors.Is(err, tracking.ErrBadQuestion) {
 		return &usageError{err}

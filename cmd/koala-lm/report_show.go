@@ -18,13 +18,13 @@ func newReportShowCmd(shared *reportOptions) *cobra.Command {
 	opts := &reportShowOptions{reportOptions: shared}
 	cmd := &cobra.Command{
 		Use:   "show RUN",
-		Short: "Show all that is recorded of a run",
+		Short: "Show the whole record of a run",
 		Example: `  koala-lm report show latest
   koala-lm report show best --format json`,
-		Args: cobra.ExactArgs(1),
+		Args: exactArguments("one RUN, such as latest"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runReportShow(cmd.Context(), opts, args[0]) },
 	}
-	cmd.Flags().BoolVar(&opts.watch, "watch", false, "show the run anew every two seconds while it goes on")
+	cmd.Flags().BoolVar(&opts.watch, "watch", false, "show the run again every two seconds while it trains")
 	return cmd
 }
 

@@ -16,23 +16,25 @@ type reportSweepOptions struct {
 	*reportOptions
 	name  string
 	plots string
+	last  bool
 }
 
 func newReportSweepCmd(shared *reportOptions) *cobra.Command {
 	opts := &reportSweepOptions{reportOptions: shared}
 	cmd := &cobra.Command{
 		Use:   "sweep NAME",
-		Short: "What the searches of a sweep found",
-		Long: `What each search of a sweep found: its best point, and what that reached over its
-seeds after equally many tokens and after equal time; what a step costs; and how
-near the best other values come.
+		Short: "Show the results of a sweep's searches",
+		Long: `Show the results of each search of a sweep: its best point; the mean result of
+that point's seeds after equally many tokens and after equal time; the cost of a
+step; and the range of values with a result near the best.
 
-Of a search the best point is that with the lowest mean of val_ppl, among those
-trained with the most seeds. Equal time is that of the cheapest search: its steps
-times the cost of one. That cost is the median of what was logged, of the
-optimizer's part over the runs of the search, of the rest over all runs with the
-same model and batches. With --plots three pictures are drawn into a folder, and
-Markdown shows them.`,
+A run's result is its best val_ppl; a run that diverged has none. The best point of
+a search has the lowest mean result, among the points with the most seeds. A point
+that lost a seed, because it diverged or failed, comes after those that did not.
+Equal time is the time of the cheapest search: its steps times the cost of one.
+That cost is the median of the logged times: the optimizer's part over the runs of
+the search, the rest over all runs with the same model and batches. --plots draws
+three pictures into a folder, and Markdown shows them.`,
 		Example: `  koala-lm report sweep study-lstm
   koala-lm report sweep lr --format md --plots pictures > lr.md`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -49,6 +51,7 @@ Markdown shows them.`,
 			return asUsage(runReportSweep(cmd.Context(), opts))
 		},
 	}
+	cmd.Flags().BoolVar(&opts.last, "last", false, "show the last values beside the best")
 	cmd.Flags().StringVar(&opts.plots, "plots", "", "draw the pictures into this `folder`, as SVG")
 	return cmd
 }
@@ -63,6 +66,7 @@ func runReportSweep(ctx context.Context, opts *reportSweepOptions) error {
 	if err != nil {
 		return err
 	}
+	sweep.Last = opts.last
 	if opts.plots != "" {
 		if err := drawCharts(sweep.Charts(), opts.plots); err != nil {
 			return err

@@ -65,7 +65,7 @@ func verbs(folder string) map[string]string {
 		"compare latest best":              "optimizer.kind",
 		"compare --where steps>=200":       "train.seed",
 		"best --group-by optimizer.kind":   "koala-v",
-		"best --by test_ppl --format json": `"best_run"`,
+		"best --by test_ppl --format json": `"best": `,
 		"curve best":                       "koala++ 2",
 		"curve best --format table":        "val_ppl",
 		"query SELECT~count(*)FROM~runs":   "13",
@@ -115,16 +115,17 @@ func TestReportWithoutRuns(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	folder := t.TempDir()
+	folder, elsewhere := t.TempDir(), t.TempDir()
 	for line := range verbs(folder) {
 		code, _, errOut := reported(t, empty, arguments(line)...)
 		needsRun := strings.Contains(line, "best ") || strings.HasSuffix(line, "best") || strings.Contains(line, "latest") || strings.HasPrefix(line, "curve")
+		needsRun = needsRun || strings.HasPrefix(line, "html") // no page without a run
 		needsRun = needsRun && line != "best --group-by optimizer.kind" && line != "best --by test_ppl --format json"
 		if (code != exit.OK) != needsRun || needsRun && strings.Count(errOut, "\n") != 1 {
 			t.Errorf("report %s on an empty store: exit code %d\n%s", line, code, errOut)
 		}
 		missing := filepath.Join(folder, "missing", "koala.db")
-		code, out, errOut := reported(t, missing, arguments(line)...)
+		code, out, errOut := reported(t, missing, arguments(strings.ReplaceAll(line, folder, elsewhere))...)
 		if code != exit.Failed || out != "" || !strings.Contains(errOut, "there is no store") || strings.Count(errOut, "\n") != 1 {
 			t.Errorf("report %s on no store: exit code %d\n%s%s", line, code, out, errOut)
 		}
@@ -225,9 +226,16 @@ func TestReportWrongUsage(t *testing.T) {
 		"list --columns nothing":            "unknown name",
 		"list --limit -1":                   "negative",
 		"list --watch":                      "terminal",
-		"show":                              "arg",
+		"show":                              "wants one RUN",
+		"query":                             "wants one SQL statement",
+		"query x --timeout -1s":             "above 0",
+		"note latest":                       "text of the note",
+		"tag latest x,y":                    "without commas",
+		"tag latest ~":                      "without commas",
+		"curve latest --metric vall_ppl":    "did you mean val_ppl",
+		"list --where status=='done'":       "no status",
 		"compare":                           "--where",
-		"best --by optimizer.kind":          "setting",
+		"best --by optimizer.kind":          "a setting, not a metric",
 		"best --group-by nothing":           "unknown name",
 		"curve latest --smooth 1":           "below 1",
 		"curve latest --out x.jpg":          ".svg or .png",
@@ -244,6 +252,102 @@ func TestReportWrongUsage(t *testing.T) {
 		code, _, errOut := reported(t, store, arguments(line)...)
 		if code != exit.Usage || !strings.Contains(errOut, want) {
 			t.Errorf("report %s: exit code %d, no %q in %s", line, code, want, errOut)
+		}
+	}
+}
+
+// No --out destroys a store, the one in use or another, nor an existing file unless
+// --force is given.
+func TestReportOutDestroysNothing(t *testing.T) {
+	store := filledStore(t)
+	folder := t.TempDir()
+	other := filepath.Join(folder, "other.db")
+	if code, _, errOut := reported(t, store, "export", "--to", "sqlite", "--out", other); code != exit.OK {
+		t.Fatal(errOut)
+	}
+	link := filepath.Join(folder, "link.html")
+	if err := os.Symlink(store, link); err != nil {
+		t.Fatal(err)
+	}
+	svg := filepath.Join(folder, "other.svg") // another store under an innocent name
+	content, err := os.ReadFile(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := filepath.Join(folder, "notes.svg")
+	for file, text := range map[string]string{svg: string(content), plain: "notes"} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	verbs := []string{"html", "curve best --metric train_loss", "export", "export --to jsonl", "export --to sqlite"}
+	for _, verb := range verbs {
+		targets := []string{store, store + "-wal", store + "-shm", link, other}
+		if strings.HasPrefix(verb, "curve") {
+			targets = []string{svg}
+		}
+		for _, target := range targets {
+			for _, force := range []string{"", " --force"} {
+				t.Run(verb+" "+filepath.Base(target)+force, func(t *testing.T) {
+					before, _ := os.ReadFile(target)
+					code, _, errOut := reported(t, store, append(arguments(verb+force), "--out", target)...)
+					if code != exit.Usage || !strings.Contains(errOut, "store") || !strings.Contains(errOut, "another file") {
+						t.Errorf("exit code %d: %s", code, errOut)
+					}
+					if after, _ := os.ReadFile(target); string(after) != string(before) {
+						t.Error("the file changed")
+					}
+				})
+			}
+		}
+		t.Run(verb+" over a file", func(t *testing.T) {
+			if err := os.WriteFile(plain, []byte("notes"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			code, _, errOut := reported(t, store, append(arguments(verb), "--out", plain)...)
+			if text, _ := os.ReadFile(plain); code != exit.Usage || !strings.Contains(errOut, "exists: --force replaces it") || string(text) != "notes" {
+				t.Errorf("exit code %d: %s", code, errOut)
+			}
+			code, _, errOut = reported(t, store, append(arguments(verb), "--force", "--out", plain)...)
+			if text, _ := os.ReadFile(plain); code != exit.OK || string(text) == "notes" {
+				t.Errorf("--force: exit code %d: %s", code, errOut)
+			}
+		})
+	}
+	if code, _, errOut := reported(t, store, "html", "--out", folder); code != exit.Usage || !strings.Contains(errOut, "is a folder") {
+		t.Errorf("a folder: exit code %d: %s", code, errOut)
+	}
+	if code, _, errOut := reported(t, store, "export", "--to", "tensorboard", "--out", folder); code != exit.Usage || !strings.Contains(errOut, "not empty") {
+		t.Errorf("a folder with files: exit code %d: %s", code, errOut)
+	}
+	if code, _, _ := reported(t, store, "export", "--out", "/dev/null"); code != exit.OK {
+		t.Errorf("a device: exit code %d", code)
+	}
+	if info, err := os.Stat("/dev/null"); err != nil || info.Mode().IsRegular() {
+		t.Error("/dev/null was replaced")
+	}
+}
+
+// A filter that SQLite would read otherwise than people do removes nothing.
+func TestReportRmShowsWhatItTakes(t *testing.T) {
+	store := filledStore(t)
+	count := func() string {
+		_, out, _ := reported(t, store, "query", "SELECT count(*) FROM runs", "--format", "tsv")
+		return strings.Fields(out)[1]
+	}
+	before := count()
+	for _, where := range []string{"optimizer.lr < '0.0001'", "seconds < '1m'", "name > 5", "status == 'done'", "val_ppl"} {
+		if code, _, errOut := reported(t, store, "rm", "--where", where, "--yes"); code != exit.Usage || count() != before {
+			t.Errorf("%s: exit code %d, %s runs of %s left: %s", where, code, count(), before, errOut)
+		}
+	}
+	code, _, errOut := reported(t, store, "rm", "--where", "steps >= 200", "--dry-run")
+	if code != exit.OK || count() != before {
+		t.Errorf("--dry-run: exit code %d, %s runs left", code, count())
+	}
+	for _, part := range []string{"koala-v 0", "koala++ 2", "4 of the store's 13 runs"} {
+		if !strings.Contains(errOut, part) {
+			t.Errorf("no %q in\n%s", part, errOut)
 		}
 	}
 }

@@ -100,6 +100,18 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return usagef("unknown command %q", args[0])
 }
 
+// exactArguments requires as many arguments as the command's usage names, and names
+// them otherwise.
+func exactArguments(wants string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		n := len(strings.Fields(cmd.Use)) - 1
+		if len(args) != n {
+			return usagef("%s wants %s, got %d arguments", cmd.CommandPath(), wants, len(args))
+		}
+		return nil
+	}
+}
+
 // explainFlagError turns pflag's error into a usageError that names the flag
 // nearest to one that does not exist.
 func explainFlagError(cmd *cobra.Command, err error) error {

@@ -228,7 +228,7 @@ func (opts *sweepOptions) compare(ctx context.Context, s *sweep.Runner) error {
 		return err
 	}
 	defer store.Close()
-	runs, err := store.Runs(ctx, tracking.Query{Where: s.Where(), Sort: "val_ppl"})
+	runs, err := store.Runs(ctx, tracking.Query{Where: s.Where(), Sort: "best.val_ppl"})
 	if err != nil || len(runs) == 0 {
 		return err
 	}

@@ -4,7 +4,7 @@ package chart
 
 import "math"
 
-// Chart is what is to be drawn.
+// Chart describes a picture.
 type Chart struct {
 	Title  string
 	XLabel string
@@ -12,6 +12,8 @@ type Chart struct {
 	LogX   bool
 	LogY   bool
 	Series []Series
+
+	lost [][]float64 // per series, the places on x whose y is NaN or infinite
 }
 
 // Series is one line, with a band around it where its points have bounds.
@@ -20,7 +22,7 @@ type Series struct {
 	Points []Point
 }
 
-// Point is a place of a line. A Y that is no number is a gap.
+// Point is a point of a line. A Y that is NaN or infinite makes a gap with a mark.
 type Point struct {
 	X, Y      float64
 	Low, High float64 // equal to Y where there is no band
@@ -29,21 +31,24 @@ type Point struct {
 // At is a point without a band.
 func At(x, y float64) Point { return Point{x, y, y, y} }
 
-// largest is the largest value an axis shows, and one over it the smallest of a
-// logarithmic one: axes are calculated with, and must not overflow.
+// largest is the largest value that an axis shows, and its inverse the smallest one
+// of a logarithmic axis: calculations with the ends of an axis must not overflow.
 const largest = 1e200
 
-// finite leaves out what no axis can show: infinities, and what is not positive
-// where the axis is logarithmic.
+// finite removes the values that no axis can show: NaN and infinities, which it
+// lists in lost, and values that are not positive on a logarithmic axis.
 func (c Chart) finite() Chart {
 	shown := func(v float64, log bool) bool { return math.Abs(v) <= largest && (!log || v >= 1/largest) }
 	clean := c
-	clean.Series = make([]Series, len(c.Series))
+	clean.Series, clean.lost = make([]Series, len(c.Series)), make([][]float64, len(c.Series))
 	for i, s := range c.Series {
 		clean.Series[i].Name = s.Name
 		for _, p := range s.Points {
 			if !shown(p.X, c.LogX) {
 				continue
+			}
+			if math.IsNaN(p.Y) || math.IsInf(p.Y, 0) {
+				clean.lost[i] = append(clean.lost[i], p.X)
 			}
 			if !shown(p.Y, c.LogY) {
 				p.Y = math.NaN()
@@ -72,28 +77,31 @@ func (c Chart) empty() bool {
 	return true
 }
 
-// bounds are the smallest and largest values on an axis. The bands of long curves
-// reach to their outliers, which would squeeze the lines: only a part of each
-// band counts.
+// bounds returns the smallest and largest values on the axes. Whole bands count: a
+// band shows the outliers.
 func (c Chart) bounds() (x, y interval) {
 	x, y = nothing(), nothing()
-	const band = 0.3
-	for _, s := range c.Series {
+	for i, s := range c.Series {
+		if i < len(c.lost) {
+			for _, at := range c.lost[i] {
+				x.include(at)
+			}
+		}
 		for _, p := range s.Points {
 			if math.IsNaN(p.Y) {
 				continue
 			}
 			x.include(p.X)
 			y.include(p.Y)
-			y.include(p.Y + band*(p.Low-p.Y))
-			y.include(p.Y + band*(p.High-p.Y))
+			y.include(p.Low)
+			y.include(p.High)
 		}
 	}
 	return x, y
 }
 
-// Thin returns at most n points that look like the given ones: those that share
-// a column become their mean, within the bounds of all of them.
+// Thin returns at most n points that look like the given ones: the points that share
+// a column become their mean, with their range as its band.
 func Thin(points []Point, n int, log bool) []Point {
 	if len(points) <= n || n < 1 {
 		return points
@@ -142,9 +150,8 @@ func Thin(points []Point, n int, log bool) []Point {
 	return thin
 }
 
-// Smooth returns the points' exponential moving average, weight being how much
-// of the past stays at each point (0 is none), without a bias to the first
-// value.
+// Smooth returns the points' exponential moving average without a bias to the first
+// value. weight is that of the past, from 0 (no smoothing) to below 1.
 func Smooth(points []Point, weight float64) []Point {
 	if weight <= 0 {
 		return points

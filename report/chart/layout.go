@@ -2,18 +2,18 @@ package chart
 
 import "math"
 
-// canvas is what a chart is drawn on. Lengths are in pixels of SVG, from the top
-// left corner.
+// canvas is a drawing surface. Lengths are in SVG's pixels from the top left corner.
 type canvas interface {
 	rule(x1, y1, x2, y2 float64)        // a line of the grid
 	line(points []place, series int)    // may have gaps: NaN
 	band(low, high []place, series int) // between two lines
-	dots(points []place, series int)    // where there are few
+	dots(points []place, series int)    // of a line with few points
+	cross(at place, series int)         // marks a value that is not finite
 	text(at place, s string, style style)
 	key(at place, series int)         // a sample of a series' line
-	clip(x, y, width, height float64) // for lines, bands and dots that follow
+	clip(x, y, width, height float64) // limits the lines, bands and dots that follow
 	unclip()
-	width(s string, size float64) float64 // of a text, roughly
+	width(s string, size float64) float64 // of a text, estimated
 }
 
 type place struct{ x, y float64 }
@@ -44,6 +44,7 @@ const (
 	marginLeft   = 76
 	legendRow    = 20
 	textSize     = 13
+	dotRoom      = 4
 	columns      = pictureWidth - marginLeft - marginRight
 )
 
@@ -72,13 +73,13 @@ func (c Chart) draw(on canvas) {
 	on.text(place{marginLeft + columns/2, marginTop + plotHeight + 42}, c.XLabel, style{size: textSize, anchor: middle})
 	on.text(place{18, marginTop + plotHeight/2}, c.YLabel, style{size: textSize, anchor: middle, turned: true})
 
-	on.clip(marginLeft, marginTop, columns, plotHeight)
+	on.clip(marginLeft-dotRoom, marginTop, columns+2*dotRoom, plotHeight) // dots on the frame stay whole
 	c.drawSeries(on, x, y)
 	on.unclip()
 	c.drawLegend(on)
 }
 
-// drawSeries draws the bands first: none may hide a line.
+// drawSeries draws the bands first, so that none hides a line.
 func (c Chart) drawSeries(on canvas, x, y scale) {
 	lines := make([][]place, len(c.Series))
 	for i, s := range c.Series {
@@ -104,6 +105,18 @@ func (c Chart) drawSeries(on canvas, x, y scale) {
 		if len(line) <= 30 {
 			on.dots(line, i)
 		}
+		if i >= len(c.lost) {
+			continue
+		}
+		// Marks of values that are not finite stand at the top, a few pixels apart.
+		const apart = 10
+		last := math.Inf(-1)
+		for _, at := range c.lost[i] {
+			if px := x.place(at); px-last >= apart {
+				on.cross(place{px, marginTop + 8 + float64(i%4)*apart}, i)
+				last = px
+			}
+		}
 	}
 }
 
@@ -116,8 +129,8 @@ type legendEntry struct {
 func (c Chart) legendRows(measure func(string, float64) float64) [][]legendEntry {
 	var rows [][]legendEntry
 	x := math.Inf(1)
-	for i, s := range c.Series {
-		needed := 34 + measure(s.Name, textSize) + 22
+	for i := range c.Series {
+		needed := 34 + measure(c.legend(i), textSize) + 22
 		if x+needed > pictureWidth-marginRight {
 			rows = append(rows, nil)
 			x = marginLeft
@@ -128,25 +141,39 @@ func (c Chart) legendRows(measure func(string, float64) float64) [][]legendEntry
 	return rows
 }
 
+// legend names a series, and says where nothing of it can be drawn.
+func (c Chart) legend(series int) string {
+	s := c.Series[series]
+	for _, p := range s.Points {
+		if !math.IsNaN(p.Y) {
+			return s.Name
+		}
+	}
+	if series < len(c.lost) && len(c.lost[series]) > 0 {
+		return s.Name + ": no finite value"
+	}
+	return s.Name + ": no value"
+}
+
 func (c Chart) drawLegend(on canvas) {
 	y := float64(marginTop + plotHeight + marginBottom + 8)
 	for _, row := range c.legendRows(on.width) {
 		for _, entry := range row {
 			on.key(place{entry.x, y}, entry.series)
-			on.text(place{entry.x + 34, y + 4.5}, c.Series[entry.series].Name, style{size: textSize})
+			on.text(place{entry.x + 34, y + 4.5}, c.legend(entry.series), style{size: textSize})
 		}
 		y += legendRow
 	}
 }
 
-// palette are colours that stay apart for colour-blind readers, on white and on
-// black alike; after the last the lines are dashed.
+// palette holds colours that colour-blind readers can distinguish, on white and on
+// black. Further series have the same colours with dashed lines.
 var palette = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56a4d9", "#8c6bb1", "#7f7f7f"}
 
 func colorOf(series int) string { return palette[series%len(palette)] }
 
-// dashes of a series, in pixels drawn and left out; nil is a whole line.
+// dashesOf returns a series' dashes and gaps in pixels; nil is a solid line.
 func dashesOf(series int) []float64 {
-	patterns := [][]float64{nil, {7, 4}, {2, 3}, {10, 3, 2, 3}}
+	patterns := [][]float64{nil, {7, 4}, {2, 3}, {10, 3, 2, 3}, {14, 5}, {10, 3, 2, 3, 2, 3}}
 	return patterns[series/len(palette)%len(patterns)]
 }

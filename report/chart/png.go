@@ -21,7 +21,7 @@ import (
 	xdraw "golang.org/x/image/draw"
 )
 
-// density is how many pixels of the PNG stand for one of the layout.
+// density is the number of PNG pixels per pixel of the layout.
 const density = 2
 
 var (
@@ -59,7 +59,7 @@ func (p *picture) clip(x, y, width, height float64) {
 
 func (p *picture) unclip() { p.clipped = p.image.Bounds() }
 
-// fill paints the shape that was traced.
+// fill paints a traced shape.
 func (p *picture) fill(shape *vector.Rasterizer, with color.Color) {
 	mask := image.NewAlpha(p.image.Bounds())
 	shape.Draw(mask, mask.Bounds(), image.Opaque, image.Point{})
@@ -94,6 +94,14 @@ func (p *picture) dots(points []place, series int) {
 			disc(shape, at, 2.6)
 		}
 	}
+	p.fill(shape, parseColor(colorOf(series), 0xff))
+}
+
+func (p *picture) cross(at place, series int) {
+	const half = 3.5
+	shape := p.shape()
+	stroke(shape, place{at.x - half, at.y - half}, place{at.x + half, at.y + half}, 1.8)
+	stroke(shape, place{at.x - half, at.y + half}, place{at.x + half, at.y - half}, 1.8)
 	p.fill(shape, parseColor(colorOf(series), 0xff))
 }
 

@@ -19,8 +19,7 @@ type scale struct {
 	from, to float64 // places of low and high
 }
 
-// newScale makes room for the values: an interval of nothing, or of values that
-// hardly differ, gets some width.
+// newScale gives an empty interval, or one of equal values, some width.
 func newScale(values interval, log bool, from, to float64) scale {
 	magnitude := max(math.Abs(values.low), math.Abs(values.high))
 	single := values.high-values.low <= 1e-9*magnitude
@@ -29,6 +28,8 @@ func newScale(values interval, log bool, from, to float64) scale {
 		values = interval{1, 10}
 	case single && log:
 		values = interval{values.low / 2, values.high * 2}
+	case single && values.low == 0:
+		values = interval{0, 1}
 	case single:
 		room := max(1, magnitude) / 10
 		values = interval{values.low - room, values.high + room}
@@ -36,8 +37,7 @@ func newScale(values interval, log bool, from, to float64) scale {
 	return scale{values, log, from, to}
 }
 
-// padded widens the interval by a part of itself, so that lines do not lie on
-// the frame.
+// padded widens the interval by a part of itself, so that no line lies on the frame.
 func (s scale) padded(part float64) scale {
 	if s.log {
 		room := math.Exp(part * (math.Log(s.high) - math.Log(s.low)))
@@ -57,7 +57,7 @@ func (s scale) place(v float64) float64 {
 	return s.from + (v-low)/(high-low)*(s.to-s.from)
 }
 
-// ticks are some n round values within the interval.
+// ticks returns about n round values within the interval.
 func (s scale) ticks(n int) []float64 {
 	if s.log {
 		return s.logTicks(n)
@@ -70,8 +70,8 @@ func (s scale) ticks(n int) []float64 {
 	return ticks
 }
 
-// logTicks are powers of ten, with values between them where those are few, or
-// plain round values where the interval is within one.
+// logTicks returns powers of ten, with values between them where there are few, or
+// linear ticks where the interval is shorter than a decade.
 func (s scale) logTicks(n int) []float64 {
 	decades := math.Log10(s.high) - math.Log10(s.low)
 	if decades < 0.7 {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// WriteSVG draws the chart as SVG that needs nothing beside it and follows the
-// reader's light or dark mode.
+// WriteSVG draws the chart as a self-contained SVG, which follows the reader's light
+// or dark mode.
 func (c Chart) WriteSVG(w io.Writer) error {
 	c = c.finite()
 	s := &svg{}
@@ -39,7 +39,7 @@ text { fill: #24292f; }
 
 type svg struct{ b strings.Builder }
 
-// escape makes any text harmless in XML, also one that XML cannot hold.
+// escape makes any text valid XML, also one with characters that XML forbids.
 func escape(s string) string {
 	var b strings.Builder
 	xml.EscapeText(&b, []byte(s)) // a strings.Builder takes everything
@@ -53,7 +53,7 @@ func (s *svg) rule(x1, y1, x2, y2 float64) {
 		coordinate(x1), coordinate(y1), coordinate(x2), coordinate(y2))
 }
 
-// path writes connected points, beginning anew after a gap.
+// path writes connected points and interrupts them at gaps.
 func path(b *strings.Builder, points []place) {
 	command := byte('M')
 	for _, p := range points {
@@ -103,6 +103,13 @@ func (s *svg) dots(points []place, series int) {
 	}
 }
 
+func (s *svg) cross(at place, series int) {
+	const half = 3.5
+	fmt.Fprintf(&s.b, `<path class="line" stroke="%s" d="M%s %sL%s %sM%s %sL%s %s"><title>not a finite number</title></path>`+"\n", colorOf(series),
+		coordinate(at.x-half), coordinate(at.y-half), coordinate(at.x+half), coordinate(at.y+half),
+		coordinate(at.x-half), coordinate(at.y+half), coordinate(at.x+half), coordinate(at.y-half))
+}
+
 func (s *svg) key(at place, series int) {
 	fmt.Fprintf(&s.b, `<line class="line" x1="%s" y1="%s" x2="%s" y2="%s" stroke="%s"%s/>`+"\n",
 		coordinate(at.x), coordinate(at.y), coordinate(at.x+26), coordinate(at.y), colorOf(series), dashAttribute(series))
@@ -126,7 +133,8 @@ func (s *svg) text(at place, text string, style style) {
 func (s *svg) clip(_, _, _, _ float64) { s.b.WriteString("<g clip-path=\"url(#plot)\">\n") }
 func (s *svg) unclip()                 { s.b.WriteString("</g>\n") }
 
-// width guesses: the reader's fonts are not known. Wide signs count double.
+// width is an estimate, since the reader's fonts are unknown. Wide characters count
+// double.
 func (s *svg) width(text string, size float64) float64 {
 	units := 0.0
 	for _, r := range text {

@@ -9,7 +9,7 @@ import (
 	"github.com/guptarohit/asciigraph"
 )
 
-// Terminal is what a chart on a terminal may use.
+// Terminal describes what the terminal can show.
 type Terminal struct {
 	Width   int // columns; 0 is 80
 	Color   bool
@@ -24,15 +24,21 @@ var terminalColors = []asciigraph.AnsiColor{
 	asciigraph.Goldenrod, asciigraph.SkyBlue, asciigraph.MediumPurple, asciigraph.Gray,
 }
 
-// marks tell series apart where there are no colours.
+// marks distinguish series without colours.
 const marks = "ox+*#@%&"
 
 // WriteTerminal draws the chart with characters.
 func (c Chart) WriteTerminal(w io.Writer, t Terminal) error {
 	c = c.finite()
 	if c.empty() {
-		_, err := fmt.Fprintln(w, "(no values to draw)")
-		return err
+		if _, err := fmt.Fprintln(w, "(no values to draw)"); err != nil {
+			return err
+		}
+		var undrawn []string
+		for i := range c.Series {
+			undrawn = append(undrawn, c.legend(i))
+		}
+		return writeUndrawn(w, undrawn)
 	}
 	const labels = 12 // columns for the values on the left
 	width := max(20, t.Width-labels)
@@ -42,12 +48,19 @@ func (c Chart) WriteTerminal(w io.Writer, t Terminal) error {
 	xValues, _ := c.bounds()
 	x := newScale(xValues, c.LogX, 0, float64(width-1))
 	rows := make([][]float64, 0, len(c.Series))
-	var names []string
-	for _, s := range c.Series {
-		if row, any := c.columns(s, x, width); any {
-			rows = append(rows, row)
-			names = append(names, s.Name)
+	var names, undrawn []string
+	for i, s := range c.Series {
+		row, any := c.columns(s, x, width)
+		if !any {
+			undrawn = append(undrawn, c.legend(i))
+			continue
 		}
+		name := s.Name
+		if n := len(c.lost[i]); n > 0 {
+			name += fmt.Sprintf(" (%d not finite)", n)
+		}
+		rows = append(rows, row)
+		names = append(names, name)
 	}
 	options := []asciigraph.Option{asciigraph.Height(18), asciigraph.YAxisValueFormatter(c.yLabel)}
 	if len(rows) > 1 || t.Color {
@@ -72,6 +85,16 @@ func (c Chart) WriteTerminal(w io.Writer, t Terminal) error {
 			return err
 		}
 	}
+	return writeUndrawn(w, undrawn)
+}
+
+// writeUndrawn lists the series that have nothing to draw.
+func writeUndrawn(w io.Writer, names []string) error {
+	for _, name := range names {
+		if _, err := fmt.Fprintf(w, "     %s\n", name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -90,8 +113,8 @@ func (c Chart) distinguish(series int, color bool) []asciigraph.Option {
 	return []asciigraph.Option{asciigraph.SeriesChars(chars...)}
 }
 
-// columns is a value for each column of the terminal: the mean of those in it,
-// and between two of them what lies between.
+// columns returns a value for each column of the terminal: the mean of the points in
+// it, or an interpolation between two others.
 func (c Chart) columns(s Series, x scale, width int) ([]float64, bool) {
 	row, count := make([]float64, width), make([]int, width)
 	for _, p := range s.Points {
@@ -127,7 +150,7 @@ func (c Chart) yLabel(v float64) string {
 	return fmt.Sprintf("%8.4g", v)
 }
 
-// footer is the x axis: its ends and what it counts.
+// footer is the x axis: its ends and its label.
 func (c Chart) footer(x scale, width int) string {
 	left, right := label(x.low), label(x.high)
 	name := c.XLabel

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/koala-lm/koala-lm/internal/atomicfile"
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// outFlags are the flags of a command that writes a file.
+type outFlags struct {
+	out   string
+	force bool
+}
+
+func (o *outFlags) add(cmd *cobra.Command, usage string) {
+	cmd.Flags().StringVar(&o.out, "out", "", usage)
+	cmd.Flags().BoolVar(&o.force, "force", false, "replace an existing file (never a store of runs)")
+}
+
+// check refuses an --out that would destroy something: an existing file without
+// --force, and a store always.
+func (o *outFlags) check(store string) error {
+	if o.out == "" {
+		return nil
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if sameFile(o.out, store+suffix) {
+			return usagef("--out %s is the store of runs itself: name another file", o.out)
+		}
+	}
+	info, err := os.Stat(o.out)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("--out: %w", err)
+	case info.IsDir():
+		return usagef("--out %s is a folder: name a file", o.out)
+	case tracking.IsStore(o.out), tracking.IsStore(strings.TrimSuffix(strings.TrimSuffix(o.out, "-wal"), "-shm")):
+		return usagef("--out %s is a store of runs, which is never overwritten: name another file, or move it away", o.out)
+	case info.Mode().IsRegular() && !o.force:
+		return usagef("--out %s exists: --force replaces it", o.out)
+	}
+	return nil
+}
+
+// sameFile reports whether two paths lead to one file, also where it does not exist
+// yet.
+func sameFile(a, b string) bool {
+	x, errA := os.Stat(a)
+	y, errB := os.Stat(b)
+	if errA == nil && errB == nil {
+		return os.SameFile(x, y)
+	}
+	p, errA := filepath.Abs(a)
+	q, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && p == q
+}
+
+// write writes --out through write, whole or not at all. A device or a pipe, such
+// as /dev/stdout, is written in place.
+func (o *outFlags) write(write func(io.Writer) error) error {
+	info, err := os.Stat(o.out)
+	if err != nil || info.Mode().IsRegular() {
+		return atomicfile.Write(o.out, write)
+	}
+	file, err := os.OpenFile(o.out, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	return errors.Join(write(file), file.Close())
+}
+
+// checkFolder refuses an --out folder that holds anything, unless --force is given.
+func (o *outFlags) checkFolder() error {
+	entries, err := os.ReadDir(o.out)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return usagef("--out %s must be a folder: %v", o.out, err)
+	case len(entries) > 0 && !o.force:
+		return usagef("--out %s is not empty: --force adds to it and replaces files of the same name", o.out)
+	}
+	return nil
+}
