@@ -10,6 +10,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // shapes are models of every kind, small.
@@ -30,6 +31,19 @@ var shapes = map[string]lm.Config{
 	"mixed": {
 		Kind: lm.Transformer, Vocab: 31, Softmax: lm.Adaptive, Layers: 1, Embed: 16, Hidden: 24, Heads: 4, KVHeads: 1, Context: 10,
 		Norm: lm.LayerNorm, Position: lm.Rotary, MLP: lm.SwiGLU,
+	},
+	"window": {
+		Kind: lm.Transformer, Vocab: 11, Layers: 3, Embed: 16, Hidden: 24, Heads: 4, KVHeads: 2, Context: 10,
+		Norm: lm.RMSNorm, Position: lm.Rotary, MLP: "gated-relu", Dropout: lm.Dropout{Hidden: 0.1},
+		Architecture: spec.Architecture{
+			HeadWidth: 6, QKNorm: true, Window: 3, WindowLayers: []int64{1, 3}, Biases: spec.QKVBiases,
+			Rotary: spec.Rotations{Skip: []int64{2}, Scaling: spec.YarnScaling, Factor: 4, Original: 5, Fast: 32, Slow: 1},
+		},
+	},
+	"parallel": {
+		Kind: lm.Transformer, Vocab: 11, Layers: 2, Embed: 16, Hidden: 24, Heads: 2, KVHeads: 2, Context: 10,
+		Norm: lm.LayerNorm, Position: lm.Rotary, MLP: "gelu-exact",
+		Architecture: spec.Architecture{Parallel: true, Rotary: spec.Rotations{Share: 0.25}},
 	},
 }
 
@@ -93,29 +107,31 @@ func predict(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) (p []flo
 func TestDecoderAgreesWithReadingFromTheStart(t *testing.T) {
 	texts := [][]int64{{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, {10, 3, 3, 0, 1, 7, 5, 5, 2, 4}}
 	for name, config := range shapes {
-		m := newModel(t, config)
-		for _, pieces := range [][]int{{10}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {4, 3, 1, 2}} {
-			err := torch.Do(func(s *torch.Scope) error {
-				d, err := m.NewDecoder(2)
-				if err != nil {
-					return err
-				}
-				defer d.Close()
-				from := 0
-				for _, n := range pieces {
-					got := torch.ToSlice[float64](s, d.Next(s, [][]int64{texts[0][from : from+n], texts[1][from : from+n]}))
-					from += n
-					want := predict(s, t, m, [][]int64{texts[0][:from], texts[1][:from]})
-					if i := firstApart(got, want, 1e-5); i >= 0 {
-						t.Errorf("%s, pieces %v: after %d tokens number %d is %g, want %g", name, pieces, from, i, got[i], want[i])
+		t.Run(name, func(t *testing.T) {
+			m := newModel(t, config)
+			for _, pieces := range [][]int{{10}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {4, 3, 1, 2}} {
+				err := torch.Do(func(s *torch.Scope) error {
+					d, err := m.NewDecoder(2)
+					if err != nil {
+						return err
 					}
+					defer d.Close()
+					from := 0
+					for _, n := range pieces {
+						got := torch.ToSlice[float64](s, d.Next(s, [][]int64{texts[0][from : from+n], texts[1][from : from+n]}))
+						from += n
+						want := predict(s, t, m, [][]int64{texts[0][:from], texts[1][:from]})
+						if i := firstApart(got, want, 1e-5); i >= 0 {
+							t.Errorf("pieces %v: after %d tokens number %d is %g, want %g", pieces, from, i, got[i], want[i])
+						}
+					}
+					return s.Err()
+				})
+				if err != nil {
+					t.Fatal(err)
 				}
-				return s.Err()
-			})
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
 			}
-		}
+		})
 	}
 }
 

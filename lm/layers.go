@@ -44,18 +44,16 @@ func (l linear) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
 	return s.Linear(x, l.affine(s).Weight, l.bias)
 }
 
-// NormEps is added to a variance or mean square before its root.
-const NormEps = 1e-5
-
 // norm is layer normalisation (Ba et al. 2016) over the last dimension, or without
 // a bias its RMS form (Zhang & Sennrich 2019).
 type norm struct {
 	gain *ts.Tensor // [D]
 	bias *ts.Tensor // [D]; nil makes it RMSNorm
+	eps  float64    // added to the variance or mean square before its root
 }
 
-func newNorm(p Builder, kind string, width int64) norm {
-	n := norm{gain: p.Vector("weight", Constant(1), width)}
+func newNorm(p Builder, kind string, eps float64, width int64) norm {
+	n := norm{gain: p.Vector("weight", Constant(1), width), eps: eps}
 	if kind == LayerNorm {
 		n.bias = p.Vector("bias", Constant(0), width)
 	}
@@ -63,7 +61,7 @@ func newNorm(p Builder, kind string, width int64) norm {
 }
 
 func (n norm) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
-	return s.Norm(x, n.gain, n.bias, NormEps)
+	return s.Norm(x, n.gain, n.bias, n.eps)
 }
 
 // drop zeroes elements of x [T, B, D] with probability p and scales the rest by

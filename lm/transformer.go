@@ -3,11 +3,13 @@ package lm
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // transformer is a decoder of pre-norm blocks (Radford et al. 2019):
@@ -18,13 +20,14 @@ import (
 //	features = norm(x)
 //
 // With layer norm, learned positions and GELU it is GPT-2; with RMSNorm, rotary
-// positions, SwiGLU and grouped heads LLaMA (Touvron et al. 2023). RMSNorm means
-// that there are no biases anywhere.
+// positions, SwiGLU and grouped heads LLaMA (Touvron et al. 2023). Other published
+// models differ from these two by a spec.Architecture.
 type transformer struct {
 	Weights
 	config    Config
-	embedding *ts.Tensor // [V, D]
-	positions *ts.Tensor // [context, D]; nil where they are rotary
+	form      spec.Architecture // resolved
+	embedding *ts.Tensor        // [V, D]
+	positions *ts.Tensor        // [context, D]; nil where they are rotary
 	blocks    []block
 	norm      norm
 	output    OutputLayer
@@ -34,6 +37,7 @@ type block struct {
 	attentionNorm, mlpNorm norm
 	attention              attention
 	mlp                    mlp
+	parallel               bool // the MLP reads the block's input too
 }
 
 // initialSD is the standard deviation of initial weights. Projections onto the
@@ -42,10 +46,10 @@ type block struct {
 const initialSD = 0.02
 
 func newTransformer(c Config, seed uint64, device gotch.Device) (Model, error) {
-	m := &transformer{config: c}
+	m := &transformer{config: c, form: architecture(c)}
 	var err error
 	m.Weights, err = Build(seed, device, func(p Builder) {
-		init := Normal(initialSD)
+		init, eps := Normal(initialSD), m.form.NormEps
 		if c.GPT2() {
 			// The names and layouts of Hugging Face's GPT2LMHeadModel.
 			body := p.In("transformer")
@@ -54,21 +58,21 @@ func newTransformer(c Config, seed uint64, device gotch.Device) (Model, error) {
 			for i := range c.Layers {
 				m.blocks = append(m.blocks, newGPT2Block(body.In("h").At(i), c))
 			}
-			m.norm = newNorm(body.In("ln_f"), c.Norm, c.Embed)
+			m.norm = newNorm(body.In("ln_f"), c.Norm, eps, c.Embed)
 		} else {
 			// Those of LlamaForCausalLM.
 			body := p.In("model")
 			m.embedding = body.In("embed_tokens").Embedding("weight", init, c.Vocab, c.Embed)
 			var turn *rotary
 			if c.Position == Rotary {
-				turn = newRotary(p, c.Context, c.Embed/int64(c.Heads))
+				turn = newRotary(p, c.Context, m.form)
 			} else {
 				m.positions = body.In("embed_positions").Embedding("weight", init, c.Context, c.Embed)
 			}
 			for i := range c.Layers {
-				m.blocks = append(m.blocks, newLlamaBlock(body.In("layers").At(i), c, turn))
+				m.blocks = append(m.blocks, newLlamaBlock(body.In("layers").At(i), c, i, turn))
 			}
-			m.norm = newNorm(body.In("norm"), c.Norm, c.Embed)
+			m.norm = newNorm(body.In("norm"), c.Norm, eps, c.Embed)
 		}
 		m.output = newTransformerOutput(p, c, m.embedding)
 	})
@@ -89,49 +93,71 @@ func newTransformerOutput(p Builder, c Config, embedding *ts.Tensor) OutputLayer
 // [in, out].
 func newGPT2Block(p Builder, c Config) block {
 	init, ontoResidual := Normal(initialSD), Normal(initialSD/math.Sqrt(2*float64(c.Layers)))
-	d := c.Embed
+	d, eps := c.Embed, architecture(c).NormEps
+	activation, _ := spec.SplitMLP(c.MLP)
 	return block{
-		attentionNorm: newNorm(p.In("ln_1"), c.Norm, d),
+		attentionNorm: newNorm(p.In("ln_1"), c.Norm, eps, d),
 		attention: attention{
 			heads: int64(c.Heads), kvHeads: int64(c.Heads), width: d / int64(c.Heads),
 			in:  []linear{newConv1D(p.In("attn").In("c_attn"), init, d, 3*d, d, d, d)},
 			out: newConv1D(p.In("attn").In("c_proj"), ontoResidual, d, d),
 		},
-		mlpNorm: newNorm(p.In("ln_2"), c.Norm, d),
+		mlpNorm: newNorm(p.In("ln_2"), c.Norm, eps, d),
 		mlp: mlp{
-			up:   newConv1D(p.In("mlp").In("c_fc"), init, d, c.Hidden),
-			down: newConv1D(p.In("mlp").In("c_proj"), ontoResidual, c.Hidden, d),
+			activation: activation,
+			up:         newConv1D(p.In("mlp").In("c_fc"), init, d, c.Hidden),
+			down:       newConv1D(p.In("mlp").In("c_proj"), ontoResidual, c.Hidden, d),
 		},
 	}
 }
 
-// newLlamaBlock makes one layer each for queries, keys and values, with weights as
-// [out, in].
-func newLlamaBlock(p Builder, c Config, turn *rotary) block {
+// newLlamaBlock makes layer number i, from 0, with one linear layer each for queries, keys and
+// values and weights as [out, in].
+func newLlamaBlock(p Builder, c Config, i int, turn *rotary) block {
 	init, ontoResidual := Normal(initialSD), Normal(initialSD/math.Sqrt(2*float64(c.Layers)))
-	d, width, biases := c.Embed, c.Embed/int64(c.Heads), c.Norm == LayerNorm
-	kv := int64(c.KVHeads) * width
-	self := p.In("self_attn")
-	b := block{
-		attentionNorm: newNorm(p.In("input_layernorm"), c.Norm, d),
-		attention: attention{
-			heads: int64(c.Heads), kvHeads: int64(c.KVHeads), width: width, rotary: turn,
-			in: []linear{
-				newLinear(self.In("q_proj"), init, biases, d, d),
-				newLinear(self.In("k_proj"), init, biases, d, kv),
-				newLinear(self.In("v_proj"), init, biases, d, kv),
-			},
-			out: newLinear(self.In("o_proj"), ontoResidual, biases, d, d),
+	form := architecture(c)
+	d, q, kv := c.Embed, int64(c.Heads)*form.HeadWidth, int64(c.KVHeads)*form.HeadWidth
+	biases := func(of ...string) bool { return slices.Contains(of, form.Biases) }
+	qkv, out, inMLP := biases(spec.QKVBiases, spec.AttentionBiases, spec.AllBiases),
+		biases(spec.AttentionBiases, spec.AllBiases), biases(spec.MLPBiases, spec.AllBiases)
+
+	self, b := p.In("self_attn"), block{parallel: form.Parallel}
+	b.attentionNorm = newNorm(p.In("input_layernorm"), c.Norm, form.NormEps, d)
+	b.attention = attention{
+		heads: int64(c.Heads), kvHeads: int64(c.KVHeads), width: form.HeadWidth,
+		in: []linear{
+			newLinear(self.In("q_proj"), init, qkv, d, q),
+			newLinear(self.In("k_proj"), init, qkv, d, kv),
+			newLinear(self.In("v_proj"), init, qkv, d, kv),
 		},
-		mlpNorm: newNorm(p.In("post_attention_layernorm"), c.Norm, d),
+		out: newLinear(self.In("o_proj"), ontoResidual, out, q, d),
 	}
-	if c.MLP == SwiGLU {
-		gate := newLinear(p.In("mlp").In("gate_proj"), init, biases, d, c.Hidden)
+	if form.QKNorm {
+		b.attention.queryNorm = newNorm(self.In("q_norm"), RMSNorm, form.NormEps, form.HeadWidth)
+		b.attention.keyNorm = newNorm(self.In("k_norm"), RMSNorm, form.NormEps, form.HeadWidth)
+	}
+	if !slices.Contains(form.Rotary.Skip, int64(i+1)) {
+		b.attention.rotary = turn
+	}
+	if len(form.WindowLayers) == 0 || slices.Contains(form.WindowLayers, int64(i+1)) {
+		b.attention.window = form.Window
+	}
+
+	b.mlpNorm = newNorm(p.In("post_attention_layernorm"), c.Norm, form.NormEps, d)
+	activation, gated := spec.SplitMLP(c.MLP)
+	b.mlp.activation = activation
+	if gated {
+		gate := newLinear(p.In("mlp").In("gate_proj"), init, inMLP, d, c.Hidden)
 		b.mlp.gate = &gate
 	}
-	b.mlp.up = newLinear(p.In("mlp").In("up_proj"), init, biases, d, c.Hidden)
-	b.mlp.down = newLinear(p.In("mlp").In("down_proj"), ontoResidual, biases, c.Hidden, d)
+	b.mlp.up = newLinear(p.In("mlp").In("up_proj"), init, inMLP, d, c.Hidden)
+	b.mlp.down = newLinear(p.In("mlp").In("down_proj"), ontoResidual, inMLP, c.Hidden, d)
 	return b
+}
+
+// architecture is a Transformer's, with values in place of defaults.
+func architecture(c Config) spec.Architecture {
+	return c.Architecture.Resolved(&c)
 }
 
 func (m *transformer) Config() Config                          { return m.config }
@@ -170,7 +196,13 @@ func (m *transformer) run(s *torch.Scope, ids *ts.Tensor, cache *kvCache, mode M
 	x = s.Dropout(x, d.Input)
 	for i := range m.blocks {
 		b := &m.blocks[i]
-		x = residual(s, x, b.attentionNorm, b.attention.with(cache.layer(i), d.Hidden), d.Hidden)
+		attention := b.attention.with(cache.layer(i), d.Hidden)
+		if b.parallel {
+			y := residual(s, x, b.attentionNorm, attention, d.Hidden)
+			x = s.Add(y, s.Dropout(b.mlp.apply(s, b.mlpNorm.apply(s, x)), d.Hidden))
+			continue
+		}
+		x = residual(s, x, b.attentionNorm, attention, d.Hidden)
 		x = residual(s, x, b.mlpNorm, &b.mlp, d.Hidden)
 	}
 	cache.advance(shape[1])
@@ -186,7 +218,7 @@ type branch interface {
 
 // residual returns x + dropout(f(norm(x))).
 func residual(s *torch.Scope, x *ts.Tensor, n norm, f branch, dropout float64) *ts.Tensor {
-	if y := f.fused(s, x, torch.Branch{Gain: n.gain, Shift: n.bias, Eps: NormEps, Dropout: dropout}); y != nil {
+	if y := f.fused(s, x, torch.Branch{Gain: n.gain, Shift: n.bias, Eps: n.eps, Dropout: dropout}); y != nil {
 		return y
 	}
 	return s.Add(x, s.Dropout(f.apply(s, n.apply(s, x)), dropout))
@@ -197,11 +229,12 @@ func residual(s *torch.Scope, x *ts.Tensor, n norm, f branch, dropout float64) *
 // theirs (Ainslie et al. 2023).
 type attention struct {
 	heads, kvHeads, width int64 // width of a head
-	// in makes queries, keys and values: one layer for all three, or one each.
-	// (One is GPT-2's: kvHeads is heads, and there is no rotary.)
-	in     []linear
-	out    linear
-	rotary *rotary // nil where positions are learned
+	// in makes queries, keys and values: one layer for all three (GPT-2), or one each.
+	in                 []linear
+	out                linear
+	queryNorm, keyNorm norm    // of each head; without a gain there is none
+	rotary             *rotary // nil where a layer has no rotary positions
+	window             int64   // tokens that a query sees back, itself included; 0 is all
 }
 
 // attend is attention over the tokens in a cache and those that follow them.
@@ -217,13 +250,16 @@ func (a *attention) with(cache *layerCache, dropout float64) attend {
 
 func (a attend) apply(s *torch.Scope, h *ts.Tensor) *ts.Tensor {
 	q, k, v := a.project(s, h)
+	if a.queryNorm.gain != nil {
+		q, k = a.queryNorm.apply(s, q), a.keyNorm.apply(s, k)
+	}
 	from := a.cache.length()
 	if a.rotary != nil {
 		q, k = a.rotary.apply(s, q, from), a.rotary.apply(s, k, from)
 	}
 	q, k, v = s.Transpose(q, 1, 2), s.Transpose(k, 1, 2), s.Transpose(v, 1, 2)
 	k, v = a.cache.extend(s, k, v)
-	y := s.Transpose(s.Attention(q, k, v, from, a.dropout), 1, 2)
+	y := s.Transpose(a.weigh(s, q, k, v, from), 1, 2)
 	return a.out.apply(s, s.Flatten(y, 2))
 }
 
@@ -245,53 +281,92 @@ func (a *attention) project(s *torch.Scope, h *ts.Tensor) (q, k, v *ts.Tensor) {
 		s.Unflatten(a.in[2].apply(s, h), 2, a.kvHeads, a.width)
 }
 
-// mlp is down GELU(up h), or with a gate SwiGLU (Shazeer 2020), down (SiLU(gate h)
-// * up h).
-type mlp struct {
-	up, down linear
-	gate     *linear
-}
-
-func (m *mlp) apply(s *torch.Scope, h *ts.Tensor) *ts.Tensor { return m.fused(s, h, torch.Branch{}) }
-
-func (m *mlp) fused(s *torch.Scope, x *ts.Tensor, b torch.Branch) *ts.Tensor {
-	var gate *torch.Affine
-	if m.gate != nil {
-		g := m.gate.affine(s)
-		gate = &g
-	}
-	return s.MLP(x, b, m.up.affine(s), gate, m.down.affine(s))
-}
-
-// RotaryBase is the longest wavelength of rotary positions over 2 pi.
-const RotaryBase = 10000
-
-// rotary turns queries and keys by angles that grow with their position, so that
-// their products depend on distances alone (Su et al. 2021): dimension i of a
-// head and i + width/2 form a plane, turned by position * base^(-2i/width).
-type rotary struct {
-	cos, sin *ts.Tensor // [context, width/2]
-}
-
-func newRotary(p Builder, context, width int64) *rotary {
-	half := width / 2
-	cos, sin := make([]float32, context*half), make([]float32, context*half)
-	for position := range context {
-		for i := range half {
-			angle := float64(position) * math.Pow(RotaryBase, -float64(i)/float64(half))
-			cos[position*half+i], sin[position*half+i] = float32(math.Cos(angle)), float32(math.Sin(angle))
-		}
-	}
-	return &rotary{cos: p.Buffer(cos, context, half), sin: p.Buffer(sin, context, half)}
-}
-
-// apply turns x [B, T, heads, width], whose first token stands at position from.
-func (r *rotary) apply(s *torch.Scope, x *ts.Tensor, from int64) *ts.Tensor {
-	shape := torch.Shape(x)
+// weigh returns softmax(q k' / sqrt(width)) v [B, heads, T, width] over the tokens
+// that each query may see: those up to its own, at most window of them.
+func (a attend) weigh(s *torch.Scope, q, k, v *ts.Tensor, from int64) *ts.Tensor {
+	shape := torch.Shape(q)
 	if !s.OK() {
 		return nil
 	}
-	return s.Rotary(x, s.Narrow(r.cos, 0, from, shape[1]), s.Narrow(r.sin, 0, from, shape[1]))
+	steps := shape[2]
+	switch all := from + steps; {
+	case a.window == 0 || all <= a.window:
+		return s.Attention(q, k, v, from, a.dropout)
+	case steps == 1:
+		start := all - a.window
+		return s.Attention(q, s.Narrow(k, 2, start, a.window), s.Narrow(v, 2, start, a.window), a.window-1, a.dropout)
+	}
+	scores := s.Scale(s.MatMul(q, s.Transpose(a.shared(s, k), 2, 3)), 1/math.Sqrt(float64(a.width)))
+	scores = s.Add(scores, s.ToDeviceOf(windowMask(s, from, steps, a.window), scores))
+	return s.MatMul(s.Dropout(s.Softmax(scores), a.dropout), a.shared(s, v))
+}
+
+// shared repeats the heads of keys or values [B, kvHeads, S, width] for the heads of
+// queries that share them.
+func (a *attention) shared(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
+	shape, each := torch.Shape(x), a.heads/a.kvHeads
+	if each == 1 || !s.OK() {
+		return x
+	}
+	wide := s.Expand(s.Unsqueeze(x, 2), shape[0], shape[1], each, shape[2], shape[3])
+	return s.Reshape(wide, shape[0], a.heads, shape[2], shape[3])
+}
+
+// windowMask is added to scores [T, from + T]: 0 where a query sees a key, else
+// minus infinity.
+func windowMask(s *torch.Scope, from, steps, window int64) *ts.Tensor {
+	all := from + steps
+	values := make([]float32, steps*all)
+	for t := range steps {
+		for key := range all {
+			if at := from + t; key > at || key <= at-window {
+				values[t*all+key] = float32(math.Inf(-1))
+			}
+		}
+	}
+	return torch.FromSlice(s, values, steps, all)
+}
+
+// mlp is down f(up h) for an activation f, or with a gate (Shazeer 2020) down (f(gate
+// h) * up h).
+type mlp struct {
+	up, down   linear
+	gate       *linear
+	activation string
+}
+
+func (m *mlp) apply(s *torch.Scope, h *ts.Tensor) *ts.Tensor {
+	if y := m.fused(s, h, torch.Branch{}); y != nil {
+		return y
+	}
+	f, up := activations[m.activation], m.up.apply(s, h)
+	if m.gate != nil {
+		return m.down.apply(s, s.Mul(f(s, m.gate.apply(s, h)), up))
+	}
+	return m.down.apply(s, f(s, up))
+}
+
+func (m *mlp) fused(s *torch.Scope, x *ts.Tensor, b torch.Branch) *ts.Tensor {
+	switch {
+	case m.gate == nil && m.activation == "gelu":
+		return s.MLP(x, b, m.up.affine(s), nil, m.down.affine(s))
+	case m.gate != nil && m.activation == "silu":
+		gate := m.gate.affine(s)
+		return s.MLP(x, b, m.up.affine(s), &gate, m.down.affine(s))
+	}
+	return nil
+}
+
+// activations are the non-linearities by their name in spec.Activations.
+var activations = map[string]func(s *torch.Scope, x *ts.Tensor) *ts.Tensor{
+	"gelu":         func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.GELU(x, true) },
+	"gelu-exact":   func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.GELU(x, false) },
+	"quick-gelu":   func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.Mul(x, s.Sigmoid(s.Scale(x, 1.702))) },
+	"relu":         (*torch.Scope).ReLU,
+	"relu-squared": func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.Square(s.ReLU(x)) }, // So et al. 2021
+	"silu":         (*torch.Scope).SiLU,
+	"tanh":         (*torch.Scope).Tanh,
+	"sigmoid":      (*torch.Scope).Sigmoid,
 }
 
 // kvCache holds the keys and values of the tokens that a Transformer has read. A

@@ -37,7 +37,8 @@ type Model struct {
 	Context        int64 // tokens that it sees at most
 	Norm           string
 	Position       string
-	MLP            string
+	MLP            string // one of MLPs
+	Architecture   Architecture
 }
 
 // Dropout holds probabilities of being zeroed, each in [0, 1), in training only.
@@ -52,6 +53,10 @@ type Dropout struct {
 
 // Settings declares the settings of m, bound to its fields.
 func (m *Model) Settings() []setting.Setting {
+	return append(m.shape(), m.Architecture.settings()...)
+}
+
+func (m *Model) shape() []setting.Setting {
 	return []setting.Setting{
 		setting.Bind(&m.Kind, setting.Declaration{
 			Key: "model.kind", Meaning: "kind of network", Domain: setting.OneOf(KindNames()), Default: setting.Value(LSTM),
@@ -66,7 +71,7 @@ func (m *Model) Settings() []setting.Setting {
 		}),
 		setting.Bind(&m.MLP, setting.Declaration{
 			Key: "model.mlp", Meaning: "non-linearity of a Transformer's MLP",
-			Domain: setting.OneOf{GELU, SwiGLU}, Default: setting.Value(GELU), Only: transformers(),
+			Domain: setting.OneOf(MLPs()), Default: setting.Value(GELU), Only: transformers(),
 		}),
 		// SwiGLU has three matrices for two: two thirds of the width have as many
 		// parameters.
@@ -185,12 +190,6 @@ func (m Model) KindOf() Kind {
 	return k
 }
 
-// GPT2 reports whether a Transformer has GPT-2's form, and with it the names and
-// layouts of GPT2LMHeadModel; others have those of LlamaForCausalLM.
-func (m Model) GPT2() bool {
-	return m.Norm == LayerNorm && m.Position == Learned && m.MLP == GELU && m.KVHeads == m.Heads
-}
-
 // Check returns an error that names each value that no model can have.
 func (m Model) Check() error {
 	if _, err := LookupKind(m.Kind); err != nil {
@@ -199,8 +198,13 @@ func (m Model) Check() error {
 	if m.Vocab < 1 {
 		return fmt.Errorf("model: the vocabulary has %d entries: it must have at least 1", m.Vocab)
 	}
-	if m.Softmax == "" {
-		m.Softmax = Full
+	for _, d := range []struct {
+		word     *string
+		fallback string
+	}{{&m.Softmax, Full}, {&m.Architecture.Biases, AutoBiases}, {&m.Architecture.Rotary.Scaling, NoScaling}} {
+		if *d.word == "" {
+			*d.word = d.fallback
+		}
 	}
 	list := m.Settings()
 	problems := setting.Check(list, Lookup(list))
@@ -243,20 +247,4 @@ func (m *Model) Tails() []int64 {
 	}
 	part := max(1, m.Vocab/15)
 	return []int64{part, 3 * part}
-}
-
-func checkTransformer(m *Model) []setting.Problem {
-	var problems []setting.Problem
-	check := func(bad bool, text string, keys ...string) {
-		if bad {
-			problems = append(problems, setting.Problem{Keys: keys, Text: text})
-		}
-	}
-	embed, heads := m.Embed, int64(m.Heads)
-	check(embed%heads != 0, fmt.Sprintf("model.heads %d must divide model.embed %d", heads, embed), "model.embed", "model.heads")
-	check(m.Heads%m.KVHeads != 0, fmt.Sprintf("model.kv_heads %d must divide model.heads %d", m.KVHeads, heads), "model.heads", "model.kv_heads")
-	check(m.Position == Rotary && embed%heads == 0 && embed/heads%2 != 0,
-		fmt.Sprintf("model.position rotary needs heads of even width, and model.embed %d / model.heads %d is odd", embed, heads),
-		"model.embed", "model.heads", "model.position")
-	return problems
 }

@@ -1,0 +1,91 @@
+package lm
+
+import (
+	"math"
+
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm/spec"
+)
+
+// rotary turns queries and keys by angles that grow with their position, so that
+// their products depend on distances alone (Su et al. 2021): dimension i of a
+// head and i + width/2 form a plane, turned by position * frequency_i. With a width
+// below the head's, the rest of the head keeps its place (Black et al. 2022).
+type rotary struct {
+	cos, sin *ts.Tensor // [context, width/2]
+	width    int64
+}
+
+func newRotary(p Builder, context int64, a spec.Architecture) *rotary {
+	width := a.RotaryWidth()
+	frequencies, gain := rotaryFrequencies(a.Rotary, width)
+	half := int64(len(frequencies))
+	cos, sin := make([]float32, context*half), make([]float32, context*half)
+	for position := range context {
+		for i, f := range frequencies {
+			at, angle := position*half+int64(i), float64(position)*f
+			cos[at], sin[at] = float32(gain*math.Cos(angle)), float32(gain*math.Sin(angle))
+		}
+	}
+	return &rotary{cos: p.Buffer(cos, context, half), sin: p.Buffer(sin, context, half), width: width}
+}
+
+// rotaryFrequencies returns the angle between neighbouring positions in each plane,
+// and the factor on queries and keys.
+func rotaryFrequencies(r spec.Rotations, width int64) (frequencies []float64, gain float64) {
+	half := width / 2
+	frequencies, gain = make([]float64, half), 1
+	for i := range frequencies {
+		frequencies[i] = math.Pow(r.Base, -float64(i)/float64(half))
+	}
+	original := float64(r.Original)
+	switch r.Scaling {
+	case spec.LinearScaling:
+		for i := range frequencies {
+			frequencies[i] /= r.Factor
+		}
+	case spec.Llama3Scaling:
+		// Between Low and High waves in the original context the slowing fades out.
+		for i, f := range frequencies {
+			waves := original * f / (2 * math.Pi)
+			keep := min(1, max(0, (waves-r.Low)/(r.High-r.Low)))
+			frequencies[i] = keep*f + (1-keep)*f/r.Factor
+		}
+	case spec.YarnScaling:
+		// dimension is the plane that makes so many rotations in the original context.
+		dimension := func(rotations float64) float64 {
+			return float64(width) * math.Log(original/(rotations*2*math.Pi)) / (2 * math.Log(r.Base))
+		}
+		low, high := dimension(r.Fast), dimension(r.Slow)
+		if !r.Exact {
+			low, high = math.Floor(low), math.Ceil(high)
+		}
+		if low, high = max(low, 0), min(high, float64(width-1)); low == high {
+			high += 0.001
+		}
+		for i, f := range frequencies {
+			slow := min(1, max(0, (float64(i)-low)/(high-low)))
+			frequencies[i] = (1-slow)*f + slow*f/r.Factor
+		}
+		if gain = r.Gain; gain == 0 {
+			gain = 0.1*math.Log(r.Factor) + 1
+		}
+	}
+	return frequencies, gain
+}
+
+// apply turns x [B, T, heads, W], whose first token stands at position from.
+func (r *rotary) apply(s *torch.Scope, x *ts.Tensor, from int64) *ts.Tensor {
+	shape := torch.Shape(x)
+	if !s.OK() {
+		return nil
+	}
+	cos, sin := s.Narrow(r.cos, 0, from, shape[1]), s.Narrow(r.sin, 0, from, shape[1])
+	if rest := shape[3] - r.width; rest > 0 {
+		parts := s.Split(x, 3, r.width, rest)
+		return s.Cat(3, s.Rotary(s.Contiguous(parts[0]), cos, sin), parts[1])
+	}
+	return s.Rotary(x, cos, sin)
+}
