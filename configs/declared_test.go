@@ -29,13 +29,16 @@ func combinations() [][]string {
 			}
 		}
 	}
+	for _, scaling := range words("model.rotary.scaling") {
+		list = append(list, []string{"model.kind=transformer", "model.window=8", "model.position=rotary", "model.rotary.scaling=" + scaling})
+	}
 	return list
 }
 
 // others returns values of a domain, as text, among which some differ from now.
 func others(d setting.Domain, now any) []string {
 	var list []string
-	for _, text := range slices.Concat(d.Words(), []string{"true", "false", "0.5", "0.25", "0.05", "2", "1", "3", "[5, 10]", "90s"}) {
+	for _, text := range slices.Concat(d.Words(), []string{"true", "false", "0.5", "0.25", "0.05", "2", "1", "3", "[5, 10]", "[1, 2]", "90s"}) {
 		var l setting.Literal
 		if strings.HasPrefix(text, "[") {
 			l.IsList = true

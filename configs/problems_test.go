@@ -43,7 +43,7 @@ func TestProblems(t *testing.T) {
 		{"heads", "model: {kind: transformer, heads: 3}", []string{"f.yaml:1:28: model.heads 3 must divide model.embed 128"}},
 		{"kv heads", "model: {kind: transformer, kv_heads: 3}", []string{"f.yaml:1:28: model.kv_heads 3 must divide model.heads 4"}},
 		{"rotary", "model: {kind: transformer, embed: 12, position: rotary}", []string{
-			"f.yaml:1:39: model.position rotary needs heads of even width, and model.embed 12 / model.heads 4 is odd"}},
+			"f.yaml:1:39: model.position rotary needs heads of even width, and 3 elements of a head would turn"}},
 		{"no covariance", "optimizer: {kind: koala-m, sc: 1}", []string{
 			"f.yaml:1:28: optimizer.sc 1 is no covariance of variances sw 0.1 and sv 0.1: its square must be at most their product"}},
 		{"nesterov", "optimizer: {kind: sgd, nesterov: true}", []string{"f.yaml:1:24: optimizer.nesterov needs a momentum: set optimizer.momentum, such as 0.9"}},
