@@ -2,6 +2,7 @@ package setting
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -36,8 +37,11 @@ func (c Condition) String() string {
 	if c.Less {
 		not = "other than "
 	}
-	return c.Key + " " + not + OrList(c.words())
+	return c.Key + " " + not + c.Values()
 }
+
+// Values lists the values in words: "lstm or gru".
+func (c Condition) Values() string { return OrList(c.words()) }
 
 // with is a value under the condition: "cosine 0.1", as words say by themselves which
 // setting has them, or "0 with train.steps other than 0".
@@ -175,6 +179,31 @@ func OrList(words []string) string {
 	}
 	last := len(words) - 1
 	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// Over is the default for a setting key that has one of the values: the first one's
+// default, with the others as exceptions. What no value leads to is left out. It
+// is d itself if d looks up another setting beside.
+func (d Default) Over(key string, values ...any) Default {
+	if slices.ContainsFunc(d.cases, func(e exception) bool { return e.when.Key != key }) || len(values) == 0 {
+		return d
+	}
+	of := func(value any) Default {
+		get := func(string) any { return value }
+		for _, e := range slices.Backward(d.cases) {
+			if e.when.Holds(get) {
+				return e.then
+			}
+		}
+		return Default{base: d.base}
+	}
+	over := of(values[0])
+	for _, value := range values[1:] {
+		if other := of(value); !reflect.DeepEqual(other, of(values[0])) {
+			over = over.When(Is(key, value), other)
+		}
+	}
+	return over
 }
 
 // DependsOn says that the default looks up the setting key.

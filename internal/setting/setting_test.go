@@ -137,6 +137,34 @@ func TestDefault(t *testing.T) {
 	}
 }
 
+func TestOver(t *testing.T) {
+	family := func(values ...any) setting.Condition { return setting.Is("model.family", values...) }
+	for _, test := range []struct {
+		name string
+		d    setting.Default
+		want string
+	}{
+		{"constant", setting.Value(2), "2"},
+		{"a base that no family has", setting.Value(0.1).When(family("recurrent"), 20).When(family("transformer"), 1), "20; transformer 1"},
+		{"the same for all", setting.Value(0).When(family("recurrent"), 1).When(family("transformer"), 1), "1"},
+		{"an exception", setting.Value(2).When(family("transformer"), 4), "2; transformer 4"},
+		{"another key beside", setting.Value(2).When(setting.Is("model.mlp", "swiglu"), 4), "2; swiglu 4"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			over := test.d.Over("model.family", "recurrent", "transformer")
+			if got := over.Text(setting.Natural); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+			for _, f := range []string{"recurrent", "transformer"} {
+				get := lookup(map[string]any{"model.family": f})
+				if a, b := test.d.Value(get), over.Value(get); a != b {
+					t.Errorf("%s: %v became %v", f, a, b)
+				}
+			}
+		})
+	}
+}
+
 func TestBind(t *testing.T) {
 	var (
 		word   string
