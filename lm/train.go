@@ -20,7 +20,6 @@ type TrainConfig struct {
 	Schedule   spec.Schedule
 	Eval       spec.Eval
 	Checkpoint spec.Checkpoint
-	LogEvery   int64 // steps between Logged calls, at least 1
 
 	// RangeTest, if it is not nil, takes the place of Schedule.
 	RangeTest *RangeTest

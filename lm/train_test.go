@@ -169,7 +169,7 @@ func TestSameSeedSameBits(t *testing.T) {
 func TestInterruptedRunGoesOnWithTheSameBits(t *testing.T) {
 	for _, kind := range []string{koala.KindSGD, koala.KindV} {
 		for _, accumulate := range []int{1, 3} {
-			config := lm.TrainConfig{Train: spec.Train{Steps: 40, Seed: 5, Accumulate: accumulate}, Eval: spec.Eval{Every: 8}, LogEvery: 7}
+			config := lm.TrainConfig{Train: spec.Train{Steps: 40, Seed: 5, Accumulate: accumulate, LogEvery: 7}, Eval: spec.Eval{Every: 8}}
 			whole := runTrainer(t, newTrainer(t, config, kind))
 
 			ctx, cancel := context.WithCancel(t.Context())

@@ -17,12 +17,8 @@ func modelConfig(m spec.Model, vocab int) lm.Config {
 }
 
 func trainConfig(s configs.Settings) lm.TrainConfig {
-	return lm.TrainConfig{Train: s.Train, Schedule: s.Schedule, Eval: s.Eval, Checkpoint: s.Checkpoint, LogEvery: logEvery}
+	return lm.TrainConfig{Train: s.Train, Schedule: s.Schedule, Eval: s.Eval, Checkpoint: s.Checkpoint}
 }
-
-// logEvery is the number of steps between two rows of training metrics: often
-// enough for a curve of a short run, seldom enough for a store of long ones.
-const logEvery = 10
 
 // newOptimizer makes the optimizer over a model's parameters. Weight decay is for
 // matrices alone where the optimizer decouples it, as is usual for AdamW.

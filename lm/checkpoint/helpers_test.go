@@ -101,7 +101,7 @@ func (j job) trainer(t testing.TB, observers ...lm.Observer) *lm.Trainer {
 		batches = must[data.Batcher](t)(data.NewContiguous(tokens, 2, 5, data.VariableLength(1)))
 	}
 	return &lm.Trainer{
-		Config: lm.TrainConfig{Train: spec.Train{Steps: 20, Accumulate: j.accumulate, Seed: 1, Alpha: 0.5, Beta: 0.5, MaxSkipped: 5}, Eval: spec.Eval{Every: 4}, Checkpoint: spec.Checkpoint{Every: j.checkpoint}, LogEvery: 3, Schedule: j.schedule},
+		Config: lm.TrainConfig{Train: spec.Train{Steps: 20, Accumulate: j.accumulate, Seed: 1, Alpha: 0.5, Beta: 0.5, MaxSkipped: 5, LogEvery: 3}, Eval: spec.Eval{Every: 4}, Checkpoint: spec.Checkpoint{Every: j.checkpoint}, Schedule: j.schedule},
 		Model:  model, Optimizer: optimizer, Train: batches, Device: gotch.CPU, Observers: observers,
 		Valid: func() (data.Batcher, error) { return data.NewContiguous(text(2, 40), 2, 5, data.Evaluation()) },
 	}

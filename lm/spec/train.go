@@ -28,6 +28,7 @@ type Train struct {
 	Seed         int64
 	Precision    string  // of training's matrix products: Float32 or BFloat16; weights, sums and evaluation stay float32
 	Alpha, Beta  float64 // activation regularisation and its temporal form (Merity et al. 2017)
+	LogEvery     int64   // steps between rows of training metrics, at least 1
 	MaxSkipped   int     // steps in a row that a loss or gradient that is not finite may cost; 0 is no limit
 }
 
@@ -82,6 +83,12 @@ func (t *Train) Settings() []setting.Setting {
 		setting.Bind(&t.Beta, setting.Declaration{
 			Key: "train.beta", Meaning: "temporal activation regularisation (AWD-LSTM's TAR)",
 			Domain: setting.Natural, Default: setting.Value(0), Only: recurrent(),
+		}),
+		// Often enough for a curve of a short run, seldom enough for a store of long
+		// ones.
+		setting.Bind(&t.LogEvery, setting.Declaration{
+			Key: "train.log_every", Meaning: "steps between rows of training metrics in the store",
+			Domain: setting.AtLeast(1), Default: setting.Value(10),
 		}),
 		setting.Bind(&t.MaxSkipped, setting.Declaration{
 			Key: "optimizer.max_skipped", Meaning: "steps in a row that a loss or gradient that is not finite may cost before the run fails",
