@@ -58,7 +58,7 @@ func readText(path string, model *trained) (scoredText, error) {
 	if err != nil {
 		return scoredText{}, err
 	}
-	ids, err := tok.NewEncoder().Encode(nil, content)
+	ids, err := tok.NewEncoder().Encode(nil, content, tokenizer.Document)
 	if err != nil {
 		return scoredText{}, fmt.Errorf("%s: %w", name, err)
 	}

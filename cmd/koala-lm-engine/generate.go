@@ -77,7 +77,7 @@ func promptTokens(tok tokenizer.Tokenizer, prompt string) ([]int64, error) {
 		return nil, err
 	}
 	eos, lines := tok.ID(tokenizer.EndOfLine)
-	if tok.Kind() == "word" && lines && len(ids) > 0 && !strings.HasSuffix(prompt, "\n") {
+	if tok.Words() && lines && len(ids) > 0 && !strings.HasSuffix(prompt, "\n") {
 		ids = ids[:len(ids)-1] // the text continues the prompt's last line
 	}
 	if len(ids) == 0 {

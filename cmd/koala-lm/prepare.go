@@ -17,6 +17,7 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/corpus"
 	"github.com/koala-lm/koala-lm/data/prepare"
+	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
 type prepareOptions struct {
@@ -73,9 +74,9 @@ tokens (20000). 0 makes no such split.`,
 	f.StringSliceVar(&opts.TestFiles, "test-file", nil, "`path` of the text of test")
 	f.StringVar(&opts.Field, "field", "", "the `name` of the field that holds the text of records (default text)")
 	f.Uint64Var(&opts.Seed, "seed", 1, "of the order in which documents are drawn for valid and test, and of corpus markov")
-	f.StringVar(&opts.Tokenizer, "tokenizer", "word", "word, bpe, byte, char, or the `file` of a Hugging Face tokenizer.json")
+	f.StringVar(&opts.Tokenizer, "tokenizer", "word", tokenizer.KindNames()+", or the `file` of a Hugging Face tokenizer.json")
 	f.IntVar(&opts.VocabSize, "vocab-size", 0, "the largest `number` of ids (default: every word or character; bpe 8192)")
-	f.IntVar(&opts.MinCount, "min-count", 1, "words or characters seen less often in train are <unk>")
+	f.IntVar(&opts.MinCount, "min-count", 0, "words or characters seen less often in train are <unk>, pairs are not merged (default `number`: 1; bpe 2)")
 	f.BoolVar(&opts.Lower, "lower", false, "put everything in lower case (word)")
 	f.BoolVar(&opts.SpecialInText, "special-in-text", false, "special tokens that the text spells out are those tokens, not text")
 	f.StringVar(&opts.invalid, "invalid", "error", "what to do with `bytes` that are not UTF-8: error or replace")

@@ -82,7 +82,7 @@ type pieceEncoder struct {
 }
 
 func newPieceEncoder(t tokenizer.Tokenizer) *pieceEncoder {
-	e := &pieceEncoder{encoder: t.NewEncoder(), word: t.Kind() == "word", width: 4, unknown: -1, separator: -1}
+	e := &pieceEncoder{encoder: t.NewEncoder(), word: t.Words(), width: 4, unknown: -1, separator: -1}
 	if data.TokenType(t.Vocab()) == "uint16" {
 		e.width = 2
 	}
@@ -106,7 +106,14 @@ func (e *pieceEncoder) encode(p *piece) (err error) {
 			}
 		}
 		text := p.text[s.start:s.end]
-		if e.ids, err = e.encoder.Encode(e.ids, text); err != nil {
+		part := tokenizer.Middle
+		if s.begins {
+			part |= tokenizer.Starts
+		}
+		if s.ends {
+			part |= tokenizer.Ends
+		}
+		if e.ids, err = e.encoder.Encode(e.ids, text, part); err != nil {
 			return err
 		}
 		if !e.word {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/corpus"
+	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
 // find finds the sources that the options name.
@@ -15,8 +16,9 @@ func find(ctx context.Context, opts Options) (corpus.Plan, error) {
 	var plan corpus.Plan
 	var err error
 	if opts.Corpus != "" || len(opts.Paths) == 0 {
+		kind, _ := tokenizer.FindKind(opts.Tokenizer)
 		plan, err = corpus.Named(ctx, opts.Corpus, corpus.NamedOptions{
-			Options: from, Seed: opts.Seed, Tokens: opts.Tokens, Apart: opts.Tokenizer == "word",
+			Options: from, Seed: opts.Seed, Tokens: opts.Tokens, Apart: kind.Words,
 			Sums: opts.Sums, Cache: opts.Cache, Stage: opts.Progress.Stage,
 		})
 	} else {

@@ -4,10 +4,13 @@
 package prepare
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
+
+	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
 // Options of one preparation. The zero value of a field is its default where
@@ -31,9 +34,9 @@ type Options struct {
 	SharesGiven bool   // Valid or Test was asked for, and is no default
 	Seed        uint64 // of the order in which documents are drawn for valid and test, and of corpus markov
 
-	Tokenizer     string // word, bpe, byte, char, or the path of a tokenizer.json; default word
+	Tokenizer     string // the name of a tokenizer.Kind, or the path of a tokenizer.json; default word
 	VocabSize     int    // the largest number of ids; 0 is the default of the tokenizer
-	MinCount      int    // words seen less often in train are <unk>; default 1
+	MinCount      int    // words, characters or pairs seen less often in train are left out; 0 is the default of the tokenizer
 	Lower         bool   // everything in lower case (word)
 	SpecialInText bool   // special tokens that stand in the text are those tokens
 
@@ -92,20 +95,17 @@ func (o Options) Check() error {
 	if o.VocabSize < 0 {
 		wrong("--vocab-size is %d, want a positive number", o.VocabSize)
 	}
-	kind := o.Tokenizer
-	learned := kind == "" || kind == "word" || kind == "bpe" || kind == "char"
-	smallest := map[string]int{"": 3, "word": 3, "char": 3, "bpe": 257}[kind] // special tokens, and bytes or one word
-	if o.VocabSize > 0 && o.VocabSize < smallest {
-		wrong("--vocab-size is %d, want at least %d", o.VocabSize, smallest)
+	kind, known := tokenizer.FindKind(o.Tokenizer)
+	for _, given := range []struct {
+		flag  string
+		given bool
+	}{{"vocab-size", o.VocabSize > 0}, {"min-count", o.MinCount > 1}, {"lower", o.Lower}} {
+		if given.given && (!known || !kind.Takes(given.flag)) {
+			wrong("--%s has no meaning with --tokenizer %s", given.flag, cmp.Or(o.Tokenizer, kind.Name))
+		}
 	}
-	if o.VocabSize > 0 && !learned {
-		wrong("--vocab-size has no meaning with --tokenizer %s", kind)
-	}
-	if o.MinCount > 1 && (!learned || kind == "bpe") {
-		wrong("--min-count has no meaning with --tokenizer %s", kind)
-	}
-	if o.Lower && kind != "" && kind != "word" {
-		wrong("--lower has no meaning with --tokenizer %s", kind)
+	if known && o.VocabSize > 0 && o.VocabSize < kind.MinVocab {
+		wrong("--vocab-size is %d, want at least %d", o.VocabSize, kind.MinVocab)
 	}
 	if o.MinCount < 0 {
 		wrong("--min-count is %d, want at least 1", o.MinCount)
@@ -117,12 +117,6 @@ func (o Options) Check() error {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Tokenizer == "" {
-		o.Tokenizer = "word"
-	}
-	if o.MinCount == 0 {
-		o.MinCount = 1
-	}
 	if o.Workers == 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}

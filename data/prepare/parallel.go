@@ -33,6 +33,7 @@ type piece struct {
 type span struct {
 	start, end int
 	begins     bool // the document starts here
+	ends       bool // the document ends here
 	first      bool // it is the first document of the split
 	joined     bool // a word that the part before has started goes on here
 }
@@ -143,6 +144,7 @@ func (ps pieces) read(fresh func() *piece, send func(*piece) error) error {
 				joined: inWord && !startsWithSpace(text[from:]),
 			})
 			e.start += n
+			p.spans[len(p.spans)-1].ends = e.start == e.end
 			begins, inWord = false, !endsWithSpace(text[from:])
 			p.continues = e.start < e.end
 			if len(p.text) >= pieceSize || p.continues {

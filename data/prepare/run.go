@@ -22,7 +22,7 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 		return info, err
 	}
 	opts = opts.withDefaults()
-	t, err := given(opts)
+	t, err := givenTokenizer(opts)
 	if err != nil {
 		return info, err
 	}
@@ -58,7 +58,7 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 		return info, err
 	}
 	if t == nil {
-		if t, err = learn(ctx, s, splits["train"], opts); err != nil {
+		if t, err = trainTokenizer(ctx, s, splits["train"], opts); err != nil {
 			return info, err
 		}
 	}
@@ -111,8 +111,11 @@ func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out
 	sum := sha256.Sum256(content.Bytes())
 	info.Tokenizer = data.TokenizerInfo{Kind: t.Kind(), Vocab: t.Vocab(), SHA256: hex.EncodeToString(sum[:])}
 	info.Tokenizer.Special = opts.SpecialInText
-	if opts.Tokenizer == "word" {
-		info.Tokenizer.MinCount, info.Tokenizer.Lower = opts.MinCount, opts.Lower
+	if kind, ok := tokenizer.FindKind(opts.Tokenizer); ok {
+		info.Tokenizer.Lower = opts.Lower
+		if info.Tokenizer.MinCount = opts.MinCount; kind.Words {
+			info.Tokenizer.MinCount = max(1, opts.MinCount)
+		}
 	}
 	if id, ok := t.Unknown(); ok {
 		at := int64(id)

@@ -53,7 +53,7 @@ type tokenCounter struct {
 }
 
 func (c *tokenCounter) count(n int) (_ int64, err error) {
-	c.ids, err = c.encoder.Encode(c.ids[:0], c.text[:n])
+	c.ids, err = c.encoder.Encode(c.ids[:0], c.text[:n], tokenizer.Document)
 	return int64(len(c.ids)), err
 }
 

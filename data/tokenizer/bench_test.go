@@ -31,15 +31,8 @@ func halves(text []byte) [][]byte {
 	return [][]byte{text[:cut], text[cut:]}
 }
 
-func benchBPE(b *testing.B, text []byte) *BPE {
-	b.Helper()
-	c := NewPieceCounter()
-	c.Add(text)
-	t, err := TrainBPE([]*PieceCounter{c}, BPEOptions{Size: benchVocab})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return t
+func benchBPE(b *testing.B, text []byte) Tokenizer {
+	return learn(b, bpeKind, TrainOptions{Size: benchVocab}, 1, string(text))
 }
 
 // benchEncode encodes the parts at once, each with a worker of its own. Every
@@ -56,7 +49,7 @@ func benchEncode(b *testing.B, t Tokenizer, parts ...[]byte) {
 		var wg sync.WaitGroup
 		for i, part := range parts {
 			wg.Go(func() {
-				if _, err := t.NewEncoder().Encode(dst[i], part); err != nil {
+				if _, err := t.NewEncoder().Encode(dst[i], part, Document); err != nil {
 					b.Error(err)
 				}
 			})
@@ -77,18 +70,18 @@ func BenchmarkEncodeBPEParallel(b *testing.B) {
 
 func BenchmarkEncodeWord(b *testing.B) {
 	text := benchText(b)
-	benchEncode(b, learnWords(b, WordOptions{}, string(text)), text)
+	benchEncode(b, learn(b, wordKind, TrainOptions{}, 1, string(text)), text)
 }
 
 func BenchmarkEncodeWordParallel(b *testing.B) {
 	text := benchText(b)
-	benchEncode(b, learnWords(b, WordOptions{}, string(text)), halves(text)...)
+	benchEncode(b, learn(b, wordKind, TrainOptions{}, 1, string(text)), halves(text)...)
 }
 
 // BenchmarkFieldsAndMap is what one would write without this package.
 func BenchmarkFieldsAndMap(b *testing.B) {
 	text := string(benchText(b))
-	w := learnWords(b, WordOptions{}, text)
+	w := learn(b, wordKind, TrainOptions{}, 1, text).(*Word)
 	vocabulary := map[string]uint32{}
 	for id := range uint32(w.Vocab()) {
 		vocabulary[w.Token(id)] = id
@@ -125,14 +118,17 @@ func benchTrain(b *testing.B, parts ...[]byte) {
 	}
 	b.SetBytes(int64(size))
 	for b.Loop() {
-		counters := make([]*PieceCounter, len(parts))
+		trainer, err := bpeKind.NewTrainer(TrainOptions{Size: benchVocab})
+		if err != nil {
+			b.Fatal(err)
+		}
 		var wg sync.WaitGroup
-		for i, part := range parts {
-			counters[i] = NewPieceCounter()
-			wg.Go(func() { counters[i].Add(part) })
+		for _, part := range parts {
+			counter := trainer.NewCounter()
+			wg.Go(func() { counter.Add(part, 0) })
 		}
 		wg.Wait()
-		if _, err := TrainBPE(counters, BPEOptions{Size: benchVocab}); err != nil {
+		if _, err := trainer.Train(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,82 +1,588 @@
 package tokenizer
 
-import "fmt"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"sync"
+	"unicode/utf8"
+)
 
-// BPE is byte-level byte-pair encoding, as GPT-2 has it: text is cut into
-// pieces, each starts as its bytes, and the pair of neighbours that was
-// learned first is merged until no pair is left that was learned.
-type BPE struct {
-	tokens
-	bytes    [256]uint32 // the id of each byte
-	merges   []merge     // by rank
-	ranks    *pairTable  // pair -> rank
-	splitter splitter
-	whole    bool // a piece that is a token needs no merging (ignore_merges)
-	nfc      bool // text is composed (Unicode's NFC) before it is cut
-	parts    parts
+// model encodes one piece of text. It is safe for concurrent use; what it keeps
+// between calls is in its encoders.
+type model interface {
+	// newEncoder returns what one goroutine encodes with: it appends the ids of
+	// the piece text[start:end].
+	newEncoder() modelEncoder
+	// joins tells whether a token may hold the character a before b. Where none
+	// does, a text may be encoded apart.
+	joins(a, b rune) bool
 }
 
-// merge is one learned merge.
-type merge struct {
-	pair
-	to uint32
+type modelEncoder interface {
+	append(dst []uint32, text []byte, start, end int) ([]uint32, error)
 }
 
-// parts are the parts of tokenizer.json that are written as they were read.
-type parts struct{ preTokenizer, postProcessor, decoder any }
+// bpe is byte-pair encoding (Sennrich et al. 2016): a piece starts as its
+// characters, and of neighbours the pair that was learned first is merged, until
+// no pair is left that was learned.
+type bpe struct {
+	vocab       *vocabulary
+	merges      *mergeTable
+	unknown     int64 // the id of unk_token, or -1: characters without a token are left out
+	fuseUnknown bool  // unknown characters in a row are one token
+	fallback    *[256]uint32
+	prefix      string // of tokens that go on with a piece (continuing_subword_prefix)
+	suffix      string // of tokens that end a piece (end_of_word_suffix)
+	whole       bool   // a piece that is a token needs no merging (ignore_merges)
+	bytes       *[256]uint32
+	chars       *pairTable // character -> id
+	neighbours  *neighbours
+	missing     error // unk_token is not in the vocabulary; said when it is needed
+}
 
-// newBPE checks and joins a vocabulary, spelled as tokenizer.json has it, and
-// its merges in the order of their ranks. special are ids of the vocabulary
-// that no bytes make.
-func newBPE(vocabulary []string, merges [][2]string, special map[uint32]bool) (*BPE, error) {
-	t := &BPE{tokens: newTokens(vocabulary), ranks: newPairTable(len(merges)), splitter: newGPT2Splitter()}
-	var single [256]bool
-	for i, token := range vocabulary {
-		id := uint32(i)
-		if special[id] {
-			continue
-		}
-		text, ok := unspell(token)
-		if !ok {
-			return nil, fmt.Errorf("vocab: %q is not spelled in the byte-level alphabet", token)
-		}
-		if len(text) == 1 {
-			t.bytes[text[0]], single[text[0]] = id, true
+// bpeModel is the model part of tokenizer.json as it is written.
+type bpeModel struct {
+	Type                    string       `json:"type"`
+	Dropout                 *float64     `json:"dropout"`
+	UnkToken                *string      `json:"unk_token"`
+	ContinuingSubwordPrefix *string      `json:"continuing_subword_prefix"`
+	EndOfWordSuffix         *string      `json:"end_of_word_suffix"`
+	FuseUnk                 bool         `json:"fuse_unk"`
+	ByteFallback            bool         `json:"byte_fallback"`
+	IgnoreMerges            bool         `json:"ignore_merges"`
+	Vocab                   orderedVocab `json:"vocab"`
+	Merges                  [][2]string  `json:"merges"`
+}
+
+// parseBPE reads a BPE model. overBytes tells that its pieces come as bytes, each
+// of which a character of the byte-level alphabet names.
+func parseBPE(part json.RawMessage, overBytes bool) (model, *vocabulary, error) {
+	var read struct {
+		Dropout      *float64     `json:"dropout"`
+		UnkToken     *string      `json:"unk_token"`
+		Prefix       *string      `json:"continuing_subword_prefix"`
+		Suffix       *string      `json:"end_of_word_suffix"`
+		FuseUnk      *bool        `json:"fuse_unk"`
+		ByteFallback *bool        `json:"byte_fallback"`
+		IgnoreMerges *bool        `json:"ignore_merges"`
+		Vocab        *vocabObject `json:"vocab"`
+		Merges       *mergeList   `json:"merges"`
+	}
+	if err := readPart("model", part, &read); err != nil {
+		return nil, nil, err
+	}
+	if read.Vocab == nil || read.Merges == nil {
+		return nil, nil, errors.New("model: BPE needs vocab and merges")
+	}
+	if read.Dropout != nil && *read.Dropout != 0 {
+		return nil, nil, errors.New("model: BPE with dropout gives other ids each time: set dropout to null in the file")
+	}
+	vocab, err := newVocabulary(*read.Vocab)
+	if err != nil {
+		return nil, nil, fmt.Errorf("model: %w", err)
+	}
+	is := func(b *bool) bool { return b != nil && *b }
+	m := &bpe{
+		vocab: &vocab, unknown: -1, fuseUnknown: is(read.FuseUnk), whole: is(read.IgnoreMerges),
+		prefix: deref(read.Prefix), suffix: deref(read.Suffix),
+	}
+	if read.UnkToken != nil {
+		if id, ok := vocab.byID[*read.UnkToken]; ok {
+			m.unknown = int64(id)
+		} else {
+			m.missing = fmt.Errorf("the unk_token %q of the tokenizer is not in its vocabulary, and a character needs it", *read.UnkToken)
 		}
 	}
+	if m.merges, err = newMergeTable(&vocab, *read.Merges, len(m.prefix)); err != nil {
+		return nil, nil, fmt.Errorf("model: %w", err)
+	}
+	if is(read.ByteFallback) {
+		m.fallback = byteTokens(&vocab)
+	}
+	if overBytes && m.prefix == "" && m.suffix == "" {
+		m.bytes = byteIDs(&vocab)
+	}
+	if m.bytes == nil {
+		m.chars = newPairTable(1 << 10)
+		for token, id := range vocab.byID {
+			if r, n := utf8.DecodeRuneInString(token); n == len(token) && n > 0 {
+				m.chars.put(pair{uint32(r), 0}, id)
+			}
+		}
+	}
+	m.neighbours = &neighbours{tokens: vocab.written}
+	return m, &vocab, nil
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// byteIDs returns the ids of all bytes that UTF-8 can hold, or nil if one has no
+// token in the byte-level alphabet.
+func byteIDs(v *vocabulary) *[256]uint32 {
+	ids := new([256]uint32)
 	for b := range 256 {
-		if !single[b] && inUTF8(byte(b)) {
-			return nil, fmt.Errorf("vocab: the byte 0x%02x (%q) is missing: not a byte-level vocabulary", b, byteChars[b])
+		id, ok := v.byID[string(byteChars[b])]
+		if !ok && inUTF8(byte(b)) {
+			return nil
 		}
+		ids[b] = id
 	}
-	for rank, m := range merges {
-		left, okLeft := t.byID[m[0]]
-		right, okRight := t.byID[m[1]]
-		to, ok := t.byID[m[0]+m[1]]
-		if !okLeft || !okRight || !ok {
-			return nil, fmt.Errorf("merges: merge %d (%q, %q) has a part or a result that is not in the vocabulary", rank, m[0], m[1])
-		}
-		p := pair{left, right}
-		t.merges = append(t.merges, merge{p, to})
-		t.ranks.put(p, uint32(rank)) // the last of two alike counts, as elsewhere
-	}
-	return t, nil
+	return ids
 }
 
 // inUTF8 tells whether a byte can be part of UTF-8.
 func inUTF8(b byte) bool { return b != 0xc0 && b != 0xc1 && b < 0xf5 }
 
-func (t *BPE) Kind() string            { return "bpe" }
-func (t *BPE) Unknown() (uint32, bool) { return 0, false }
+const noID = math.MaxUint32
 
-// AppendText writes the bytes of a token, and special tokens as they are.
-func (t *BPE) AppendText(dst []byte, _ int64, id uint32) []byte {
-	token := t.Token(id)
-	if t.literal[id] {
-		return append(dst, token...)
+// byteTokens returns the ids of <0x00> to <0xFF>, noID where there is none.
+func byteTokens(v *vocabulary) *[256]uint32 {
+	ids := new([256]uint32)
+	for b := range 256 {
+		id, ok := v.byID[fmt.Sprintf("<0x%02X>", b)]
+		if !ok {
+			id = noID
+		}
+		ids[b] = id
 	}
-	for _, c := range token {
-		dst = append(dst, byte(charBytes[c]))
+	return ids
+}
+
+// mergeTable finds the rank of a pair, and what it becomes.
+type mergeTable struct {
+	ranks *pairTable // pair -> rank
+	to    []uint32   // by rank
+}
+
+// newMergeTable finds the ids of merges. trim is the length of the prefix that the
+// right part loses.
+func newMergeTable(v *vocabulary, merges [][2]string, trim int) (*mergeTable, error) {
+	t := &mergeTable{ranks: newPairTable(len(merges)), to: make([]uint32, 0, len(merges))}
+	var joined []byte
+	for rank, m := range merges {
+		left, okLeft := v.byID[m[0]]
+		right, okRight := v.byID[m[1]]
+		joined = append(append(joined[:0], m[0]...), m[1][min(trim, len(m[1])):]...)
+		to, ok := v.byID[string(joined)]
+		if !okLeft || !okRight || !ok {
+			return nil, fmt.Errorf("merges: merge %d (%q, %q) has a part or a result that is not in the vocabulary", rank, m[0], m[1])
+		}
+		t.to = append(t.to, to)
+		t.ranks.put(pair{left, right}, uint32(rank)) // the last of two alike counts, as elsewhere
+	}
+	return t, nil
+}
+
+const noRank = math.MaxUint32
+
+// rank is the rank of a pair, noRank if it was not learned.
+func (t *mergeTable) rank(left, right uint32) uint32 {
+	if rank, ok := t.ranks.get(pair{left, right}); ok {
+		return rank
+	}
+	return noRank
+}
+
+// shortPiece is the longest piece that is merged by looking at every pair;
+// longer ones take a heap.
+const shortPiece = 64
+
+type bpeEncoder struct {
+	m       *bpe
+	cache   *pieceCache // of pieces
+	parts   *pieceCache // of parts of long pieces
+	symbols []uint32
+	ranks   []uint32
+	key     []byte
+	long    longMerger
+}
+
+func (m *bpe) newEncoder() modelEncoder {
+	e := &bpeEncoder{m: m}
+	e.cache = newPieceCache(e.piece)
+	e.parts = e.cache
+	if m.whole {
+		e.parts = newPieceCache(e.merge)
+	}
+	return e
+}
+
+func (m *bpe) joins(a, b rune) bool {
+	if m.prefix != "" || m.suffix != "" || !m.has(a) || !m.has(b) {
+		return true
+	}
+	return m.neighbours.has(a, b)
+}
+
+// has tells whether a character is known, or comes as its bytes.
+func (m *bpe) has(r rune) bool {
+	if m.bytes != nil {
+		return true
+	}
+	if _, ok := m.chars.get(pair{uint32(r), 0}); ok {
+		return true
+	}
+	if m.fallback == nil {
+		return false
+	}
+	var b [utf8.UTFMax]byte
+	for _, b := range b[:utf8.EncodeRune(b[:], r)] {
+		if m.fallback[b] == noID {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *bpeEncoder) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {
+	return e.cache.append(dst, text, start, end)
+}
+
+// piece appends the ids of a piece.
+func (e *bpeEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
+	m := e.m
+	if m.whole {
+		key := piece
+		if m.bytes != nil {
+			e.key = bytesAsChars{}.see(e.key[:0], piece)
+			key = e.key
+		}
+		if id, ok := m.vocab.byID[string(key)]; ok && int(id) < m.vocab.modelIDs {
+			return append(dst, id), nil
+		}
+	}
+	if len(piece) <= shortPiece || m.prefix != "" || m.suffix != "" || m.bytes != nil {
+		return e.merge(dst, piece)
+	}
+	return e.inParts(dst, piece)
+}
+
+// inParts encodes a long piece in parts, cut where no token has the two characters
+// beside each other. Text without pre-tokenizer comes as one piece; its parts are
+// words that were seen before.
+func (e *bpeEncoder) inParts(dst []uint32, piece []byte) (_ []uint32, err error) {
+	from := 0
+	last, n := utf8.DecodeRune(piece)
+	for i := n; i < len(piece); {
+		r, n := rune(piece[i]), 1
+		if r >= utf8.RuneSelf {
+			r, n = utf8.DecodeRune(piece[i:])
+		}
+		if !e.m.joins(last, r) {
+			if dst, err = e.parts.append(dst, piece, from, i); err != nil {
+				return dst, err
+			}
+			from = i
+		}
+		last = r
+		i += n
+	}
+	if from == 0 {
+		return e.merge(dst, piece)
+	}
+	return e.parts.append(dst, piece, from, len(piece))
+}
+
+// start puts the symbols that a piece starts as into e.symbols.
+func (e *bpeEncoder) start(piece []byte) error {
+	m := e.m
+	e.symbols = e.symbols[:0]
+	if m.bytes != nil {
+		for _, b := range piece {
+			e.symbols = append(e.symbols, m.bytes[b])
+		}
+		return nil
+	}
+	unknown := false // an unknown symbol is still to be written
+	for i := 0; i < len(piece); {
+		r, n := rune(piece[i]), 1
+		if r >= utf8.RuneSelf {
+			r, n = utf8.DecodeRune(piece[i:])
+		}
+		char := piece[i : i+n]
+		first, last := i == 0, i+n == len(piece)
+		i += n
+		var id uint32
+		var ok bool
+		if plain := (first || m.prefix == "") && (!last || m.suffix == ""); plain && !(r == utf8.RuneError && n == 1) {
+			id, ok = m.chars.get(pair{uint32(r), 0})
+		} else {
+			e.key = e.key[:0]
+			if !first {
+				e.key = append(e.key, m.prefix...)
+			}
+			e.key = append(e.key, char...)
+			if last {
+				e.key = append(e.key, m.suffix...)
+			}
+			char = e.key
+			id, ok = m.vocab.byID[string(char)]
+			ok = ok && int(id) < m.vocab.modelIDs
+		}
+		switch {
+		case ok:
+			if unknown {
+				e.symbols, unknown = append(e.symbols, uint32(m.unknown)), false
+			}
+			e.symbols = append(e.symbols, id)
+		case m.fallback != nil && e.fallBack(char):
+		case m.missing != nil:
+			return m.missing
+		case m.unknown >= 0:
+			if unknown && !m.fuseUnknown {
+				e.symbols = append(e.symbols, uint32(m.unknown))
+			}
+			unknown = true
+		}
+	}
+	if unknown {
+		e.symbols = append(e.symbols, uint32(m.unknown))
+	}
+	return nil
+}
+
+// fallBack adds the bytes of a character without token, if all have tokens.
+func (e *bpeEncoder) fallBack(char []byte) bool {
+	for _, b := range char {
+		if e.m.fallback[b] == noID {
+			return false
+		}
+	}
+	for _, b := range char {
+		e.symbols = append(e.symbols, e.m.fallback[b])
+	}
+	return true
+}
+
+// merge appends the ids of a piece, merged.
+func (e *bpeEncoder) merge(dst []uint32, piece []byte) ([]uint32, error) {
+	if err := e.start(piece); err != nil {
+		return dst, err
+	}
+	if len(e.symbols) > shortPiece {
+		return e.long.merge(e.m.merges, dst, e.symbols), nil
+	}
+	return e.mergeShort(dst), nil
+}
+
+func (e *bpeEncoder) mergeShort(dst []uint32) []uint32 {
+	t, n := e.m.merges, len(e.symbols)
+	for len(e.ranks) < n {
+		e.ranks = append(e.ranks, 0)
+	}
+	symbols, ranks := e.symbols, e.ranks[:n]
+	for i := 0; i+1 < n; i++ {
+		ranks[i] = t.rank(symbols[i], symbols[i+1])
+	}
+	for n > 1 {
+		at, best := 0, uint32(noRank)
+		for i, rank := range ranks[:n-1] {
+			if rank < best {
+				at, best = i, rank
+			}
+		}
+		if best == noRank {
+			break
+		}
+		symbols[at] = t.to[best]
+		copy(symbols[at+1:n-1], symbols[at+2:n])
+		copy(ranks[at:n-2], ranks[at+1:n-1])
+		n--
+		if at > 0 {
+			ranks[at-1] = t.rank(symbols[at-1], symbols[at])
+		}
+		if at < n-1 {
+			ranks[at] = t.rank(symbols[at], symbols[at+1])
+		}
+	}
+	return append(dst, symbols[:n]...)
+}
+
+// neighbours knows which characters stand beside each other in a token.
+type neighbours struct {
+	tokens []string
+	once   sync.Once
+	table  *pairTable
+}
+
+func (n *neighbours) has(a, b rune) bool {
+	n.once.Do(func() {
+		n.table = newPairTable(4 * len(n.tokens))
+		for _, token := range n.tokens {
+			last := rune(-1)
+			for _, r := range token {
+				if last >= 0 {
+					n.table.put(pair{uint32(last), uint32(r)}, 0)
+				}
+				last = r
+			}
+		}
+	})
+	_, ok := n.table.get(pair{uint32(a), uint32(b)})
+	return ok
+}
+
+// longMerger merges a piece of n symbols in n log n steps: the symbols are a
+// linked list, and a heap holds the pairs that can be merged, by rank and
+// then by place.
+type longMerger struct {
+	symbols []symbol
+	heap    []candidate
+}
+
+type symbol struct {
+	id         uint32 // noID once it was merged into the one before it
+	prev, next int32  // -1 at the ends
+}
+
+type candidate struct {
+	rank uint32
+	at   int32 // the left symbol
+	pair pair  // what the pair was when it was found
+}
+
+func (c candidate) before(o candidate) bool {
+	if c.rank != o.rank {
+		return c.rank < o.rank
+	}
+	return c.at < o.at
+}
+
+func (m *longMerger) merge(t *mergeTable, dst, ids []uint32) []uint32 {
+	m.symbols, m.heap = m.symbols[:0], m.heap[:0]
+	for i, id := range ids {
+		m.symbols = append(m.symbols, symbol{id, int32(i) - 1, int32(i) + 1})
+	}
+	m.symbols[len(ids)-1].next = -1
+	for i := range len(ids) - 1 {
+		m.push(t, int32(i))
+	}
+	for len(m.heap) > 0 {
+		c := m.pop()
+		left := &m.symbols[c.at]
+		if left.id != c.pair.left || left.next < 0 || m.symbols[left.next].id != c.pair.right {
+			continue // one of the two was merged since
+		}
+		right := &m.symbols[left.next]
+		left.id, left.next, right.id = t.to[c.rank], right.next, noID
+		if left.next >= 0 {
+			m.symbols[left.next].prev = c.at
+			m.push(t, c.at)
+		}
+		if left.prev >= 0 {
+			m.push(t, left.prev)
+		}
+	}
+	for at := int32(0); at >= 0; at = m.symbols[at].next {
+		dst = append(dst, m.symbols[at].id)
 	}
 	return dst
+}
+
+// push adds the pair of a symbol and the next one, if it was learned.
+func (m *longMerger) push(t *mergeTable, at int32) {
+	p := pair{m.symbols[at].id, m.symbols[m.symbols[at].next].id}
+	rank := t.rank(p.left, p.right)
+	if rank == noRank {
+		return
+	}
+	m.heap = append(m.heap, candidate{rank, at, p})
+	i := len(m.heap) - 1
+	for i > 0 {
+		up := (i - 1) / 2
+		if !m.heap[i].before(m.heap[up]) {
+			break
+		}
+		m.heap[i], m.heap[up] = m.heap[up], m.heap[i]
+		i = up
+	}
+}
+
+func (m *longMerger) pop() candidate {
+	top := m.heap[0]
+	last := len(m.heap) - 1
+	m.heap[0] = m.heap[last]
+	m.heap = m.heap[:last]
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < last; child++ {
+			if m.heap[child].before(m.heap[least]) {
+				least = child
+			}
+		}
+		if least == i {
+			return top
+		}
+		m.heap[i], m.heap[least] = m.heap[least], m.heap[i]
+		i = least
+	}
+}
+
+// pair is two ids that stand beside each other.
+type pair struct{ left, right uint32 }
+
+func (p pair) key() uint64 { return uint64(p.left)<<32 | uint64(p.right) }
+
+// pairTable maps pairs to numbers. It is read far more often than the
+// encoder reads anything else; a map[pair]uint32 takes three times as long.
+type pairTable struct {
+	slots []pairSlot
+	n     int
+	shift uint8
+}
+
+type pairSlot struct {
+	key   uint64
+	value uint32
+	used  bool
+}
+
+func newPairTable(capacity int) *pairTable {
+	size := max(16, 1<<bits.Len(uint(2*capacity)))
+	return &pairTable{slots: make([]pairSlot, size), shift: uint8(64 - bits.TrailingZeros(uint(size)))}
+}
+
+func (t *pairTable) get(p pair) (value uint32, ok bool) {
+	key := p.key()
+	mask := uint64(len(t.slots) - 1)
+	for at := key * hashMultiplier >> t.shift; ; at = (at + 1) & mask {
+		s := &t.slots[at]
+		if s.key == key && s.used {
+			return s.value, true
+		}
+		if !s.used {
+			return 0, false
+		}
+	}
+}
+
+// put sets the value of a pair.
+func (t *pairTable) put(p pair, value uint32) {
+	if 2*(t.n+1) > len(t.slots) {
+		old := t.slots
+		*t = *newPairTable(len(old))
+		for _, s := range old {
+			if s.used {
+				t.put(pair{uint32(s.key >> 32), uint32(s.key)}, s.value)
+			}
+		}
+	}
+	key := p.key()
+	mask := uint64(len(t.slots) - 1)
+	at := key * hashMultiplier >> t.shift
+	for t.slots[at].used && t.slots[at].key != key {
+		at = (at + 1) & mask
+	}
+	if !t.slots[at].used {
+		t.n++
+	}
+	t.slots[at] = pairSlot{key, value, true}
 }

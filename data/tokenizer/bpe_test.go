@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -21,20 +22,32 @@ func fixture(t testing.TB, name string) []byte {
 	return content
 }
 
-func trainFixture(t testing.TB, counters int) *BPE {
+// learn trains a kind on texts, each a document, with so many counters.
+func learn(t testing.TB, kind Kind, opts TrainOptions, counters int, texts ...string) Tokenizer {
 	t.Helper()
-	all := make([]*PieceCounter, counters)
-	for i := range all {
-		all[i] = NewPieceCounter()
-	}
-	for i, line := range bytes.SplitAfter(fixture(t, "text.txt"), []byte("\n")) {
-		all[i%counters].Add(line)
-	}
-	b, err := TrainBPE(all, BPEOptions{Size: 700})
+	trainer, err := kind.NewTrainer(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
+	all, at := make([]Counter, counters), int64(0)
+	for i := range all {
+		all[i] = trainer.NewCounter()
+	}
+	for i, text := range texts {
+		all[(i*i+i/3)%counters].Add([]byte(text), at)
+		at += int64(len(text))
+	}
+	tok, err := trainer.Train()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+func trainFixture(t testing.TB, counters int) *Pipeline {
+	t.Helper()
+	lines := strings.SplitAfter(string(fixture(t, "text.txt")), "\n")
+	return learn(t, bpeKind, TrainOptions{Size: 700}, counters, lines...).(*Pipeline)
 }
 
 // Training gives the merges and ids that Hugging Face's BpeTrainer gives.
@@ -43,14 +56,17 @@ func TestTrainBPE(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	merges := func(t Tokenizer) *mergeTable { return t.(*Pipeline).model.(*bpe).merges }
 	for _, counters := range []int{1, 3} {
-		ours := trainFixture(t, counters)
-		if diff := cmp.Diff(vocabulary(theirs), vocabulary(ours)); diff != "" {
-			t.Errorf("vocabulary with %d counters (-theirs +ours):\n%s", counters, diff)
-		}
-		if !slices.Equal(theirs.(*BPE).merges, ours.merges) {
-			t.Errorf("merges differ with %d counters", counters)
-		}
+		t.Run(fmt.Sprint(counters), func(t *testing.T) {
+			ours := trainFixture(t, counters)
+			if diff := cmp.Diff(tokensOf(theirs), tokensOf(ours)); diff != "" {
+				t.Errorf("vocabulary (-theirs +ours):\n%s", diff)
+			}
+			if !slices.Equal(merges(theirs).to, merges(ours).to) {
+				t.Error("merges differ")
+			}
+		})
 	}
 }
 
@@ -64,35 +80,37 @@ func TestEncode(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, kind := range []string{"bpe", "wordpiece", "unigram"} {
-		tok, err := Parse(fixture(t, kind+".json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if tok.Kind() != kind {
-			t.Errorf("%s.json is read as %s", kind, tok.Kind())
-		}
-		e := tok.NewEncoder()
-		for _, c := range cases {
-			for range 2 { // the second time from the cache
-				got, err := e.Encode(nil, []byte(c.Text))
-				if err != nil {
-					t.Fatal(err)
+		t.Run(kind, func(t *testing.T) {
+			tok, err := Parse(fixture(t, kind+".json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tok.Kind() != kind {
+				t.Errorf("%s.json is read as %s", kind, tok.Kind())
+			}
+			e := tok.NewEncoder()
+			for _, c := range cases {
+				for range 2 { // the second time from the cache
+					got, err := e.Encode(nil, []byte(c.Text), Document)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if want := c.IDs[kind]; !slices.Equal(got, want) {
+						t.Errorf("%s: %q: %v, want %v", kind, c.Text, got, want)
+					}
 				}
-				if want := c.IDs[kind]; !slices.Equal(got, want) {
-					t.Errorf("%s: %q: %v, want %v", kind, c.Text, got, want)
+				if got := Decode(tok, c.IDs["bpe"]); kind == "bpe" && got != c.Text {
+					t.Errorf("decoded %q, want %q", got, c.Text)
+				}
+				if cut := e.Cut([]byte(c.Text)); cut > 0 {
+					parts, _ := e.Encode(nil, []byte(c.Text[:cut]), Starts)
+					parts, _ = e.Encode(parts, []byte(c.Text[cut:]), Ends)
+					if !slices.Equal(parts, c.IDs[kind]) {
+						t.Errorf("%s: %q cut at %d: %v, want %v", kind, c.Text, cut, parts, c.IDs[kind])
+					}
 				}
 			}
-			if got := Decode(tok, c.IDs["bpe"]); kind == "bpe" && got != c.Text {
-				t.Errorf("decoded %q, want %q", got, c.Text)
-			}
-			if cut := e.Cut([]byte(c.Text)); cut > 0 {
-				parts, _ := e.Encode(nil, []byte(c.Text[:cut]))
-				parts, _ = e.Encode(parts, []byte(c.Text[cut:]))
-				if !slices.Equal(parts, c.IDs[kind]) {
-					t.Errorf("%s: %q cut at %d: %v, want %v", kind, c.Text, cut, parts, c.IDs[kind])
-				}
-			}
-		}
+		})
 	}
 }
 
@@ -165,8 +183,8 @@ func TestNFC(t *testing.T) {
 	for n := range len(text) {
 		e := b.NewEncoder()
 		cut := e.Cut([]byte(text[:n]))
-		parts, _ := e.Encode(nil, []byte(text[:cut]))
-		parts, _ = e.Encode(parts, []byte(text[cut:]))
+		parts, _ := e.Encode(nil, []byte(text[:cut]), Starts)
+		parts, _ = e.Encode(parts, []byte(text[cut:]), Ends)
 		if !slices.Equal(parts, whole) {
 			t.Errorf("cut at %d of %d: %v, want %v", cut, n, parts, whole)
 		}
@@ -200,8 +218,8 @@ func TestSpecialInText(t *testing.T) {
 	for n := range len(text) { // no cut through a special token
 		e := b.NewEncoder()
 		cut := e.Cut([]byte(text[:n]))
-		parts, _ := e.Encode(nil, []byte(text[:cut]))
-		parts, _ = e.Encode(parts, []byte(text[cut:]))
+		parts, _ := e.Encode(nil, []byte(text[:cut]), Starts)
+		parts, _ = e.Encode(parts, []byte(text[cut:]), Ends)
 		if !slices.Equal(parts, special) {
 			t.Errorf("cut at %d of %d: %v, want %v", cut, n, parts, special)
 		}
@@ -230,12 +248,8 @@ func TestStream(t *testing.T) {
 }
 
 func TestByteAndChar(t *testing.T) {
-	counter := NewCharCounter()
-	counter.Add([]byte("koala\nblätter 日本\x00"))
-	char, err := NewCharFrom([]*CharCounter{counter}, 0, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	const train = "koala\nblätter 日本\x00"
+	char := learn(t, charKind, TrainOptions{}, 1, train).(*Char)
 	for _, tok := range []Tokenizer{Byte{}, char} {
 		text := "koala\nbätter\x00 日"
 		ids, err := Encode(tok, text)
@@ -265,11 +279,8 @@ func TestByteAndChar(t *testing.T) {
 	if want := char.ids['k']; !slices.Equal(ids, []uint32{charUnknown, want}) {
 		t.Errorf("qk is %v, want [0 %d]", ids, want)
 	}
-	small, err := NewCharFrom([]*CharCounter{counter}, 4, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Join(vocabulary(small), " "); got != "<unk> <|endoftext|> a t" && small.Vocab() != 4 {
+	small := learn(t, charKind, TrainOptions{Size: 4}, 1, train)
+	if got := strings.Join(tokensOf(small), " "); got != "<unk> <|endoftext|> a l" || small.Vocab() != 4 {
 		t.Errorf("a vocabulary of 4 is %s", got)
 	}
 }
@@ -277,44 +288,52 @@ func TestByteAndChar(t *testing.T) {
 // A tokenizer.json that is none gives an error that says so, never a panic.
 func TestParseRefuses(t *testing.T) {
 	good := string(fixture(t, "bpe.json"))
-	for name, c := range map[string]struct{ content, want string }{
-		"nothing":         {``, "unexpected end"},
-		"null":            {`null`, "no model"},
-		"object":          {`{}`, "no model"},
-		"list":            {`[]`, "the whole is array, want object"},
-		"cut":             {good[:len(good)/2], "line "},
-		"model":           {`{"model":null}`, "no model"},
-		"type":            {`{"model":{"type":"Rules"}}`, `"Rules"`},
-		"unknown type":    {`{"model":{"type":"BPE","vocab":{},"merges":[],"unk_token":7},"pre_tokenizer":{"type":"ByteLevel"}}`, "model.unk_token is number, want string"},
-		"vocab type":      {`{"model":{"type":"BPE","vocab":[1],"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "vocab"},
-		"id type":         {`{"model":{"type":"BPE","vocab":{"a":"b"},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "not a number"},
-		"fraction":        {`{"model":{"type":"BPE","vocab":{"a":0.5},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "0.5"},
-		"negative id":     {`{"model":{"type":"BPE","vocab":{"a":-1},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "-1"},
-		"twice":           {`{"model":{"type":"WordLevel","vocab":{"a":0,"b":0},"unk_token":"<unk>"}}`, "same id 0"},
-		"gap":             {`{"model":{"type":"WordLevel","vocab":{"a":0,"b":7},"unk_token":"<unk>"}}`, "7"},
-		"huge id":         {`{"model":{"type":"WordLevel","vocab":{"a":99999999999999999999},"unk_token":"<unk>"}}`, "99999"},
-		"no unknown":      {`{"model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"<unk>"},"pre_tokenizer":{"type":"WhitespaceSplit"},"normalizer":{"type":"Replace","pattern":{"String":"\n"},"content":" <eos> "}}`, "<unk>"},
-		"no bytes":        {`{"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "not a byte-level"},
-		"normalizer":      {strings.Replace(good, `"normalizer": null`, `"normalizer": {"type":"NFD"}`, 1), "NFD"},
-		"merge":           {strings.Replace(good, `"merges": [`, `"merges": [["zz","zz"],`, 1), "merge 0"},
-		"merge of three":  {strings.Replace(good, `"merges": [`, `"merges": [["a","b","c"],`, 1), "merge 0"},
-		"added elsewhere": {strings.Replace(good, `"id": 0`, `"id": 5`, 1), "is missing"},
-		"wordpiece norm":  {strings.Replace(string(fixture(t, "wordpiece.json")), `"BertNormalizer"`, `"NFKC"`, 1), "NFKC"},
-		"wordpiece split": {strings.Replace(string(fixture(t, "wordpiece.json")), `"BertPreTokenizer"`, `"Digits"`, 1), "Digits"},
-		"unigram norm":    {strings.Replace(string(fixture(t, "unigram.json")), `"normalizer": null`, `"normalizer": {"type":"Precompiled"}`, 1), "Precompiled"},
-		"unigram split":   {strings.Replace(string(fixture(t, "unigram.json")), `"Metaspace"`, `"ByteLevel"`, 1), "ByteLevel"},
-		"unigram unknown": {strings.Replace(string(fixture(t, "unigram.json")), `"unk_id": 0`, `"unk_id": 9999`, 1), "9999"},
-		"unigram vocab":   {`{"model":{"type":"Unigram","unk_id":0,"vocab":[["a"]]}}`, `vocab: ["a"] is not`},
-		"end of word":     {strings.Replace(good, `"end_of_word_suffix": null`, `"end_of_word_suffix": "</w>"`, 1), "end_of_word_suffix"},
-	} {
-		if _, err := Parse([]byte(c.content)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error is %v, want one with %q", name, err, c.want)
+	replaced := func(from, to string) string {
+		if !strings.Contains(good, from) {
+			t.Fatalf("bpe.json has no %s", from)
 		}
+		return strings.Replace(good, from, to, 1)
+	}
+	for name, c := range map[string]struct{ content, want string }{
+		"nothing":        {``, "unexpected end"},
+		"null":           {`null`, "no model"},
+		"object":         {`{}`, "no model"},
+		"list":           {`[]`, "the whole is array, want object"},
+		"cut":            {good[:len(good)/2], "line "},
+		"model":          {`{"model":null}`, "no model"},
+		"type":           {`{"model":{"type":"Rules"}}`, `"Rules"`},
+		"no vocabulary":  {`{"model":{}}`, "no vocab"},
+		"unknown type":   {`{"model":{"type":"BPE","vocab":{},"merges":[],"unk_token":7},"pre_tokenizer":{"type":"ByteLevel"}}`, "model.unk_token is number, want string"},
+		"vocab type":     {`{"model":{"type":"BPE","vocab":[1],"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "vocab"},
+		"id type":        {`{"model":{"type":"BPE","vocab":{"a":"b"},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "not a number"},
+		"fraction":       {`{"model":{"type":"BPE","vocab":{"a":0.5},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "0.5"},
+		"negative id":    {`{"model":{"type":"BPE","vocab":{"a":-1},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"}}`, "-1"},
+		"large id":       {`{"model":{"type":"WordLevel","vocab":{"a":0,"b":99999999},"unk_token":"a"}}`, "99999999"},
+		"huge id":        {`{"model":{"type":"WordLevel","vocab":{"a":99999999999999999999},"unk_token":"<unk>"}}`, "99999"},
+		"no unknown":     {`{"model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"<unk>"},"pre_tokenizer":{"type":"WhitespaceSplit"},"normalizer":{"type":"Replace","pattern":{"String":"\n"},"content":" <eos> "}}`, "<unk>"},
+		"normalizer":     {replaced(`"normalizer": null`, `"normalizer": {"type":"NFQ"}`), "NFQ"},
+		"pre-tokenizer":  {replaced(`"pre_tokenizer": {`, `"pre_tokenizer": {"type":"Rules"}, "x": {`), "Rules"},
+		"no type":        {replaced(`"normalizer": null`, `"normalizer": {}`), "normalizer has no type"},
+		"expression":     {replaced(`"normalizer": null`, `"normalizer": {"type":"Replace","pattern":{"Regex":"(a"},"content":""}`), "a group does not end"},
+		"back reference": {replaced(`"normalizer": null`, `"normalizer": {"type":"Replace","pattern":{"Regex":"(a)\\1"},"content":""}`), `\1 is not supported`},
+		"charsmap":       {replaced(`"normalizer": null`, `"normalizer": {"type":"Precompiled","precompiled_charsmap":"AAA"}`), "precompiled_charsmap"},
+		"dropout":        {replaced(`"dropout": null`, `"dropout": 0.1`), "dropout"},
+		"merge":          {replaced(`"merges": [`, `"merges": [["zz","zz"],`), "merge 0"},
+		"merge of three": {replaced(`"merges": [`, `"merges": [["a","b","c"],`), "merge 0"},
+		"old merge":      {replaced(`"merges": [`, `"merges": ["a b c",`), "merge 0"},
+		"unigram unk":    {strings.Replace(string(fixture(t, "unigram.json")), `"unk_id": 0`, `"unk_id": 9999`, 1), "9999"},
+		"unigram vocab":  {`{"model":{"type":"Unigram","unk_id":0,"vocab":[["a"]]}}`, `vocab: ["a"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Parse([]byte(c.content)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error is %v, want one with %q", err, c.want)
+			}
+		})
 	}
 }
 
 func FuzzParse(f *testing.F) {
-	for _, tok := range []Tokenizer{Byte{}, learnWords(f, WordOptions{Lower: true}, "a b\nc")} {
+	for _, tok := range []Tokenizer{Byte{}, learn(f, wordKind, TrainOptions{Lower: true}, 1, "a b\nc")} {
 		var content bytes.Buffer
 		if err := tok.WriteJSON(&content); err != nil {
 			f.Fatal(err)

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"errors"
 	"io"
 	"unicode/utf8"
 )
@@ -12,7 +11,10 @@ type Byte struct{}
 
 const byteSeparator = 256
 
+var byteKind = Kind{Name: "byte", About: "each byte is a token", Fixed: Byte{}}
+
 func (Byte) Kind() string              { return "byte" }
+func (Byte) Words() bool               { return false }
 func (Byte) Vocab() int                { return byteSeparator + 1 }
 func (Byte) Unknown() (uint32, bool)   { return 0, false }
 func (Byte) Separator() (uint32, bool) { return byteSeparator, true }
@@ -47,7 +49,7 @@ func (Byte) AppendText(dst []byte, _ int64, id uint32) []byte {
 }
 
 // Encode makes the encoder and the tokenizer one: there is nothing to keep.
-func (Byte) Encode(dst []uint32, text []byte) ([]uint32, error) {
+func (Byte) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error) {
 	for _, b := range text {
 		dst = append(dst, uint32(b))
 	}
@@ -80,14 +82,13 @@ func (t Byte) WriteJSON(w io.Writer) error {
 	})
 }
 
-// parseByte turns a BPE without splitter and merges into a Byte tokenizer.
-func parseByte(t *BPE) (Tokenizer, error) {
-	same := t.Vocab() == byteSeparator+1
+// isByte tells whether a tokenizer is what WriteJSON of Byte writes.
+func isByte(t *Pipeline) bool {
+	m, ok := t.model.(*bpe)
+	same := ok && len(t.normalizers) == 0 && len(t.splits) == 0 && m.bytes != nil && len(m.merges.to) == 0 &&
+		t.Vocab() == byteSeparator+1 && len(t.added) == 1
 	for id := uint32(0); same && id <= byteSeparator; id++ {
 		same = t.Token(id) == (Byte{}).Token(id)
 	}
-	if !same {
-		return nil, errors.New("a BPE without merges is supported if its vocabulary is the 256 bytes in their order and <|endoftext|>")
-	}
-	return Byte{}, nil
+	return same
 }

@@ -1,7 +1,5 @@
 package tokenizer
 
-import "unicode/utf8"
-
 // Byte-level tokens are written with one printable character a byte: a byte
 // that is a printable character of Latin-1 is itself, the others follow from
 // U+0100 on in their order.
@@ -24,15 +22,6 @@ func init() {
 		byteChars[b] = c
 		charBytes[c] = int16(b)
 	}
-}
-
-// spell writes bytes as a byte-level token.
-func spell(text []byte) string {
-	spelled := make([]byte, 0, 2*len(text))
-	for _, b := range text {
-		spelled = utf8.AppendRune(spelled, byteChars[b])
-	}
-	return string(spelled)
 }
 
 // unspell returns the bytes of a byte-level token; ok is false if one of its

@@ -9,7 +9,7 @@ const (
 
 // pieceCache remembers the ids of pieces: most are words that came before.
 type pieceCache struct {
-	encode func(dst []uint32, piece []byte) []uint32 // what is remembered
+	encode func(dst []uint32, piece []byte) ([]uint32, error) // what is remembered
 	pieces *table
 	// values holds for each piece either its one id, or where in ids its ids
 	// start and how many there are: count<<32 | id or place.
@@ -17,12 +17,12 @@ type pieceCache struct {
 	ids    []uint32
 }
 
-func newPieceCache(encode func(dst []uint32, piece []byte) []uint32) *pieceCache {
+func newPieceCache(encode func(dst []uint32, piece []byte) ([]uint32, error)) *pieceCache {
 	return &pieceCache{encode: encode, pieces: newTable(1 << 12)}
 }
 
 // append appends the ids of the piece text[start:end].
-func (c *pieceCache) append(dst []uint32, text []byte, start, end int) []uint32 {
+func (c *pieceCache) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {
 	piece := text[start:end]
 	if len(piece) > cachedPiece {
 		return c.encode(dst, piece)
@@ -30,12 +30,15 @@ func (c *pieceCache) append(dst []uint32, text []byte, start, end int) []uint32 
 	if at, ok := c.pieces.findIn(text, start, end); ok {
 		value := c.values[at]
 		if count := value >> 32; count != 1 {
-			return append(dst, c.ids[uint32(value):][:count]...)
+			return append(dst, c.ids[uint32(value):][:count]...), nil
 		}
-		return append(dst, uint32(value))
+		return append(dst, uint32(value)), nil
 	}
 	from := len(dst)
-	dst = c.encode(dst, piece)
+	dst, err := c.encode(dst, piece)
+	if err != nil {
+		return dst, err
+	}
 	if c.pieces.len() == cachedPieces {
 		c.pieces, c.values, c.ids = newTable(1<<12), c.values[:0], c.ids[:0]
 	}
@@ -46,5 +49,5 @@ func (c *pieceCache) append(dst []uint32, text []byte, start, end int) []uint32 
 		c.values = append(c.values, count<<32|uint64(len(c.ids)))
 		c.ids = append(c.ids, dst[from:]...)
 	}
-	return dst
+	return dst, nil
 }

@@ -37,6 +37,7 @@ func newChar(chars []rune) (*Char, error) {
 }
 
 func (t *Char) Kind() string              { return "char" }
+func (t *Char) Words() bool               { return false }
 func (t *Char) Vocab() int                { return len(t.tokens) }
 func (t *Char) Unknown() (uint32, bool)   { return charUnknown, true }
 func (t *Char) Separator() (uint32, bool) { return charSeparator, true }
@@ -65,7 +66,7 @@ func (t *Char) AppendText(dst []byte, _ int64, id uint32) []byte {
 }
 
 // Encode makes the encoder and the tokenizer one: there is nothing to keep.
-func (t *Char) Encode(dst []uint32, text []byte) ([]uint32, error) {
+func (t *Char) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error) {
 	for i := 0; i < len(text); {
 		if b := text[i]; b < utf8.RuneSelf {
 			dst = append(dst, t.ids[b])
@@ -96,7 +97,7 @@ func (t *Char) WriteJSON(w io.Writer) error {
 			"type": "Split", "pattern": map[string]any{"Regex": charPattern}, "behavior": "Isolated", "invert": false,
 		},
 		Decoder: map[string]any{"type": "Fuse"},
-		Model:   wordLevel{Type: "WordLevel", Vocab: orderedVocab{t.Vocab(), t.Token}, UnkToken: UnknownToken},
+		Model:   wordLevelModel{Type: "WordLevel", Vocab: orderedVocab{t.Vocab(), t.Token}, UnkToken: UnknownToken},
 	})
 }
 
@@ -127,20 +128,30 @@ func splitsChars(part json.RawMessage) bool {
 	return json.Unmarshal(part, &split) == nil && split.Type == "Split" && split.Pattern.Regex == charPattern
 }
 
-// CharCounter counts the characters of a training text for one goroutine.
-type CharCounter struct{ counts []int64 }
+var charKind = Kind{
+	Name: "char", About: "each character is a token", MinVocab: 3, Flags: []string{"vocab-size", "min-count"},
+	NewTrainer: func(opts TrainOptions) (Trainer, error) { return &charTrainer{opts: opts}, nil },
+}
 
-// NewCharCounter returns an empty counter.
-func NewCharCounter() *CharCounter { return new(CharCounter) }
+// charTrainer makes the tokenizer of the characters that its counters have seen
+// often enough; of the most frequent ones if there are more than ids.
+type charTrainer struct {
+	opts     TrainOptions
+	counters []*charCounter
+}
+
+func (t *charTrainer) NewCounter() Counter {
+	c := &charCounter{make([]int64, unicode.MaxRune+1)}
+	t.counters = append(t.counters, c)
+	return c
+}
 
 // Cut may be after any character.
-func (c *CharCounter) Cut(text []byte) int { return wholeRunes(text) }
+func (t *charTrainer) Cut(text []byte) int { return wholeRunes(text) }
 
-// Add counts a piece of text that ends with a whole character.
-func (c *CharCounter) Add(text []byte) {
-	if c.counts == nil {
-		c.counts = make([]int64, unicode.MaxRune+1)
-	}
+type charCounter struct{ counts []int64 }
+
+func (c *charCounter) Add(text []byte, _ int64) {
 	for i := 0; i < len(text); {
 		r, n := utf8.DecodeRune(text[i:])
 		c.counts[r]++
@@ -148,22 +159,20 @@ func (c *CharCounter) Add(text []byte) {
 	}
 }
 
-// NewCharFrom makes the tokenizer of the characters that the counters have
-// seen at least minCount times; the most frequent ones if there are more than
-// size ids allow, and size is not 0.
-func NewCharFrom(counters []*CharCounter, size, minCount int) (*Char, error) {
-	if size != 0 && size < 3 {
+func (t *charTrainer) Train() (Tokenizer, error) {
+	size := t.opts.Size
+	if size != 0 && size < charKind.MinVocab {
 		return nil, errors.New("a vocabulary of characters needs at least 3 ids: <unk>, <|endoftext|> and a character")
 	}
 	counts := make([]int64, unicode.MaxRune+1)
-	for _, c := range counters {
+	for _, c := range t.counters {
 		for r, n := range c.counts {
 			counts[r] += n
 		}
 	}
 	var chars []rune
 	for r, n := range counts {
-		if n > 0 && n >= int64(minCount) {
+		if n > 0 && n >= int64(t.opts.MinCount) {
 			chars = append(chars, rune(r))
 		}
 	}

@@ -2,9 +2,7 @@ package tokenizer
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,50 +22,11 @@ type file struct {
 	Model         any          `json:"model"`
 }
 
-type addedToken struct {
-	ID         uint32 `json:"id"`
-	Content    string `json:"content"`
-	SingleWord bool   `json:"single_word"`
-	Lstrip     bool   `json:"lstrip"`
-	Rstrip     bool   `json:"rstrip"`
-	Normalized bool   `json:"normalized"`
-	Special    bool   `json:"special"`
-}
-
-type wordLevel struct {
+// wordLevelModel is the model part of word and character tokenizers as it is written.
+type wordLevelModel struct {
 	Type     string       `json:"type"`
 	Vocab    orderedVocab `json:"vocab"`
 	UnkToken string       `json:"unk_token"`
-}
-
-// orderedVocab is written as an object whose keys stand in the order of their
-// ids, as Hugging Face writes it.
-type orderedVocab struct {
-	size  int
-	token func(id uint32) string
-}
-
-func (v orderedVocab) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for id := range v.size {
-		if id > 0 {
-			b.WriteByte(',')
-		}
-		b.Write(quote(v.token(uint32(id))))
-		fmt.Fprintf(&b, ":%d", id)
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
-}
-
-// quote is json.Marshal of a string without the escapes meant for HTML.
-func quote(s string) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s) // a string and a Buffer cannot fail
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 func writeJSON(w io.Writer, f file) error {
@@ -105,96 +64,102 @@ func Load(path string) (Tokenizer, error) {
 	return t, nil
 }
 
-// Parse reads the content of a tokenizer.json: one that this package wrote,
-// or another tool's if it is of a kind that is known to give the same ids
-// here. It refuses the others by the name of the part it does not know.
+// Parse reads the content of a tokenizer.json: one that this package wrote, or one
+// of Hugging Face's tokenizers. It refuses a part that it does not know by name.
 func Parse(content []byte) (Tokenizer, error) {
 	var raw rawFile
 	if err := json.Unmarshal(content, &raw); err != nil {
 		return nil, fmt.Errorf("line %d: %w", errorLine(content, err), jsonError("", err))
 	}
-	kind := typeOf(raw.Model)
-	switch kind {
-	case "":
-		return nil, errors.New("not a tokenizer.json: it has no model with a type")
-	case "WordLevel":
-		return parseWordLevel(raw)
-	case "BPE":
-		return parseBPE(raw)
-	case "WordPiece":
-		return parseWordPiece(raw, content)
-	case "Unigram":
-		return parseUnigram(raw, content)
+	if t, err := parseOwn(raw); t != nil || err != nil {
+		return t, err
 	}
-	return nil, fmt.Errorf("model type %q is not supported", kind)
-}
-
-// typeOf returns the "type" of a part, "" if it is absent or null.
-func typeOf(part json.RawMessage) string {
-	var typed struct {
-		Type string `json:"type"`
-	}
-	if len(part) == 0 || json.Unmarshal(part, &typed) != nil {
-		return ""
-	}
-	return typed.Type
-}
-
-// vocab is a vocabulary read from an object of token to id: each id once, and
-// none left out.
-type vocab []string
-
-func (v *vocab) UnmarshalJSON(content []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(content))
-	dec.UseNumber()
-	start, err := dec.Token()
+	t, err := parsePipeline(raw, content)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if start != json.Delim('{') {
-		return fmt.Errorf("vocab must be an object of token to id")
+	if isByte(t) {
+		return Byte{}, nil
 	}
-	type entry struct {
-		token string
-		id    int64
+	return t, nil
+}
+
+// parseOwn reads the layouts of the word and character tokenizers, which do more
+// than the parts in the file say: a line that does not end counts as ended. It
+// returns nil for other files.
+func parseOwn(raw rawFile) (Tokenizer, error) {
+	if typeOf(raw.Model) != "WordLevel" {
+		return nil, nil
 	}
-	var entries []entry
-	seen := map[string]bool{}
-	for dec.More() {
-		name, err := dec.Token()
+	var model struct {
+		Vocab    vocabObject `json:"vocab"`
+		UnkToken string      `json:"unk_token"`
+	}
+	if err := readPart("model", raw.Model, &model); err != nil {
+		return nil, err
+	}
+	if model.UnkToken != UnknownToken {
+		return nil, nil
+	}
+	lower, word := wordNormalizer(raw.Normalizer)
+	chars := isNull(raw.Normalizer) && splitsChars(raw.PreTokenizer) && len(model.Vocab) > charSeparator
+	if word = word && typeOf(raw.PreTokenizer) == "WhitespaceSplit"; !word && !chars {
+		return nil, nil
+	}
+	tokens, err := model.Vocab.dense()
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	if word {
+		t, err := NewWord(tokens, lower)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("model: vocab: %w", err)
 		}
-		value, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		if token := name.(string); seen[token] {
-			return fmt.Errorf("vocab: %q is there twice", token)
-		} else {
-			seen[token] = true
-		}
-		number, ok := value.(json.Number)
-		if !ok {
-			return fmt.Errorf("vocab: the id of %q is not a number", name)
-		}
-		id, err := number.Int64()
-		if err != nil || id < 0 {
-			return fmt.Errorf("vocab: the id of %q is %s, want a whole number from 0", name, number)
-		}
-		entries = append(entries, entry{name.(string), id})
+		return t, nil
 	}
-	tokens := make([]string, len(entries))
-	taken := make([]bool, len(entries))
-	for _, e := range entries {
-		if e.id >= int64(len(tokens)) {
-			return fmt.Errorf("vocab: the id of %q is %d, but there are only %d entries", e.token, e.id, len(tokens))
-		}
-		if taken[e.id] {
-			return fmt.Errorf("vocab: %q and %q have the same id %d", tokens[e.id], e.token, e.id)
-		}
-		tokens[e.id], taken[e.id] = e.token, true
+	if tokens[charUnknown] != UnknownToken || tokens[charSeparator] != EndOfText {
+		return nil, nil
 	}
-	*v = tokens
-	return nil
+	t, err := parseChar(tokens)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	return t, nil
+}
+
+// wordNormalizer tells whether a normalizer makes each line end <eos>, and whether
+// it puts the text in lower case before.
+func wordNormalizer(part json.RawMessage) (lower, ok bool) {
+	steps := []json.RawMessage{part}
+	if typeOf(part) == "Sequence" {
+		var sequence struct {
+			Normalizers []json.RawMessage `json:"normalizers"`
+		}
+		if json.Unmarshal(part, &sequence) != nil {
+			return false, false
+		}
+		steps = sequence.Normalizers
+	}
+	if len(steps) == 2 && typeOf(steps[0]) == "Lowercase" {
+		lower, steps = true, steps[1:]
+	}
+	var replace struct {
+		Type    string  `json:"type"`
+		Pattern pattern `json:"pattern"`
+		Content string  `json:"content"`
+	}
+	return lower, len(steps) == 1 && len(steps[0]) > 0 && json.Unmarshal(steps[0], &replace) == nil &&
+		replace.Type == "Replace" && deref(replace.Pattern.String) == "\n" && replace.Content == " "+EndOfLine+" "
+}
+
+// byteLevel is the pre-tokenizer, post-processor and decoder of byte-level BPE.
+type byteLevel struct {
+	Type           string `json:"type"`
+	AddPrefixSpace bool   `json:"add_prefix_space"`
+	TrimOffsets    bool   `json:"trim_offsets"`
+	UseRegex       *bool  `json:"use_regex"`
+}
+
+func newByteLevel(useRegex bool) byteLevel {
+	return byteLevel{Type: "ByteLevel", TrimOffsets: true, UseRegex: &useRegex}
 }

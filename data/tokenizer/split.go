@@ -90,3 +90,16 @@ func (s gpt2Splitter) cut(text []byte) int {
 	}
 	return 0
 }
+
+// knownSplitter returns the splitter that does what an expression says, or nil.
+func knownSplitter(pattern string) splitter {
+	switch pattern {
+	case gpt2Pattern:
+		return newGPT2Splitter()
+	case cl100kPattern:
+		return cl100kSplitter{classifier{classes()}, 3}
+	case qwen2Pattern:
+		return cl100kSplitter{classifier{classes()}, 1}
+	}
+	return nil
+}

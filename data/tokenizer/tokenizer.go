@@ -4,12 +4,6 @@
 // characters, byte-level BPE, and what other tools left behind as a Hugging
 // Face tokenizer.json. All of them are written as such a file and read back
 // from it by Parse, so one file is the whole description of a tokenizer.
-//
-// All of it is code of this project. The one library of such tokenizers in Go,
-// github.com/sugarme/tokenizer v0.3.0, was held against Hugging Face's first: its
-// BPE gives other ids where merge ranks tie, its trainer counts a quarter of the
-// words, it takes time quadratic in the length of a word and panics at text that
-// is not UTF-8.
 package tokenizer
 
 import "io"
@@ -24,8 +18,11 @@ const (
 // A Tokenizer maps text to ids in [0, Vocab) and back. It is safe for
 // concurrent use: what Encode remembers between calls lives in an Encoder.
 type Tokenizer interface {
-	// Kind is the name that --tokenizer takes: word, bpe, byte, char, ...
+	// Kind names the kind: word, byte, char, or the type of a tokenizer.json's model.
 	Kind() string
+	// Words tells whether each token is a word or a line end, as CountWords counts
+	// them.
+	Words() bool
 	// Vocab is the number of ids.
 	Vocab() int
 	// Token is the entry of the vocabulary with this id, as tokenizer.json
@@ -48,19 +45,35 @@ type Tokenizer interface {
 	WriteJSON(w io.Writer) error
 }
 
+// A Part says which part of a document a text is. Some tokenizers write a mark at
+// the start of a document, or take white space from its ends.
+type Part uint8
+
+const (
+	Middle   Part = 0
+	Starts   Part = 1 // the document starts with the text
+	Ends     Part = 2 // the document ends with the text
+	Document Part = Starts | Ends
+)
+
+func (p Part) starts() bool { return p&Starts != 0 }
+func (p Part) ends() bool   { return p&Ends != 0 }
+
 // An Encoder encodes text for one goroutine. It may keep a cache.
 type Encoder interface {
-	// Encode appends the ids of a whole document to dst.
-	Encode(dst []uint32, text []byte) ([]uint32, error)
-	// Cut returns the largest n for which text[:n] and the rest, whatever
-	// follows text, may be encoded apart and give the same ids as together.
-	// It is 0 if there is no such place.
+	// Encode appends the ids of a text to dst: of a whole document, or of a part
+	// that Cut made. It fails if the text has something that the tokenizer has no
+	// token for.
+	Encode(dst []uint32, text []byte, part Part) ([]uint32, error)
+	// Cut returns an n for which text[:n] and the rest, whatever follows text, may
+	// be encoded apart and give the same ids as together: the largest that it
+	// finds. It is 0 if there is no such place.
 	Cut(text []byte) int
 }
 
 // Encode returns the ids of a text. Programs that encode much keep an Encoder.
 func Encode(t Tokenizer, text string) ([]uint32, error) {
-	return t.NewEncoder().Encode(nil, []byte(text))
+	return t.NewEncoder().Encode(nil, []byte(text), Document)
 }
 
 // Decode returns the text of ids.

@@ -1,169 +1,105 @@
 package tokenizer
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
+	"math"
 	"unicode/utf8"
 )
 
-// Unigram is the tokenizer of SentencePiece (Kudo 2018): of all ways to write
-// a piece of text as tokens it takes the one whose scores add up highest.
-type Unigram struct {
-	tokens
+// unigram is the model of SentencePiece (Kudo 2018): of all ways to write a piece
+// of text as tokens it takes the one whose scores add up highest (Viterbi).
+type unigram struct {
+	vocab        *vocabulary
 	scores       []float64
 	unknown      int64 // -1 if there is none
 	unknownScore float64
-	fallback     bool // characters that no token has become their bytes
-	lower        bool
-	metaspace    metaspace
-	trie         *pairTable // (node, byte) -> node
-	ends         []int64    // the id of the token that ends at a node, or -1
-	content      []byte     // the file
-}
-
-// metaspace makes spaces visible and cuts before them.
-type metaspace struct {
-	Type          string `json:"type"`
-	Replacement   string `json:"replacement"`
-	PrependScheme string `json:"prepend_scheme"` // always, first or never
-	Split         *bool  `json:"split"`
+	fallback     *[256]uint32 // characters that no token has become their bytes
+	trie         *pairTable   // (node, byte) -> node
+	ends         []int64      // the id of the token that ends at a node, or -1
+	singles      *pairTable   // characters that are a token
+	neighbours   *neighbours
 }
 
 // unknownPenalty is what an unknown character scores less than the worst token.
 const unknownPenalty = 10
 
-// unigramEntry is a token and its score, the logarithm of a probability.
-type unigramEntry struct {
-	token string
-	score float64
-}
-
-func (e *unigramEntry) UnmarshalJSON(content []byte) error {
-	var parts []json.RawMessage
-	if json.Unmarshal(content, &parts) == nil && len(parts) == 2 &&
-		json.Unmarshal(parts[0], &e.token) == nil && json.Unmarshal(parts[1], &e.score) == nil {
-		return nil
+func parseUnigram(part json.RawMessage, _ bool) (model, *vocabulary, error) {
+	var read struct {
+		UnkID        *int64       `json:"unk_id"`
+		ByteFallback *bool        `json:"byte_fallback"`
+		Vocab        *unigramList `json:"vocab"`
 	}
-	return fmt.Errorf("vocab: %.40s is not a token and its score", content)
-}
-
-func parseUnigram(raw rawFile, content []byte) (Tokenizer, error) {
-	var model struct {
-		UnkID        *int64         `json:"unk_id"`
-		ByteFallback bool           `json:"byte_fallback"`
-		Vocab        []unigramEntry `json:"vocab"`
+	if err := readPart("model", part, &read); err != nil {
+		return nil, nil, err
 	}
-	if err := readPart("model", raw.Model, &model); err != nil {
-		return nil, err
+	if read.Vocab == nil {
+		return nil, nil, errors.New("model: Unigram needs a vocab")
 	}
-	t := &Unigram{unknown: -1, fallback: model.ByteFallback, content: bytes.Clone(content), trie: newPairTable(8 * len(model.Vocab)), ends: []int64{-1}}
-	lowest := 0.0
-	var written []string
-	for id, entry := range model.Vocab {
-		if id == 0 || entry.score < lowest {
-			lowest = entry.score
+	entries := make([]vocabEntry, len(*read.Vocab))
+	for i, e := range *read.Vocab {
+		entries[i] = vocabEntry{e.token, uint32(i)}
+	}
+	vocab, err := newVocabulary(entries)
+	if err != nil {
+		return nil, nil, fmt.Errorf("model: %w", err)
+	}
+	vocab.modelSize = len(entries) // two entries may be spelled alike
+	m := &unigram{vocab: &vocab, unknown: -1, trie: newPairTable(8 * len(entries)), ends: []int64{-1}, singles: newPairTable(1 << 10)}
+	if read.UnkID != nil {
+		if m.unknown = *read.UnkID; m.unknown < 0 || m.unknown >= int64(len(entries)) {
+			return nil, nil, fmt.Errorf("model: unk_id is %d, the vocabulary has %d entries", m.unknown, len(entries))
 		}
-		written, t.scores = append(written, entry.token), append(t.scores, entry.score)
 	}
-	t.tokens = newTokens(written)
-	if model.UnkID != nil {
-		if t.unknown = *model.UnkID; t.unknown < 0 || t.unknown >= int64(len(written)) {
-			return nil, fmt.Errorf("model: unk_id is %d, the vocabulary has %d entries", t.unknown, len(written))
+	if read.ByteFallback != nil && *read.ByteFallback {
+		m.fallback = byteTokens(&vocab)
+	}
+	lowest := math.Inf(1)
+	for _, e := range *read.Vocab {
+		lowest = min(lowest, e.score)
+		m.scores = append(m.scores, e.score)
+	}
+	m.unknownScore = lowest - unknownPenalty
+	for id, e := range entries {
+		m.insert(e.token, int64(id))
+		if r, n := utf8.DecodeRuneInString(e.token); n == len(e.token) && n > 0 {
+			m.singles.put(pair{uint32(r), 0}, uint32(id))
 		}
-	} else {
-		return nil, errors.New("model: Unigram without unk_id is not supported")
 	}
-	t.unknownScore = lowest - unknownPenalty
-	for id, token := range written {
-		t.insert(token, int64(id))
-	}
-	switch kind := typeOf(raw.Normalizer); kind {
-	case "":
-	case "Lowercase":
-		t.lower = true
-	default:
-		return nil, fmt.Errorf("Unigram with normalizer %q is not supported, only without or with Lowercase", kind)
-	}
-	if kind := typeOf(raw.PreTokenizer); kind != "Metaspace" {
-		return nil, fmt.Errorf("Unigram with pre_tokenizer %q is not supported, only with Metaspace", kind)
-	}
-	if err := readPart("pre_tokenizer", raw.PreTokenizer, &t.metaspace); err != nil {
-		return nil, err
-	}
-	if m := t.metaspace; utf8.RuneCountInString(m.Replacement) != 1 || m.Replacement == " " || m.Split != nil && !*m.Split {
-		return nil, errors.New("pre_tokenizer: Metaspace is supported with a replacement of one character and with split")
-	}
-	if err := t.addTokens(raw.AddedTokens); err != nil {
-		return nil, err
-	}
-	return t, checkNormalized(t.added, !t.lower)
+	m.neighbours = &neighbours{tokens: vocab.written}
+	return m, &vocab, nil
 }
 
-func (t *Unigram) insert(token string, id int64) {
+func (m *unigram) insert(token string, id int64) {
 	node := uint32(0)
 	for i := range len(token) {
 		edge := pair{node, uint32(token[i])}
-		next, ok := t.trie.get(edge)
+		next, ok := m.trie.get(edge)
 		if !ok {
-			next = uint32(len(t.ends))
-			t.ends = append(t.ends, -1)
-			t.trie.put(edge, next)
+			next = uint32(len(m.ends))
+			m.ends = append(m.ends, -1)
+			m.trie.put(edge, next)
 		}
 		node = next
 	}
 	if node != 0 {
-		t.ends[node] = id
+		m.ends[node] = id
 	}
 }
 
-func (t *Unigram) Kind() string            { return "unigram" }
-func (t *Unigram) Unknown() (uint32, bool) { return uint32(max(0, t.unknown)), t.unknown >= 0 }
-
-// AppendText writes the replacement as the space that it was, but not at the
-// start of a text.
-func (t *Unigram) AppendText(dst []byte, prev int64, id uint32) []byte {
-	token := t.Token(id)
-	if t.literal[id] {
-		return append(dst, token...)
-	}
-	if t.fallback {
-		if b, ok := byteToken(token); ok {
-			return append(dst, b)
-		}
-	}
-	if rest, ok := strings.CutPrefix(token, t.metaspace.Replacement); ok && prev < 0 && t.metaspace.PrependScheme != "never" {
-		token = rest
-	}
-	return append(dst, strings.ReplaceAll(token, t.metaspace.Replacement, " ")...)
-}
-
-// byteToken reads the name of a byte in a vocabulary: <0x0A>.
-func byteToken(token string) (byte, bool) {
-	var b byte
-	if len(token) != 6 {
-		return 0, false
-	}
-	_, err := fmt.Sscanf(token, "<0x%02X>", &b)
-	return b, err == nil
-}
-
-// WriteJSON writes the file as it was read.
-func (t *Unigram) WriteJSON(w io.Writer) error {
-	_, err := w.Write(t.content)
-	return err
+// joins is also true of two unknown characters, which are one token.
+func (m *unigram) joins(a, b rune) bool {
+	_, okA := m.singles.get(pair{uint32(a), 0})
+	_, okB := m.singles.get(pair{uint32(b), 0})
+	return !okA || !okB || m.neighbours.has(a, b)
 }
 
 type unigramEncoder struct {
-	t       *Unigram
-	cache   *pieceCache
-	lowered []byte
-	spaced  []byte
-	best    []node
-	path    []node
+	m     *unigram
+	cache *pieceCache
+	best  []node
+	path  []node
 }
 
 // node is the best way to write the text up to a place.
@@ -173,61 +109,57 @@ type node struct {
 	id    int64
 }
 
-func (t *Unigram) NewEncoder() Encoder {
-	e := &unigramEncoder{t: t}
+func (m *unigram) newEncoder() modelEncoder {
+	e := &unigramEncoder{m: m}
 	e.cache = newPieceCache(e.piece)
 	return e
 }
 
-// Cut is before a space, where a new piece starts.
-func (e *unigramEncoder) Cut(text []byte) int {
-	return e.t.cutAround(text, func(text []byte) int { return max(0, bytes.LastIndexByte(text, ' ')) })
+func (e *unigramEncoder) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {
+	return e.cache.append(dst, text, start, end)
 }
 
-func (e *unigramEncoder) Encode(dst []uint32, text []byte) ([]uint32, error) {
-	from := len(dst)
-	return e.t.encodeAround(dst, text, func(dst []uint32, text []byte) []uint32 {
-		return e.encode(dst, text, len(dst) == from)
-	}), nil
-}
+var errUnigramUnknown = errors.New("the text has a character that no token stands for, and the tokenizer's Unigram model has no unk_id")
 
-// encode encodes text without added tokens in it; first tells whether it is
-// the start of the document.
-func (e *unigramEncoder) encode(dst []uint32, text []byte, first bool) []uint32 {
-	if e.t.lower {
-		e.lowered = appendLower(e.lowered[:0], text)
-		text = e.lowered
-	}
-	mark := []byte(e.t.metaspace.Replacement)
-	e.spaced = e.spaced[:0]
-	scheme := e.t.metaspace.PrependScheme
-	if len(text) > 0 && (scheme == "always" || scheme == "" || scheme == "first" && first) &&
-		text[0] != ' ' && !bytes.HasPrefix(text, mark) {
-		e.spaced = append(e.spaced, mark...)
-	}
-	for _, b := range text {
-		if b == ' ' {
-			e.spaced = append(e.spaced, mark...)
-		} else {
-			e.spaced = append(e.spaced, b)
+// piece appends the ids of the best way to write a piece. Where no token has two
+// neighbours beside each other, every way goes through the place between them: the
+// way up to it is written, and its score goes on, so that sums round as in one.
+func (e *unigramEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
+	const window = 1 << 16 // bytes, from which on such a place is looked for
+	score := 0.0
+	for len(piece) > window {
+		place, last := 0, rune(0)
+		for i := 0; i < len(piece); {
+			r, n := utf8.DecodeRune(piece[i:])
+			if i > 0 && !e.m.joins(last, r) {
+				place = i
+				if i > window {
+					break
+				}
+			}
+			last = r
+			i += n
+			if i > window && place > 0 {
+				break
+			}
 		}
-	}
-	for rest := e.spaced; len(rest) > 0; {
-		end := len(rest)
-		if next := bytes.Index(rest[1:], mark); next >= 0 {
-			end = next + 1
+		if place == 0 {
+			break
 		}
-		dst = e.cache.append(dst, rest, 0, end)
-		rest = rest[end:]
+		var err error
+		if dst, score, err = e.viterbi(dst, piece[:place], score); err != nil {
+			return dst, err
+		}
+		piece = piece[place:]
 	}
-	return dst
+	dst, _, err := e.viterbi(dst, piece, score)
+	return dst, err
 }
 
-// piece appends the ids of the best way to write a piece (Viterbi).
-func (e *unigramEncoder) piece(dst []uint32, piece []byte) []uint32 {
-	t := e.t
-	e.best = e.best[:0]
-	for range len(piece) + 1 {
+func (e *unigramEncoder) viterbi(dst []uint32, piece []byte, score float64) ([]uint32, float64, error) {
+	m := e.m
+	e.best = append(e.best[:0], node{score: score, start: -1})
+	for range len(piece) {
 		e.best = append(e.best, node{start: -1})
 	}
 	for start := 0; start < len(piece); {
@@ -235,20 +167,26 @@ func (e *unigramEncoder) piece(dst []uint32, piece []byte) []uint32 {
 		here, single := e.best[start].score, false
 		at := uint32(0)
 		for end := start; end < len(piece); end++ {
-			next, ok := t.trie.get(pair{at, uint32(piece[end])})
+			next, ok := m.trie.get(pair{at, uint32(piece[end])})
 			if !ok {
 				break
 			}
 			at = next
-			id := t.ends[at]
+			id := m.ends[at]
 			if id < 0 {
 				continue
 			}
-			e.offer(end+1, node{here + t.scores[id], start, id})
+			e.offer(end+1, node{here + m.scores[id], start, id})
 			single = single || end+1-start == size
 		}
 		if !single {
-			e.offer(start+size, node{here + t.unknownScore, start, t.unknown})
+			if m.unknown < 0 {
+				if old := &e.best[start+size]; old.start < 0 || here+m.unknownScore > old.score {
+					return dst, 0, errUnigramUnknown
+				}
+			} else {
+				e.offer(start+size, node{here + m.unknownScore, start, m.unknown})
+			}
 		}
 		start += size
 	}
@@ -256,7 +194,8 @@ func (e *unigramEncoder) piece(dst []uint32, piece []byte) []uint32 {
 	for end := len(piece); end > 0; end = e.best[end].start {
 		e.path = append(e.path, e.best[end])
 	}
-	return e.write(dst, piece)
+	dst = e.write(dst, piece)
+	return dst, e.best[len(piece)].score, nil
 }
 
 func (e *unigramEncoder) offer(end int, n node) {
@@ -270,11 +209,11 @@ func (e *unigramEncoder) offer(end int, n node) {
 func (e *unigramEncoder) write(dst []uint32, piece []byte) []uint32 {
 	for i := len(e.path) - 1; i >= 0; i-- {
 		n := e.path[i]
-		if n.id != e.t.unknown {
+		if n.id != e.m.unknown {
 			dst = append(dst, uint32(n.id))
 			continue
 		}
-		for i > 0 && e.path[i-1].id == e.t.unknown {
+		for i > 0 && e.path[i-1].id == e.m.unknown {
 			i--
 		}
 		end := len(piece)
@@ -287,19 +226,20 @@ func (e *unigramEncoder) write(dst []uint32, piece []byte) []uint32 {
 }
 
 func (e *unigramEncoder) appendUnknown(dst []uint32, text []byte) []uint32 {
-	if id, ok := e.t.byID[string(text)]; ok && int(id) < e.t.model {
+	m := e.m
+	if id, ok := m.vocab.byID[string(text)]; ok && int(id) < m.vocab.modelIDs {
 		return append(dst, id)
 	}
-	if e.t.fallback {
-		from := len(dst)
-		for _, b := range text {
-			id, ok := e.t.byID[fmt.Sprintf("<0x%02X>", b)]
-			if !ok {
-				return append(dst[:from], uint32(e.t.unknown))
-			}
-			dst = append(dst, id)
-		}
-		return dst
+	if m.fallback == nil {
+		return append(dst, uint32(m.unknown))
 	}
-	return append(dst, uint32(e.t.unknown))
+	for _, b := range text {
+		if m.fallback[b] == noID {
+			return append(dst, uint32(m.unknown))
+		}
+	}
+	for _, b := range text {
+		dst = append(dst, m.fallback[b])
+	}
+	return dst
 }

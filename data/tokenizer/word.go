@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"sort"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Word is the word-level tokenizer of WikiText and word_language_model: words
@@ -35,6 +38,7 @@ func NewWord(vocabulary []string, lower bool) (*Word, error) {
 }
 
 func (t *Word) Kind() string              { return "word" }
+func (t *Word) Words() bool               { return true }
 func (t *Word) Vocab() int                { return t.words.len() }
 func (t *Word) Unknown() (uint32, bool)   { return t.unk, true }
 func (t *Word) Separator() (uint32, bool) { return 0, false }
@@ -69,7 +73,7 @@ type wordEncoder struct {
 
 func (e *wordEncoder) Cut(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 }
 
-func (e *wordEncoder) Encode(dst []uint32, text []byte) ([]uint32, error) {
+func (e *wordEncoder) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error) {
 	t := e.t
 	if t.lower {
 		e.lowered = appendLower(e.lowered[:0], text)
@@ -111,10 +115,246 @@ func (t *Word) WriteJSON(w io.Writer) error {
 		AddedTokens:  []addedToken{},
 		Normalizer:   normalizer,
 		PreTokenizer: map[string]any{"type": "WhitespaceSplit"},
-		Model: wordLevel{
+		Model: wordLevelModel{
 			Type:     "WordLevel",
 			Vocab:    orderedVocab{t.Vocab(), t.Token},
 			UnkToken: UnknownToken,
 		},
 	})
+}
+
+// Classes of bytes for the word splitter. Only four lead bytes can start a
+// white-space character outside ASCII.
+const (
+	wordByte = iota
+	spaceByte
+	lineByte
+	maybeByte
+)
+
+var byteClass = func() (class [256]uint8) {
+	for _, b := range []byte("\t\v\f\r ") {
+		class[b] = spaceByte
+	}
+	class['\n'] = lineByte
+	for _, b := range []byte{0xc2, 0xe1, 0xe2, 0xe3} {
+		class[b] = maybeByte
+	}
+	return class
+}()
+
+// wideSpace returns the length of the white-space character that text starts
+// with, which is not ASCII, or 0.
+func wideSpace(text []byte) int {
+	if r, n := utf8.DecodeRune(text); n > 1 && unicode.IsSpace(r) {
+		return n
+	}
+	return 0
+}
+
+// nextWord finds the next word or line end at or after i. A word is
+// text[start:end]; at a line end start == end and text[end] is the '\n'. At
+// the end of the text start is len(text).
+func nextWord(text []byte, i int) (start, end int) {
+	for i < len(text) {
+		switch byteClass[text[i]] {
+		case spaceByte:
+			i++
+			continue
+		case lineByte:
+			return i, i
+		case maybeByte:
+			if n := wideSpace(text[i:]); n > 0 {
+				i += n
+				continue
+			}
+		}
+		start = i
+		for i++; i < len(text); i++ {
+			if c := byteClass[text[i]]; c != wordByte && (c != maybeByte || wideSpace(text[i:]) > 0) {
+				break
+			}
+		}
+		return start, i
+	}
+	return len(text), len(text)
+}
+
+// CountWords returns how many words and how many lines a document has; a last
+// line that no '\n' ends counts if there is anything on it, as Encode of a
+// Word tokenizer has it.
+func CountWords(text []byte) (words, lines int) {
+	// Without a branch for each word: where words end cannot be foreseen.
+	after := uint8(1) // whether white space comes before
+	for i := 0; i < len(text); i++ {
+		class := byteClass[text[i]]
+		if class == maybeByte {
+			if n := wideSpace(text[i:]); n > 0 {
+				i, after = i+n-1, 1
+				continue
+			}
+			class = wordByte
+		}
+		space := (class | class>>1) & 1 // spaceByte is 1, lineByte 2
+		words += int(after &^ space)
+		lines += int(class >> 1)
+		after = space
+	}
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		lines++
+	}
+	return words, lines
+}
+
+var wordKind = Kind{
+	Name: "word", About: "words that white space separates, and <eos> for each line end", Words: true,
+	MinVocab: 3, Flags: []string{"vocab-size", "min-count", "lower"}, // <unk>, <eos> and a word
+	NewTrainer: func(opts TrainOptions) (Trainer, error) { return &wordTrainer{opts: opts}, nil },
+}
+
+// wordTrainer makes a vocabulary of words.
+type wordTrainer struct {
+	opts     TrainOptions
+	counters []*wordCounter
+}
+
+func (t *wordTrainer) NewCounter() Counter {
+	c := newWordCounter(t.opts.Lower)
+	t.counters = append(t.counters, c)
+	return c
+}
+
+// Cut is after a line.
+func (t *wordTrainer) Cut(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 }
+
+// wordCounter counts the words of a training text for one goroutine. Where a
+// word came first is kept as its place in the text, so that counters of
+// several goroutines add up to the same vocabulary whatever each has seen.
+type wordCounter struct {
+	lower   bool
+	lowered []byte
+	words   *table
+	seen    []seen
+	lines   seen
+}
+
+type seen struct {
+	count uint64
+	first uint64
+}
+
+func newWordCounter(lower bool) *wordCounter { return &wordCounter{lower: lower, words: newTable(0)} }
+
+// Add counts a piece of text that ends with a line or with its document.
+func (c *wordCounter) Add(text []byte, place int64) {
+	at := 2 * uint64(place) // leaves room for the line end that a document may lack
+	if c.lower {
+		c.lowered = appendLower(c.lowered[:0], text)
+		text = c.lowered
+	}
+	line := func(i int) {
+		if c.lines.count == 0 || at+uint64(i) < c.lines.first {
+			c.lines.first = at + uint64(i)
+		}
+		c.lines.count++
+	}
+	for i := 0; ; {
+		start, end := nextWord(text, i)
+		if start == len(text) {
+			break
+		}
+		if start == end {
+			line(end)
+			i = end + 1
+			continue
+		}
+		id, fresh := c.words.addIn(text, start, end)
+		if fresh {
+			c.seen = append(c.seen, seen{first: at + uint64(start)})
+		}
+		s := &c.seen[id]
+		s.count++
+		s.first = min(s.first, at+uint64(start))
+		i = end
+	}
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		line(len(text))
+	}
+}
+
+// merge adds what another counter has seen.
+func (c *wordCounter) merge(other *wordCounter) {
+	for id, s := range other.seen {
+		mine, fresh := c.words.add(other.words.bytes(uint32(id)))
+		if fresh {
+			c.seen = append(c.seen, s)
+			continue
+		}
+		c.seen[mine].count += s.count
+		c.seen[mine].first = min(c.seen[mine].first, s.first)
+	}
+	if other.lines.count > 0 {
+		if c.lines.count == 0 || other.lines.first < c.lines.first {
+			c.lines.first = other.lines.first
+		}
+		c.lines.count += other.lines.count
+	}
+}
+
+// Train makes the tokenizer of what the counters have seen. Ids run by falling
+// frequency in the encoded training text, then by first appearance: <unk> counts
+// for itself and for all words left out, and <eos> once a line. <unk> has the last
+// id if nothing becomes it.
+func (t *wordTrainer) Train() (Tokenizer, error) {
+	opts := t.opts
+	if opts.Size != 0 && opts.Size < 3 {
+		return nil, fmt.Errorf("a vocabulary of %d has no room for <unk>, <eos> and a word", opts.Size)
+	}
+	all := newWordCounter(opts.Lower)
+	for _, c := range t.counters {
+		all.merge(c)
+	}
+	type entry struct {
+		word string
+		seen
+	}
+	eos := entry{EndOfLine, all.lines}
+	unk := entry{word: UnknownToken, seen: seen{first: ^uint64(0)}}
+	entries := make([]entry, 0, all.words.len())
+	for id, s := range all.seen {
+		switch word := string(all.words.bytes(uint32(id))); word {
+		case EndOfLine: // written out in the text: the same token
+			eos.count += s.count
+			eos.first = min(eos.first, s.first)
+		case UnknownToken:
+			unk.seen = s
+		default:
+			entries = append(entries, entry{word, s})
+		}
+	}
+	less := func(a, b entry) bool {
+		if a.count != b.count {
+			return a.count > b.count
+		}
+		return a.first < b.first
+	}
+	sort.Slice(entries, func(i, j int) bool { return less(entries[i], entries[j]) })
+	keep := len(entries)
+	if opts.MinCount > 1 {
+		keep = sort.Search(keep, func(i int) bool { return entries[i].count < uint64(opts.MinCount) })
+	}
+	if opts.Size > 0 {
+		keep = min(keep, opts.Size-2)
+	}
+	for _, e := range entries[keep:] {
+		unk.count += e.count
+		unk.first = min(unk.first, e.first)
+	}
+	entries = append(entries[:keep], unk, eos)
+	sort.Slice(entries, func(i, j int) bool { return less(entries[i], entries[j]) })
+	vocabulary := make([]string, len(entries))
+	for i, e := range entries {
+		vocabulary[i] = e.word
+	}
+	return NewWord(vocabulary, opts.Lower)
 }

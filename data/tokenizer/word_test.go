@@ -9,22 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// learnWords makes a word tokenizer of texts, each a document.
-func learnWords(t testing.TB, opts WordOptions, texts ...string) *Word {
-	t.Helper()
-	c, at := NewWordCounter(opts.Lower), uint64(0)
-	for _, text := range texts {
-		c.Add([]byte(text), at)
-		at += 2 * uint64(len(text))
-	}
-	w, err := NewWordFrom([]*WordCounter{c}, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
-func vocabulary(t Tokenizer) (tokens []string) {
+func tokensOf(t Tokenizer) (tokens []string) {
 	for id := range t.Vocab() {
 		tokens = append(tokens, t.Token(uint32(id)))
 	}
@@ -34,27 +19,27 @@ func vocabulary(t Tokenizer) (tokens []string) {
 func TestWordVocabulary(t *testing.T) {
 	for _, c := range []struct {
 		text string
-		opts WordOptions
+		opts TrainOptions
 		want string
 	}{
-		{"b a a\nb c\n", WordOptions{}, "b a <eos> c <unk>"}, // ties by first appearance
-		{"a a a\n", WordOptions{}, "a <eos> <unk>"},
-		{"a <unk> <unk>\n", WordOptions{}, "<unk> a <eos>"},        // <unk> by its frequency
-		{"a b c d a\n", WordOptions{MinCount: 2}, "<unk> a <eos>"}, // what is left out counts for it
-		{"a b c d a\n", WordOptions{Size: 4}, "a <unk> b <eos>"},
-		{"A a Ä ä\n", WordOptions{Lower: true}, "a ä <eos> <unk>"},
-		{"a", WordOptions{}, "a <eos> <unk>"}, // a last line without end is a line
-		{"\n\n", WordOptions{}, "<eos> <unk>"},
-		{"a <eos> b\n", WordOptions{}, "<eos> a b <unk>"},
+		{"b a a\nb c\n", TrainOptions{}, "b a <eos> c <unk>"}, // ties by first appearance
+		{"a a a\n", TrainOptions{}, "a <eos> <unk>"},
+		{"a <unk> <unk>\n", TrainOptions{}, "<unk> a <eos>"},        // <unk> by its frequency
+		{"a b c d a\n", TrainOptions{MinCount: 2}, "<unk> a <eos>"}, // what is left out counts for it
+		{"a b c d a\n", TrainOptions{Size: 4}, "a <unk> b <eos>"},
+		{"A a Ä ä\n", TrainOptions{Lower: true}, "a ä <eos> <unk>"},
+		{"a", TrainOptions{}, "a <eos> <unk>"}, // a last line without end is a line
+		{"\n\n", TrainOptions{}, "<eos> <unk>"},
+		{"a <eos> b\n", TrainOptions{}, "<eos> a b <unk>"},
 	} {
-		if got := strings.Join(vocabulary(learnWords(t, c.opts, c.text)), " "); got != c.want {
+		if got := strings.Join(tokensOf(learn(t, wordKind, c.opts, 1, c.text)), " "); got != c.want {
 			t.Errorf("%q %+v: %s, want %s", c.text, c.opts, got, c.want)
 		}
 	}
 }
 
 func TestWordEncode(t *testing.T) {
-	w := learnWords(t, WordOptions{}, "the cat sat\n")
+	w := learn(t, wordKind, TrainOptions{}, 1, "the cat sat\n")
 	for _, c := range []struct{ text, want string }{
 		{"the cat\n", "the cat <eos>"},
 		{"the cat", "the cat <eos>"},
@@ -82,7 +67,7 @@ func TestWordEncode(t *testing.T) {
 
 func TestWordDecode(t *testing.T) {
 	text := "the cat sat\n\non the mat\n"
-	w := learnWords(t, WordOptions{}, text)
+	w := learn(t, wordKind, TrainOptions{}, 1, text)
 	ids, err := Encode(w, text)
 	if err != nil {
 		t.Fatal(err)
@@ -98,30 +83,16 @@ func TestWordCountersAddUp(t *testing.T) {
 	for i := range 1000 {
 		lines = append(lines, fmt.Sprintf("w%d w%d w%d x\n", i%7, i%31, i*i%101))
 	}
-	one := NewWordCounter(false)
-	several := []*WordCounter{NewWordCounter(false), NewWordCounter(false), NewWordCounter(false)}
-	at := uint64(0)
-	for i, line := range lines {
-		one.Add([]byte(line), at)
-		several[(i*i+i/3)%3].Add([]byte(line), at)
-		at += uint64(len(line))
-	}
-	want, err := NewWordFrom([]*WordCounter{one}, WordOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := NewWordFrom(several, WordOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(vocabulary(want), vocabulary(got)); diff != "" {
+	want := learn(t, wordKind, TrainOptions{}, 1, lines...)
+	got := learn(t, wordKind, TrainOptions{}, 3, lines...)
+	if diff := cmp.Diff(tokensOf(want), tokensOf(got)); diff != "" {
 		t.Errorf("vocabulary (-one +several):\n%s", diff)
 	}
 }
 
 func TestWordJSON(t *testing.T) {
 	for _, lower := range []bool{false, true} {
-		w := learnWords(t, WordOptions{Lower: lower}, "a \"quoted\" <b> & \\ \u2028 é 日本\nlines\n")
+		w := learn(t, wordKind, TrainOptions{Lower: lower}, 1, "a \"quoted\" <b> & \\ \u2028 é 日本\nlines\n")
 		var content bytes.Buffer
 		if err := w.WriteJSON(&content); err != nil {
 			t.Fatal(err)
@@ -130,7 +101,7 @@ func TestWordJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(vocabulary(w), vocabulary(back)); diff != "" {
+		if diff := cmp.Diff(tokensOf(w), tokensOf(back)); diff != "" {
 			t.Errorf("vocabulary (-written +read):\n%s", diff)
 		}
 		if back.(*Word).lower != lower {
@@ -155,15 +126,15 @@ func FuzzWord(f *testing.F) {
 		if lines != wantLines {
 			t.Errorf("%d lines, want %d", lines, wantLines)
 		}
-		w := learnWords(t, WordOptions{}, text)
+		w := learn(t, wordKind, TrainOptions{}, 1, text)
 		e := w.NewEncoder()
-		whole, err := e.Encode(nil, []byte(text))
+		whole, err := e.Encode(nil, []byte(text), Document)
 		if err != nil {
 			t.Fatal(err)
 		}
 		cut := e.Cut([]byte(text))
-		parts, _ := e.Encode(nil, []byte(text[:cut]))
-		parts, _ = e.Encode(parts, []byte(text[cut:]))
+		parts, _ := e.Encode(nil, []byte(text[:cut]), Starts)
+		parts, _ = e.Encode(parts, []byte(text[cut:]), Ends)
 		if diff := cmp.Diff(whole, parts); diff != "" {
 			t.Errorf("cut at %d (-whole +parts):\n%s", cut, diff)
 		}

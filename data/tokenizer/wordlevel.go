@@ -2,69 +2,53 @@ package tokenizer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
-// parseWordLevel reads a WordLevel model whose other parts say that it is the
-// Word or the Char tokenizer.
-func parseWordLevel(raw rawFile) (Tokenizer, error) {
-	var model struct {
-		Vocab    vocab  `json:"vocab"`
-		UnkToken string `json:"unk_token"`
-	}
-	if err := readPart("model", raw.Model, &model); err != nil {
-		return nil, err
-	}
-	if splitsChars(raw.PreTokenizer) && typeOf(raw.Normalizer) == "" {
-		t, err := parseChar(model.Vocab)
-		if err != nil {
-			return nil, fmt.Errorf("model: %w", err)
-		}
-		return t, nil
-	}
-	if kind := typeOf(raw.PreTokenizer); kind != "WhitespaceSplit" {
-		return nil, fmt.Errorf("WordLevel with pre_tokenizer %q is not supported, only with WhitespaceSplit", kind)
-	}
-	if model.UnkToken != UnknownToken {
-		return nil, fmt.Errorf("WordLevel with unk_token %q is not supported, only with %s", model.UnkToken, UnknownToken)
-	}
-	lower, err := wordNormalizer(raw.Normalizer)
-	if err != nil {
-		return nil, err
-	}
-	t, err := NewWord(model.Vocab, lower)
-	if err != nil {
-		return nil, fmt.Errorf("model: vocab: %w", err)
-	}
-	return t, nil
+// wordLevel makes each piece one token.
+type wordLevel struct {
+	words   *table
+	ids     []uint32
+	unknown int64
+	missing error
 }
 
-// wordNormalizer checks that '\n' becomes <eos>, and tells whether the text
-// is put in lower case before.
-func wordNormalizer(part json.RawMessage) (lower bool, err error) {
-	steps := []json.RawMessage{part}
-	if typeOf(part) == "Sequence" {
-		var sequence struct {
-			Normalizers []json.RawMessage `json:"normalizers"`
-		}
-		if err := readPart("normalizer", part, &sequence); err != nil {
-			return false, err
-		}
-		steps = sequence.Normalizers
+func parseWordLevel(part json.RawMessage, _ bool) (model, *vocabulary, error) {
+	read := struct {
+		Vocab    *vocabObject `json:"vocab"`
+		UnkToken string       `json:"unk_token"`
+	}{UnkToken: UnknownToken}
+	if err := readPart("model", part, &read); err != nil {
+		return nil, nil, err
 	}
-	if len(steps) == 2 && typeOf(steps[0]) == "Lowercase" {
-		lower, steps = true, steps[1:]
+	if read.Vocab == nil {
+		return nil, nil, errors.New("model: WordLevel needs a vocab")
 	}
-	var replace struct {
-		Type    string `json:"type"`
-		Pattern struct {
-			String string `json:"String"`
-		} `json:"pattern"`
-		Content string `json:"content"`
+	vocab, err := newVocabulary(*read.Vocab)
+	if err != nil {
+		return nil, nil, fmt.Errorf("model: %w", err)
 	}
-	if len(steps) == 1 && len(steps[0]) > 0 && json.Unmarshal(steps[0], &replace) == nil &&
-		replace.Type == "Replace" && replace.Pattern.String == "\n" && replace.Content == " "+EndOfLine+" " {
-		return lower, nil
+	m := &wordLevel{words: newTable(len(vocab.byID))}
+	m.unknown, m.missing = unknownToken(&vocab, read.UnkToken)
+	for token, id := range vocab.byID {
+		m.words.add([]byte(token))
+		m.ids = append(m.ids, id)
 	}
-	return false, fmt.Errorf("WordLevel is supported with a normalizer that replaces each line end by %s, not with %q", EndOfLine, typeOf(part))
+	return m, &vocab, nil
+}
+
+// joins: a piece is one token.
+func (m *wordLevel) joins(_, _ rune) bool { return true }
+
+func (m *wordLevel) newEncoder() modelEncoder { return m }
+
+func (m *wordLevel) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {
+	if at, ok := m.words.findIn(text, start, end); ok {
+		return append(dst, m.ids[at]), nil
+	}
+	if m.unknown < 0 {
+		return dst, m.missing
+	}
+	return append(dst, uint32(m.unknown)), nil
 }

@@ -1,167 +1,91 @@
 package tokenizer
 
 import (
-	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
-// WordPiece is the tokenizer of BERT: text is cleaned and cut at white space
-// and punctuation, and each word into the longest tokens that it starts with.
-type WordPiece struct {
-	tokens
-	normalizer  bertNormalizer
-	punctuation bool   // words end at punctuation too, which is a word each character
-	prefix      string // of tokens that go on with a word
-	longest     int    // characters of a word; longer ones are unknown
-	unknown     uint32
+// wordPiece is BERT's model: a word becomes the longest tokens that it starts
+// with, or the unknown token alone if there is a place where none fits.
+type wordPiece struct {
+	longest int   // characters of a word; longer ones are unknown
+	unknown int64 // -1: unk_token is not in the vocabulary
+	missing error
 
 	starts, continues *table // the bytes of tokens -> index of the ids below
 	startIDs, contIDs []uint32
 	longestToken      int
-	content           []byte // the file
 }
 
-func parseWordPiece(raw rawFile, content []byte) (Tokenizer, error) {
-	model := struct {
-		UnkToken string `json:"unk_token"`
-		Prefix   string `json:"continuing_subword_prefix"`
-		Longest  int    `json:"max_input_chars_per_word"`
-		Vocab    vocab  `json:"vocab"`
+func parseWordPiece(part json.RawMessage, _ bool) (model, *vocabulary, error) {
+	read := struct {
+		UnkToken string       `json:"unk_token"`
+		Prefix   string       `json:"continuing_subword_prefix"`
+		Longest  int          `json:"max_input_chars_per_word"`
+		Vocab    *vocabObject `json:"vocab"`
 	}{UnkToken: "[UNK]", Prefix: "##", Longest: 100}
-	if err := readPart("model", raw.Model, &model); err != nil {
-		return nil, err
+	if err := readPart("model", part, &read); err != nil {
+		return nil, nil, err
 	}
-	t := &WordPiece{
-		tokens: newTokens(model.Vocab), prefix: model.Prefix, longest: model.Longest, content: bytes.Clone(content),
-		starts: newTable(len(model.Vocab)), continues: newTable(len(model.Vocab)),
+	if read.Vocab == nil {
+		return nil, nil, errors.New("model: WordPiece needs a vocab")
 	}
-	var err error
-	var ok bool
-	if t.unknown, ok = t.ID(model.UnkToken); !ok {
-		return nil, fmt.Errorf("model: unk_token %q is not in the vocabulary", model.UnkToken)
+	vocab, err := newVocabulary(*read.Vocab)
+	if err != nil {
+		return nil, nil, fmt.Errorf("model: %w", err)
 	}
-	if t.normalizer, err = parseBertNormalizer(raw.Normalizer); err != nil {
-		return nil, err
-	}
-	switch kind := typeOf(raw.PreTokenizer); kind {
-	case "BertPreTokenizer":
-		t.punctuation = true
-	case "WhitespaceSplit":
-	default:
-		return nil, fmt.Errorf("WordPiece with pre_tokenizer %q is not supported, only with BertPreTokenizer or WhitespaceSplit", kind)
-	}
-	if t.prefix == "" {
-		return nil, fmt.Errorf("model: WordPiece without continuing_subword_prefix is not supported")
-	}
-	for id, token := range model.Vocab {
-		t.starts.add([]byte(token))
-		t.startIDs = append(t.startIDs, uint32(id))
-		if rest, ok := strings.CutPrefix(token, t.prefix); ok && rest != "" {
-			if _, fresh := t.continues.add([]byte(rest)); fresh {
-				t.contIDs = append(t.contIDs, uint32(id))
-			}
+	m := &wordPiece{longest: read.Longest, starts: newTable(len(vocab.byID)), continues: newTable(len(vocab.byID))}
+	m.unknown, m.missing = unknownToken(&vocab, read.UnkToken)
+	for token, id := range vocab.byID {
+		m.starts.add([]byte(token))
+		m.startIDs = append(m.startIDs, id)
+		if rest, ok := strings.CutPrefix(token, read.Prefix); ok && rest != "" {
+			m.continues.add([]byte(rest))
+			m.contIDs = append(m.contIDs, id)
 		}
-		t.longestToken = max(t.longestToken, len(token))
+		m.longestToken = max(m.longestToken, len(token))
 	}
-	if err := t.addTokens(raw.AddedTokens); err != nil {
-		return nil, err
-	}
-	return t, checkNormalized(t.added, t.normalizer.none())
+	return m, &vocab, nil
 }
 
-// checkNormalized refuses added tokens that are sought in normalized text.
-func checkNormalized(added []addedToken, none bool) error {
-	for _, a := range added {
-		if a.Normalized && !a.Special && !none {
-			return fmt.Errorf("added_tokens: %q is sought in normalized text, which is not supported", a.Content)
-		}
+// unknownToken finds the id of unk_token. A vocabulary without it is an error only
+// for text that needs it.
+func unknownToken(v *vocabulary, name string) (id int64, missing error) {
+	if id, ok := v.byID[name]; ok {
+		return int64(id), nil
 	}
-	return nil
+	return -1, fmt.Errorf("the text has something that no token stands for, and the unk_token %q is not in the tokenizer's vocabulary", name)
 }
 
-func (t *WordPiece) Kind() string            { return "wordpiece" }
-func (t *WordPiece) Unknown() (uint32, bool) { return t.unknown, true }
-
-// AppendText writes a space before each token that starts a word.
-func (t *WordPiece) AppendText(dst []byte, prev int64, id uint32) []byte {
-	token := t.Token(id)
-	if rest, ok := strings.CutPrefix(token, t.prefix); ok && prev >= 0 {
-		return append(dst, rest...)
-	}
-	if prev >= 0 {
-		dst = append(dst, ' ')
-	}
-	return append(dst, token...)
-}
-
-// WriteJSON writes the file as it was read.
-func (t *WordPiece) WriteJSON(w io.Writer) error {
-	_, err := w.Write(t.content)
-	return err
-}
+// joins: what a word becomes depends on all of it.
+func (m *wordPiece) joins(_, _ rune) bool { return true }
 
 type wordPieceEncoder struct {
-	t              *WordPiece
-	cache          *pieceCache
-	clean, scratch []byte
+	m     *wordPiece
+	cache *pieceCache
 }
 
-func (t *WordPiece) NewEncoder() Encoder {
-	e := &wordPieceEncoder{t: t}
+func (m *wordPiece) newEncoder() modelEncoder {
+	e := &wordPieceEncoder{m: m}
 	e.cache = newPieceCache(e.word)
 	return e
 }
 
-// Cut is before white space, at which words end in any case.
-func (e *wordPieceEncoder) Cut(text []byte) int {
-	return e.t.cutAround(text, func(text []byte) int { return max(0, bytes.LastIndexAny(text, " \n")) })
+func (e *wordPieceEncoder) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {
+	return e.cache.append(dst, text, start, end)
 }
 
-func (e *wordPieceEncoder) Encode(dst []uint32, text []byte) ([]uint32, error) {
-	return e.t.encodeAround(dst, text, e.encode), nil
-}
-
-// encode encodes text without added tokens in it.
-func (e *wordPieceEncoder) encode(dst []uint32, text []byte) []uint32 {
-	e.clean = e.t.normalizer.append(e.clean[:0], text, &e.scratch)
-	start := 0
-	for i := 0; i < len(e.clean); {
-		r, size := rune(e.clean[i]), 1
-		if r >= utf8.RuneSelf {
-			r, size = utf8.DecodeRune(e.clean[i:])
-		}
-		space := unicode.IsSpace(r)
-		if space || e.t.punctuation && oldPunctuation(r) {
-			if start < i {
-				dst = e.cache.append(dst, e.clean, start, i)
-			}
-			if !space {
-				dst = e.cache.append(dst, e.clean, i, i+size)
-			}
-			start = i + size
-		}
-		i += size
+func (e *wordPieceEncoder) word(dst []uint32, word []byte) ([]uint32, error) {
+	m, from := e.m, len(dst)
+	if utf8.RuneCount(word) > m.longest {
+		return m.appendUnknown(dst)
 	}
-	if start < len(e.clean) {
-		dst = e.cache.append(dst, e.clean, start, len(e.clean))
-	}
-	return dst
-}
-
-// word appends the ids of a word: always the longest token that fits, and the
-// unknown token alone if there is a place where none does.
-func (e *wordPieceEncoder) word(dst []uint32, word []byte) []uint32 {
-	t, from := e.t, len(dst)
-	if utf8.RuneCount(word) > t.longest {
-		return append(dst, t.unknown)
-	}
-	known, ids := t.starts, t.startIDs
-	for start := 0; start < len(word); known, ids = t.continues, t.contIDs {
-		end := min(len(word), start+t.longestToken)
+	known, ids := m.starts, m.startIDs
+	for start := 0; start < len(word); known, ids = m.continues, m.contIDs {
+		end := min(len(word), start+m.longestToken)
 		for ; end > start; end-- {
 			if at, ok := known.find(word[start:end]); ok {
 				dst = append(dst, ids[at])
@@ -169,9 +93,16 @@ func (e *wordPieceEncoder) word(dst []uint32, word []byte) []uint32 {
 			}
 		}
 		if end == start {
-			return append(dst[:from], t.unknown)
+			return m.appendUnknown(dst[:from])
 		}
 		start = end
 	}
-	return dst
+	return dst, nil
+}
+
+func (m *wordPiece) appendUnknown(dst []uint32) ([]uint32, error) {
+	if m.unknown < 0 {
+		return dst, m.missing
+	}
+	return append(dst, uint32(m.unknown)), nil
 }

@@ -7,31 +7,53 @@ import (
 	"slices"
 )
 
-// PieceCounter counts the pieces of a training text for one goroutine.
-type PieceCounter struct {
+var bpeKind = Kind{
+	Name: "bpe", About: "byte-level byte-pair encoding, as GPT-2 has it (default 8192 ids)",
+	MinVocab: 257, Flags: []string{"vocab-size", "min-count"}, // <|endoftext|> and the bytes
+	NewTrainer: func(opts TrainOptions) (Trainer, error) {
+		if opts.Size == 0 {
+			opts.Size = 8192
+		}
+		if opts.MinCount == 0 {
+			opts.MinCount = 2
+		}
+		return &bpeTrainer{opts: opts, splitter: newGPT2Splitter()}, nil
+	},
+}
+
+// bpeTrainer learns the merges that Hugging Face's BpeTrainer learns from files of
+// the same text, with the special token <|endoftext|> and the byte alphabet.
+type bpeTrainer struct {
+	opts     TrainOptions // MinCount: pairs seen less often are not merged
+	splitter gpt2Splitter
+	counters []*pieceCounter
+}
+
+func (t *bpeTrainer) NewCounter() Counter {
+	c := &pieceCounter{splitter: t.splitter, pieces: newTable(1 << 12)}
+	t.counters = append(t.counters, c)
+	return c
+}
+
+// Cut is after a line, or in a line where a piece ends in any case.
+func (t *bpeTrainer) Cut(text []byte) int {
+	if n := bytes.LastIndexByte(text, '\n') + 1; n > 0 {
+		return n
+	}
+	return t.splitter.cut(text)
+}
+
+// pieceCounter counts the pieces of a training text for one goroutine.
+type pieceCounter struct {
 	splitter gpt2Splitter
 	pieces   *table
 	counts   []int64
 }
 
-// NewPieceCounter returns an empty counter.
-func NewPieceCounter() *PieceCounter {
-	return &PieceCounter{splitter: newGPT2Splitter(), pieces: newTable(1 << 12)}
-}
-
-// Cut returns where a long text may be cut to be counted in parts: after a line,
-// or in a line where a piece ends in any case. It is 0 if there is no such place.
-func (c *PieceCounter) Cut(text []byte) int {
-	if n := bytes.LastIndexByte(text, '\n') + 1; n > 0 {
-		return n
-	}
-	return c.splitter.cut(text)
-}
-
-// Add counts text up to a cut or to the end of its document. Pieces do not
-// reach across lines here, although they do when text is encoded: that is how
-// Hugging Face's trainer reads files, and merges are to be the same.
-func (c *PieceCounter) Add(text []byte) {
+// Add counts pieces. They do not reach across lines here, although they do when
+// text is encoded: that is how Hugging Face's trainer reads files, and merges are
+// to be the same.
+func (c *pieceCounter) Add(text []byte, _ int64) {
 	for len(text) > 0 {
 		line := text
 		if end := bytes.IndexByte(text, '\n'); end >= 0 {
@@ -46,7 +68,7 @@ func (c *PieceCounter) Add(text []byte) {
 	}
 }
 
-func (c *PieceCounter) addIn(text []byte, start, end int, n int64) {
+func (c *pieceCounter) addIn(text []byte, start, end int, n int64) {
 	id, fresh := c.pieces.addIn(text, start, end)
 	if fresh {
 		c.counts = append(c.counts, 0)
@@ -54,42 +76,42 @@ func (c *PieceCounter) addIn(text []byte, start, end int, n int64) {
 	c.counts[id] += n
 }
 
-// BPEOptions of training.
-type BPEOptions struct {
-	Size     int // ids, of which 257 are <|endoftext|> and the bytes
-	MinCount int // pairs seen less often are not merged; default 2
-}
-
-// TrainBPE learns the merges that Hugging Face's BpeTrainer learns from the
-// same text with the special token <|endoftext|> and the byte alphabet. The
-// counters are used up.
-func TrainBPE(counters []*PieceCounter, opts BPEOptions) (*BPE, error) {
-	if opts.Size < 257 {
-		return nil, fmt.Errorf("a vocabulary of %d has no room for the 256 bytes and %s: want at least 257", opts.Size, EndOfText)
+func (t *bpeTrainer) Train() (Tokenizer, error) {
+	if t.opts.Size < bpeKind.MinVocab {
+		return nil, fmt.Errorf("a vocabulary of %d has no room for the 256 bytes and %s: want at least 257", t.opts.Size, EndOfText)
 	}
-	if opts.MinCount == 0 {
-		opts.MinCount = 2
+	if len(t.counters) == 0 {
+		t.NewCounter()
 	}
-	all := counters[0]
-	for _, c := range counters[1:] {
+	all := t.counters[0]
+	for _, c := range t.counters[1:] {
 		for id, n := range c.counts {
 			piece := c.pieces.bytes(uint32(id))
 			all.addIn(piece, 0, len(piece), n)
 		}
 	}
-	t := newTrainer(all)
-	t.learn(opts)
-	bpe, err := newBPE(t.vocabulary, t.merges, map[uint32]bool{0: true})
-	if err != nil {
+	m := newMergeLearner(all)
+	m.learn(t.opts)
+	var content bytes.Buffer
+	if err := writeJSON(&content, file{
+		AddedTokens:   []addedToken{{ID: 0, Content: EndOfText, Special: true}},
+		PreTokenizer:  newByteLevel(true),
+		PostProcessor: newByteLevel(true),
+		Decoder:       newByteLevel(true),
+		Model: bpeModel{
+			Type:   "BPE",
+			Vocab:  orderedVocab{len(m.vocabulary), func(id uint32) string { return m.vocabulary[id] }},
+			Merges: m.merges,
+		},
+	}); err != nil {
 		return nil, err
 	}
-	bpe.parts = parts{newByteLevel(true), newByteLevel(true), newByteLevel(true)}
-	return bpe, bpe.addTokens([]addedToken{{ID: 0, Content: EndOfText, Special: true}})
+	return Parse(content.Bytes())
 }
 
-// trainer learns merges from counted words. A word is a run of symbols in one
+// mergeLearner learns merges from counted words. A word is a run of symbols in one
 // large slice, which shrinks in its place as symbols are merged.
-type trainer struct {
+type mergeLearner struct {
 	vocabulary []string
 	ids        map[string]uint32
 	merges     [][2]string
@@ -106,8 +128,8 @@ type trainer struct {
 	queue     mergeQueue
 }
 
-func newTrainer(words *PieceCounter) *trainer {
-	t := &trainer{
+func newMergeLearner(words *pieceCounter) *mergeLearner {
+	t := &mergeLearner{
 		vocabulary: []string{EndOfText}, ids: map[string]uint32{EndOfText: 0},
 		counts: words.counts, pairs: newPairTable(1 << 12),
 	}
@@ -132,7 +154,7 @@ func newTrainer(words *PieceCounter) *trainer {
 }
 
 // id returns the id of a token, a new one if it was not there.
-func (t *trainer) id(token string) uint32 {
+func (t *mergeLearner) id(token string) uint32 {
 	id, ok := t.ids[token]
 	if !ok {
 		id = uint32(len(t.vocabulary))
@@ -142,11 +164,11 @@ func (t *trainer) id(token string) uint32 {
 	return id
 }
 
-func (t *trainer) word(i uint32) []uint32 {
+func (t *mergeLearner) word(i uint32) []uint32 {
 	return t.symbols[t.starts[i] : t.starts[i]+t.lengths[i]]
 }
 
-func (t *trainer) learn(opts BPEOptions) {
+func (t *mergeLearner) learn(opts TrainOptions) {
 	for i := range t.counts {
 		word := t.word(uint32(i))
 		for j := 1; j < len(word); j++ {
@@ -178,7 +200,7 @@ func (t *trainer) learn(opts BPEOptions) {
 }
 
 // change counts a pair that came into or went from a word.
-func (t *trainer) change(p pair, n int64, word uint32, came bool) {
+func (t *mergeLearner) change(p pair, n int64, word uint32, came bool) {
 	index, ok := t.pairs.get(p)
 	if !ok {
 		index = uint32(len(t.pairCount))
@@ -200,7 +222,7 @@ func (t *trainer) change(p pair, n int64, word uint32, came bool) {
 }
 
 // enqueue queues the pairs that came into words since the last time.
-func (t *trainer) enqueue() {
+func (t *mergeLearner) enqueue() {
 	for _, m := range t.came {
 		m.count, m.words = t.pairCount[m.index], t.fresh[m.index]
 		t.fresh[m.index] = nil
@@ -212,7 +234,7 @@ func (t *trainer) enqueue() {
 }
 
 // merge merges a pair everywhere in a word, from left to right.
-func (t *trainer) merge(i uint32, p pair, to uint32) {
+func (t *mergeLearner) merge(i uint32, p pair, to uint32) {
 	word, n := t.word(i), t.counts[i]
 	kept := 0
 	for j := 0; j < len(word); j++ {

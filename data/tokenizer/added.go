@@ -1,0 +1,268 @@
+package tokenizer
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+)
+
+// addedToken is an entry of added_tokens in tokenizer.json.
+type addedToken struct {
+	ID         uint32 `json:"id"`
+	Content    string `json:"content"`
+	SingleWord bool   `json:"single_word"` // found only where no word goes on beside it
+	Lstrip     bool   `json:"lstrip"`      // takes the white space on its left
+	Rstrip     bool   `json:"rstrip"`      // takes the white space on its right
+	Normalized bool   `json:"normalized"`  // sought in normalized text
+	Special    bool   `json:"special"`     // found in text only if that is asked for
+}
+
+// addedFinder finds added tokens that text spells out: at each place the longest,
+// from left to right. A special token that is to stay text is passed over whole:
+// no other token is found within it. That is what Hugging Face's tokenizers do.
+type addedFinder struct {
+	trie    *pairTable // (node, byte) -> node
+	ends    []int32    // of each node, the index of the token that ends there, or -1
+	starts  [256]bool  // the bytes that a token starts with
+	tokens  []addedToken
+	ignored []bool // the token stays text
+	longest int
+	strips  bool // some token takes white space beside it
+}
+
+// newAddedFinder returns nil if there is nothing to find. Of two tokens with one
+// spelling the last counts.
+func newAddedFinder(tokens []addedToken, special bool) *addedFinder {
+	f := &addedFinder{trie: newPairTable(16 * len(tokens)), ends: []int32{-1}, tokens: tokens}
+	for i, a := range tokens {
+		f.ignored = append(f.ignored, a.Special && !special)
+		if a.Content == "" {
+			continue
+		}
+		node := uint32(0)
+		for j := range len(a.Content) {
+			edge := pair{node, uint32(a.Content[j])}
+			next, ok := f.trie.get(edge)
+			if !ok {
+				next = uint32(len(f.ends))
+				f.ends = append(f.ends, -1)
+				f.trie.put(edge, next)
+			}
+			node = next
+		}
+		f.ends[node] = int32(i)
+		f.starts[a.Content[0]] = true
+		f.longest = max(f.longest, len(a.Content))
+		f.strips = f.strips || a.Lstrip || a.Rstrip
+	}
+	if f.longest == 0 {
+		return nil
+	}
+	return f
+}
+
+// at returns the longest token that text has at i. open tells that text ends
+// where a longer one may go on.
+func (f *addedFinder) at(text []byte, i int) (token int32, end int, open bool) {
+	token, node := -1, uint32(0)
+	for j := i; ; j++ {
+		if j == len(text) {
+			return token, end, true
+		}
+		next, ok := f.trie.get(pair{node, uint32(text[j])})
+		if !ok {
+			return token, end, false
+		}
+		if node = next; f.ends[node] >= 0 {
+			token, end = f.ends[node], j+1
+		}
+	}
+}
+
+// split calls plain with the text between tokens and token with each token.
+func (f *addedFinder) split(text []byte, plain func(start, end int) error, token func(id uint32)) error {
+	from := 0
+	if f != nil {
+		for i := 0; i < len(text); {
+			if !f.starts[text[i]] {
+				i++
+				continue
+			}
+			at, stop, _ := f.at(text, i)
+			if at < 0 {
+				i++
+				continue
+			}
+			start := i
+			i = stop
+			a := &f.tokens[at]
+			if f.ignored[at] || a.SingleWord && (endsWithWord(text[:start]) || startsWithWord(text[stop:])) {
+				continue
+			}
+			if a.Lstrip {
+				start = max(start-spaceAtEnd(text[:start]), from)
+			}
+			if a.Rstrip {
+				stop += spaceAtStart(text[stop:])
+			}
+			if from < start {
+				if err := plain(from, start); err != nil {
+					return err
+				}
+			}
+			token(a.ID)
+			from = stop
+		}
+	}
+	if from < len(text) {
+		return plain(from, len(text))
+	}
+	return nil
+}
+
+// separate tells whether no token reaches from left to right or looks across.
+func (f *addedFinder) separate(left, right []byte) bool {
+	if f == nil {
+		return true
+	}
+	both := append(append(make([]byte, 0, len(left)+len(right)), left...), right...)
+	place := len(left)
+	for i := max(0, place-f.longest); i <= place && i < len(both); i++ {
+		if !f.starts[both[i]] {
+			continue
+		}
+		if at, end, open := f.at(both, i); open || at >= 0 && end >= place {
+			return false
+		}
+	}
+	if !f.strips {
+		return true
+	}
+	// A token may take white space from beyond the place.
+	if n := spaceAtStart(right); spaceAtEnd(left) > 0 {
+		for i := place; i <= place+n && i < len(both); i++ {
+			if f.starts[both[i]] {
+				return false
+			}
+		}
+	} else if n > 0 {
+		return !f.endsAt(both, place)
+	}
+	if n := spaceAtEnd(left); n > 0 && spaceAtStart(right) > 0 {
+		return n < len(left) && !f.endsAt(both, place-n)
+	}
+	return true
+}
+
+// endsAt tells whether a token ends at a place of text.
+func (f *addedFinder) endsAt(text []byte, place int) bool {
+	for i := max(0, place-f.longest); i < place; i++ {
+		if at, end, _ := f.at(text[:place], i); at >= 0 && end == place {
+			return true
+		}
+	}
+	return false
+}
+
+var addedWords = sync.OnceValue(func() *bitset { return newBitset(wordSet()) })
+
+func endsWithWord(text []byte) bool {
+	r, n := utf8.DecodeLastRune(text)
+	return n > 0 && addedWords().has(r)
+}
+
+func startsWithWord(text []byte) bool {
+	r, n := utf8.DecodeRune(text)
+	return n > 0 && addedWords().has(r)
+}
+
+// spaceAtStart is the length of the white space that text starts with.
+func spaceAtStart(text []byte) int {
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRune(text[i:])
+		if !unicode.IsSpace(r) {
+			return i
+		}
+		i += n
+	}
+	return len(text)
+}
+
+// spaceAtEnd is the length of the white space that text ends with.
+func spaceAtEnd(text []byte) int {
+	i := len(text)
+	for i > 0 {
+		r, n := utf8.DecodeLastRune(text[:i])
+		if !unicode.IsSpace(r) {
+			break
+		}
+		i -= n
+	}
+	return len(text) - i
+}
+
+// addTokens adds the tokens of added_tokens. A token of the model keeps the
+// model's id; the others follow the model's in their order, whatever id the file
+// gives them: that is how Hugging Face numbers them when it loads a file.
+func (t *vocabulary) addTokens(added []addedToken) error {
+	next := uint32(t.modelSize)
+	position := map[string]int{}
+	for _, a := range added {
+		if a.Content == "" {
+			continue
+		}
+		if id, ok := t.byID[a.Content]; ok {
+			a.ID = id
+		} else {
+			a.ID = next
+			next++
+			t.set(a.ID, a.Content)
+		}
+		if i, ok := position[a.Content]; ok { // named twice: the last counts
+			t.added[i] = a
+			continue
+		}
+		position[a.Content] = len(t.added)
+		t.added = append(t.added, a)
+		t.literal[a.ID] = true
+	}
+	if len(t.written) > maxVocabulary {
+		return fmt.Errorf("there are %d ids, more than %d", len(t.written), maxVocabulary)
+	}
+	for _, name := range separators {
+		if id, ok := t.byID[name]; ok && t.literal[id] {
+			t.separator = int64(id)
+			break
+		}
+	}
+	return nil
+}
+
+// SetSeparator makes a token of the vocabulary the one that stands between
+// documents.
+func SetSeparator(t Tokenizer, token string) error {
+	p, ok := t.(interface{ setSeparator(token string) error })
+	if !ok {
+		return fmt.Errorf("the separator of a %s tokenizer cannot be chosen", t.Kind())
+	}
+	return p.setSeparator(token)
+}
+
+func (t *vocabulary) setSeparator(token string) error {
+	id, ok := t.byID[token]
+	if !ok {
+		return fmt.Errorf("the tokenizer has no token %q", token)
+	}
+	t.separator = int64(id)
+	return nil
+}
+
+// SpecialInText makes special tokens that are written out in text those tokens.
+func SpecialInText(t Tokenizer) error {
+	if t, ok := t.(interface{ specialInText() error }); ok {
+		return t.specialInText()
+	}
+	return errors.New("this tokenizer has no special tokens to find in text")
+}

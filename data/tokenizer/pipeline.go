@@ -1,0 +1,424 @@
+package tokenizer
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// Pipeline is a tokenizer as Hugging Face's tokenizer.json describes it. Added
+// tokens are found in the text; what is between them is normalized, cut into
+// pieces by pre-tokenizers, and each piece is encoded by a model.
+type Pipeline struct {
+	*vocabulary
+	kind        string
+	normalizers []normalizer
+	splits      []pretokenizer
+	model       model
+	unknown     int64
+	decoder     decoder
+	content     []byte // the file
+
+	plain      *addedFinder // tokens sought in the text
+	normalized *addedFinder // tokens sought in normalized text
+	fast       splitter     // the whole of splits, if one loop does it and the model takes bytes
+	fresh      bool         // a step before the one that puts marks before pieces makes them
+	seamless   bool         // a piece may be cut where the model never joins two characters
+}
+
+// models are the kinds of models in tokenizer.json.
+var models = map[string]func(part json.RawMessage, overBytes bool) (model, *vocabulary, error){
+	"BPE":       parseBPE,
+	"WordPiece": parseWordPiece,
+	"WordLevel": parseWordLevel,
+	"Unigram":   parseUnigram,
+}
+
+// parsePipeline reads all parts of a tokenizer.json.
+func parsePipeline(raw rawFile, content []byte) (*Pipeline, error) {
+	kind, err := modelType(raw.Model)
+	if err != nil {
+		return nil, err
+	}
+	t := &Pipeline{kind: strings.ToLower(kind), content: bytes.Clone(content), unknown: -1}
+	if t.normalizers, err = parseNormalizer(raw.Normalizer); err != nil {
+		return nil, err
+	}
+	if t.splits, err = parsePreTokenizer(raw.PreTokenizer); err != nil {
+		return nil, err
+	}
+	overBytes := false
+	if n := len(t.splits); n > 0 {
+		_, overBytes = t.splits[n-1].(bytesAsChars)
+	}
+	parse, ok := models[kind]
+	if !ok {
+		return nil, unknownPart("model", kind)
+	}
+	if t.model, t.vocabulary, err = parse(raw.Model, overBytes); err != nil {
+		return nil, err
+	}
+	t.unknown = unknownID(raw.Model, t.vocabulary)
+	if t.decoder, err = newDecoder(raw, t); err != nil {
+		return nil, err
+	}
+	t.plan()
+	if err := t.addTokens(raw.AddedTokens); err != nil {
+		return nil, fmt.Errorf("added_tokens: %w", err)
+	}
+	return t, t.findAdded(false)
+}
+
+// plan finds what the composition of steps allows.
+func (t *Pipeline) plan() {
+	if m, ok := t.model.(interface{ takesBytes() bool }); ok && m.takesBytes() { // the model does the last step
+		t.splits = t.splits[:len(t.splits)-1]
+		if len(t.splits) == 1 {
+			if s, ok := t.splits[0].(*split); ok {
+				t.fast = s.fast
+			}
+		}
+	}
+	t.seamless = true
+	for i, step := range t.splits {
+		switch s := step.(type) {
+		case *prefix:
+			t.fresh = t.fresh || i > 0
+		case bytesAsChars:
+		case *split: // Metaspace's own, which no character but its mark ends
+			t.seamless = t.seamless && s.set != nil && s.behavior == mergedWithNext && !s.invert
+		default:
+			t.seamless = false
+		}
+	}
+	t.seamless = t.seamless && !t.fresh
+}
+
+func (m *bpe) takesBytes() bool { return m.bytes != nil }
+
+// unknownID is the id of the unknown token, or -1.
+func unknownID(part json.RawMessage, v *vocabulary) int64 {
+	var read struct {
+		UnkToken *string `json:"unk_token"`
+		UnkID    *int64  `json:"unk_id"`
+	}
+	_ = json.Unmarshal(part, &read) // the model has read it already
+	switch {
+	case read.UnkID != nil:
+		return *read.UnkID
+	case read.UnkToken == nil:
+		return -1
+	}
+	if id, ok := v.byID[*read.UnkToken]; ok {
+		return int64(id)
+	}
+	return -1
+}
+
+// findAdded decides which added tokens are found in text: those that are not
+// special always, special ones if asked.
+func (t *Pipeline) findAdded(special bool) error {
+	var plain, normalized []addedToken
+	for _, a := range t.added {
+		if !a.Normalized {
+			plain = append(plain, a)
+			continue
+		}
+		text, err := t.normalize(make([][]byte, 2), []byte(a.Content), true, true)
+		if err != nil {
+			return err
+		}
+		a.Content = string(text)
+		normalized = append(normalized, a)
+	}
+	t.plain, t.normalized = newAddedFinder(plain, special), newAddedFinder(normalized, special)
+	return nil
+}
+
+func (t *Pipeline) specialInText() error { return t.findAdded(true) }
+
+func (t *Pipeline) Kind() string { return t.kind }
+
+func (t *Pipeline) Words() bool { return false }
+
+func (t *Pipeline) Unknown() (uint32, bool) { return uint32(max(0, t.unknown)), t.unknown >= 0 }
+
+// WriteJSON writes the file as it was read.
+func (t *Pipeline) WriteJSON(w io.Writer) error {
+	_, err := w.Write(t.content)
+	return err
+}
+
+// normalize runs the normalizers, in turns between two buffers.
+func (t *Pipeline) normalize(buffers [][]byte, text []byte, starts, ends bool) ([]byte, error) {
+	turn := 0
+	for _, n := range t.normalizers {
+		out, err := n.apply(buffers[turn][:0], text, starts, ends)
+		if err != nil {
+			return nil, err
+		}
+		if !sharesMemory(out, text) {
+			buffers[turn] = out
+			turn = 1 - turn
+		}
+		text = out
+	}
+	return text, nil
+}
+
+// sharesMemory tells whether a is a part of b.
+func sharesMemory(a, b []byte) bool {
+	return cap(a) > 0 && cap(b) > 0 && &a[:cap(a)][cap(a)-1] == &b[:cap(b)][cap(b)-1]
+}
+
+type pipelineEncoder struct {
+	t       *Pipeline
+	model   modelEncoder
+	steps   []preState
+	buffers [][]byte
+	pieces  [2]pieces
+	context [2][]byte // around a place to cut at
+	scratch [4][]byte
+}
+
+func (t *Pipeline) NewEncoder() Encoder {
+	e := &pipelineEncoder{t: t, model: t.model.newEncoder(), buffers: make([][]byte, 2)}
+	for _, s := range t.splits {
+		e.steps = append(e.steps, s.newState())
+	}
+	return e
+}
+
+func (e *pipelineEncoder) Encode(dst []uint32, text []byte, part Part) ([]uint32, error) {
+	var err error
+	token := func(id uint32) { dst = append(dst, id) }
+	outer := e.t.plain.split(text, func(start, end int) error {
+		// What an added token does not bound is bounded by the text, or goes on beyond it.
+		starts, ends := start > 0 || part.starts(), end < len(text) || part.ends()
+		normalized, err := e.t.normalize(e.buffers, text[start:end], starts, ends)
+		if err != nil {
+			return err
+		}
+		first := start == 0 && part.starts()
+		return e.t.normalized.split(normalized, func(from, to int) error {
+			dst, err = e.section(dst, normalized[from:to], from == 0 && !starts, first && from == 0)
+			return err
+		}, token)
+	}, token)
+	if outer != nil {
+		return dst, outer
+	}
+	return dst, err
+}
+
+// section encodes normalized text without added tokens in it.
+func (e *pipelineEncoder) section(dst []uint32, text []byte, continues, first bool) (_ []uint32, err error) {
+	if e.t.fast != nil {
+		if dst, ok, err := e.fastSection(dst, text); ok {
+			return dst, err
+		}
+	}
+	if e.t.fresh {
+		continues = false
+	}
+	in := &e.pieces[0]
+	in.text, in.spans = text, append(in.spans[:0], span{0, len(text)})
+	for i, step := range e.steps {
+		out := &e.pieces[(i+1)%2]
+		if err := step.apply(in, out, continues, first); err != nil {
+			return dst, err
+		}
+		in = out
+	}
+	for _, s := range in.spans {
+		if dst, err = e.model.append(dst, in.text, s.start, s.end); err != nil {
+			return dst, err
+		}
+	}
+	return dst, nil
+}
+
+// fastSection encodes the pieces of one splitter as it finds them.
+func (e *pipelineEncoder) fastSection(dst []uint32, text []byte) (_ []uint32, ok bool, err error) {
+	model, ok := e.model.(*bpeEncoder)
+	if !ok {
+		return dst, false, nil
+	}
+	if gpt2, ok := e.t.fast.(gpt2Splitter); ok { // called directly, not through the interface
+		for i := 0; i < len(text); {
+			end := gpt2.next(text, i)
+			if dst, err = model.cache.append(dst, text, i, end); err != nil {
+				return dst, true, err
+			}
+			i = end
+		}
+		return dst, true, nil
+	}
+	for i := 0; i < len(text); {
+		end := e.t.fast.next(text, i)
+		if dst, err = model.cache.append(dst, text, i, end); err != nil {
+			return dst, true, err
+		}
+		i = end
+	}
+	return dst, true, nil
+}
+
+// Limits of a search for a place to cut at.
+const (
+	cutContext = 256     // bytes on both sides that decide
+	cutSeam    = 1 << 16 // bytes of text from which on a piece may be cut at a seam
+)
+
+// Cut looks at the text around each place from the end on: every step must treat
+// the two sides apart, and a piece must end there in any case.
+func (e *pipelineEncoder) Cut(text []byte) int {
+	seam := 0
+	for i := len(text) - e.around(); i > 0; i-- {
+		if !utf8.RuneStart(text[i]) {
+			continue
+		}
+		switch e.cutsAt(text, i) {
+		case cutPiece:
+			return i
+		case cutInside:
+			if seam == 0 {
+				seam = i
+			}
+			if len(text) >= cutSeam && i < len(text)/2 {
+				return seam
+			}
+		}
+	}
+	return seam
+}
+
+// around is how much text beyond a place is looked at.
+func (e *pipelineEncoder) around() int {
+	n := cutContext
+	for _, f := range []*addedFinder{e.t.plain, e.t.normalized} {
+		if f != nil {
+			n = max(n, f.longest+cutContext)
+		}
+	}
+	return n
+}
+
+// cutKind says what a place in text is.
+type cutKind uint8
+
+const (
+	cutNone   cutKind = iota // the two sides are not independent
+	cutPiece                 // a piece ends here
+	cutInside                // the model joins nothing over the place
+)
+
+func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
+	t, n := e.t, e.around()
+	from, to := max(0, place-n), min(len(text), place+n)
+	for from > 0 && !utf8.RuneStart(text[from]) {
+		from--
+	}
+	left, right := text[from:place], text[place:to]
+	if e.quickNo(left, right) {
+		return cutNone
+	}
+	for len(right) > 0 { // a character at the end may be cut
+		r, n := utf8.DecodeLastRune(right)
+		if r != utf8.RuneError || n > 1 {
+			break
+		}
+		right = right[:len(right)-1]
+	}
+	if len(right) == 0 || !t.plain.separate(left, right) {
+		return cutNone
+	}
+	for i, step := range t.normalizers {
+		if !step.separate(left, right) {
+			return cutNone
+		}
+		turn := i % 2 * 2
+		l, errL := step.apply(e.scratch[turn][:0], left, false, false)
+		r, errR := step.apply(e.scratch[turn+1][:0], right, false, false)
+		if errL != nil || errR != nil || len(l) == 0 || len(r) == 0 {
+			return cutNone
+		}
+		if !sharesMemory(l, left) {
+			e.scratch[turn] = l
+		}
+		if !sharesMemory(r, right) {
+			e.scratch[turn+1] = r
+		}
+		left, right = l, r
+	}
+	if !t.normalized.separate(left, right) {
+		return cutNone
+	}
+	for i, step := range t.splits {
+		if _, marks := step.(*prefix); marks && t.fresh && i > 0 {
+			break // a piece that ends because of a later step would get no mark
+		}
+		if step.cuts(left, right) {
+			return cutPiece
+		}
+		left, right = step.see(e.context[0][:0], left), step.see(e.context[1][:0], right)
+	}
+	if !t.seamless || len(left) == 0 || len(right) == 0 {
+		return cutNone
+	}
+	a, _ := utf8.DecodeLastRune(left)
+	b, _ := utf8.DecodeRune(right)
+	if len(t.splits) == 0 && t.fast == nil {
+		if m, ok := t.model.(*bpe); ok && m.bytes != nil { // the last step was left to the model
+			a, b = byteChars[left[len(left)-1]], byteChars[right[0]]
+		}
+	}
+	if t.model.joins(a, b) {
+		return cutNone
+	}
+	return cutInside
+}
+
+// quickNo tells of most places at once that they are none: without normalizers the
+// two characters decide.
+func (e *pipelineEncoder) quickNo(left, right []byte) bool {
+	if len(e.t.normalizers) > 0 || e.t.fast == nil || len(left) == 0 {
+		return false
+	}
+	return !e.t.splits[0].cuts(left, right)
+}
+
+// modelType is the type of a model. Files of before 2021 do not name it: then what
+// is in it tells, in Hugging Face's order.
+func modelType(part json.RawMessage) (string, error) {
+	var read map[string]json.RawMessage
+	if len(part) == 0 || json.Unmarshal(part, &read) != nil || read == nil {
+		return "", errors.New("not a tokenizer.json: it has no model")
+	}
+	if kind := typeOf(part); kind != "" {
+		return kind, nil
+	}
+	has := func(keys ...string) bool {
+		for _, key := range keys {
+			if _, ok := read[key]; !ok {
+				return false
+			}
+		}
+		return true
+	}
+	switch {
+	case has("vocab", "merges"):
+		return "BPE", nil
+	case has("vocab", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word"):
+		return "WordPiece", nil
+	case has("vocab", "unk_token"):
+		return "WordLevel", nil
+	case has("vocab"):
+		return "Unigram", nil
+	}
+	return "", errors.New("not a tokenizer.json: its model has no type, and no vocab by which to tell it")
+}
