@@ -10,7 +10,9 @@ import (
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
+	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // The parameter sets that optimizers are timed on; bench/optimizers_peer.py has
@@ -73,23 +75,24 @@ func randomParams(b *testing.B, shapes [][]int64) []*ts.Tensor {
 // BenchmarkStep times Predict and Update together. ms-best is the fastest step,
 // which tells most where other work shares the machine.
 func BenchmarkStep(b *testing.B) {
-	kinds := []struct {
-		name, kind string
-		momentum   float64
-	}{
-		{"sgd", KindSGD, 0}, {"sgd-momentum", KindSGD, 0.9}, {"adam", KindAdam, 0}, {"adamw", KindAdamW, 0},
-		{KindV, KindV, 0}, {KindM, KindM, 0}, {KindPP, KindPP, 0}, {KindD, KindD, 0},
+	type choice struct {
+		name   string
+		kind   *spec.Kind
+		values setting.Values
+	}
+	choices := []choice{{"sgd-momentum", spec.SGD, setting.Values{"momentum": 0.9}}}
+	for _, kind := range spec.Kinds() {
+		choices = append(choices, choice{kind.Name, kind, setting.Values{}})
 	}
 	for _, set := range []string{"lstm-tied", "lstm-untied", "gpt"} {
 		for _, threads := range []int{1, 2} {
 			for _, decay := range []float64{0, 5e-4} {
-				for _, k := range kinds {
+				for _, k := range choices {
 					b.Run(fmt.Sprintf("%s/threads=%d/wd=%v/%s", set, threads, decay, k.name), func(b *testing.B) {
 						setThreads(b, threads)
-						o := Defaults(k.kind)
-						o.LR, o.Momentum = 1e-6, k.momentum // the parameters stay as they are
-						groups := []Group{{Params: randomParams(b, benchSets[set]), WeightDecay: decay}}
-						benchmarkStep(b, newBenchOptimizer(b, k.kind, groups, o))
+						// So small a rate leaves the parameters unchanged.
+						groups := []Group{{Params: Params(randomParams(b, benchSets[set])...), WeightDecay: decay}}
+						benchmarkStep(b, newBenchOptimizer(b, k.kind, groups, with(k.values, "lr", 1e-6)))
 					})
 				}
 			}
@@ -103,7 +106,7 @@ func benchmarkStep(b *testing.B, opt Optimizer) {
 		if err := opt.Predict(); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := opt.Update(Measurement{Loss: 5, LossVar: 30}); err != nil {
+		if _, err := opt.Update(Measurement{Loss: 5, MeanSquare: 30}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -120,9 +123,9 @@ func benchmarkStep(b *testing.B, opt Optimizer) {
 	b.ReportMetric(float64(slices.Min(times))/1e6, "ms-best")
 }
 
-func newBenchOptimizer(b *testing.B, kind string, groups []Group, o Options) Optimizer {
+func newBenchOptimizer(b *testing.B, kind *spec.Kind, groups []Group, o setting.Values) Optimizer {
 	b.Helper()
-	opt, err := New(kind, groups, o)
+	opt, err := New(kind, o, groups)
 	if err != nil {
 		b.Fatal(err)
 	}

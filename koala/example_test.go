@@ -9,11 +9,12 @@ import (
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/koala"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // A convolutional network learns to tell bars in noisy 8 x 8 images apart:
-// horizontal, vertical or diagonal. KOALA-V runs as it comes, with no learning
-// rate to tune.
+// horizontal, vertical or diagonal. KOALA-V runs with its default settings: there
+// is no learning rate to tune.
 func Example() {
 	runtime.LockOSThread() // libtorch keeps its gradient mode per thread
 	defer runtime.UnlockOSThread()
@@ -22,7 +23,7 @@ func Example() {
 	net := newConvNet(random)
 	defer net.free()
 
-	opt, err := koala.New(koala.KindV, []koala.Group{{Params: net.params}}, koala.Defaults(koala.KindV))
+	opt, err := koala.New(spec.KoalaV, nil, []koala.Group{{Params: koala.Params(net.params...)}})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -117,7 +118,7 @@ func (n *convNet) run(images []float32, labels []int64, learn bool) (m koala.Mea
 	}
 	for _, l := range losses.Float64Values() {
 		m.Loss += l / float64(count)
-		m.LossVar += l * l / float64(count)
+		m.MeanSquare += l * l / float64(count)
 	}
 	best := a.own(logits.Argmax([]int64{1}, false, false)).Int64Values()
 	for i, label := range labels {

@@ -10,6 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // A hazard spoils the measurement or the gradients of one step.
@@ -57,17 +60,17 @@ var hazards = map[string]hazard{
 			scaleTo(1e-30, g[i])
 		}
 	}},
-	"loss NaN":       {recorded: "loss = NaN", nonFinite: true, spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.LossVar = math.NaN(), math.NaN() }},
-	"loss infinite":  {recorded: "loss = +Inf", nonFinite: true, spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.LossVar = math.Inf(1), math.Inf(1) }},
-	"loss zero":      {recorded: "loss = 0", spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.LossVar = 0, 0 }},
-	"loss negative":  {recorded: "negative loss", spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.LossVar = -2, 4 }},
+	"loss NaN":       {recorded: "loss = NaN", nonFinite: true, spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.MeanSquare = math.NaN(), math.NaN() }},
+	"loss infinite":  {recorded: "loss = +Inf", nonFinite: true, spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.MeanSquare = math.Inf(1), math.Inf(1) }},
+	"loss zero":      {recorded: "loss = 0", spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.MeanSquare = 0, 0 }},
+	"loss negative":  {recorded: "negative loss", spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.MeanSquare = -2, 4 }},
 	"one zero":       {recorded: "tensor 1 gradient exactly zero", spoil: func(_ *Measurement, g [][]float64) { clear(g[1]) }},
 	"one of 2e-9":    {recorded: "tensor 1 gradient norm 2e-9", spoil: func(_ *Measurement, g [][]float64) { scaleTo(2e-9, g[1]) }},
 	"one of 1e-5":    {recorded: "tensor 1 gradient norm 1e-5", spoil: func(_ *Measurement, g [][]float64) { scaleTo(1e-5, g[1]) }},
 	"one of 1e-9+":   {spoil: func(_ *Measurement, g [][]float64) { scaleTo(1.001e-9, g[1]) }},
 	"1e30 to 1e-8":   {spoil: func(_ *Measurement, g [][]float64) { scaleTo(1e30, g[0]); scaleTo(1e-8, g[1]) }},
-	"mean square 0":  {spoil: func(m *Measurement, _ [][]float64) { m.LossVar = 0 }},
-	"a loss of 1e30": {spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.LossVar = 1e30, 1e60 }},
+	"mean square 0":  {spoil: func(m *Measurement, _ [][]float64) { m.MeanSquare = 0 }},
+	"a loss of 1e30": {spoil: func(m *Measurement, _ [][]float64) { m.Loss, m.MeanSquare = 1e30, 1e60 }},
 }
 
 // A rig is an optimizer in the middle of the recorded inputs.
@@ -77,7 +80,7 @@ type rig struct {
 	opt    Optimizer
 }
 
-func newRig(t *testing.T, kind string, dtype gotch.DType, o Options, decay float64) *rig {
+func newRig(t *testing.T, kind *spec.Kind, dtype gotch.DType, o setting.Values, decay float64) *rig {
 	t.Helper()
 	r := &rig{}
 	if !readOracle(t, "testdata/oracle/inputs.json", &r.inputs) {
@@ -86,7 +89,7 @@ func newRig(t *testing.T, kind string, dtype gotch.DType, o Options, decay float
 	for i, shape := range r.inputs.Shapes {
 		r.params = append(r.params, newParam(t, dtype, r.inputs.Init[i], shape...))
 	}
-	r.opt = newOptimizer(t, kind, []Group{{Params: r.params, WeightDecay: decay}}, o)
+	r.opt = newOptimizer(t, kind, []Group{{Params: Params(r.params...), WeightDecay: decay}}, o)
 	return r
 }
 
@@ -102,13 +105,13 @@ func (r *rig) step(t *testing.T, k int, h *hazard) StepInfo {
 func (r *rig) update(t *testing.T, k int, h *hazard) StepInfo {
 	t.Helper()
 	in := r.inputs.Sets["A"][k]
-	m := Measurement{Loss: in.Loss, LossVar: in.LossVar}
+	m := Measurement{Loss: in.Loss, MeanSquare: in.LossVar}
 	grads := make([][]float64, len(in.Grads))
 	for i, g := range in.Grads {
 		grads[i] = append([]float64{}, g...)
 	}
 	if h != nil {
-		m = Measurement{Loss: 2, LossVar: 5}
+		m = Measurement{Loss: 2, MeanSquare: 5}
 		h.spoil(&m, grads)
 	}
 	for i, p := range r.params {
@@ -166,19 +169,21 @@ func (s snapshot) finite() error {
 }
 
 func TestHazards(t *testing.T) {
-	for _, kind := range Kinds() {
+	for _, kind := range spec.Kinds() {
 		for name, h := range hazards {
 			for _, dtype := range []gotch.DType{gotch.Float, gotch.Double} {
-				t.Run(fmt.Sprintf("%s/%s/%v", kind, name, dtype == gotch.Double), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/%s/%v", kind.Name, name, dtype == gotch.Double), func(t *testing.T) {
 					forms(t, func(t *testing.T, operators bool) {
 						if strings.HasPrefix(name, "1e30") || name == "gradients of 1e20" {
-							if kind == KindAdam || kind == KindAdamW || kind == KindD {
-								return // whose mean of squares float32 cannot hold; below
+							if keepsSquares(kind) {
+								return // float32 cannot hold them: see TestSquaresBeyondFloat32
 							}
 						}
-						o := Defaults(kind)
-						o.LR = min(o.LR, 1e-3) // the baselines follow gradients of 1e20 where they lead
-						o.Momentum = 0.9 * float64(b2i(kind == KindSGD))
+						o := defaults(kind)
+						o["lr"] = min(o.Float("lr"), 1e-3) // the baselines follow gradients of 1e20 where they lead
+						if kind == spec.SGD {
+							o["momentum"] = 0.9
+						}
 						r := newRig(t, kind, dtype, o, 5e-4)
 						useOperators(r.opt, operators)
 						r.step(t, 0, nil)
@@ -208,13 +213,6 @@ func TestHazards(t *testing.T) {
 			}
 		}
 	}
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // TestHazardsRecorded compares the step itself with the published code's, where
@@ -297,10 +295,13 @@ func TestHazardsRecorded(t *testing.T) {
 
 // Gradients whose squares float32 cannot hold would leave Adam's state infinite.
 func TestSquaresBeyondFloat32(t *testing.T) {
-	for _, kind := range []string{KindAdam, KindAdamW, KindD} {
-		t.Run(kind, func(t *testing.T) {
+	for _, kind := range spec.Kinds() {
+		if !keepsSquares(kind) {
+			continue
+		}
+		t.Run(kind.Name, func(t *testing.T) {
 			forms(t, func(t *testing.T, operators bool) {
-				r := newRig(t, kind, gotch.Float, Defaults(kind), 0)
+				r := newRig(t, kind, gotch.Float, defaults(kind), 0)
 				useOperators(r.opt, operators)
 				r.step(t, 0, nil)
 				if err := r.opt.Predict(); err != nil {

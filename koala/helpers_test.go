@@ -9,7 +9,9 @@ import (
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
+	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // newParam returns a leaf with the given values that the test frees.
@@ -58,9 +60,9 @@ func valuesOf(t testing.TB, p *ts.Tensor) []float64 {
 	return values
 }
 
-func newOptimizer(t testing.TB, kind string, groups []Group, o Options) Optimizer {
+func newOptimizer(t testing.TB, kind *spec.Kind, groups []Group, o setting.Values) Optimizer {
 	t.Helper()
-	opt, err := New(kind, groups, o)
+	opt, err := New(kind, o, groups)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,9 +89,40 @@ func forms(t *testing.T, test func(t *testing.T, operators bool)) {
 	t.Run("operators", func(t *testing.T) { test(t, true) })
 }
 
-func (o *base) useOperators(on bool) { o.operators = on }
-
+// useOperators makes opt run without kernels.
 func useOperators(opt Optimizer, on bool) { opt.(interface{ useOperators(bool) }).useOperators(on) }
+
+func (o *optimizer) useOperators(on bool) { o.machine.operators = on }
+
+// defaults are the complete values that the kind's authors use.
+func defaults(kind *spec.Kind) setting.Values {
+	v, err := kind.Complete(nil, nil)
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// keepsSquares says that the kind's state holds squares of gradients.
+func keepsSquares(kind *spec.Kind) bool {
+	for _, declared := range kind.New(defaults(kind)).State().Tensors {
+		if declared.Squares {
+			return true
+		}
+	}
+	return false
+}
+
+// with returns a copy of v that differs in one value.
+func with(v setting.Values, key string, value any) setting.Values {
+	c := setting.Values{key: value}
+	for k, other := range v {
+		if k != key {
+			c[k] = other
+		}
+	}
+	return c
+}
 
 // worst returns the largest difference, relative where values are above floor.
 func worst(got, want []float64, floor float64) float64 {

@@ -6,13 +6,16 @@ import (
 
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // KOALA-D against its formulas in plain Go.
 func TestKoalaD(t *testing.T) {
 	forms(t, func(t *testing.T, operators bool) {
 		const decay = 0.05
-		o := Defaults(KindD)
+		o := defaults(spec.KoalaD)
 		var inputs oracleInputs
 		if !readOracle(t, "testdata/oracle/inputs.json", &inputs) {
 			t.Fatal("no inputs")
@@ -25,9 +28,11 @@ func TestKoalaD(t *testing.T) {
 			size := len(inputs.Init[i])
 			p, m, v, n = append(p, append([]float64{}, inputs.Init[i]...)), append(m, make([]float64, size)), append(v, make([]float64, size)), append(n, 0)
 		}
-		opt := newOptimizer(t, KindD, []Group{{Params: params, WeightDecay: decay}}, o)
+		opt := newOptimizer(t, spec.KoalaD, []Group{{Params: Params(params...), WeightDecay: decay}}, o)
 		useOperators(opt, operators)
-		sigma, r := o.Sigma, 0.0
+		sigma, q, alphaR := o.Float("sigma"), o.Float("q"), o.Float("alpha_r")
+		lr, beta1, beta2, eps := o.Float("lr"), o.Float("beta1"), o.Float("beta2"), o.Float("eps")
+		r := 0.0
 		for k, in := range inputs.Sets["B"] {
 			if err := opt.Predict(); err != nil {
 				t.Fatal(err)
@@ -35,16 +40,16 @@ func TestKoalaD(t *testing.T) {
 			for i := range params {
 				setGrad(t, params[i], in.Grads[i])
 			}
-			info, err := opt.Update(Measurement{Loss: in.Loss, LossVar: in.LossVar})
+			info, err := opt.Update(Measurement{Loss: in.Loss, MeanSquare: in.LossVar})
 			if err != nil {
 				t.Fatal(err)
 			}
 
-			sigma += o.Q
+			sigma += q
 			if r == 0 {
 				r = in.LossVar
 			} else {
-				r = o.AlphaR*r + (1-o.AlphaR)*in.LossVar
+				r = alphaR*r + (1-alphaR)*in.LossVar
 			}
 			n2 := 0.0
 			d := make([][]float64, len(p))
@@ -59,17 +64,17 @@ func TestKoalaD(t *testing.T) {
 				n[i]++
 				d[i] = make([]float64, len(g))
 				for j, x := range g {
-					m[i][j] = o.Beta1*m[i][j] + (1-o.Beta1)*x
-					v[i][j] = o.Beta2*v[i][j] + (1-o.Beta2)*x*x
-					d[i][j] = 1 / (math.Sqrt(v[i][j]/(1-math.Pow(o.Beta2, n[i]))) + o.Eps)
+					m[i][j] = beta1*m[i][j] + (1-beta1)*x
+					v[i][j] = beta2*v[i][j] + (1-beta2)*x*x
+					d[i][j] = 1 / (math.Sqrt(v[i][j]/(1-math.Pow(beta2, n[i]))) + eps)
 					n2 += x * d[i][j] * x
 				}
 			}
 			s := sigma*n2 + r
 			for i := range d {
 				for j := range d[i] {
-					rate := o.LR * in.Loss * sigma / s
-					p[i][j] = (1-rate*decay)*p[i][j] - rate*d[i][j]*m[i][j]/(1-math.Pow(o.Beta1, n[i]))
+					rate := lr * in.Loss * sigma / s
+					p[i][j] = (1-rate*decay)*p[i][j] - rate*d[i][j]*m[i][j]/(1-math.Pow(beta1, n[i]))
 				}
 			}
 			sigma = sigma * r / s
@@ -84,25 +89,25 @@ func TestKoalaD(t *testing.T) {
 // With D = 1, which an eps far above all gradients makes of it, and without
 // momentum, KOALA-D is KOALA-V.
 func TestKoalaDIsKoalaVUnderTheIdentity(t *testing.T) {
-	const eps = 1e12
-	v, d := Defaults(KindV), Defaults(KindD)
-	v.R, d.R = 2, 2
-	d.Beta1, d.Eps, d.Sigma, d.Q = 0, eps, v.Sigma*eps, v.Q*eps
-	run := func(kind string, o Options) []float64 {
+	const eps float64 = 1e12
+	v, d := defaults(spec.KoalaV), defaults(spec.KoalaD)
+	v["r"], d["r"] = 2.0, 2.0
+	d["beta1"], d["eps"], d["sigma"], d["q"] = 0.0, eps, v.Float("sigma")*eps, v.Float("q")*eps
+	run := func(kind *spec.Kind, o setting.Values) []float64 {
 		p := newParam(t, gotch.Double, []float64{1, 2, 3}, 3)
-		opt := newOptimizer(t, kind, []Group{{Params: []*ts.Tensor{p}}}, o)
+		opt := newOptimizer(t, kind, []Group{{Params: Params(p)}}, o)
 		for _, g := range [][]float64{{1, 2, 3}, {-1, 0.5, 0}, {0.1, 0.1, 0.1}} {
 			if err := opt.Predict(); err != nil {
 				t.Fatal(err)
 			}
 			setGrad(t, p, g)
-			if _, err := opt.Update(Measurement{Loss: 1.5, LossVar: 3}); err != nil {
+			if _, err := opt.Update(Measurement{Loss: 1.5, MeanSquare: 3}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		return valuesOf(t, p)
 	}
-	if e := worst(run(KindD, d), run(KindV, v), 1); e > 1e-11 {
+	if e := worst(run(spec.KoalaD, d), run(spec.KoalaV, v), 1); e > 1e-11 {
 		t.Errorf("off by %.2g", e)
 	}
 }

@@ -9,14 +9,15 @@ import (
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // Parameters whose elements do not lie in order: transposed, a slice of a larger
 // tensor, and in order with a gradient that does not; and one that is frozen.
 // All move as plain copies of them do.
 func TestLayouts(t *testing.T) {
-	for _, kind := range Kinds() {
-		t.Run(kind, func(t *testing.T) {
+	for _, kind := range spec.Kinds() {
+		t.Run(kind.Name, func(t *testing.T) {
 			var odd, plain []*ts.Tensor
 			err := torch.Do(func(s *torch.Scope) error {
 				values := make([]float32, 15)
@@ -50,10 +51,10 @@ func TestLayouts(t *testing.T) {
 				}
 			})
 			o := optionsFor(kind)
-			o.Clip = 1
+			o["clip"] = 1.0
 			opts := []Optimizer{
-				newOptimizer(t, kind, []Group{{Params: odd, WeightDecay: 0.01}}, o),
-				newOptimizer(t, kind, []Group{{Params: plain, WeightDecay: 0.01}}, o),
+				newOptimizer(t, kind, []Group{{Params: Params(odd...), WeightDecay: 0.01}}, o),
+				newOptimizer(t, kind, []Group{{Params: Params(plain...), WeightDecay: 0.01}}, o),
 			}
 			for step := range 4 {
 				for i, params := range [][]*ts.Tensor{odd, plain} {
@@ -75,7 +76,7 @@ func TestLayouts(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					info, err := opts[i].Update(Measurement{Loss: 2, LossVar: 5})
+					info, err := opts[i].Update(Measurement{Loss: 2, MeanSquare: 5})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -96,9 +97,9 @@ func TestLayouts(t *testing.T) {
 // Tensors of many blocks: both forms agree, and the bits do not depend on the
 // number of threads.
 func TestFormsAndThreadsAgree(t *testing.T) {
-	for _, kind := range Kinds() {
+	for _, kind := range spec.Kinds() {
 		for _, decay := range []float64{0, 0.01} {
-			t.Run(fmt.Sprintf("%s/wd=%v", kind, decay), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/wd=%v", kind.Name, decay), func(t *testing.T) {
 				run := func(operators bool, threads int) [][]float64 {
 					before := torch.Threads()
 					if err := torch.SetThreads(threads); err != nil {
@@ -126,7 +127,7 @@ func TestFormsAndThreadsAgree(t *testing.T) {
 							_ = p.Drop()
 						}
 					}()
-					opt := newOptimizer(t, kind, []Group{{Params: params, WeightDecay: decay}}, optionsFor(kind))
+					opt := newOptimizer(t, kind, []Group{{Params: Params(params...), WeightDecay: decay}}, optionsFor(kind))
 					useOperators(opt, operators)
 					for range 5 {
 						if err := opt.Predict(); err != nil {
@@ -144,7 +145,7 @@ func TestFormsAndThreadsAgree(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						if _, err := opt.Update(Measurement{Loss: 2, LossVar: 5}); err != nil {
+						if _, err := opt.Update(Measurement{Loss: 2, MeanSquare: 5}); err != nil {
 							t.Fatal(err)
 						}
 					}

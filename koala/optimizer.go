@@ -1,36 +1,43 @@
 package koala
 
 import (
+	"errors"
+	"fmt"
+	"math"
+
 	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // An Optimizer moves parameters by their gradients. It is for one goroutine.
 type Optimizer interface {
-	// Kind returns the name that New knows it by.
+	// Kind returns the kind's name.
 	Kind() string
 
-	// Predict comes before the forward pass. KOALA's filter propagates its
-	// state, and KOALA-M moves the parameters; for the baselines it does
-	// nothing. Two predictions without an update between them are an error for
-	// the KOALA kinds.
+	// Predict comes before the forward pass. A KOALA filter propagates its state,
+	// and KOALA-M moves the parameters; the baselines do nothing. For the KOALA
+	// kinds, two predictions without an update between them are an error.
 	Predict() error
 
 	// Update comes after the backward pass, reads the parameters' gradients and
-	// moves the parameters. For the KOALA kinds it is an error without a
-	// Predict before it.
+	// moves the parameters. For the KOALA kinds it is an error without a Predict
+	// before it.
 	//
-	// Where the loss or a gradient is not finite, the parameters and the state
-	// stay as they are, StepInfo.NonFinite is set and the error is nil: the
-	// filter had no measurement, and the next step begins with Predict again.
+	// If the loss or a gradient is not finite, the parameters and the state stay
+	// unchanged, StepInfo.NonFinite is set and the error is nil: the filter had no
+	// measurement, and the next step begins with Predict again.
 	//
-	// After an error that is not [ErrPhase] or about m, parameters may have
-	// moved in part: restore a saved state or give up.
+	// After an error that is not [ErrPhase] or about m, some parameters may have
+	// moved: restore a saved state or give up.
 	Update(m Measurement) (StepInfo, error)
 
-	// ZeroGrad gives the gradients back.
+	// ZeroGrad frees the gradients.
 	ZeroGrad() error
 
-	// SetLR sets what a schedule multiplies Options.LR by.
+	// SetLR sets the factor of the learning rate, which a schedule chooses.
 	SetLR(factor float64)
 
 	// LR returns the learning rate in effect, before the groups' factors.
@@ -40,55 +47,321 @@ type Optimizer interface {
 	// tensors are the optimizer's own: read them before the next call.
 	State() (State, error)
 
-	// Restore puts a state of the same kind and parameters in place, bit for bit;
+	// Restore takes over a state of the same kind and parameters, bit for bit;
 	// after an error nothing has changed.
 	Restore(State) error
 
 	// Params returns the parameters, each once.
 	Params() []*ts.Tensor
 
-	// Close frees the optimizer's tensors, not the parameters.
-	Close() error
-}
-
-// A Group is parameters that share settings.
-type Group struct {
-	Params      []*ts.Tensor
-	Names       []string // for messages and as keys of the state; nil for p0, p1, ...
-	LR          float64  // multiplies the learning rate; 0 means 1
-	WeightDecay float64
-}
-
-// A Measurement is what the filter observes: the losses of the minibatch's
-// samples (for a language model, of its tokens) whose mean was differentiated.
-// The baselines look only at whether Loss is finite.
-type Measurement struct {
-	Loss    float64 // mean of the samples' losses
-	LossVar float64 // mean of their squares, KOALA's estimate of the measurement's noise
-}
-
-// A StepInfo says what a step did. The filter's numbers are zero for the baselines.
-type StepInfo struct {
-	Sigma       float64 // variance of the weights after the step (koala-m: P00; koala++: that along the gradient)
-	R           float64 // variance of the measurement
-	Gain        float64 // share of the loss that the step takes for true, at most 1: variance along the gradient / (that + R), the largest of the tensors
-	EffectiveLR float64 // length of the step along the gradient / length of the gradient (koala-d, adam: the factor before the scaled gradient)
-	GradNorm    float64 // of all gradients together, before clipping
-	Skipped     int     // tensors without a gradient, or for the KOALA kinds one shorter than 1e-9
-	NonFinite   bool    // the loss or a gradient was NaN, infinite or beyond what the state can hold; nothing was changed
-}
-
-// An Averager is an optimizer that also keeps an average of the weights (asgd).
-type Averager interface {
-	// Observe takes a validation loss. Once it has not fallen below the best of
-	// all but the last Options.Nonmono of them, averaging starts, and Observe
-	// returns true that one time.
+	// Observe takes a validation loss. A kind that waits for validation to stop
+	// getting better (asgd) starts averaging then, and Observe returns true that
+	// one time.
 	Observe(validationLoss float64) (started bool)
 
-	// Averaging reports whether there is an average.
+	// Averaging reports whether the optimizer keeps an average of the weights.
 	Averaging() bool
 
 	// Swap exchanges the parameters and their average, for an evaluation or a
 	// checkpoint, and back. Without an average it does nothing.
 	Swap() error
+
+	// Close frees the optimizer's tensors, not the parameters.
+	Close() error
 }
+
+// A Measurement is what an optimizer sees of a minibatch beside the gradients.
+type Measurement = spec.Measurement
+
+// A StepInfo says what a step did.
+type StepInfo = spec.StepInfo
+
+// ErrPhase is the error of calls out of turn: Predict, then Update.
+var ErrPhase = errors.New("out of turn")
+
+var errClosed = errors.New("the optimizer is closed")
+
+// New returns an optimizer of the given kind over the groups' parameters. A tensor
+// that comes up more than once counts once, in its first group. Hyperparameters
+// that values lacks take the defaults of the kind's authors; what is wrong with
+// the values is reported all at once.
+func New(kind *spec.Kind, values setting.Values, groups []Group) (Optimizer, error) {
+	values, err := kind.Complete(values, nil)
+	if err != nil {
+		return nil, err
+	}
+	params, err := newParams(groups)
+	if err != nil {
+		return nil, fmt.Errorf("optimizer %s: %w", kind.Name, err)
+	}
+	o := &optimizer{
+		kind: kind, rule: kind.New(values), params: params, lr: values.Float("lr"), factor: 1, clip: values.Float("clip"),
+		machine: &machine{params: map[*spec.Param]*param{}},
+	}
+	for _, p := range params {
+		o.machine.params[&p.Param] = p
+		p.Value = &tensor{o.machine, p.tensor}
+	}
+	o.declared = o.rule.State()
+	if err := o.allocate(); err != nil {
+		return nil, errors.Join(fmt.Errorf("optimizer %s: %w", kind.Name, err), o.free())
+	}
+	return o, nil
+}
+
+// optimizer is a rule with what all kinds share: the parameters, clipping, the gate
+// for numbers that are not finite, and the state.
+type optimizer struct {
+	kind       *spec.Kind
+	rule       spec.Rule
+	declared   spec.State
+	params     []*param
+	machine    *machine
+	lr, factor float64
+	clip       float64
+	predicted  int64 // 1 between Predict and Update
+	swapped    int64 // 1 while parameters and averages are exchanged
+	closed     bool
+}
+
+func (o *optimizer) Kind() string { return o.kind.Name }
+
+func (o *optimizer) SetLR(factor float64) { o.factor = factor }
+
+func (o *optimizer) LR() float64 { return o.lr * o.factor }
+
+func (o *optimizer) Params() []*ts.Tensor {
+	tensors := make([]*ts.Tensor, len(o.params))
+	for i, p := range o.params {
+		tensors[i] = p.tensor
+	}
+	return tensors
+}
+
+func (o *optimizer) Predict() error {
+	if !o.kind.Filter {
+		return nil
+	}
+	if o.predicted == 1 {
+		return fmt.Errorf("%s: predict: %w: the update for the last prediction is missing", o.kind.Name, ErrPhase)
+	}
+	err := o.do(func(s *torch.Scope) {
+		st := o.newStep(Measurement{})
+		for _, p := range o.params {
+			p.Gradient, p.gradient, p.Sums = nil, nil, map[string]float64{}
+			st.Params = append(st.Params, &p.Param)
+		}
+		o.rule.Predict(st)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: predict: %w", o.kind.Name, err)
+	}
+	o.predicted = 1
+	return nil
+}
+
+func (o *optimizer) Update(m Measurement) (StepInfo, error) {
+	if err := o.inTurn(m); err != nil {
+		return StepInfo{}, fmt.Errorf("%s: update: %w", o.kind.Name, err)
+	}
+	info := StepInfo{NonFinite: true}
+	if finite(m.Loss) && (finite(m.MeanSquare) || !o.kind.Filter) {
+		err := o.do(func(s *torch.Scope) {
+			st := o.newStep(m)
+			o.gather(s, st)
+			o.rule.Measure(st)
+			if s.OK() && o.gate(st) {
+				o.rule.Update(st)
+			}
+			info = st.Info
+		})
+		if err != nil {
+			return StepInfo{}, fmt.Errorf("%s: update: %w", o.kind.Name, err)
+		}
+	}
+	o.predicted = 0
+	return info, nil
+}
+
+// inTurn checks that an update may come now.
+func (o *optimizer) inTurn(m Measurement) error {
+	switch {
+	case o.closed:
+		return errClosed
+	case o.kind.Filter && o.predicted == 0:
+		return fmt.Errorf("%w: predict comes first", ErrPhase)
+	case o.swapped == 1:
+		return fmt.Errorf("%w: the parameters are exchanged for their average", ErrPhase)
+	case o.kind.Filter && m.MeanSquare < 0:
+		return fmt.Errorf("MeanSquare is %v: a mean of squares is not negative", m.MeanSquare)
+	}
+	return nil
+}
+
+func (o *optimizer) newStep(m Measurement) *spec.Step {
+	return &spec.Step{Measurement: m, Clip: 1, MayClip: o.clip > 0, LR: o.LR(), Machine: o.machine}
+}
+
+// gather collects the gradients.
+func (o *optimizer) gather(s *torch.Scope, st *spec.Step) {
+	for _, p := range o.params {
+		p.Sums = map[string]float64{}
+		p.gradient = s.Grad(p.tensor)
+		if p.gradient == nil || p.Count == 0 {
+			p.Gradient, p.gradient = nil, nil
+			st.Info.Skipped++
+			st.Skipped = append(st.Skipped, &p.Param)
+			continue
+		}
+		if p.fused && !o.machine.operators {
+			p.gradient = s.LaidOutLike(p.tensor, p.gradient)
+		}
+		p.Gradient = &tensor{o.machine, p.gradient}
+		st.Params = append(st.Params, &p.Param)
+	}
+}
+
+// gate computes the gradients' norm and the factor that clips it from the first
+// pass. It reports whether the step may go on: all sums are finite, and the
+// parameters' types can hold the squares that the rule keeps.
+func (o *optimizer) gate(st *spec.Step) bool {
+	square := 0.0
+	for _, p := range st.Params {
+		for _, v := range p.Sums {
+			if !finite(v) {
+				st.Info = StepInfo{NonFinite: true}
+				return false
+			}
+		}
+		square += p.Sums["gg"]
+	}
+	norm := math.Sqrt(square)
+	if !finite(norm) {
+		st.Info = StepInfo{NonFinite: true}
+		return false
+	}
+	st.Info.GradNorm = norm
+	if o.clip > 0 && norm > o.clip {
+		st.Clip = o.clip / norm
+	}
+	if !o.keepsSquares() {
+		return true
+	}
+	for _, p := range st.Params {
+		if st.Clip*st.Clip*p.Sums["gg"] > largestOf(o.machine.params[p].tensor.DType()) {
+			st.Info = StepInfo{NonFinite: true}
+			return false
+		}
+	}
+	return true
+}
+
+func (o *optimizer) keepsSquares() bool {
+	for _, t := range o.declared.Tensors {
+		if t.Squares {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *optimizer) ZeroGrad() error {
+	return torch.Do(func(s *torch.Scope) error {
+		for _, p := range o.params {
+			s.ClearGrad(p.tensor)
+		}
+		return nil
+	})
+}
+
+func (o *optimizer) Observe(validationLoss float64) bool { return o.rule.Observe(validationLoss) }
+
+func (o *optimizer) Averaging() bool {
+	for _, p := range o.params {
+		if p.state[o.declared.Average] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *optimizer) Swap() error {
+	if !o.Averaging() {
+		return nil
+	}
+	err := o.do(func(s *torch.Scope) {
+		for _, p := range o.params {
+			average := p.state[o.declared.Average]
+			if average == nil {
+				s.Fail(errors.New("there is no average of " + p.Name))
+				return
+			}
+			held := s.Clone(p.tensor)
+			s.CopyInto(p.tensor, average)
+			s.CopyInto(average, held)
+			s.Free(held)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%s: swap: %w", o.kind.Name, err)
+	}
+	o.swapped = 1 - o.swapped
+	return nil
+}
+
+func (o *optimizer) Close() error {
+	o.closed = true
+	return o.free()
+}
+
+// free frees the state's tensors.
+func (o *optimizer) free() error {
+	var errs []error
+	for _, p := range o.params {
+		for name, t := range p.state {
+			errs = append(errs, t.Drop())
+			delete(p.state, name)
+			delete(p.State, name)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// allocate makes the state that the rule declares.
+func (o *optimizer) allocate() error {
+	return o.do(func(s *torch.Scope) {
+		for _, p := range o.params {
+			for _, n := range o.declared.Numbers {
+				p.Numbers[n.Name] = n.Start
+			}
+			for _, declared := range o.declared.Tensors {
+				shape, own := p.stateShape(declared)
+				if shape == nil || declared.Optional {
+					continue
+				}
+				t := newState(s, p, shape, own)
+				if declared.Start != nil {
+					declared.Start(&p.Param, &tensor{o.machine, t})
+				}
+				if s.OK() {
+					p.keep(o.machine, declared.Name, s.Keep(t))
+				}
+			}
+		}
+	})
+}
+
+// do runs f without recording gradients, with the machine on a scope of its own.
+func (o *optimizer) do(f func(s *torch.Scope)) error {
+	if o.closed {
+		return errClosed
+	}
+	return torch.Do(func(s *torch.Scope) error {
+		o.machine.scope, o.machine.step = s, s
+		defer func() { o.machine.scope, o.machine.step = nil, nil }()
+		s.NoGrad(func() { f(s) })
+		return s.Err()
+	})
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

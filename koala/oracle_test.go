@@ -6,12 +6,16 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 var oracleDir = flag.String("oracle", "testdata/oracle", "folder of recorded trajectories of the published implementations")
@@ -96,31 +100,36 @@ func (c oracleCase) dtype() gotch.DType {
 }
 
 // kind returns the optimizer that a recording is of.
-func (c oracleCase) kind(t *testing.T) (string, Options) {
-	kinds := map[string]string{
-		"V": KindV, "M": KindM, "PP_sym": KindPP, "PP_asym": KindPP, "PP_lm": KindPP,
-		"sgd": KindSGD, "adam": KindAdam, "adamw": KindAdamW,
+func (c oracleCase) kind(t *testing.T) (*spec.Kind, setting.Values) {
+	kinds := map[string]*spec.Kind{
+		"V": spec.KoalaV, "M": spec.KoalaM, "PP_sym": spec.KoalaPP, "PP_asym": spec.KoalaPP, "PP_lm": spec.KoalaPP,
+		"sgd": spec.SGD, "adam": spec.Adam, "adamw": spec.AdamW,
 	}
 	kind, ok := kinds[c.Variant]
 	if !ok {
 		t.Fatalf("unknown variant %q", c.Variant)
 	}
 	h := c.Hyper
-	o := Defaults(kind)
-	o.LR, o.Momentum, o.Nesterov = h.LR, h.Momentum, h.Nesterov
+	o := defaults(kind)
+	given := setting.Values{"lr": h.LR, "momentum": h.Momentum, "nesterov": h.Nesterov}
 	if len(h.Betas) == 2 {
-		o.Beta1, o.Beta2 = h.Betas[0], h.Betas[1]
+		given["beta1"], given["beta2"] = h.Betas[0], h.Betas[1]
 	}
 	if h.Eps != nil {
-		o.Eps = *h.Eps
+		given["eps"] = *h.Eps
 	}
-	switch kind {
-	case KindV, KindM, KindPP:
-		o.Sigma, o.Q, o.AlphaR = h.Sigma, h.Q, h.AlphaR
-		o.SW, o.SC, o.SV, o.A, o.QW, o.QV = h.SW, h.SC, h.SV, h.A, h.QW, h.QV
-		o.Symmetric = c.Variant == "PP_sym"
+	if kind.Filter {
+		maps.Copy(given, setting.Values{
+			"sigma": h.Sigma, "q": h.Q, "alpha_r": h.AlphaR, "sw": h.SW, "sc": h.SC, "sv": h.SV, "a": h.A, "qw": h.QW, "qv": h.QV,
+			"symmetric": c.Variant == "PP_sym",
+		})
 		if h.R != nil {
-			o.R = *h.R
+			given["r"] = *h.R
+		}
+	}
+	for key, v := range given {
+		if kind.Has(key) {
+			o[key] = v
 		}
 	}
 	return kind, o
@@ -191,18 +200,20 @@ func TestOracle(t *testing.T) {
 // replay feeds a recording's inputs to the optimizer and compares each step.
 func (c oracleCase) replay(t *testing.T, inputs oracleInputs, operators, rounded bool) {
 	kind, o := c.kind(t)
-	o.Float32Scalars = rounded && c.Variant == "M"
+	if c.Variant == "M" {
+		o["float32_scalars"] = rounded
+	}
 	tol := c.tolerances(rounded)
 	params := make([]*ts.Tensor, len(inputs.Shapes))
 	for i, shape := range inputs.Shapes {
 		params[i] = newParam(t, c.dtype(), inputs.Init[i], shape...)
 	}
-	groups := []Group{{Params: params, WeightDecay: c.Hyper.WeightDecay}}
+	groups := []Group{{Params: Params(params...), WeightDecay: c.Hyper.WeightDecay}}
 	if len(c.GroupLRs) == 2 {
-		o.LR = 1
+		o["lr"] = 1
 		groups = []Group{
-			{Params: params[:1], LR: c.GroupLRs[0], WeightDecay: c.Hyper.WeightDecay},
-			{Params: params[1:], LR: c.GroupLRs[1], WeightDecay: c.Hyper.WeightDecay},
+			{Params: Params(params[:1]...), LR: c.GroupLRs[0], WeightDecay: c.Hyper.WeightDecay},
+			{Params: Params(params[1:]...), LR: c.GroupLRs[1], WeightDecay: c.Hyper.WeightDecay},
 		}
 	}
 	opt := newOptimizer(t, kind, groups, o)
@@ -219,19 +230,19 @@ func (c oracleCase) replay(t *testing.T, inputs oracleInputs, operators, rounded
 		compareScalars(t, opt, k, "predict", want.Predict, tol)
 		compareAll(t, k, "predicted parameters", params, want.ParamsPred, tol)
 		if len(c.LRSchedule) > 0 {
-			opt.SetLR(c.LRSchedule[k] / o.LR)
+			opt.SetLR(c.LRSchedule[k] / o.Float("lr"))
 		}
 		for i, p := range params {
 			setGrad(t, p, in.Grads[i])
 		}
-		lossVar := in.LossVar
+		meanSquare := in.LossVar
 		switch v := c.Override.(type) {
 		case float64:
-			lossVar = v
+			meanSquare = v
 		case []any:
-			lossVar = v[k].(float64)
+			meanSquare = v[k].(float64)
 		}
-		if _, err := opt.Update(Measurement{Loss: in.Loss, LossVar: lossVar}); err != nil {
+		if _, err := opt.Update(Measurement{Loss: in.Loss, MeanSquare: meanSquare}); err != nil {
 			t.Fatal(err)
 		}
 		compareScalars(t, opt, k, "update", want.Update, tol)

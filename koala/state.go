@@ -1,15 +1,20 @@
 package koala
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// A State is an optimizer's whole state, in a form that any writer of
-// checkpoints can keep. Keys of what belongs to one parameter end in its name.
+// A State is an optimizer's whole state, in a form that any writer of checkpoints
+// can keep. Keys of a parameter's tensors and numbers end in its name.
 type State struct {
 	Kind    string
 	Scalars map[string]float64
@@ -17,167 +22,137 @@ type State struct {
 	Tensors map[string]*ts.Tensor // to be restored, on any device
 }
 
-// fields are what a kind keeps from step to step.
-type fields struct {
-	scalars []scalarField
-	ints    []intField
-	a, b    string       // what the state calls a parameter's tensors; "" for none
-	last    [3]lastField // likewise its numbers
-	squares bool         // b holds squares: none is negative
-	// optional tensors may be missing.
-	optional bool
-	// check, if there is one, looks at how the numbers fit together.
-	check func(s State) error
+func (o *optimizer) scalars() []spec.Scalar {
+	return append(slices.Clip(o.declared.Scalars), spec.Scalar{Key: "lr_factor", At: &o.factor})
 }
 
-type scalarField struct {
-	key  string
-	at   *float64
-	min  float64
-	over bool // min itself is too small
+func (o *optimizer) ints() []spec.Int {
+	ints := append(slices.Clip(o.declared.Ints), spec.Int{Key: "predicted", At: &o.predicted, Max: 1})
+	if o.declared.Average != "" {
+		ints = append(ints, spec.Int{Key: "swapped", At: &o.swapped, Max: 1})
+	}
+	return ints
 }
 
-type lastField struct {
-	key string // "" for none
-	min float64
-}
-
-type intField struct {
-	key      string
-	at       *int64
-	min, max int64
-}
-
-// save returns the state.
-func (o *base) save(f fields) (State, error) {
+func (o *optimizer) State() (State, error) {
 	if o.closed {
-		return State{}, fmt.Errorf("%s: state: %w", o.kind, errClosed)
+		return State{}, fmt.Errorf("%s: state: %w", o.kind.Name, errClosed)
 	}
-	f = o.common(f)
-	s := State{Kind: o.kind, Scalars: map[string]float64{}, Ints: map[string]int64{}, Tensors: map[string]*ts.Tensor{}}
-	for _, field := range f.scalars {
-		s.Scalars[field.key] = *field.at
+	s := State{Kind: o.kind.Name, Scalars: map[string]float64{}, Ints: map[string]int64{}, Tensors: map[string]*ts.Tensor{}}
+	for _, scalar := range o.scalars() {
+		s.Scalars[scalar.Key] = *scalar.At
 	}
-	for _, field := range f.ints {
-		s.Ints[field.key] = *field.at
+	for _, number := range o.ints() {
+		s.Ints[number.Key] = *number.At
 	}
 	for _, p := range o.params {
-		if p.a != nil {
-			s.Tensors[stateKey(f.a, p)] = p.a
+		for name, t := range p.state {
+			s.Tensors[stateKey(name, p)] = t
 		}
-		if p.b != nil {
-			s.Tensors[stateKey(f.b, p)] = p.b
-		}
-		for i, field := range f.last {
-			if field.key != "" {
-				s.Scalars[stateKey(field.key, p)] = p.last[i]
-			}
+		for _, number := range o.declared.Numbers {
+			s.Scalars[stateKey(number.Name, p)] = p.Numbers[number.Name]
 		}
 	}
 	return s, nil
 }
 
-// restore puts a state in place once it has found nothing wrong with it.
-func (o *base) restore(s State, f fields) error {
+// Restore checks all of s before it changes anything.
+func (o *optimizer) Restore(s State) error {
 	if o.closed {
-		return fmt.Errorf("%s: restore: %w", o.kind, errClosed)
+		return fmt.Errorf("%s: restore: %w", o.kind.Name, errClosed)
 	}
-	f = o.common(f)
-	next, err := o.read(s, f)
-	if err == nil && f.check != nil {
-		err = f.check(s)
+	next, err := o.read(s)
+	if err == nil && o.declared.Check != nil {
+		err = o.declared.Check(func(key string) float64 { return s.Scalars[key] })
 	}
 	if err == nil {
-		err = o.copyTensors(next, f)
+		err = o.copyTensors(next)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: restore: %w", o.kind, err)
+		return fmt.Errorf("%s: restore: %w", o.kind.Name, err)
 	}
-	for _, field := range f.scalars {
-		*field.at = s.Scalars[field.key]
+	for _, scalar := range o.scalars() {
+		*scalar.At = s.Scalars[scalar.Key]
 	}
-	for _, field := range f.ints {
-		*field.at = s.Ints[field.key]
+	for _, number := range o.ints() {
+		*number.At = s.Ints[number.Key]
 	}
 	err = o.free()
 	for i, p := range o.params {
-		p.a, p.b, p.last = next[i].a, next[i].b, next[i].last
+		for name, t := range next[i] {
+			p.keep(o.machine, name, t)
+		}
+		for _, number := range o.declared.Numbers {
+			p.Numbers[number.Name] = s.Scalars[stateKey(number.Name, p)]
+		}
 	}
 	return err
 }
 
-// common adds what every kind keeps.
-func (o *base) common(f fields) fields {
-	f.scalars = append(f.scalars, scalarField{key: "lr_factor", at: &o.factor})
-	f.ints = append(f.ints, intField{key: "predicted", at: &o.predicted, max: 1})
-	return f
-}
+func stateKey(name string, p *param) string { return name + "." + p.Name }
 
-func stateKey(name string, p *param) string { return name + "." + p.name }
-
-// A paramState is what a state holds for one parameter.
-type paramState struct {
-	a, b *ts.Tensor
-	last [3]float64
-}
-
-// read checks s against the optimizer and sorts it by parameter.
-func (o *base) read(s State, f fields) ([]paramState, error) {
-	if s.Kind != o.kind {
+// read checks s against the optimizer and returns its tensors by parameter and
+// name.
+func (o *optimizer) read(s State) ([]map[string]*ts.Tensor, error) {
+	if s.Kind != o.kind.Name {
 		return nil, fmt.Errorf("the state is that of optimizer %q", s.Kind)
 	}
-	r := newStateReader(s)
-	for _, field := range f.scalars {
-		r.scalar(field)
+	r := &stateReader{scalars: maps.Clone(s.Scalars), ints: maps.Clone(s.Ints), tensors: maps.Clone(s.Tensors)}
+	for _, scalar := range o.scalars() {
+		r.scalar(scalar)
 	}
-	for _, field := range f.ints {
-		r.integer(field)
+	for _, number := range o.ints() {
+		r.integer(number)
 	}
-	states := make([]paramState, len(o.params))
+	states := make([]map[string]*ts.Tensor, len(o.params))
 	for i, p := range o.params {
-		st := &states[i]
-		st.a, st.b = r.tensor(f.a, p, f.optional), r.tensor(f.b, p, f.optional)
-		for j, field := range f.last {
-			if field.key != "" {
-				st.last[j] = r.scalar(scalarField{key: stateKey(field.key, p), min: field.min})
+		states[i] = map[string]*ts.Tensor{}
+		for _, declared := range o.declared.Tensors {
+			if t := r.tensor(declared, p); t != nil {
+				states[i][declared.Name] = t
 			}
+		}
+		for _, number := range o.declared.Numbers {
+			r.scalar(spec.Scalar{Key: stateKey(number.Name, p), Min: number.Min})
 		}
 	}
 	return states, r.end()
 }
 
-// copyTensors replaces the tensors of a state by copies of the parameters'
-// layout and device, if their values can be right.
-func (o *base) copyTensors(states []paramState, f fields) error {
+// copyTensors replaces the tensors of a state by copies of the state's layout and
+// device, if their values can be right.
+func (o *optimizer) copyTensors(states []map[string]*ts.Tensor) error {
 	return torch.Do(func(s *torch.Scope) error {
-		var own []**ts.Tensor
 		s.NoGrad(func() {
-			for i := range states {
-				for _, t := range []**ts.Tensor{&states[i].a, &states[i].b} {
-					if *t == nil {
+			for i, p := range o.params {
+				for _, declared := range o.declared.Tensors {
+					from := states[i][declared.Name]
+					if from == nil {
 						continue
 					}
-					c := s.ZerosLike(o.params[i].p)
-					s.CopyInto(c, *t)
+					shape, own := p.stateShape(declared)
+					c := newState(s, p, shape, own)
+					s.CopyInto(c, from)
 					// Infinities and NaN times 0 are NaN, which equals nothing.
 					if zero := s.Item(s.Sum(s.Scale(c, 0))); s.OK() && zero != 0 {
-						s.Fail(fmt.Errorf("a tensor of parameter %s holds a number that is not finite", o.params[i].name))
+						s.Fail(fmt.Errorf("a tensor of parameter %s holds a number that is not finite", p.Name))
 						return
 					}
-					if f.squares && t == &states[i].b && s.Item(least(s, c)) < 0 {
-						s.Fail(fmt.Errorf("tensor %q holds a negative number", stateKey(f.b, o.params[i])))
+					if declared.Squares && torch.Count(c) > 0 && s.Item(least(s, c)) < 0 {
+						s.Fail(fmt.Errorf("tensor %q holds a negative number", stateKey(declared.Name, p)))
 						return
 					}
-					*t = c
-					own = append(own, t)
+					states[i][declared.Name] = c
 				}
 			}
 		})
 		if !s.OK() {
 			return s.Err()
 		}
-		for _, t := range own {
-			s.Keep(*t)
+		for _, tensors := range states {
+			for _, t := range tensors {
+				s.Keep(t)
+			}
 		}
 		return nil
 	})
@@ -185,4 +160,85 @@ func (o *base) copyTensors(states []paramState, f fields) error {
 
 func least(s *torch.Scope, t *ts.Tensor) *ts.Tensor {
 	return s.Apply("min", func() (*ts.Tensor, error) { return t.Min(false) }, t)
+}
+
+// A stateReader takes a state apart key by key, and keeps all that is wrong.
+type stateReader struct {
+	scalars  map[string]float64
+	ints     map[string]int64
+	tensors  map[string]*ts.Tensor
+	problems []string
+}
+
+func (r *stateReader) problem(format string, args ...any) {
+	r.problems = append(r.problems, fmt.Sprintf(format, args...))
+}
+
+func (r *stateReader) scalar(f spec.Scalar) {
+	v, ok := r.scalars[f.Key]
+	delete(r.scalars, f.Key)
+	switch {
+	case !ok:
+		r.problem("scalar %q is missing", f.Key)
+	case !(v >= f.Min && v <= spec.Largest), f.Open && v == f.Min:
+		want := "a finite number"
+		switch {
+		case f.Open:
+			want = fmt.Sprintf("a number above %v", f.Min)
+		case f.Min > spec.Lowest:
+			want = fmt.Sprintf("a number not below %v", f.Min)
+		}
+		r.problem("scalar %q is %v: expected %s", f.Key, v, want)
+	}
+}
+
+func (r *stateReader) integer(f spec.Int) {
+	v, ok := r.ints[f.Key]
+	delete(r.ints, f.Key)
+	if !ok {
+		r.problem("integer %q is missing", f.Key)
+	} else if v < f.Min || v > f.Max {
+		r.problem("integer %q is %d: expected one from %d to %d", f.Key, v, f.Min, f.Max)
+	}
+}
+
+func (r *stateReader) tensor(declared spec.TensorState, p *param) *ts.Tensor {
+	shape, own := p.stateShape(declared)
+	if shape == nil {
+		return nil
+	}
+	key := stateKey(declared.Name, p)
+	t, ok := r.tensors[key]
+	delete(r.tensors, key)
+	if !ok {
+		if !declared.Optional {
+			r.problem("tensor %q is missing", key)
+		}
+		return nil
+	}
+	want := torch.Describe(p.tensor)
+	if !own {
+		want = torch.DescribeAs(p.tensor, shape)
+	}
+	if have := torch.Describe(t); have != want {
+		r.problem("tensor %q is %s: expected %s", key, have, want)
+		return nil
+	}
+	return t
+}
+
+// end reports unread keys: they belong to another model or configuration.
+func (r *stateReader) end() error {
+	left := slices.Concat(slices.Sorted(maps.Keys(r.scalars)), slices.Sorted(maps.Keys(r.ints)), slices.Sorted(maps.Keys(r.tensors)))
+	for _, key := range left {
+		r.problem("%q belongs to no parameter or setting of this optimizer", key)
+	}
+	const most = 5 // a state of another model has hundreds
+	if n := len(r.problems); n > most {
+		r.problems = append(r.problems[:most], fmt.Sprintf("and %d more", n-most))
+	}
+	if len(r.problems) > 0 {
+		return errors.New(strings.Join(r.problems, "; "))
+	}
+	return nil
 }

@@ -12,7 +12,9 @@ import (
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
+	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // copyOf returns a state that outlives its optimizer, as a checkpoint does.
@@ -36,13 +38,14 @@ func copyOf(t testing.TB, s State) State {
 	return c
 }
 
-func optionsFor(kind string) Options {
-	o := Defaults(kind)
+// optionsFor are values with which the kind uses all of its state.
+func optionsFor(kind *spec.Kind) setting.Values {
+	o := defaults(kind)
 	switch kind {
-	case KindSGD:
-		o.Momentum, o.Nesterov = 0.9, true
-	case KindASGD:
-		o.AverageFrom = 2
+	case spec.SGD:
+		o["momentum"], o["nesterov"] = 0.9, true
+	case spec.ASGD:
+		o["average_from"] = 2
 	}
 	return o
 }
@@ -50,9 +53,9 @@ func optionsFor(kind string) Options {
 // A run that goes on from a saved state ends with the same bits as one that was
 // not interrupted, also when it is saved between Predict and Update.
 func TestStateRestoresBitForBit(t *testing.T) {
-	for _, kind := range Kinds() {
+	for _, kind := range spec.Kinds() {
 		for _, between := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/between=%v", kind, between), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/between=%v", kind.Name, between), func(t *testing.T) {
 				through := newRig(t, kind, gotch.Float, optionsFor(kind), 5e-4)
 				through.opt.SetLR(0.5)
 				skip := hazards["one zero"] // leaves a tensor's state behind the others'
@@ -101,7 +104,7 @@ func TestStateRestoresBitForBit(t *testing.T) {
 }
 
 func TestRestoreRefuses(t *testing.T) {
-	r := newRig(t, KindM, gotch.Float, Defaults(KindM), 0)
+	r := newRig(t, spec.KoalaM, gotch.Float, defaults(spec.KoalaM), 0)
 	r.step(t, 0, nil)
 	good := copyOf(t, stateOf(t, r.opt))
 	before := r.snapshot(t)
@@ -109,7 +112,7 @@ func TestRestoreRefuses(t *testing.T) {
 		change func(s *State)
 		want   string
 	}{
-		"kind":           {func(s *State) { s.Kind = KindV }, `koala-m: restore: the state is that of optimizer "koala-v"`},
+		"kind":           {func(s *State) { s.Kind = spec.KoalaV.Name }, `koala-m: restore: the state is that of optimizer "koala-v"`},
 		"missing scalar": {func(s *State) { delete(s.Scalars, "p00") }, `koala-m: restore: scalar "p00" is missing`},
 		"NaN":            {func(s *State) { s.Scalars["qw"] = math.NaN() }, `koala-m: restore: scalar "qw" is NaN: expected a number not below 0`},
 		"zero":           {func(s *State) { s.Scalars["p00"] = 0 }, `koala-m: restore: scalar "p00" is 0: expected a number above 0`},
@@ -123,7 +126,7 @@ func TestRestoreRefuses(t *testing.T) {
 			s.Tensors["velocity.p1"] = newParam(t, gotch.Float, []float64{0, math.Inf(1), 0, 0}, 4)
 		}, `koala-m: restore: a tensor of parameter p1 holds a number that is not finite`},
 		"another's": {func(s *State) { s.Tensors["velocity.w"] = s.Tensors["velocity.p0"] }, `koala-m: restore: "velocity.w" belongs to no parameter or setting of this optimizer`},
-		"empty":     {func(s *State) { *s = State{Kind: KindM} }, `koala-m: restore: scalar "p00" is missing; scalar "p01" is missing; scalar "p11" is missing; scalar "qw" is missing; scalar "velocity_factor" is missing; and 12 more`},
+		"empty":     {func(s *State) { *s = State{Kind: spec.KoalaM.Name} }, `koala-m: restore: scalar "p00" is missing; scalar "p01" is missing; scalar "p11" is missing; scalar "qw" is missing; scalar "velocity_factor" is missing; and 12 more`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := State{Kind: good.Kind, Scalars: maps.Clone(good.Scalars), Ints: maps.Clone(good.Ints), Tensors: maps.Clone(good.Tensors)}
@@ -147,10 +150,10 @@ func FuzzRestore(f *testing.F) {
 	f.Add(2, "p9", 1e-300, 1e300, 0.0, int64(-1))
 	f.Add(7, "", math.NaN(), math.Inf(1), -1.0, int64(math.MaxInt64))
 	f.Fuzz(func(t *testing.T, which int, name string, x, y, z float64, n int64) {
-		kinds := Kinds()
+		kinds := spec.Kinds()
 		kind := kinds[((which%len(kinds))+len(kinds))%len(kinds)]
 		p := newParam(t, gotch.Double, []float64{1, 2, 3}, 3)
-		opt := newOptimizer(t, kind, []Group{{Params: []*ts.Tensor{p}}}, optionsFor(kind))
+		opt := newOptimizer(t, kind, []Group{{Params: Params(p)}}, optionsFor(kind))
 		s := copyOf(t, stateOf(t, opt))
 		values := []float64{x, y, z}
 		i := 0
@@ -179,7 +182,7 @@ func FuzzRestore(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := opt.Update(Measurement{Loss: 1, LossVar: 1}); err != nil && !errors.Is(err, ErrPhase) {
+		if _, err := opt.Update(Measurement{Loss: 1, MeanSquare: 1}); err != nil && !errors.Is(err, ErrPhase) {
 			t.Fatal(err)
 		}
 		for _, v := range valuesOf(t, p) {

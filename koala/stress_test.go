@@ -13,35 +13,8 @@ import (
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
-
-// Over 100,000 steps with norms, losses and noise over many orders of magnitude
-// KOALA-V's sigma stays positive and KOALA-M's P positive semidefinite.
-func TestRecursionsStayPositive(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	magnitude := func(from, to float64) float64 { return math.Pow(10, from+(to-from)*random.Float64()) }
-	m := koalaM{p00: 0.1, p11: 0.1, a: 0.9, qw: 0.01, qv: 0.01}
-	sigma := 0.1
-	for step := range 100_000 {
-		if step%1000 == 0 { // other settings, degenerate ones too
-			m.a = random.Float64()
-			m.qw, m.qv = magnitude(-12, 2), magnitude(-12, 2)
-			if step%3000 == 0 {
-				m.qw, m.qv, m.a = 0, 0, 1
-			}
-		}
-		n2, r := magnitude(-18, 40), max(minNoise, magnitude(-120, 4))
-		sigma += magnitude(-8, 1)
-		if sigma = update(sigma, n2, r); !(sigma > 0) || !finite(sigma) {
-			t.Fatalf("step %d: sigma is %v", step, sigma)
-		}
-		m.propagate()
-		m.condition(n2, r)
-		if !(m.p00 > 0) || m.p11 < 0 || m.p01*m.p01 > m.p00*m.p11*(1+1e-9) || !finite(m.p00+m.p01+m.p11) {
-			t.Fatalf("step %d: P is %v %v %v", step, m.p00, m.p01, m.p11)
-		}
-	}
-}
 
 // All KOALA kinds, step by step, with gradients from 1e-12 to 1e15: nothing
 // becomes infinite, no gain exceeds 1.
@@ -50,13 +23,13 @@ func TestStressWholeSteps(t *testing.T) {
 	if raceEnabled {
 		steps = 5_000
 	}
-	for _, kind := range []string{KindV, KindM, KindPP, KindD} {
-		t.Run(kind, func(t *testing.T) {
+	for _, kind := range []*spec.Kind{spec.KoalaV, spec.KoalaM, spec.KoalaPP, spec.KoalaD} {
+		t.Run(kind.Name, func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(3, 4))
 			p := newParam(t, gotch.Float, make([]float64, 4), 4)
 			grad := make([]float32, 4)
-			opt := newOptimizer(t, kind, []Group{{Params: []*ts.Tensor{p}}}, Defaults(kind))
+			opt := newOptimizer(t, kind, []Group{{Params: Params(p)}}, defaults(kind))
 			for step := range steps {
 				scale := math.Pow(10, -12+27*random.Float64()*random.Float64())
 				for i := range grad {
@@ -69,7 +42,7 @@ func TestStressWholeSteps(t *testing.T) {
 					}
 					s.ClearGrad(p)
 					s.BackwardFrom([]*ts.Tensor{p}, []*ts.Tensor{torch.FromSlice(s, grad, 4)})
-					info, err := opt.Update(Measurement{Loss: loss, LossVar: loss * loss * (1 + random.Float64())})
+					info, err := opt.Update(Measurement{Loss: loss, MeanSquare: loss * loss * (1 + random.Float64())})
 					if err != nil {
 						return err
 					}
@@ -93,11 +66,11 @@ func TestStressWholeSteps(t *testing.T) {
 
 // Neither libtorch's tensors nor resident memory grow over 10,000 steps.
 func TestMemoryIsFlat(t *testing.T) {
-	for _, kind := range Kinds() {
-		t.Run(kind, func(t *testing.T) {
+	for _, kind := range spec.Kinds() {
+		t.Run(kind.Name, func(t *testing.T) {
 			forms(t, func(t *testing.T, operators bool) {
 				p := newParam(t, gotch.Float, make([]float64, 64), 8, 8)
-				opt := newOptimizer(t, kind, []Group{{Params: []*ts.Tensor{p}, WeightDecay: 1e-3}}, optionsFor(kind))
+				opt := newOptimizer(t, kind, []Group{{Params: Params(p), WeightDecay: 1e-3}}, optionsFor(kind))
 				useOperators(opt, operators)
 				setGrad(t, p, make([]float64, 64))
 				setGrad(t, p, slicesRepeat(0.01, 64))
@@ -106,7 +79,7 @@ func TestMemoryIsFlat(t *testing.T) {
 						if err := opt.Predict(); err != nil {
 							t.Fatal(err)
 						}
-						if _, err := opt.Update(Measurement{Loss: 1, LossVar: 1}); err != nil {
+						if _, err := opt.Update(Measurement{Loss: 1, MeanSquare: 1}); err != nil {
 							t.Fatal(err)
 						}
 					}

@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // TestTorch holds the baselines to PyTorch's own optimizers
@@ -38,25 +41,33 @@ func TestTorch(t *testing.T) {
 		t.Run(fmt.Sprintf("%s/%s/%s/%d", c.Variant, c.DType, c.Inputs, i), func(t *testing.T) {
 			forms(t, func(t *testing.T, operators bool) {
 				h := c.Hyper
-				o := Defaults(c.Variant)
-				o.LR, o.Momentum, o.Nesterov = h.LR, h.Momentum, h.Nesterov
+				kind, err := spec.Lookup(c.Variant)
+				if err != nil {
+					t.Fatal(err)
+				}
+				o := setting.Values{"lr": h.LR}
+				switch kind {
+				case spec.SGD:
+					o["momentum"], o["nesterov"] = h.Momentum, h.Nesterov
+				case spec.ASGD:
+					o["lambda"], o["average_from"] = h.Lambd, h.T0
+					if h.Alpha != 0 {
+						o["alpha"] = h.Alpha
+					}
+				}
 				if h.Betas != nil {
-					o.Beta1, o.Beta2, o.Eps = h.Betas[0], h.Betas[1], h.Eps
+					o["beta1"], o["beta2"], o["eps"] = h.Betas[0], h.Betas[1], h.Eps
 				}
-				if h.Alpha != 0 {
-					o.Alpha = h.Alpha
-				}
-				o.Lambda, o.AverageFrom = h.Lambd, h.T0
 				oc := oracleCase{Variant: c.Variant, DType: c.DType}
 				tol := oc.tolerances(false)
-				if c.Variant == KindASGD { // PyTorch keeps eta and mu in float32
+				if kind == spec.ASGD { // PyTorch keeps eta and mu in float32
 					tol = tolerances{params: max(tol.params, 1e-6), floor: 1}
 				}
 				params := make([]*ts.Tensor, len(inputs.Shapes))
 				for i, shape := range inputs.Shapes {
 					params[i] = newParam(t, oc.dtype(), inputs.Init[i], shape...)
 				}
-				opt := newOptimizer(t, c.Variant, []Group{{Params: params, WeightDecay: h.WeightDecay}}, o)
+				opt := newOptimizer(t, kind, []Group{{Params: Params(params...), WeightDecay: h.WeightDecay}}, o)
 				useOperators(opt, operators)
 				for k, want := range c.Steps {
 					in := inputs.Sets[c.Inputs][k]
@@ -81,11 +92,10 @@ func TestTorch(t *testing.T) {
 func TestAveragingStarts(t *testing.T) {
 	const nonmono = 3
 	losses := []float64{5, 4, 3, 4, 2.9, 2.8, 3.5, 3.2, 2.9, 2.9, 2.7}
-	o := Defaults(KindASGD)
-	o.Nonmono = nonmono
+	o := defaults(spec.ASGD)
+	o["nonmono"] = nonmono
 	p := one(t)
-	opt := newOptimizer(t, KindASGD, []Group{{Params: []*ts.Tensor{p}}}, o)
-	averager := opt.(Averager)
+	opt := newOptimizer(t, spec.ASGD, []Group{{Params: Params(p)}}, o)
 	var seen []float64
 	want := -1
 	for i, v := range losses {
@@ -103,10 +113,10 @@ func TestAveragingStarts(t *testing.T) {
 		if _, err := opt.Update(Measurement{Loss: v}); err != nil {
 			t.Fatal(err)
 		}
-		if started := averager.Observe(v); started != (i == want) {
+		if started := opt.Observe(v); started != (i == want) {
 			t.Errorf("after loss %d: started is %v, want %v", i, started, i == want)
 		}
-		if averaging := want >= 0 && i > want; averager.Averaging() != averaging {
+		if averaging := want >= 0 && i > want; opt.Averaging() != averaging {
 			t.Errorf("after loss %d: averaging is %v", i, !averaging)
 		}
 	}
@@ -116,10 +126,10 @@ func TestAveragingStarts(t *testing.T) {
 }
 
 func TestSwapExchanges(t *testing.T) {
-	o := Defaults(KindASGD)
-	o.AverageFrom = 0
+	o := defaults(spec.ASGD)
+	o["average_from"] = 0
 	p := one(t)
-	opt := newOptimizer(t, KindASGD, []Group{{Params: []*ts.Tensor{p}}}, o)
+	opt := newOptimizer(t, spec.ASGD, []Group{{Params: Params(p)}}, o)
 	mean, steps := make([]float64, 3), 4
 	for k := range steps {
 		setGrad(t, p, []float64{1, 2, -1})
@@ -133,7 +143,7 @@ func TestSwapExchanges(t *testing.T) {
 		}
 	}
 	last := valuesOf(t, p)
-	if err := opt.(Averager).Swap(); err != nil {
+	if err := opt.Swap(); err != nil {
 		t.Fatal(err)
 	}
 	if e := worst(valuesOf(t, p), mean, 1); e > 1e-6 {
@@ -142,7 +152,7 @@ func TestSwapExchanges(t *testing.T) {
 	if _, err := opt.Update(Measurement{Loss: 1}); err == nil {
 		t.Error("a step on the average is taken")
 	}
-	if err := opt.(Averager).Swap(); err != nil {
+	if err := opt.Swap(); err != nil {
 		t.Fatal(err)
 	}
 	if e := worst(valuesOf(t, p), last, 1); e != 0 {

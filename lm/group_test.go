@@ -15,8 +15,9 @@ import (
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
-	"github.com/koala-lm/koala-lm/koala"
+	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
@@ -24,7 +25,7 @@ import (
 // A job is what a group of any size is to train.
 type job struct {
 	model  lm.Config
-	kind   string // of the optimizer
+	kind   *koalaspec.Kind // of the optimizer
 	config lm.TrainConfig
 	whole  int // texts in a batch
 }
@@ -36,24 +37,19 @@ func (j job) trainer(t *testing.T, c *circle, rank int) *lm.Trainer {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	group := koala.Group{}
-	for _, p := range m.Params() {
-		group.Params, group.Names = append(group.Params, p.Tensor), append(group.Names, p.Name)
-	}
-	o := koala.Defaults(j.kind)
-	// Gently: rounding grows from step to step, and in long steps faster.
+	// Rounding grows from step to step, and in long steps faster.
+	lr, values := 0.1, setting.Values{"weight_decay": 0}
 	switch j.kind {
-	case koala.KindSGD:
-		o.LR, o.Clip = 0.5, 0.5
-	case koala.KindAdamW:
-		o.LR = 0.001
-	default:
-		o.LR = 0.1
+	case koalaspec.SGD:
+		lr, values["clip"] = 0.5, 0.5
+	case koalaspec.AdamW:
+		lr = 0.001
 	}
 	if j.model.Kind == lm.Transformer {
-		o.LR /= 5
+		lr /= 5
 	}
-	optimizer, err := koala.New(j.kind, []koala.Group{group}, o)
+	values["lr"] = lr
+	optimizer, err := lm.NewOptimizer(j.kind, values, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,11 +158,11 @@ func without(c lm.Config) lm.Config {
 // TestRanksTrainAsOne: with the same whole batch 1, 2 and 4 ranks see the same
 // losses, and all ranks end with the same bits.
 func TestRanksTrainAsOne(t *testing.T) {
-	kinds := []string{koala.KindSGD, koala.KindAdamW, koala.KindV, koala.KindM, koala.KindPP}
+	kinds := []*koalaspec.Kind{koalaspec.SGD, koalaspec.AdamW, koalaspec.KoalaV, koalaspec.KoalaM, koalaspec.KoalaPP}
 	// The adaptive softmax of the GRU leaves weights without gradient in some ranks.
-	for shape, kinds := range map[string][]string{"lstm": kinds, "gpt2": kinds, "gru": {koala.KindAdamW}} {
+	for shape, kinds := range map[string][]*koalaspec.Kind{"lstm": kinds, "gpt2": kinds, "gru": {koalaspec.AdamW}} {
 		for _, kind := range kinds {
-			t.Run(shape+" "+kind, func(t *testing.T) {
+			t.Run(shape+" "+kind.Name, func(t *testing.T) {
 				j := job{without(shapes[shape]), kind, lm.TrainConfig{Train: spec.Train{Steps: 200}, Eval: spec.Eval{Every: 100}}, 4}
 				alone := j.mustRun(t, 1, nil)[0]
 				if l := alone.losses(); mean(l[170:]) > mean(l[:30])-0.01 {
@@ -241,7 +237,7 @@ func sameState(t *testing.T, a, b *lm.Snapshot) {
 // TestGroupStopsTogetherAndGoesOnInAnotherSize: one rank's interruption ends all
 // after the same step, and what is saved then is the whole batch's.
 func TestGroupStopsTogetherAndGoesOnInAnotherSize(t *testing.T) {
-	j := job{without(shapes["lstm"]), koala.KindV, lm.TrainConfig{Train: spec.Train{Steps: 60}, Eval: spec.Eval{Every: 20}}, 4}
+	j := job{without(shapes["lstm"]), koalaspec.KoalaV, lm.TrainConfig{Train: spec.Train{Steps: 60}, Eval: spec.Eval{Every: 20}}, 4}
 	alone := j.mustRun(t, 1, nil)[0]
 	for _, sizes := range [][2]int{{2, 4}, {3, 1}, {1, 2}} {
 		first := j.run(t, sizes[0], nil, func(rank int, tr *lm.Trainer) context.Context {
@@ -269,7 +265,7 @@ func TestGroupStopsTogetherAndGoesOnInAnotherSize(t *testing.T) {
 
 // TestRanksThatDriftApartAreNamed: what would be a silent error is a loud one.
 func TestRanksThatDriftApartAreNamed(t *testing.T) {
-	j := job{without(small), koala.KindSGD, lm.TrainConfig{Train: spec.Train{Steps: 20}}, 4}
+	j := job{without(small), koalaspec.SGD, lm.TrainConfig{Train: spec.Train{Steps: 20}}, 4}
 	ranks := j.run(t, 3, nil, func(rank int, tr *lm.Trainer) context.Context {
 		if rank == 2 {
 			err := torch.Do(func(s *torch.Scope) error {
@@ -291,7 +287,7 @@ func TestRanksThatDriftApartAreNamed(t *testing.T) {
 
 // TestNonFiniteInOneRankIsSkippedByAll: what one rank cannot count on none takes.
 func TestNonFiniteInOneRankIsSkippedByAll(t *testing.T) {
-	for _, kind := range []string{koala.KindSGD, koala.KindPP} {
+	for _, kind := range []*koalaspec.Kind{koalaspec.SGD, koalaspec.KoalaPP} {
 		j := job{without(small), kind, lm.TrainConfig{Train: spec.Train{Steps: 10}}, 4}
 		ranks := j.run(t, 2, nil, func(rank int, tr *lm.Trainer) context.Context {
 			if rank == 1 {

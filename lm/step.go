@@ -75,7 +75,7 @@ func (t *Trainer) step(ctx context.Context) (stepped, error) {
 		// Longer sequences make fewer steps of an epoch, each as much larger.
 		t.Optimizer.SetLR(factor * float64(lengths) / float64(nominal))
 	}
-	info, err := t.Optimizer.Update(koala.Measurement{Loss: seen.nats.Value(), LossVar: seen.squares.Value()})
+	info, err := t.Optimizer.Update(koala.Measurement{Loss: seen.nats.Value(), MeanSquare: seen.squares.Value()})
 	if err != nil {
 		return out, fmt.Errorf("update: %w", err)
 	}

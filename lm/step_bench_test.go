@@ -8,7 +8,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/torch"
-	"github.com/koala-lm/koala-lm/koala"
+	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
@@ -33,18 +33,18 @@ func BenchmarkStep(b *testing.B) {
 	for _, c := range []struct {
 		name      string
 		config    lm.Config
-		optimizer string
+		optimizer *koalaspec.Kind
 		batch     int
 		length    int
 		bfloat16  bool
 	}{
-		{"LSTM", wlm, koala.KindV, 20, 35, false},
-		{"GRU", gru, koala.KindV, 20, 35, false},
-		{"LSTM/adaptive", adaptive, koala.KindV, 20, 35, false},
-		{"LSTM/bfloat16", wlm, koala.KindV, 20, 35, true},
-		{"GPT", gpt, koala.KindAdamW, 12, 64, false},
-		{"GPT/bfloat16", gpt, koala.KindAdamW, 12, 64, true},
-		{"LLaMA", llama, koala.KindAdamW, 12, 64, false},
+		{"LSTM", wlm, koalaspec.KoalaV, 20, 35, false},
+		{"GRU", gru, koalaspec.KoalaV, 20, 35, false},
+		{"LSTM/adaptive", adaptive, koalaspec.KoalaV, 20, 35, false},
+		{"LSTM/bfloat16", wlm, koalaspec.KoalaV, 20, 35, true},
+		{"GPT", gpt, koalaspec.AdamW, 12, 64, false},
+		{"GPT/bfloat16", gpt, koalaspec.AdamW, 12, 64, true},
+		{"LLaMA", llama, koalaspec.AdamW, 12, 64, false},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			err := torch.Main(0, func() error { return steps(b, c.config, c.optimizer, c.batch, c.length, c.bfloat16) })
@@ -55,17 +55,13 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
-func steps(b *testing.B, config lm.Config, kind string, batch, length int, bfloat16 bool) error {
+func steps(b *testing.B, config lm.Config, kind *koalaspec.Kind, batch, length int, bfloat16 bool) error {
 	m, err := lm.New(config, 1, gotch.CPU)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	group := koala.Group{}
-	for _, p := range m.Params() {
-		group.Params = append(group.Params, p.Tensor)
-	}
-	optimizer, err := koala.New(kind, []koala.Group{group}, koala.Defaults(kind))
+	optimizer, err := lm.NewOptimizer(kind, nil, m)
 	if err != nil {
 		return err
 	}

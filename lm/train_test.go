@@ -10,8 +10,9 @@ import (
 	"github.com/sugarme/gotch"
 
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
-	"github.com/koala-lm/koala-lm/koala"
+	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
@@ -31,22 +32,18 @@ var small = lm.Config{
 }
 
 // newTrainer makes a small run over a text, with valid and test.
-func newTrainer(t *testing.T, config lm.TrainConfig, kind string) *lm.Trainer {
+func newTrainer(t *testing.T, config lm.TrainConfig, kind *koalaspec.Kind) *lm.Trainer {
 	t.Helper()
 	m, err := lm.New(small, uint64(config.Seed), gotch.CPU)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	group := koala.Group{}
-	for _, p := range m.Params() {
-		group.Params, group.Names = append(group.Params, p.Tensor), append(group.Names, p.Name)
+	values := setting.Values{}
+	if kind == koalaspec.SGD {
+		values = setting.Values{"lr": 5, "clip": 0.5}
 	}
-	o := koala.Defaults(kind)
-	if kind == koala.KindSGD {
-		o.LR, o.Clip = 5, 0.5
-	}
-	optimizer, err := koala.New(kind, []koala.Group{group}, o)
+	optimizer, err := lm.NewOptimizer(kind, values, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +117,7 @@ func runTrainer(t *testing.T, trainer *lm.Trainer) *journal {
 }
 
 func TestTrainingLearnsAndIsEvaluated(t *testing.T) {
-	j := runTrainer(t, newTrainer(t, lm.TrainConfig{Train: spec.Train{Epochs: 12, Seed: 1}}, koala.KindSGD))
+	j := runTrainer(t, newTrainer(t, lm.TrainConfig{Train: spec.Train{Epochs: 12, Seed: 1}}, koalaspec.SGD))
 	if n := len(j.steps); n != 12*25 {
 		t.Errorf("%d steps, want 12 epochs of 25", n)
 	}
@@ -140,7 +137,7 @@ func TestTrainingLearnsAndIsEvaluated(t *testing.T) {
 }
 
 func TestEpochLossIsTheMeanOverItsTokens(t *testing.T) {
-	j := runTrainer(t, newTrainer(t, lm.TrainConfig{Train: spec.Train{Epochs: 2, Seed: 1}}, koala.KindSGD))
+	j := runTrainer(t, newTrainer(t, lm.TrainConfig{Train: spec.Train{Epochs: 2, Seed: 1}}, koalaspec.SGD))
 	sum, tokens := 0.0, int64(0)
 	before := int64(0)
 	for _, s := range j.steps[:25] {
@@ -155,19 +152,19 @@ func TestEpochLossIsTheMeanOverItsTokens(t *testing.T) {
 
 func TestSameSeedSameBits(t *testing.T) {
 	config := lm.TrainConfig{Train: spec.Train{Steps: 40, Seed: 3}}
-	first := runTrainer(t, newTrainer(t, config, koala.KindV))
-	again := runTrainer(t, newTrainer(t, config, koala.KindV))
+	first := runTrainer(t, newTrainer(t, config, koalaspec.KoalaV))
+	again := runTrainer(t, newTrainer(t, config, koalaspec.KoalaV))
 	if diff := cmp.Diff(first.losses(), again.losses()); diff != "" {
 		t.Errorf("losses differ: %s", diff)
 	}
 	config.Seed = 4
-	if other := runTrainer(t, newTrainer(t, config, koala.KindV)); cmp.Equal(first.losses(), other.losses()) {
+	if other := runTrainer(t, newTrainer(t, config, koalaspec.KoalaV)); cmp.Equal(first.losses(), other.losses()) {
 		t.Error("another seed gave the same losses")
 	}
 }
 
 func TestInterruptedRunGoesOnWithTheSameBits(t *testing.T) {
-	for _, kind := range []string{koala.KindSGD, koala.KindV} {
+	for _, kind := range []*koalaspec.Kind{koalaspec.SGD, koalaspec.KoalaV} {
 		for _, accumulate := range []int{1, 3} {
 			config := lm.TrainConfig{Train: spec.Train{Steps: 40, Seed: 5, Accumulate: accumulate, LogEvery: 7}, Eval: spec.Eval{Every: 8}}
 			whole := runTrainer(t, newTrainer(t, config, kind))
@@ -211,7 +208,7 @@ func (s *snapshots) Checkpoint(snap *lm.Snapshot, best bool) error {
 }
 
 func TestNonFiniteStepsEndTheRun(t *testing.T) {
-	trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 40, Seed: 1, MaxSkipped: 3}}, koala.KindSGD)
+	trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 40, Seed: 1, MaxSkipped: 3}}, koalaspec.SGD)
 	err := torch.Do(func(s *torch.Scope) error {
 		params := trainer.Model.Params()
 		s.NoGrad(func() { s.Fill(params[len(params)-1].Tensor, math.NaN()) })
@@ -237,13 +234,7 @@ func TestBFloat16TrainsAlike(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer m.Close()
-			group := koala.Group{}
-			for _, p := range m.Params() {
-				group.Params = append(group.Params, p.Tensor)
-			}
-			options := koala.Defaults(koala.KindAdamW)
-			options.LR = 0.01
-			optimizer, err := koala.New(koala.KindAdamW, []koala.Group{group}, options)
+			optimizer, err := lm.NewOptimizer(koalaspec.AdamW, setting.Values{"lr": 0.01, "weight_decay": 0}, m)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,7 +259,7 @@ func TestBFloat16TrainsAlike(t *testing.T) {
 // TestLearningRateFollowsTheLength: as AWD-LSTM, lr * length / bptt.
 func TestLearningRateFollowsTheLength(t *testing.T) {
 	for _, accumulate := range []int{1, 2} {
-		trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 30, Seed: 1, BPTT: 20, VariableBPTT: true, Accumulate: accumulate}}, koala.KindSGD)
+		trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 30, Seed: 1, BPTT: 20, VariableBPTT: true, Accumulate: accumulate}}, koalaspec.SGD)
 		train, err := data.NewContiguous(counting(4000, 11), 4, 20, data.VariableLength(3))
 		if err != nil {
 			t.Fatal(err)
@@ -291,7 +282,7 @@ func TestLearningRateFollowsTheLength(t *testing.T) {
 
 func TestPatienceEndsTheRun(t *testing.T) {
 	// A learning rate near zero finds no new best after the first evaluations.
-	trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 1000, Seed: 1}, Eval: spec.Eval{Every: 5, Patience: 2}, Schedule: spec.Schedule{Kind: "step", Every: 1, Gamma: 1e-9}}, koala.KindSGD)
+	trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 1000, Seed: 1}, Eval: spec.Eval{Every: 5, Patience: 2}, Schedule: spec.Schedule{Kind: "step", Every: 1, Gamma: 1e-9}}, koalaspec.SGD)
 	j := runTrainer(t, trainer)
 	if n := len(j.steps); n >= 1000 {
 		t.Errorf("%d steps: the patience did not end the run", n)

@@ -12,8 +12,10 @@ import (
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/safetensors"
+	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
+	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
@@ -160,26 +162,15 @@ func gradients(t *testing.T, m lm.Model, probe map[string]int) gradientsOf {
 
 // optimizerFor maps a recording's settings to an optimizer. AdamW decays
 // matrices alone.
-func optimizerFor(t *testing.T, kind string, settings map[string]float64, m lm.Model) koala.Optimizer {
+func optimizerFor(t *testing.T, kind *koalaspec.Kind, settings map[string]float64, m lm.Model) koala.Optimizer {
 	t.Helper()
-	o := koala.Defaults(kind)
-	o.LR, o.Clip = settings["lr"], settings["clip"]
-	for key, field := range map[string]*float64{
-		"sigma": &o.Sigma, "q": &o.Q, "alpha_r": &o.AlphaR, "beta1": &o.Beta1, "beta2": &o.Beta2, "eps": &o.Eps,
-	} {
-		if v, ok := settings[key]; ok {
-			*field = v
+	values := setting.Values{"decay_norms": false}
+	for key, v := range settings {
+		if kind.Has(key) {
+			values[key] = v
 		}
 	}
-	decayed, plain := koala.Group{WeightDecay: settings["weight_decay"]}, koala.Group{}
-	for _, p := range m.Params() {
-		if p.Decay {
-			decayed.Params = append(decayed.Params, p.Tensor)
-		} else {
-			plain.Params = append(plain.Params, p.Tensor)
-		}
-	}
-	optimizer, err := koala.New(kind, []koala.Group{decayed, plain}, o)
+	optimizer, err := lm.NewOptimizer(kind, values, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,9 +196,9 @@ func TestTrainingAgreesWithPyTorch(t *testing.T) {
 	}
 	for name, config := range models {
 		r := readRecording(t, name)
-		for _, kind := range []string{koala.KindSGD, koala.KindAdamW, koala.KindV} {
-			want := r.Runs[kind]
-			t.Run(name+"/"+kind, func(t *testing.T) {
+		for _, kind := range []*koalaspec.Kind{koalaspec.SGD, koalaspec.AdamW, koalaspec.KoalaV} {
+			want := r.Runs[kind.Name]
+			t.Run(name+"/"+kind.Name, func(t *testing.T) {
 				m, err := lm.New(config, 1, gotch.CPU)
 				if err != nil {
 					t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/torch"
-	"github.com/koala-lm/koala-lm/koala"
+	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
@@ -77,7 +77,7 @@ func TestEarlySums(t *testing.T) {
 	for name, model := range map[string]lm.Config{"gpt2": wide, "gru": split} {
 		for _, accumulate := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d batches a step", name, accumulate), func(t *testing.T) {
-				j := job{model, koala.KindAdamW, lm.TrainConfig{Train: spec.Train{Steps: 5, Accumulate: accumulate}}, 4}
+				j := job{model, koalaspec.AdamW, lm.TrainConfig{Train: spec.Train{Steps: 5, Accumulate: accumulate}}, 4}
 				want := j.mustRun(t, 2, nil)
 				groups := pair(t)
 				got := j.run(t, 2, nil, func(rank int, tr *lm.Trainer) context.Context {

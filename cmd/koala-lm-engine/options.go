@@ -6,6 +6,7 @@ import (
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/koala"
+	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
@@ -20,31 +21,13 @@ func trainConfig(s configs.Settings) lm.TrainConfig {
 	return lm.TrainConfig{Train: s.Train, Schedule: s.Schedule, Eval: s.Eval, Checkpoint: s.Checkpoint}
 }
 
-// newOptimizer makes the optimizer over a model's parameters. Weight decay is for
-// matrices alone where the optimizer decouples it, as is usual for AdamW.
+// newOptimizer makes the optimizer over a model's parameters.
 func newOptimizer(s configs.Settings, m lm.Model) (koala.Optimizer, error) {
-	o := s.Optimizer
-	decayed := koala.Group{LR: 1, WeightDecay: o.Float("weight_decay")}
-	plain := koala.Group{LR: 1}
-	for _, p := range m.Params() {
-		g := &decayed
-		if o.Kind == koala.KindAdamW && !p.Decay {
-			g = &plain
-		}
-		g.Params = append(g.Params, p.Tensor)
-		g.Names = append(g.Names, p.Name)
+	kind, err := koalaspec.Lookup(s.Optimizer.Kind)
+	if err != nil {
+		return nil, err
 	}
-	groups := []koala.Group{decayed}
-	if len(plain.Params) > 0 {
-		groups = append(groups, plain)
-	}
-	return koala.New(o.Kind, groups, koala.Options{
-		LR: o.Float("lr"), Clip: o.Float("clip"), Sigma: o.Float("sigma"), Q: o.Float("q"), R: o.Float("r"), AlphaR: o.Float("alpha_r"),
-		SW: o.Float("sw"), SC: o.Float("sc"), SV: o.Float("sv"), A: o.Float("a"), QW: o.Float("qw"), QV: o.Float("qv"),
-		Symmetric: o.Bool("symmetric"), DecayInStep: o.Bool("decay_in_step"),
-		Momentum: o.Float("momentum"), Nesterov: o.Bool("nesterov"), Beta1: o.Float("beta1"), Beta2: o.Float("beta2"), Eps: o.Float("eps"),
-		Nonmono: int(o.Int("nonmono")), AverageFrom: -1,
-	})
+	return lm.NewOptimizer(kind, s.Optimizer.Values, m)
 }
 
 // trainBatches cuts the train split as the settings say.

@@ -1,51 +1,64 @@
 package torch
 
+// #include <stdlib.h>
 // #include "native/koala_native.h"
 import "C"
 
 import (
+	"strings"
+	"unsafe"
+
 	"github.com/sugarme/gotch/ts"
 )
 
 // A Kernel is one fused pass over parameters and their optimizer state on the
-// CPU. native/optim.cpp has the formulas.
-type Kernel int
+// CPU; native/optim.cpp has the formulas. Its names are what the caller has to
+// agree with.
+type Kernel struct {
+	Args  []string  // arguments for each parameter
+	Sums  []string  // sums for each parameter
+	State [2]string // state tensors; "" for one that it does not use
 
-// Kernels that sum, and kernels that write.
-const (
-	KernelSquares      Kernel = C.KOALA_SQUARES
-	KernelMoments      Kernel = C.KOALA_MOMENTS
-	KernelProducts     Kernel = C.KOALA_PRODUCTS
-	KernelAllProducts  Kernel = C.KOALA_ALL_PRODUCTS
-	KernelDistance     Kernel = C.KOALA_DISTANCE
-	KernelScaledSquare Kernel = C.KOALA_SCALED_SQUARE
+	number C.int
+}
 
-	KernelAXPBY      Kernel = C.KOALA_AXPBY
-	KernelShift      Kernel = C.KOALA_SHIFT
-	KernelMomentum   Kernel = C.KOALA_MOMENTUM
-	KernelVelocity   Kernel = C.KOALA_VELOCITY
-	KernelCovariance Kernel = C.KOALA_COVARIANCE
-	KernelScaled     Kernel = C.KOALA_SCALED
-	KernelAveraged   Kernel = C.KOALA_AVERAGED
-)
+// FindKernel returns the kernel of that name, nil if there is none.
+func FindKernel(name string) *Kernel {
+	text := C.CString(name)
+	defer C.free(unsafe.Pointer(text))
+	var info C.koala_kernel_info
+	number := C.koala_kernel_find(text, &info)
+	if number < 0 {
+		return nil
+	}
+	return &Kernel{
+		Args: kernelNames(info.args), Sums: kernelNames(info.sums),
+		State: [2]string{C.GoString(info.state[0]), C.GoString(info.state[1])}, number: number,
+	}
+}
 
-// LaneSums is how many sums a pass can yield for one parameter.
-const LaneSums = C.KOALA_SUMS
+func kernelNames(list *C.char) []string {
+	if text := C.GoString(list); text != "" {
+		return strings.Split(text, ", ")
+	}
+	return nil
+}
 
-// A Lane is one parameter in a pass: the parameter, its gradient, up to two
-// tensors of state (nil where the kernel has no use for them), the coefficients
-// that go in and the sums that come out.
-type Lane struct {
-	P, G, A, B *ts.Tensor
-	K          [8]float64
-	Sum        [LaneSums]float64
+// A KernelParam is one parameter in a pass: the parameter, its gradient and its
+// state tensors, nil where the kernel does not use one; the arguments that go in,
+// and the sums that Run fills in.
+type KernelParam struct {
+	P, G  *ts.Tensor
+	State [2]*ts.Tensor
+	Args  []float64
+	Sums  []float64
 }
 
 // Fusable reports whether kernels take p: float32 or float64, on the CPU, its
 // elements without gaps.
 func Fusable(p *ts.Tensor) bool { return C.koala_fusable(handle(p)) != 0 }
 
-// LaidOutLike returns t where its elements lie as p's do, else a copy that does.
+// LaidOutLike returns t if its elements lie as p's do, else a copy that does.
 func (s *Scope) LaidOutLike(p, t *ts.Tensor) *ts.Tensor {
 	var out C.koala_tensor
 	if !s.native("empty_like", func() C.int { return C.koala_laid_out_like(handle(p), handle(t), &out) }, p, t) {
@@ -57,25 +70,26 @@ func (s *Scope) LaidOutLike(p, t *ts.Tensor) *ts.Tensor {
 	return s.take(out)
 }
 
-// RunKernel runs one pass over all lanes, whose parameters are of one type and
-// fusable, and fills in their sums.
-func (s *Scope) RunKernel(k Kernel, lanes []*Lane) {
-	if s.err != nil || len(lanes) == 0 {
+// RunKernel runs one pass over all parameters, which are of one type and fusable,
+// and fills in their sums.
+func (s *Scope) RunKernel(k *Kernel, params []KernelParam) {
+	if s.err != nil || len(params) == 0 {
 		return
 	}
-	raw := make([]C.koala_lane, len(lanes))
-	for i, l := range lanes {
-		raw[i].p, raw[i].g, raw[i].a, raw[i].b = handle(l.P), handle(l.G), handle(l.A), handle(l.B)
-		for j, v := range l.K {
-			raw[i].k[j] = C.double(v)
-		}
+	raw := make([]C.koala_kernel_param, len(params))
+	args, sums := make([]float64, 0, len(params)*len(k.Args)+1), make([]float64, len(params)*len(k.Sums)+1)
+	for i, p := range params {
+		raw[i].p, raw[i].g = handle(p.P), handle(p.G)
+		raw[i].state[0], raw[i].state[1] = handle(p.State[0]), handle(p.State[1])
+		args = append(args, p.Args...)
 	}
-	if !s.native("optimizer step", func() C.int { return C.koala_run_kernel(C.int(k), &raw[0], C.int(len(raw))) }) {
+	args = append(args, 0) // so that there is a first element to point at
+	if !s.native("optimizer step", func() C.int {
+		return C.koala_kernel_run(k.number, &raw[0], C.int(len(raw)), (*C.double)(&args[0]), (*C.double)(&sums[0]))
+	}) {
 		return
 	}
-	for i, l := range lanes {
-		for j := range l.Sum {
-			l.Sum[j] = float64(raw[i].sum[j])
-		}
+	for i := range params {
+		params[i].Sums = sums[i*len(k.Sums) : (i+1)*len(k.Sums)]
 	}
 }

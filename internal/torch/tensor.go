@@ -58,6 +58,11 @@ func Describe(t *ts.Tensor) string {
 	if shape == nil {
 		return "undefined"
 	}
+	return DescribeAs(t, shape)
+}
+
+// DescribeAs names a tensor of t's type and the given shape.
+func DescribeAs(t *ts.Tensor, shape []int64) string {
 	return dtypeName(t.DType()) + "[" + strings.Trim(strings.ReplaceAll(fmt.Sprint(shape), " ", ", "), "[]") + "]"
 }
 

@@ -14,8 +14,10 @@ import (
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
+	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
@@ -76,15 +78,12 @@ func (j job) trainer(t testing.TB, observers ...lm.Observer) *lm.Trainer {
 	t.Helper()
 	model := must[lm.Model](t)(lm.New(j.model, 1, gotch.CPU))
 	t.Cleanup(model.Close)
-	var group koala.Group
-	for _, p := range model.Params() {
-		group.Params, group.Names = append(group.Params, p.Tensor), append(group.Names, p.Name)
-	}
-	options := koala.Defaults(j.optimizer)
+	values := setting.Values{}
 	if j.average > 0 {
-		options.AverageFrom = j.average
+		values["average_from"] = j.average
 	}
-	optimizer := must[koala.Optimizer](t)(koala.New(j.optimizer, []koala.Group{group}, options))
+	kind := must[*koalaspec.Kind](t)(koalaspec.Lookup(j.optimizer))
+	optimizer := must[koala.Optimizer](t)(lm.NewOptimizer(kind, values, model))
 	t.Cleanup(func() {
 		if err := optimizer.Close(); err != nil {
 			t.Error(err)
@@ -247,5 +246,3 @@ func weights(t testing.TB, m lm.Model) map[string][]float32 {
 
 // live counts the tensor handles that are not freed.
 func live() int { return len(ts.ExistingTensors) }
-
-func kinds() []string { return koala.Kinds() }

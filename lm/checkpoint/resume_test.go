@@ -10,6 +10,7 @@ import (
 	"github.com/sugarme/gotch"
 
 	"github.com/koala-lm/koala-lm/data"
+	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
@@ -17,7 +18,7 @@ import (
 // jobs vary one thing at a time.
 func jobs() map[string]job {
 	all := map[string]job{}
-	for _, kind := range kinds() {
+	for _, kind := range koalaspec.Names() {
 		j := baseJob()
 		j.optimizer = kind
 		all[kind] = j

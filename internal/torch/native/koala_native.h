@@ -89,39 +89,25 @@ int koala_self_attention(koala_tensor x, koala_tensor gain, koala_tensor shift, 
                          koala_tensor out, koala_tensor out_bias, int64_t heads, double dropout, double branch_dropout, koala_tensor *y);
 
 // optim.cpp
-enum {
-  // Sums.
-  KOALA_SQUARES,
-  KOALA_MOMENTS,
-  KOALA_PRODUCTS,
-  KOALA_ALL_PRODUCTS,
-  KOALA_DISTANCE,
-  KOALA_SCALED_SQUARE,
-  // Updates.
-  KOALA_AXPBY,
-  KOALA_SHIFT,
-  KOALA_MOMENTUM,
-  KOALA_VELOCITY,
-  KOALA_COVARIANCE,
-  KOALA_SCALED,
-  KOALA_AVERAGED,
-};
 
-#define KOALA_SUMS 7
-
-// One parameter in a pass: the tensors (null where a kernel has no use for one),
-// the coefficients that go in and the sums that come out.
+// What a kernel takes and gives, as names with commas between them, and the names
+// of its state tensors, "" for a place that it does not use.
 typedef struct {
-  koala_tensor p, g, a, b;
-  double k[8];
-  double sum[KOALA_SUMS];
-} koala_lane;
+  const char *args, *sums;
+  const char *state[2];
+} koala_kernel_info;
+
+// One parameter in a pass: null where the kernel does not use a tensor.
+typedef struct {
+  koala_tensor p, g, state[2];
+} koala_kernel_param;
 
 uint64_t koala_address(koala_tensor t);
 int koala_same(koala_tensor a, koala_tensor b);
 int koala_fusable(koala_tensor p);
 int koala_laid_out_like(koala_tensor p, koala_tensor t, koala_tensor *out);
-int koala_run_kernel(int kernel, koala_lane *lanes, int count);
+int koala_kernel_find(const char *name, koala_kernel_info *info); // the kernel's number, -1 if there is none
+int koala_kernel_run(int kernel, const koala_kernel_param *params, int count, const double *args, double *sums);
 
 #ifdef __cplusplus
 }

@@ -2,9 +2,10 @@
 // parallel region, so that a step costs little more than the memory it touches.
 //
 // A kernel sees one parameter at a time: the parameter p, its gradient g and up
-// to two tensors of state a and b, all of one layout, with coefficients k that
-// the caller worked out in float64. Package koala says what each is for; its
-// operator form there is what the tests hold these to.
+// to two state tensors of the same layout, with arguments that the caller computed
+// in float64. Each kernel has an operator form in koala/spec, which the tests
+// compare it with. The two agree on names: a kernel is found by its name, and the
+// caller's arguments, state tensors and sums must have the names in the table.
 //
 // Sums run in float64, over blocks of fixed size that are added up in order:
 // they do not depend on the number of threads, float32 squares cannot overflow,
@@ -12,43 +13,79 @@
 #include <omp.h>
 
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "common.h"
 
 namespace koala {
 
-// What a kernel works on: elements [0, n) of a block.
+// FIELDS is a struct of float64 numbers that knows their names.
+#define FIELDS(type, ...)                                                                                              \
+  struct type {                                                                                                        \
+    double __VA_ARGS__;                                                                                                \
+    static constexpr const char *names = #__VA_ARGS__;                                                                 \
+  }
+
+struct None {
+  static constexpr const char *names = "";
+};
+
+// A block of a parameter: elements [0, n). first and second are its state tensors.
 template <typename T> struct Block {
   T *__restrict p;
   const T *__restrict g;
-  T *__restrict a;
-  T *__restrict b;
+  T *__restrict first;
+  T *__restrict second;
   int64_t n;
-  const double *k;
-  double *sum;
+  const double *args;
+  double *sums;
 };
 
-// Each kernel is a member of its own struct, so that target_clones applies to
-// plain functions of two types.
-#define KERNEL(name)                                                                                                   \
-  template <typename T> static __attribute__((always_inline)) inline void name##_body(const Block<T> &x);             \
-  KOALA_SIMD static void name(const Block<float> &x) { name##_body<float>(x); }                                        \
-  KOALA_SIMD static void name(const Block<double> &x) { name##_body<double>(x); }                                      \
-  template <typename T> static __attribute__((always_inline)) inline void name##_body(const Block<T> &x)
+// KERNEL is a function of a block x, its arguments a and its sums. target_clones
+// takes plain functions only, so there is one for each type.
+#define KERNEL(name, Args, Sums)                                                                                       \
+  using name##_args = Args;                                                                                            \
+  using name##_sums = Sums;                                                                                            \
+  template <typename T>                                                                                                \
+  static __attribute__((always_inline)) inline void name##_body(const Block<T> &x, const Args &a, Sums &sums);         \
+  KOALA_SIMD static void name(const Block<float> &x) {                                                                 \
+    name##_body<float>(x, *reinterpret_cast<const Args *>(x.args), *reinterpret_cast<Sums *>(x.sums));                 \
+  }                                                                                                                    \
+  KOALA_SIMD static void name(const Block<double> &x) {                                                                \
+    name##_body<double>(x, *reinterpret_cast<const Args *>(x.args), *reinterpret_cast<Sums *>(x.sums));                \
+  }                                                                                                                    \
+  template <typename T>                                                                                                \
+  static __attribute__((always_inline)) inline void name##_body(const Block<T> &x, [[maybe_unused]] const Args &a, [[maybe_unused]] Sums &sums)
+
+FIELDS(Squares, gg);
+FIELDS(Moments, gg, gp, pp);
+FIELDS(Products, gg, gv, gh);
+FIELDS(AllProducts, gg, gp, pp, gv, gh, pv, ph);
+FIELDS(Distance, distance);
+FIELDS(ScaledNorm, gg, gdg);
+
+FIELDS(AdamNormArgs, clip, beta2, beta2_rest, correction, eps);
+FIELDS(DescentArgs, rate, keep);
+FIELDS(MoveArgs, factor);
+FIELDS(MomentumArgs, clip, decay, momentum, rate, gradient_rate);
+FIELDS(KoalaMArgs, clip, decay, weight_step, velocity_keep, velocity_step, average_keep, average_rest);
+FIELDS(KoalaPPArgs, clip, decay, of_covariance, of_gradient, of_last, rate, q);
+FIELDS(AdamArgs, clip, decay, beta1_rest, beta2, keep, rate, root_correction, eps);
+FIELDS(ASGDArgs, clip, decay, keep, rate, share);
 
 // |g|^2
-KERNEL(squares) {
+KERNEL(squares, None, Squares) {
   const T *__restrict g = x.g;
   double gg = 0;
 #pragma omp simd reduction(+ : gg)
   for (int64_t i = 0; i < x.n; i++)
     gg += static_cast<double>(g[i]) * g[i];
-  x.sum[0] = gg;
+  sums.gg = gg;
 }
 
 // |g|^2, g.p, |p|^2
-KERNEL(moments) {
+KERNEL(moments, None, Moments) {
   const T *__restrict g = x.g;
   const T *__restrict p = x.p;
   double gg = 0, gp = 0, pp = 0;
@@ -59,218 +96,243 @@ KERNEL(moments) {
     gp += gi * pi;
     pp += pi * pi;
   }
-  x.sum[0] = gg, x.sum[1] = gp, x.sum[2] = pp;
+  sums = {gg, gp, pp};
 }
 
-// |g|^2, g.a, g.b
-KERNEL(products) {
+// |g|^2, and g's products with the covariance's v and the last gradient h
+KERNEL(koala_pp_products, None, Products) {
   const T *__restrict g = x.g;
-  const T *__restrict a = x.a;
-  const T *__restrict b = x.b;
-  double gg = 0, ga = 0, gb = 0;
-#pragma omp simd reduction(+ : gg, ga, gb)
+  const T *__restrict v = x.first;
+  const T *__restrict h = x.second;
+  double gg = 0, gv = 0, gh = 0;
+#pragma omp simd reduction(+ : gg, gv, gh)
   for (int64_t i = 0; i < x.n; i++) {
     const double gi = g[i];
     gg += gi * gi;
-    ga += gi * a[i];
-    gb += gi * b[i];
+    gv += gi * v[i];
+    gh += gi * h[i];
   }
-  x.sum[0] = gg, x.sum[3] = ga, x.sum[4] = gb;
+  sums = {gg, gv, gh};
 }
 
-// moments, then g.a, g.b, p.a, p.b
-KERNEL(all_products) {
+// moments, and g's and p's products with v and h
+KERNEL(koala_pp_all_products, None, AllProducts) {
   const T *__restrict g = x.g;
   const T *__restrict p = x.p;
-  const T *__restrict a = x.a;
-  const T *__restrict b = x.b;
-  double gg = 0, gp = 0, pp = 0, ga = 0, gb = 0, pa = 0, pb = 0;
-#pragma omp simd reduction(+ : gg, gp, pp, ga, gb, pa, pb)
+  const T *__restrict v = x.first;
+  const T *__restrict h = x.second;
+  double gg = 0, gp = 0, pp = 0, gv = 0, gh = 0, pv = 0, ph = 0;
+#pragma omp simd reduction(+ : gg, gp, pp, gv, gh, pv, ph)
   for (int64_t i = 0; i < x.n; i++) {
-    const double gi = g[i], pi = p[i], ai = a[i], bi = b[i];
+    const double gi = g[i], pi = p[i], vi = v[i], hi = h[i];
     gg += gi * gi;
     gp += gi * pi;
     pp += pi * pi;
-    ga += gi * ai;
-    gb += gi * bi;
-    pa += pi * ai;
-    pb += pi * bi;
+    gv += gi * vi;
+    gh += gi * hi;
+    pv += pi * vi;
+    ph += pi * hi;
   }
-  x.sum[0] = gg, x.sum[1] = gp, x.sum[2] = pp, x.sum[3] = ga, x.sum[4] = gb, x.sum[5] = pa, x.sum[6] = pb;
+  sums = {gg, gp, pp, gv, gh, pv, ph};
 }
 
-// |b - p|^2
-KERNEL(distance) {
+// |average - p|^2
+KERNEL(koala_m_distance, None, Distance) {
   const T *__restrict p = x.p;
-  const T *__restrict b = x.b;
+  const T *__restrict average = x.second;
   double dd = 0;
 #pragma omp simd reduction(+ : dd)
   for (int64_t i = 0; i < x.n; i++) {
-    const double d = b[i] - p[i];
+    const double d = average[i] - p[i];
     dd += d * d;
   }
-  x.sum[0] = dd;
+  sums.distance = dd;
 }
 
-// |g|^2, and of h = k0 g the norm h.D h under D = 1 / (sqrt(k3 v) + k4),
-// v = k1 b + k2 h^2 being the mean square that scaled will write.
-KERNEL(scaled_square) {
+// |g|^2, and of h = clip g the norm h.D h under D = 1 / (sqrt(correction v) + eps),
+// v = beta2 square + beta2_rest h^2 being the mean square that adam will write.
+KERNEL(adam_norm, AdamNormArgs, ScaledNorm) {
   const T *__restrict g = x.g;
-  const T *__restrict b = x.b;
-  const T k0 = x.k[0], k1 = x.k[1], k2 = x.k[2], k3 = x.k[3], k4 = x.k[4];
+  const T *__restrict square = x.second;
+  const T clip = a.clip, beta2 = a.beta2, rest = a.beta2_rest, correction = a.correction, eps = a.eps;
   double gg = 0, hdh = 0;
 #pragma omp simd reduction(+ : gg, hdh)
   for (int64_t i = 0; i < x.n; i++) {
-    const T h = k0 * g[i];
-    const T d = std::sqrt(k3 * (k1 * b[i] + k2 * h * h)) + k4;
+    const T h = clip * g[i];
+    const T d = std::sqrt(correction * (beta2 * square[i] + rest * h * h)) + eps;
     gg += static_cast<double>(g[i]) * g[i];
     hdh += static_cast<double>(h) * (h / d);
   }
-  x.sum[0] = gg, x.sum[1] = hdh;
+  sums = {gg, hdh};
 }
 
-// p = k1 p + k0 g
-KERNEL(axpby) {
+// p = keep p - rate g
+KERNEL(descent, DescentArgs, None) {
   T *__restrict p = x.p;
   const T *__restrict g = x.g;
-  const T k0 = x.k[0], k1 = x.k[1];
-  if (k1 == 1) {
+  const T rate = a.rate, keep = a.keep;
+  if (keep == 1) {
 #pragma omp simd
     for (int64_t i = 0; i < x.n; i++)
-      p[i] += k0 * g[i];
+      p[i] -= rate * g[i];
     return;
   }
 #pragma omp simd
   for (int64_t i = 0; i < x.n; i++)
-    p[i] = k1 * p[i] + k0 * g[i];
+    p[i] = keep * p[i] - rate * g[i];
 }
 
-// p += k0 a
-KERNEL(shift) {
+// p += factor velocity
+KERNEL(koala_m_predict, MoveArgs, None) {
   T *__restrict p = x.p;
-  const T *__restrict a = x.a;
-  const T k0 = x.k[0];
+  const T *__restrict velocity = x.first;
+  const T factor = a.factor;
 #pragma omp simd
   for (int64_t i = 0; i < x.n; i++)
-    p[i] += k0 * a[i];
+    p[i] += factor * velocity[i];
 }
 
-// d = k0 g + k1 p; a = k2 a + d; p -= k3 a + k4 d
-KERNEL(momentum) {
+// d = clip g + decay p; b = momentum b + d; p -= rate b + gradient_rate d
+KERNEL(sgd_momentum, MomentumArgs, None) {
   T *__restrict p = x.p;
   const T *__restrict g = x.g;
-  T *__restrict a = x.a;
-  const T k0 = x.k[0], k1 = x.k[1], k2 = x.k[2], k3 = x.k[3], k4 = x.k[4];
+  T *__restrict b = x.first;
+  const T clip = a.clip, decay = a.decay, momentum = a.momentum, rate = a.rate, gradient_rate = a.gradient_rate;
 #pragma omp simd
   for (int64_t i = 0; i < x.n; i++) {
-    const T d = k0 * g[i] + k1 * p[i];
-    a[i] = k2 * a[i] + d;
-    p[i] -= k3 * a[i] + k4 * d;
+    const T d = clip * g[i] + decay * p[i];
+    b[i] = momentum * b[i] + d;
+    p[i] -= rate * b[i] + gradient_rate * d;
   }
 }
 
-// d = k0 g + k1 p; p -= k2 d; a = k3 a - k4 d; b = k5 b + k6 p; |b - p|^2
-KERNEL(velocity) {
+// h = clip g + decay p; p -= weight_step h; v = velocity_keep v - velocity_step h;
+// m = average_keep m + average_rest p; then |m - p|^2
+KERNEL(koala_m, KoalaMArgs, Distance) {
   T *__restrict p = x.p;
   const T *__restrict g = x.g;
-  T *__restrict a = x.a;
-  T *__restrict b = x.b;
-  const T k0 = x.k[0], k1 = x.k[1], k2 = x.k[2], k3 = x.k[3], k4 = x.k[4], k5 = x.k[5], k6 = x.k[6];
+  T *__restrict v = x.first;
+  T *__restrict m = x.second;
+  const T clip = a.clip, decay = a.decay, weight_step = a.weight_step, velocity_keep = a.velocity_keep;
+  const T velocity_step = a.velocity_step, average_keep = a.average_keep, average_rest = a.average_rest;
   double dd = 0;
 #pragma omp simd reduction(+ : dd)
   for (int64_t i = 0; i < x.n; i++) {
-    const T d = k0 * g[i] + k1 * p[i];
-    const T pi = p[i] - k2 * d;
-    const T bi = k5 * b[i] + k6 * pi;
-    a[i] = k3 * a[i] - k4 * d;
+    const T h = clip * g[i] + decay * p[i];
+    const T pi = p[i] - weight_step * h;
+    const T mi = average_keep * m[i] + average_rest * pi;
+    v[i] = velocity_keep * v[i] - velocity_step * h;
     p[i] = pi;
-    b[i] = bi;
-    const double away = bi - pi;
+    m[i] = mi;
+    const double away = mi - pi;
     dd += away * away;
   }
-  x.sum[0] = dd;
+  sums.distance = dd;
 }
 
-// h = k0 g + k1 p; a = k2 a + k3 h + k4 b; p -= k5 (a + k6 h); b = h
-KERNEL(covariance) {
+// h = clip g + decay p; v = of_covariance v + of_gradient h + of_last h0;
+// p -= rate (v + q h); h0 = h
+KERNEL(koala_pp, KoalaPPArgs, None) {
   T *__restrict p = x.p;
   const T *__restrict g = x.g;
-  T *__restrict a = x.a;
-  T *__restrict b = x.b;
-  const T k0 = x.k[0], k1 = x.k[1], k2 = x.k[2], k3 = x.k[3], k4 = x.k[4], k5 = x.k[5], k6 = x.k[6];
+  T *__restrict covariance = x.first;
+  T *__restrict last = x.second;
+  const T clip = a.clip, decay = a.decay, of_covariance = a.of_covariance, of_gradient = a.of_gradient;
+  const T of_last = a.of_last, rate = a.rate, q = a.q;
 #pragma omp simd
   for (int64_t i = 0; i < x.n; i++) {
-    const T h = k0 * g[i] + k1 * p[i];
-    const T v = k2 * a[i] + k3 * h + k4 * b[i];
-    a[i] = v;
-    b[i] = h;
-    p[i] -= k5 * (v + k6 * h);
+    const T h = clip * g[i] + decay * p[i];
+    const T v = of_covariance * covariance[i] + of_gradient * h + of_last * last[i];
+    covariance[i] = v;
+    last[i] = h;
+    p[i] -= rate * (v + q * h);
   }
 }
 
-// h = k0 g + k1 p; a += k2 (h - a); b = k3 b + (1 - k3) h^2; p = k4 p - k5 a / (k6 sqrt(b) + k7)
-KERNEL(scaled) {
+// h = clip g + decay p; m += beta1_rest (h - m); v = beta2 v + (1 - beta2) h^2;
+// p = keep p - rate m / (root_correction sqrt(v) + eps)
+KERNEL(adam, AdamArgs, None) {
   T *__restrict p = x.p;
   const T *__restrict g = x.g;
-  T *__restrict a = x.a;
-  T *__restrict b = x.b;
-  const T k0 = x.k[0], k1 = x.k[1], k2 = x.k[2], k3 = x.k[3], k4 = x.k[4], k5 = x.k[5], k6 = x.k[6], k7 = x.k[7];
-  const T rest = 1 - x.k[3];
+  T *__restrict mean = x.first;
+  T *__restrict square = x.second;
+  const T clip = a.clip, decay = a.decay, beta1_rest = a.beta1_rest, beta2 = a.beta2, keep = a.keep, rate = a.rate;
+  const T root_correction = a.root_correction, eps = a.eps;
+  const T beta2_rest = 1 - a.beta2;
 #pragma omp simd
   for (int64_t i = 0; i < x.n; i++) {
-    const T h = k0 * g[i] + k1 * p[i];
-    const T m = a[i] + k2 * (h - a[i]);
-    const T v = k3 * b[i] + rest * h * h;
-    a[i] = m;
-    b[i] = v;
-    p[i] = k4 * p[i] - k5 * (m / (k6 * std::sqrt(v) + k7));
+    const T h = clip * g[i] + decay * p[i];
+    const T m = mean[i] + beta1_rest * (h - mean[i]);
+    const T v = beta2 * square[i] + beta2_rest * h * h;
+    mean[i] = m;
+    square[i] = v;
+    p[i] = keep * p[i] - rate * (m / (root_correction * std::sqrt(v) + eps));
   }
 }
 
-// d = k0 g + k1 p; p = k2 p - k3 d; a += k4 (p - a)
-KERNEL(averaged) {
+// d = clip g + decay p; p = keep p - rate d; average += share (p - average)
+KERNEL(asgd, ASGDArgs, None) {
   T *__restrict p = x.p;
   const T *__restrict g = x.g;
-  T *__restrict a = x.a;
-  const T k0 = x.k[0], k1 = x.k[1], k2 = x.k[2], k3 = x.k[3], k4 = x.k[4];
+  T *__restrict average = x.first;
+  const T clip = a.clip, decay = a.decay, keep = a.keep, rate = a.rate, share = a.share;
 #pragma omp simd
   for (int64_t i = 0; i < x.n; i++) {
-    const T d = k0 * g[i] + k1 * p[i];
-    const T pi = k2 * p[i] - k3 * d;
+    const T d = clip * g[i] + decay * p[i];
+    const T pi = keep * p[i] - rate * d;
     p[i] = pi;
-    a[i] += k4 * (pi - a[i]);
+    average[i] += share * (pi - average[i]);
   }
 }
 
-template <typename T> static void apply(int kernel, const Block<T> &x) {
-  switch (kernel) {
-  case KOALA_SQUARES: return squares(x);
-  case KOALA_MOMENTS: return moments(x);
-  case KOALA_PRODUCTS: return products(x);
-  case KOALA_ALL_PRODUCTS: return all_products(x);
-  case KOALA_DISTANCE: return distance(x);
-  case KOALA_SCALED_SQUARE: return scaled_square(x);
-  case KOALA_AXPBY: return axpby(x);
-  case KOALA_SHIFT: return shift(x);
-  case KOALA_MOMENTUM: return momentum(x);
-  case KOALA_VELOCITY: return velocity(x);
-  case KOALA_COVARIANCE: return covariance(x);
-  case KOALA_SCALED: return scaled(x);
-  case KOALA_AVERAGED: return averaged(x);
-  }
+// One kernel's entry: what the caller has to know, and its two functions. state
+// names the tensors that first and second are; "" for one that is not used.
+struct Kernel {
+  const char *name, *args, *sums;
+  const char *first, *second;
+  bool writes;
+  void (*of_float)(const Block<float> &);
+  void (*of_double)(const Block<double> &);
+};
+
+#define ENTRY(name, first, second, writes)                                                                             \
+  {#name, name##_args::names, name##_sums::names, first, second, writes, name, name}
+
+constexpr bool reads = false, writes = true;
+
+static const Kernel kernels[] = {
+    ENTRY(squares, "", "", reads),
+    ENTRY(moments, "", "", reads),
+    ENTRY(koala_pp_products, "covariance", "gradient", reads),
+    ENTRY(koala_pp_all_products, "covariance", "gradient", reads),
+    ENTRY(koala_m_distance, "", "average", reads),
+    ENTRY(adam_norm, "", "square", reads),
+    ENTRY(descent, "", "", writes),
+    ENTRY(koala_m_predict, "velocity", "", writes),
+    ENTRY(sgd_momentum, "momentum", "", writes),
+    ENTRY(koala_m, "velocity", "average", writes),
+    ENTRY(koala_pp, "covariance", "gradient", writes),
+    ENTRY(adam, "mean", "square", writes),
+    ENTRY(asgd, "average", "", writes),
+};
+
+static size_t count_names(const char *names) {
+  size_t n = *names != 0;
+  for (; *names; names++)
+    n += *names == ',';
+  return n;
 }
 
 constexpr int64_t block_size = 8192; // elements: five float32 streams fit the second-level cache many times over
-constexpr int sums = KOALA_SUMS;
 
-// One block of one lane: which, and from where.
+// One block of one parameter: which, and from where.
 struct Piece {
-  int lane;
+  int param;
   int64_t from;
 };
 
 struct Pointers {
-  void *p = nullptr, *g = nullptr, *a = nullptr, *b = nullptr;
+  void *p = nullptr, *g = nullptr, *first = nullptr, *second = nullptr;
 };
 
 template <typename T> static T *offset(void *base, int64_t from) {
@@ -278,26 +340,26 @@ template <typename T> static T *offset(void *base, int64_t from) {
 }
 
 template <typename T>
-static void run(int kernel, koala_lane *lanes, const std::vector<Pointers> &at, const std::vector<int64_t> &sizes) {
+static void run(void (*kernel)(const Block<T> &), const std::vector<Pointers> &at, const std::vector<int64_t> &sizes, const double *args,
+                size_t arg_count, double *out, size_t sum_count) {
   std::vector<Piece> pieces;
   for (int i = 0; i < static_cast<int>(sizes.size()); i++)
     for (int64_t from = 0; from < sizes[i]; from += block_size)
       pieces.push_back({i, from});
-  std::vector<double> partial(pieces.size() * sums, 0.0);
+  std::vector<double> partial(pieces.size() * sum_count + 1, 0.0);
   const int64_t count = static_cast<int64_t>(pieces.size());
 #pragma omp parallel for schedule(static) num_threads(at::get_num_threads()) if (count > 4)
   for (int64_t j = 0; j < count; j++) {
     const Piece piece = pieces[j];
-    const Pointers &t = at[piece.lane];
-    const int64_t n = std::min(block_size, sizes[piece.lane] - piece.from);
-    apply<T>(kernel, {offset<T>(t.p, piece.from), offset<T>(t.g, piece.from), offset<T>(t.a, piece.from),
-                      offset<T>(t.b, piece.from), n, lanes[piece.lane].k, &partial[j * sums]});
+    const Pointers &t = at[piece.param];
+    const int64_t n = std::min(block_size, sizes[piece.param] - piece.from);
+    kernel({offset<T>(t.p, piece.from), offset<T>(t.g, piece.from), offset<T>(t.first, piece.from),
+            offset<T>(t.second, piece.from), n, args + piece.param * arg_count, &partial[j * sum_count]});
   }
-  for (size_t i = 0; i < sizes.size(); i++)
-    std::fill(lanes[i].sum, lanes[i].sum + sums, 0.0);
+  std::fill(out, out + sizes.size() * sum_count, 0.0);
   for (int64_t j = 0; j < count; j++)
-    for (int s = 0; s < sums; s++)
-      lanes[pieces[j].lane].sum[s] += partial[j * sums + s];
+    for (size_t s = 0; s < sum_count; s++)
+      out[pieces[j].param * sum_count + s] += partial[j * sum_count + s];
 }
 
 static bool dense_on_cpu(const at::Tensor &t) {
@@ -305,15 +367,15 @@ static bool dense_on_cpu(const at::Tensor &t) {
          (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble);
 }
 
-// like p: the same elements at the same places.
-static bool alike(const at::Tensor &p, const at::Tensor &t) {
+// same_layout: t has the same elements as p at the same places.
+static bool same_layout(const at::Tensor &p, const at::Tensor &t) {
   return dense_on_cpu(t) && t.scalar_type() == p.scalar_type() && t.sizes() == p.sizes() && t.strides() == p.strides();
 }
 
 static void *pointer(const at::Tensor &p, koala_tensor t) {
   if (t == nullptr)
     return nullptr;
-  TORCH_CHECK(alike(p, ref(t)), "optimizer: a tensor of layout ", ref(t).sizes(), " beside a parameter of ", p.sizes());
+  TORCH_CHECK(same_layout(p, ref(t)), "optimizer: a tensor of layout ", ref(t).sizes(), " beside a parameter of ", p.sizes());
   return ref(t).data_ptr();
 }
 
@@ -333,28 +395,39 @@ KOALA_API int koala_fusable(koala_tensor p) { return dense_on_cpu(ref(p)) ? 1 : 
 
 KOALA_API int koala_laid_out_like(koala_tensor p, koala_tensor t, koala_tensor *out) {
   return guard([&] {
-    if (!alike(ref(p), ref(t)))
+    if (!same_layout(ref(p), ref(t)))
       *out = handle(at::empty_like(ref(p)).copy_(ref(t)));
   });
 }
 
-KOALA_API int koala_run_kernel(int kernel, koala_lane *lanes, int count) {
+KOALA_API int koala_kernel_find(const char *name, koala_kernel_info *info) {
+  for (size_t i = 0; i < std::size(kernels); i++)
+    if (std::strcmp(kernels[i].name, name) == 0) {
+      *info = {kernels[i].args, kernels[i].sums, {kernels[i].first, kernels[i].second}};
+      return static_cast<int>(i);
+    }
+  return -1;
+}
+
+KOALA_API int koala_kernel_run(int kernel, const koala_kernel_param *params, int count, const double *args, double *sums) {
   return guard([&] {
+    const Kernel &k = kernels[kernel];
     std::vector<Pointers> at(count);
     std::vector<int64_t> sizes(count);
     for (int i = 0; i < count; i++) {
-      const at::Tensor &p = ref(lanes[i].p);
-      TORCH_CHECK(dense_on_cpu(p) && p.scalar_type() == ref(lanes[0].p).scalar_type(), "optimizer: parameters of one type on the CPU only");
-      at[i] = {p.data_ptr(), pointer(p, lanes[i].g), pointer(p, lanes[i].a), pointer(p, lanes[i].b)};
+      const at::Tensor &p = ref(params[i].p);
+      TORCH_CHECK(dense_on_cpu(p) && p.scalar_type() == ref(params[0].p).scalar_type(), "optimizer: parameters of one type on the CPU only");
+      at[i] = {p.data_ptr(), pointer(p, params[i].g), pointer(p, params[i].state[0]), pointer(p, params[i].state[1])};
       sizes[i] = p.numel();
-      if (kernel >= KOALA_AXPBY)
+      if (k.writes)
         p.unsafeGetTensorImpl()->bump_version(); // a second backward through the old value is an error, as after any in-place operator
     }
     if (count == 0)
       return;
-    if (ref(lanes[0].p).scalar_type() == at::kFloat)
-      run<float>(kernel, lanes, at, sizes);
+    const size_t arg_count = count_names(k.args), sum_count = count_names(k.sums);
+    if (ref(params[0].p).scalar_type() == at::kFloat)
+      run<float>(k.of_float, at, sizes, args, arg_count, sums, sum_count);
     else
-      run<double>(kernel, lanes, at, sizes);
+      run<double>(k.of_double, at, sizes, args, arg_count, sums, sum_count);
   });
 }

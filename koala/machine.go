@@ -1,0 +1,198 @@
+package koala
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala/spec"
+)
+
+// machine runs a rule's passes on libtorch: a pass with a fused kernel in one sweep
+// over all parameters that kernels take, and every other by the operators, one
+// parameter after another.
+type machine struct {
+	params    map[*spec.Param]*param
+	step      *torch.Scope // of the whole step
+	scope     *torch.Scope // of the parameter at work, or step
+	operators bool         // no kernels: the form that tests compare them with
+}
+
+var _ spec.Machine = (*machine)(nil)
+
+// kernels caches what the native library says of its kernels.
+var kernels sync.Map // name to *torch.Kernel, nil if there is none
+
+func findKernel(name string) *torch.Kernel {
+	if name == "" {
+		return nil
+	}
+	k, ok := kernels.Load(name)
+	if !ok {
+		k, _ = kernels.LoadOrStore(name, torch.FindKernel(name))
+	}
+	return k.(*torch.Kernel)
+}
+
+func (m *machine) Run(pass spec.Sweep) {
+	kernel := findKernel(pass.Kernel)
+	if pass.Kernel != "" && kernel == nil {
+		m.step.Fail(fmt.Errorf("there is no kernel %q", pass.Kernel))
+		return
+	}
+	byType := map[gotch.DType][]int{}
+	var rest []int
+	for i, p := range pass.Params {
+		if own := m.params[p]; kernel != nil && own.fused && !m.operators {
+			byType[own.tensor.DType()] = append(byType[own.tensor.DType()], i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	for _, dtype := range []gotch.DType{gotch.Float, gotch.Double} {
+		m.runKernel(kernel, pass, byType[dtype])
+	}
+	m.runOperators(pass, rest)
+}
+
+func (m *machine) runKernel(kernel *torch.Kernel, pass spec.Sweep, which []int) {
+	if len(which) == 0 {
+		return
+	}
+	order, err := match(kernel.Args, pass.Args)
+	if err != nil {
+		m.step.Fail(fmt.Errorf("kernel %s: %w", pass.Kernel, err))
+		return
+	}
+	work := make([]torch.KernelParam, len(which))
+	for j, i := range which {
+		p := m.params[pass.Params[i]]
+		w := &work[j]
+		w.P, w.G = p.tensor, p.gradient
+		for k, name := range kernel.State {
+			if name == "" {
+				continue
+			}
+			if w.State[k] = p.state[name]; w.State[k] == nil {
+				m.step.Fail(fmt.Errorf("kernel %s: parameter %s has no state %q", pass.Kernel, p.Name, name))
+				return
+			}
+		}
+		for _, at := range order {
+			w.Args = append(w.Args, pass.Values[i][at])
+		}
+	}
+	m.step.RunKernel(kernel, work)
+	if !m.step.OK() {
+		return
+	}
+	for j, i := range which {
+		for k, name := range kernel.Sums {
+			pass.Params[i].Sums[name] = work[j].Sums[k]
+		}
+	}
+}
+
+// match returns where in have each of want is; both have the same names.
+func match(want, have []string) ([]int, error) {
+	order := make([]int, len(want))
+	for i, name := range want {
+		if order[i] = slices.Index(have, name); order[i] < 0 || len(want) != len(have) {
+			return nil, fmt.Errorf("its arguments are %v, not %v", want, have)
+		}
+	}
+	return order, nil
+}
+
+// runOperators runs the operator form, and brings all sums to the host in one
+// transfer.
+func (m *machine) runOperators(pass spec.Sweep, which []int) {
+	type place struct {
+		p    *spec.Param
+		name string
+	}
+	var (
+		places  []place
+		scalars []spec.Tensor
+	)
+	for _, i := range which {
+		m.Each(pass.Params[i:i+1], func(p *spec.Param) {
+			if pass.Operators != nil {
+				pass.Operators(i)
+			}
+			if pass.Sums == nil || !m.scope.OK() {
+				return
+			}
+			for name, v := range pass.Sums(i) {
+				places, scalars = append(places, place{p, name}), append(scalars, m.Hold(v))
+			}
+		})
+	}
+	for i, v := range m.Values(scalars...) {
+		places[i].p.Sums[places[i].name] = v
+	}
+}
+
+func (m *machine) Each(params []*spec.Param, f func(p *spec.Param)) {
+	for _, p := range params {
+		if !m.scope.OK() {
+			return
+		}
+		m.within(func() { f(p) })
+	}
+}
+
+// within runs f on a scope of its own, which frees what f made.
+func (m *machine) within(f func()) {
+	outer, inner := m.scope, torch.NewScope()
+	m.scope = inner
+	defer func() {
+		m.scope = outer
+		outer.Fail(inner.Err())
+		inner.Close()
+	}()
+	f()
+}
+
+func (m *machine) Hold(t spec.Tensor) spec.Tensor {
+	if m.scope != m.step {
+		m.step.Own(m.scope.Keep(raw(t)))
+	}
+	return t
+}
+
+func (m *machine) Create(p *spec.Param, name string, from spec.Tensor) {
+	own := m.params[p]
+	t := m.step.ZerosLike(own.tensor)
+	m.step.CopyInto(t, raw(from))
+	if m.step.OK() {
+		own.keep(m, name, m.step.Keep(t))
+	}
+}
+
+func (m *machine) Values(scalars ...spec.Tensor) []float64 {
+	if len(scalars) == 0 || !m.scope.OK() {
+		return nil
+	}
+	tensors := make([]*ts.Tensor, len(scalars))
+	for i, t := range scalars {
+		tensors[i] = m.scope.Reshape(wide(m.scope, raw(t)), 1)
+	}
+	return torch.ToSlice[float64](m.scope, m.scope.Stack(0, tensors...))
+}
+
+func (m *machine) FastBFloat16() bool {
+	for _, p := range m.params {
+		d, err := p.tensor.Device()
+		return err == nil && torch.FastBFloat16(d)
+	}
+	return false
+}
+
+func wide(s *torch.Scope, t *ts.Tensor) *ts.Tensor {
+	return s.Apply("to", func() (*ts.Tensor, error) { return t.Totype(gotch.Double, false) }, t)
+}

@@ -1,0 +1,91 @@
+package spec
+
+// A Rule is an optimizer at work: its settings, its own numbers and its formula.
+type Rule interface {
+	// State declares what the rule keeps from step to step. The answer is the same
+	// each time.
+	State() State
+
+	// Predict comes before the forward pass.
+	Predict(st *Step)
+
+	// Measure is the first pass over the gradients: it sums and writes nothing.
+	// Every parameter's sums have "gg", |g|^2. If a sum is not finite, the step
+	// ends there.
+	Measure(st *Step)
+
+	// Update moves the parameters.
+	Update(st *Step)
+
+	// Observe takes a validation loss and reports whether averaging of the
+	// weights starts with it.
+	Observe(validationLoss float64) (averagingStarts bool)
+}
+
+// A baseline is the part of a rule that most kinds share: no prediction, and the
+// gradients' norms as the only sums.
+type baseline struct{}
+
+func (baseline) Predict(*Step) {}
+
+func (baseline) Measure(st *Step) { squares.Run(st, st.Params, nil) }
+
+func (baseline) Observe(float64) bool { return false }
+
+// A State declares what a rule keeps from step to step, under the keys that saved
+// states have.
+type State struct {
+	Scalars []Scalar
+	Ints    []Int
+	Tensors []TensorState                               // for each parameter
+	Numbers []ParamNumber                               // likewise
+	Average string                                      // the tensor that is an average of the parameter; "" if there is none
+	Check   func(scalar func(key string) float64) error // how restored scalars fit together; nil if each stands alone
+}
+
+// A Scalar is a number of the rule. Min bounds restored values; with Open it is
+// itself too small.
+type Scalar struct {
+	Key  string
+	At   *float64
+	Min  float64
+	Open bool
+}
+
+// An Int is a whole number of the rule, which restored is from Min to Max.
+type Int struct {
+	Key      string
+	At       *int64
+	Min, Max int64
+}
+
+// A TensorState is a tensor for each parameter, of the parameter's type and on its
+// device. It starts as zeros.
+type TensorState struct {
+	Name string
+
+	// Shape returns its shape for p, or nil if p has none. A nil Shape is the
+	// parameter's own.
+	Shape func(p *Param) []int64
+
+	Start    func(p *Param, t Tensor) // fills in other values than zeros
+	Squares  bool                     // of gradients: none is negative, and what the type cannot hold is refused
+	Optional bool                     // Machine.Create makes it
+}
+
+// A ParamNumber is a number for each parameter.
+type ParamNumber struct {
+	Name  string
+	Start float64
+	Min   float64
+}
+
+// Lowest and Largest bound the numbers of a restored state, so that products of a
+// few of them are finite. Lowest as a minimum allows all of them.
+const (
+	Largest = 1e100
+	Lowest  = -Largest
+)
+
+// steps counts, for each parameter, the steps in which it had a gradient.
+var steps = ParamNumber{Name: "step"}

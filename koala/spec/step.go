@@ -1,0 +1,139 @@
+package spec
+
+import "math"
+
+// A Role is what a parameter does in its network.
+type Role string
+
+const (
+	Matrix    Role = "matrix"    // the weight of a linear or recurrent layer
+	Embedding Role = "embedding" // a row for each token or position; tied, also the output layer's weight
+	Output    Role = "output"    // the weight of an output layer, a row for each token
+	Vector    Role = "vector"    // a bias or a gain
+)
+
+// A Param is one parameter and what the optimizer keeps for it.
+type Param struct {
+	Name  string
+	Shape []int64
+	Count int64 // elements
+	Role  Role
+
+	// Parts are the sizes, along dimension PartsDim, of the matrices that share the
+	// tensor: queries, keys and values, or the gates of a recurrent layer. It is nil
+	// for one matrix.
+	Parts    []int64
+	PartsDim int
+
+	LR          float64 // factor of its group's learning rate
+	WeightDecay float64
+
+	Value    Tensor
+	Gradient Tensor // before clipping; in Update only
+
+	State   map[string]Tensor  // by name, as the rule's State declares them
+	Numbers map[string]float64 // likewise
+	Sums    map[string]float64 // of the last pass that summed
+}
+
+// A Measurement is what an optimizer sees of a minibatch beside the gradients: the
+// losses of its samples (for a language model, of its tokens) whose mean was
+// differentiated. The baselines look only at whether Loss is finite.
+type Measurement struct {
+	Loss       float64 // mean of the samples' losses
+	MeanSquare float64 // mean of their squares, KOALA's estimate of the measurement's noise
+}
+
+// A StepInfo says what a step did. The filter's numbers are zero for the baselines.
+type StepInfo struct {
+	Sigma       float64 // variance of the weights after the step (koala-m: P00; koala++: that along the gradient)
+	R           float64 // variance of the measurement
+	Gain        float64 // Kalman gain along the gradient, h'Ph/(h'Ph+R), in [0, 1]; the largest over tensors
+	EffectiveLR float64 // length of the step along the gradient / length of the gradient (kinds with a scaled direction: its factor)
+	GradNorm    float64 // of all gradients together, before clipping
+	Skipped     int     // tensors without a gradient, or for the KOALA kinds with one shorter than 1e-9
+	NonFinite   bool    // the loss or a gradient was NaN, infinite or beyond what the state can hold; nothing was changed
+}
+
+// A Step is what one Predict or Update works on.
+type Step struct {
+	Measurement
+	Params  []*Param // with a gradient; in Predict all
+	Skipped []*Param // without one; nil in Predict
+	Clip    float64  // factor that clips the gradients, at most 1
+	MayClip bool     // gradients have a largest norm
+	LR      float64  // learning rate in effect, before the groups' factors
+	Info    StepInfo
+
+	Machine Machine
+}
+
+// A Machine runs passes over parameters and owns the tensors.
+type Machine interface {
+	// Run makes one sweep. Where there is a fused kernel of that name for a
+	// parameter's type and device, it runs in place of the operators.
+	Run(pass Sweep)
+
+	// Each runs f for every parameter and frees the tensors that f made, except
+	// the ones that Hold returned.
+	Each(params []*Param, f func(p *Param))
+
+	// Hold keeps t until the step ends.
+	Hold(t Tensor) Tensor
+
+	// Create makes the optional state tensor of p, as a copy of from.
+	Create(p *Param, name string, from Tensor)
+
+	// Values brings scalars to the host in one transfer.
+	Values(scalars ...Tensor) []float64
+
+	// FastBFloat16 reports whether the device multiplies bfloat16 faster than
+	// float32.
+	FastBFloat16() bool
+}
+
+// A Sweep is a pass with its arguments, as a [Machine] runs it.
+type Sweep struct {
+	Kernel    string   // fused form; "" if there is none
+	Args      []string // names of the arguments, in snake case
+	Params    []*Param
+	Values    [][]float64      // for each parameter the arguments' values
+	Operators func(i int)      // operator form for parameter i; nil if the pass only sums
+	Sums      func(i int) Sums // sums for parameter i after it; nil if there are none
+}
+
+// Sums are float64 scalars by name.
+type Sums map[string]Tensor
+
+// Each runs f for every parameter that has a gradient.
+func (st *Step) Each(f func(p *Param)) { st.Machine.Each(st.Params, f) }
+
+// Rate returns the learning rate of the parameter's group.
+func (st *Step) Rate(p *Param) float64 { return st.LR * p.LR }
+
+// ClippedGradient is the gradient after clipping.
+func (st *Step) ClippedGradient(p *Param) Tensor {
+	if st.Clip == 1 {
+		return p.Gradient
+	}
+	return p.Gradient.Scale(st.Clip)
+}
+
+// Decayed is the clipped gradient with its weight decay, c g + wd p.
+func (st *Step) Decayed(p *Param) Tensor { return p.Gradient.Mix(st.Clip, p.Value, p.WeightDecay) }
+
+// anyDecay reports whether a parameter decays.
+func (st *Step) anyDecay() bool {
+	for _, p := range st.Params {
+		if p.WeightDecay != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// corrections returns the shares of running means from 0 that are filled after t
+// steps.
+func corrections(beta1, beta2, t float64) (c1, c2 float64) {
+	return 1 - math.Pow(beta1, t), 1 - math.Pow(beta2, t)
+}
