@@ -1,11 +1,11 @@
 package configs
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/koala-lm/koala-lm/internal/setting"
-	"github.com/koala-lm/koala-lm/koala/spec"
+	optimizers "github.com/koala-lm/koala-lm/koala/spec"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // Optimizer is the update rule and its hyperparameters, by the keys of its kind.
@@ -14,16 +14,12 @@ type Optimizer struct {
 	setting.Values
 }
 
-// clipKey is the hyperparameter that is set as train.clip.
-const clipKey = "clip"
+// defaultOptimizer is the kind of a run that names none.
+var defaultOptimizer = optimizers.KoalaV.Name
 
-// qualified is a hyperparameter's declaration as a setting.
-func qualified(d setting.Declaration) setting.Declaration {
-	if d.Key == clipKey {
-		d.Key = "train." + clipKey
-	}
-	return d.Within("optimizer")
-}
+// A hyperparameter whose key is in elsewhere is set under another one than
+// optimizer.KEY.
+var elsewhere = map[string]string{"clip": "train.clip"}
 
 // settings declares optimizer.kind and the hyperparameters of all kinds, each once,
 // bound to o.
@@ -32,96 +28,114 @@ func (o *Optimizer) settings() []setting.Setting {
 		o.Values = setting.Values{}
 	}
 	list := []setting.Setting{setting.Bind(&o.Kind, setting.Declaration{
-		Key: "optimizer.kind", Meaning: "update rule", Domain: setting.OneOf(spec.Names()), Default: setting.Value("koala-v"),
+		Key: "optimizer.kind", Meaning: "update rule", Domain: setting.OneOf(optimizers.Names()), Default: setting.Value(defaultOptimizer),
 	})}
-	for _, d := range hyperparameters() {
-		list = append(list, o.Bind(d.Key, d.setting))
+	for _, key := range hyperparameters() {
+		list = append(list, o.Bind(key, merged(key)))
 	}
 	return list
 }
 
-// A hyperparameter is what several kinds declare under one key, as one setting.
-type hyperparameter struct {
-	Key     string
-	setting setting.Declaration
-}
-
-// hyperparameters merges the declarations of all kinds by key.
-func hyperparameters() []hyperparameter {
-	var list []hyperparameter
-	for _, k := range spec.Kinds() {
+// hyperparameters lists the keys of all kinds' hyperparameters, each once.
+func hyperparameters() []string {
+	var keys []string
+	for _, k := range optimizers.Kinds() {
 		for _, d := range k.Hyper {
-			if !d.Hidden && !slices.ContainsFunc(list, func(h hyperparameter) bool { return h.Key == d.Key }) {
-				list = append(list, merge(d.Key))
+			if !d.Hidden && !slices.Contains(keys, d.Key) {
+				keys = append(keys, d.Key)
 			}
 		}
 	}
-	return list
+	return keys
 }
 
-// merge makes one setting of the hyperparameter key. Its default is the one that
-// half of the kinds or more have, if there is one, and otherwise given by kind.
-func merge(key string) hyperparameter {
-	type variant struct {
-		d     setting.Declaration
-		kinds []any
+// settingKey is the key under which users set a hyperparameter.
+func settingKey(key string) string {
+	if other, ok := elsewhere[key]; ok {
+		return other
 	}
-	var variants []variant // by default
+	return "optimizer." + key
+}
+
+// asSetting is a kind's hyperparameter as a setting of this kind alone.
+func asSetting(d setting.Declaration) setting.Declaration {
+	d.Key = settingKey(d.Key)
+	var families []any
+	for _, family := range spec.Families() {
+		families = append(families, string(family))
+	}
+	d.Default = d.Default.Over(spec.FamilyKey, families...)
+	return d.Within("optimizer")
+}
+
+// A variant is a setting as some kinds declare it.
+type variant struct {
+	setting.Declaration
+	kinds []any // their names
+}
+
+// merged makes one setting of a hyperparameter that several kinds may declare. Its
+// default is the one that half of them or more have, if there is one, and
+// otherwise given by kind. The meaning is the first kind's, with the ones of kinds
+// that differ.
+func merged(key string) setting.Declaration {
+	var defaults, meanings []variant
 	var kinds []any
-	meanings := map[string][]string{}
-	var meaning string
-	for _, k := range spec.Kinds() {
+	for _, k := range optimizers.Kinds() {
 		i := slices.IndexFunc(k.Hyper, func(d setting.Declaration) bool { return d.Key == key })
 		if i < 0 {
 			continue
 		}
-		d := qualified(k.Hyper[i])
+		d := asSetting(k.Hyper[i])
 		kinds = append(kinds, k.Name)
-		if meaning == "" {
-			meaning = d.Meaning
-		}
-		meanings[d.Meaning] = append(meanings[d.Meaning], k.Name)
-		text := d.Default.Text(d.Domain)
-		v := slices.IndexFunc(variants, func(v variant) bool { return v.d.Default.Text(d.Domain) == text })
-		if v < 0 {
-			v = len(variants)
-			variants = append(variants, variant{d: d})
-		}
-		variants[v].kinds = append(variants[v].kinds, k.Name)
+		defaults = group(defaults, d, k.Name, func(d setting.Declaration) string { return d.Default.Text(d.Domain) })
+		meanings = group(meanings, d, k.Name, func(d setting.Declaration) string { return d.Meaning })
 	}
-	usual := slices.MaxFunc(variants, func(a, b variant) int { return len(a.kinds) - len(b.kinds) })
-	merged := usual.d
-	if 2*len(usual.kinds) < len(kinds) {
-		usual, merged.Default = variant{}, setting.Default{}
+	m := meanings[0].Declaration
+	for _, v := range meanings[1:] {
+		m.Meaning += "; " + setting.Is("", v.kinds...).Values() + ": " + v.Meaning
 	}
-	for _, v := range variants {
-		if usual.kinds == nil || v.d.Default.Text(v.d.Domain) != usual.d.Default.Text(v.d.Domain) {
-			merged.Default = merged.Default.When(setting.Is("optimizer.kind", v.kinds...), v.d.Default)
+	m.Default = setting.Default{}
+	usual := slices.MaxFunc(defaults, func(a, b variant) int { return len(a.kinds) - len(b.kinds) })
+	hasUsual := 2*len(usual.kinds) >= len(kinds)
+	if hasUsual {
+		m.Default = usual.Default
+	}
+	for _, v := range defaults {
+		if !hasUsual || v.kinds[0] != usual.kinds[0] {
+			m.Default = m.Default.When(setting.Is("optimizer.kind", v.kinds...), v.Default)
 		}
 	}
-	merged.Meaning = meaning
-	for other, names := range meanings {
-		if other != meaning {
-			merged.Meaning += fmt.Sprintf("; %s: %s", setting.OrList(names), other)
+	if len(kinds) < len(optimizers.Kinds()) {
+		m.Only = append(slices.Clip(m.Only), setting.Is("optimizer.kind", kinds...))
+	}
+	return m
+}
+
+// group adds kind's declaration to the variant that has the same text, or as a new
+// one.
+func group(list []variant, d setting.Declaration, kind string, text func(setting.Declaration) string) []variant {
+	for i := range list {
+		if text(list[i].Declaration) == text(d) {
+			list[i].kinds = append(list[i].kinds, kind)
+			return list
 		}
 	}
-	if len(kinds) < len(spec.Kinds()) {
-		merged.Only = append(slices.Clone(merged.Only), setting.Is("optimizer.kind", kinds...))
-	}
-	return hyperparameter{key, merged}
+	return append(list, variant{d, []any{kind}})
 }
 
 // problems returns the values that do not fit together for the kind.
 func (o *Optimizer) problems() []setting.Problem {
-	kind, err := spec.Lookup(o.Kind)
+	kind, err := optimizers.Lookup(o.Kind)
 	if err != nil || kind.Check == nil {
 		return nil
 	}
 	list := kind.Check(o.Values)
-	for n := range list {
-		list[n].Text = "optimizer." + list[n].Text
-		for m, key := range list[n].Keys {
-			list[n].Keys[m] = "optimizer." + key
+	for n, p := range list {
+		list[n].Text = "optimizer." + p.Text
+		list[n].Keys = make([]string, len(p.Keys))
+		for i, key := range p.Keys {
+			list[n].Keys[i] = settingKey(key)
 		}
 	}
 	return list
