@@ -15,6 +15,15 @@ func Keys() []string {
 	return keys
 }
 
+// Words lists the words that a setting takes: the kinds of model for model.kind.
+func Words(key string) []string {
+	d, ok := declaration(key)
+	if !ok {
+		return nil
+	}
+	return d.Domain.Words()
+}
+
 // sectionOf is the top-level section of a key.
 func sectionOf(key string) string {
 	section, _, _ := strings.Cut(key, ".")

@@ -153,6 +153,10 @@ func (a *Architecture) settings() []setting.Setting {
 		setting.Bind(&r.Scaling, setting.Declaration{
 			Key: "model.rotary.scaling", Meaning: "how frequencies are changed for a longer context (linear, Chen et al. 2023; llama3, Dubey et al. 2024; yarn, Peng et al. 2023)",
 			Domain: setting.OneOf(Scalings), Default: setting.Value(NoScaling), Only: rotary,
+			Idle: []setting.Idle{{
+				When:   []setting.Condition{setting.IsNot("model.rotary.scaling", NoScaling), setting.Is("model.rotary.factor", 0, 1)},
+				Reason: "set the factor by which the context has grown",
+			}},
 		}),
 		setting.Bind(&r.Factor, setting.Declaration{
 			Key: "model.rotary.factor", Meaning: "factor by which the context has grown; 0 is 1",
