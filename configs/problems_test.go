@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 )
 
 // Each source gets all of its problems named, with the place and what is allowed.
@@ -17,7 +19,7 @@ func TestProblems(t *testing.T) {
 			"f.yaml:2:3: train.batch must be a whole number of at least 1, not 1.5",
 			`f.yaml:3:3: unknown setting "train.bacth": did you mean train.batch?`,
 			"f.yaml:5:3: optimizer.lr must be a number greater than 0, not -1",
-			"f.yaml:6:3: optimizer.kind must be one of koala-v, koala-m, koala++, koala-d, sgd, adam, adamw, asgd, not adma: did you mean adam?",
+			"f.yaml:6:3: optimizer.kind must be one of " + strings.Join(koalaspec.Names(), ", ") + ", not adma: did you mean adam?",
 		}},
 		{"unknown section", "optimiser: {lr: 1}", []string{`f.yaml:1:1: unknown setting "optimiser": did you mean optimizer?`}},
 		{"no section at all", "zzzzzzzzzzzzz: 1", []string{`f.yaml:1:1: unknown setting "zzzzzzzzzzzzz": the sections are model, optimizer, schedule, train, eval, checkpoint`}},
@@ -39,7 +41,7 @@ func TestProblems(t *testing.T) {
 		{"a list of settings", "- a", []string{`f.yaml:1:1: settings must be a mapping such as "train: {batch: 20}"`}},
 		{"bptt of a transformer", "model: {kind: transformer}\ntrain: {bptt: 3}", []string{
 			"f.yaml:2:9: train.bptt is for model.kind lstm or gru, not transformer (its sequences have model.context tokens)"}},
-		{"another optimizer's", "optimizer: {kind: sgd, sigma: 1}", []string{"f.yaml:1:24: optimizer.sigma is for optimizer.kind koala-v, koala++ or koala-d, not sgd"}},
+		{"another optimizer's", "optimizer: {kind: sgd, symmetric: true}", []string{"f.yaml:1:24: optimizer.symmetric is for optimizer.kind koala++, not sgd"}},
 		{"heads", "model: {kind: transformer, heads: 3}", []string{"f.yaml:1:28: model.heads 3 must divide model.embed 128"}},
 		{"kv heads", "model: {kind: transformer, kv_heads: 3}", []string{"f.yaml:1:28: model.kv_heads 3 must divide model.heads 4"}},
 		{"rotary", "model: {kind: transformer, embed: 12, position: rotary}", []string{
