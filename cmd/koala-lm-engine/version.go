@@ -18,6 +18,7 @@ func version(w io.Writer) error {
 		Gotch:    buildVersion("github.com/sugarme/gotch", "unknown"),
 		Libtorch: torch.LibtorchVersion(),
 		CPU:      torch.CPUCapability(),
+		Kernels:  torch.ISA(),
 		Devices:  []string{"cpu"},
 	}
 	if n, err := torch.CUDADevices(); err == nil {

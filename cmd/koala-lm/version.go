@@ -85,6 +85,7 @@ func runVersion(ctx context.Context, opts *versionOptions) error {
 	fmt.Fprintf(out, "libtorch  %s\n", engine.Libtorch)
 	fmt.Fprintf(out, "engine    %s\n", engine.Build)
 	fmt.Fprintf(out, "cpu       %s\n", engine.CPU)
+	fmt.Fprintf(out, "kernels   x86-64 %s\n", engine.Kernels)
 	for _, device := range engine.Devices {
 		fmt.Fprintf(out, "device    %s\n", device)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/dustin/go-humanize"
@@ -17,7 +18,9 @@ import (
 // entry that is there is whole.
 type cache struct {
 	dir string
-	w   io.Writer // progress messages
+
+	mu sync.Mutex
+	w  io.Writer // progress messages
 }
 
 func openCache(dir string, w io.Writer) (*cache, error) {
@@ -38,7 +41,12 @@ func openCache(dir string, w io.Writer) (*cache, error) {
 	return &cache{dir: dir, w: w}, nil
 }
 
-func (c *cache) say(format string, args ...any) { fmt.Fprintf(c.w, "setup: "+format+"\n", args...) }
+// say prints a line of progress.
+func (c *cache) say(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fmt.Fprintf(c.w, "setup: "+format+"\n", args...)
+}
 
 // entry returns the folder of the given name, built by build if it is not
 // there yet. Racing set-ups wait for one another: the first builds, the others

@@ -4,36 +4,49 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 )
 
-// nativeDir holds this project's own C++: operators on libtorch's tensors that
-// gotch has no binding for, or that are faster as one pass.
+// nativeDir holds the C++ that stands beside libtorch: its runtime, precisions, groups of
+// processes, and headers for the rest. sourceDirs are all folders of this project's C++,
+// each beside the package that uses it: operators on libtorch's tensors that gotch has no
+// binding for, or that are faster as one pass.
 const nativeDir = "internal/torch/native"
 
-// nativeFlags: -fopenmp is for compiling alone. Linked is libtorch's libgomp, so
+var sourceDirs = []string{nativeDir, "koala/native", "lm/native"}
+
+// nativeFlags: -fopenmp is for compiling alone. The library links libtorch's libgomp, so
 // that both share one pool of threads. NaN and infinity keep their meaning.
 var nativeFlags = []string{"-std=c++17", "-O3", "-g1", "-fPIC", "-fopenmp", "-fvisibility=hidden",
 	"-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unknown-pragmas"}
 
-// buildNative compiles internal/torch/native into a shared library in the
-// cache, named by its sources, and returns its folder. Objects are kept by
-// content too: after a change only what changed is compiled.
+// buildNative compiles the sources in sourceDirs into one shared library in the cache,
+// named by its contents, and returns its folder. Objects are kept by content too: after a
+// change only the changed files are compiled.
 func buildNative(ctx context.Context, c *cache, root, torch string) (string, error) {
 	dir := filepath.Join(root, nativeDir)
-	headers, err := readGlob(filepath.Join(dir, "*.h"), filepath.Join(dir, "gloo/*.h"), filepath.Join(dir, "gloo/*/*.h"))
+	patterns := []string{filepath.Join(dir, "gloo/*.h"), filepath.Join(dir, "gloo/*/*.h")}
+	var files []string
+	for _, d := range sourceDirs {
+		patterns = append(patterns, filepath.Join(root, d, "*.h"))
+		files = append(files, filepath.Join(root, d, "*.cpp"))
+	}
+	headers, err := readGlob(patterns...)
 	if err != nil {
 		return "", err
 	}
-	sources, err := readGlob(filepath.Join(dir, "*.cpp"))
+	sources, err := readGlob(files...)
 	if err != nil {
 		return "", err
 	}
 	if len(sources) == 0 {
-		return "", fmt.Errorf("%s: no C++ files: is the checkout whole?", dir)
+		return "", fmt.Errorf("%s: no C++ files in %s: is the checkout whole?", root, strings.Join(sourceDirs, ", "))
 	}
 	common := hash(libtorchVersion, torch, strings.Join(nativeFlags, " "), fmt.Sprint(headers))
 	nccl, includes := []sourceFile(nil), cudaIncludes(torch)
@@ -43,20 +56,9 @@ func buildNative(ctx context.Context, c *cache, root, torch string) (string, err
 		}
 	}
 	return c.entry("native-"+hash(common, fmt.Sprint(sources), fmt.Sprint(nccl)), 100<<20, func(tmp, _ string) error {
-		var objects []string
-		for _, src := range sources {
-			object, err := c.entry("object-"+hash(common, src.text), 50<<20, func(tmp, _ string) error {
-				c.say("compiling %s", filepath.Base(src.path))
-				args := append([]string{}, nativeFlags...)
-				args = append(args, "-I"+dir, "-isystem", filepath.Join(torch, "include"), "-isystem", filepath.Join(torch, "include/torch/csrc/api/include"),
-					"-c", src.path, "-o", filepath.Join(tmp, "object.o"))
-				_, err := command(ctx, "", nil, "g++", args...)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			objects = append(objects, filepath.Join(object, "object.o"))
+		objects, err := compileAll(ctx, c, sources, common, dir, torch)
+		if err != nil {
+			return err
 		}
 		lib := filepath.Join(torch, "lib")
 		args := append([]string{"-shared", "-o", filepath.Join(tmp, "libkoala_native.so")}, objects...)
@@ -70,7 +72,67 @@ func buildNative(ctx context.Context, c *cache, root, torch string) (string, err
 	})
 }
 
-// writeLinkFile tells the Go package internal/torch where that library is.
+// compileAll returns the object files of sources, in their order; as many compilers run at
+// a time as there are processors.
+func compileAll(ctx context.Context, c *cache, sources []sourceFile, common, include, torch string) ([]string, error) {
+	objects, errs := make([]string, len(sources)), make([]error, len(sources))
+	running := make(chan struct{}, runtime.NumCPU())
+	var wait sync.WaitGroup
+	for i, src := range sources {
+		wait.Go(func() {
+			running <- struct{}{}
+			defer func() { <-running }()
+			objects[i], errs[i] = compile(ctx, c, src, common, include, torch)
+		})
+	}
+	wait.Wait()
+	return objects, errors.Join(errs...)
+}
+
+// compile returns the object file of src. common names everything else that it depends on.
+func compile(ctx context.Context, c *cache, src sourceFile, common, include, torch string) (string, error) {
+	dir, err := c.entry("object-"+hash(common, src.text), 50<<20, func(tmp, _ string) error {
+		headers, err := precompile(ctx, c, torch)
+		if err != nil {
+			return err
+		}
+		c.say("compiling %s", filepath.Base(src.path))
+		return compiler(ctx, torch, "-include", headers, "-I"+include, "-c", src.path, "-o", filepath.Join(tmp, "object.o"))
+	})
+	return filepath.Join(dir, "object.o"), err
+}
+
+// commonHeaders are the parts of libtorch that most sources include. Reading them takes
+// ten times as long as a source, so they are compiled once.
+const commonHeaders = `#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+`
+
+// precompile returns a header of commonHeaders, beside its compiled form.
+func precompile(ctx context.Context, c *cache, torch string) (string, error) {
+	name := "headers-" + hash(libtorchVersion, torch, strings.Join(nativeFlags, " "), commonHeaders)
+	dir, err := c.entry(name, 400<<20, func(tmp, _ string) error {
+		c.say("compiling libtorch's headers")
+		header := filepath.Join(tmp, "common.h")
+		if err := os.WriteFile(header, []byte(commonHeaders), 0o644); err != nil {
+			return err
+		}
+		return compiler(ctx, torch, "-x", "c++-header", header, "-o", header+".gch")
+	})
+	return filepath.Join(dir, "common.h"), err
+}
+
+// compiler runs g++ with libtorch's headers and nativeFlags.
+func compiler(ctx context.Context, torch string, args ...string) error {
+	all := append([]string{}, nativeFlags...)
+	all = append(all, "-isystem", filepath.Join(torch, "include"), "-isystem", filepath.Join(torch, "include/torch/csrc/api/include"))
+	_, err := command(ctx, "", nil, "g++", append(all, args...)...)
+	return err
+}
+
+// writeLinkFile points the Go package internal/torch at that library.
 func writeLinkFile(root, native string) error {
 	text := fmt.Sprintf(`// Generated by make setup; not for git.
 

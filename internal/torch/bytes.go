@@ -8,8 +8,7 @@ import (
 	"github.com/sugarme/gotch/ts"
 )
 
-// elementSizes are the bytes of one element of the types that have a name in a
-// safetensors file.
+// elementSizes are the bytes of one element, of the types that safetensors files name.
 var elementSizes = map[gotch.DType]int64{
 	gotch.Bool: 1, gotch.Uint8: 1, gotch.Int8: 1,
 	gotch.Int16: 2, gotch.Half: 2, gotch.BFloat16: 2,
@@ -20,8 +19,8 @@ var elementSizes = map[gotch.DType]int64{
 // ByteCount returns the length of t's data, row-major without gaps.
 func ByteCount(t *ts.Tensor) int64 { return Count(t) * elementSizes[t.DType()] }
 
-// ReadBytes fills dst, of ByteCount(t) bytes, with t's data: row-major, in the
-// machine's byte order, from whatever device.
+// ReadBytes fills dst, of ByteCount(t) bytes, with t's data: row-major, in the machine's
+// byte order, from any device.
 func (s *Scope) ReadBytes(dst []byte, t *ts.Tensor) {
 	c := s.Contiguous(s.Apply("to", func() (*ts.Tensor, error) { return t.To(gotch.CPU, false) }, t))
 	if c == nil || !s.fits("read_bytes", int64(len(dst)), c) || len(dst) == 0 {

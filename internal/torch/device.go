@@ -12,8 +12,8 @@ import (
 	"github.com/sugarme/gotch"
 )
 
-// openCUDA loads libtorch_cuda once. Loading takes about a second and needs the
-// CUDA libraries, so it waits until a CUDA device is asked for.
+// openCUDA loads libtorch_cuda, once. Loading takes about a second and needs the CUDA
+// libraries, so it waits until a CUDA device is wanted.
 var openCUDA = sync.OnceValue(func() error {
 	var text *C.char
 	if C.koala_open_cuda(&text) != 0 {
@@ -23,7 +23,7 @@ var openCUDA = sync.OnceValue(func() error {
 	return nil
 })
 
-// CUDADevices returns how many CUDA devices can be used, and why none can.
+// CUDADevices returns the number of usable CUDA devices. The error says why there is none.
 func CUDADevices() (int, error) {
 	if err := openCUDA(); err != nil {
 		return 0, err
@@ -35,8 +35,8 @@ func CUDADevices() (int, error) {
 	return n, nil
 }
 
-// ParseDevice returns the device that "cpu", "cuda", "cuda:N" or "auto" (the
-// first CUDA device if there is one, else the CPU) names.
+// ParseDevice returns the device named "cpu", "cuda", "cuda:N" or "auto": the first CUDA
+// device if there is one, else the CPU.
 func ParseDevice(name string) (gotch.Device, error) {
 	kind, index, numbered := strings.Cut(name, ":")
 	n := 0
@@ -60,7 +60,7 @@ func ParseDevice(name string) (gotch.Device, error) {
 			return gotch.CPU, fmt.Errorf("device %q: %w", name, err)
 		}
 		if n >= have {
-			return gotch.CPU, fmt.Errorf("device %q: there are %d CUDA devices", name, have)
+			return gotch.CPU, fmt.Errorf("device %q: this machine has %d CUDA devices, cuda:0 to cuda:%d", name, have, have-1)
 		}
 		return gotch.CudaBuilder(uint(n)), nil
 	}

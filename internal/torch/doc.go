@@ -1,5 +1,10 @@
-// Package torch is the one door to libtorch: gotch's tensors and operators with
-// their lifetimes, errors, random seeds, threads, memory and devices in order.
+// Package torch is the only access to libtorch. It gives gotch's tensors and operators
+// well-defined lifetimes, errors, random seeds, threads, memory and devices.
+//
+// Its subjects are one or a few files each: tensors (scope, tensor, ops, grad, bytes,
+// errors), layers (layers), optimizer passes (optim), process groups (store, group, bucket,
+// watch), and the process and its devices (runtime, memory, precision, device). C++ of this
+// project lies in native/ and beside the packages that use it.
 //
 // # Scopes
 //
@@ -25,6 +30,6 @@
 // # Set-up
 //
 // The package needs libtorch and a mended copy of gotch; `make setup` prepares
-// both, and link_generated.go and go.work point at them. internal/setup lists
-// what is changed in gotch and why; this package's tests fail without each.
+// both, and link_generated.go and go.work point at them. internal/setup lists the changes
+// to gotch with their reasons; this package has a test for each.
 package torch

@@ -11,10 +11,10 @@ import (
 	"github.com/sugarme/gotch/ts"
 )
 
-// An OpError is an operator's failure: which one, on what, and libtorch's reason.
+// An OpError is an operator's failure, with its inputs and libtorch's reason.
 type OpError struct {
 	Op     string   // the operator, as libtorch names it
-	Inputs []string // type and shape of each tensor that went in
+	Inputs []string // type and shape of each input tensor
 	Reason error
 }
 
@@ -27,19 +27,19 @@ func (e *OpError) Error() string {
 
 func (e *OpError) Unwrap() error { return e.Reason }
 
-// An OutOfMemoryError says how much could not be had. Bytes is 0 where libtorch
-// does not tell.
+// An OutOfMemoryError is a failed allocation. Bytes is its size, or 0 where libtorch does
+// not report it.
 type OutOfMemoryError struct {
 	Device string // "cpu" or "cuda"
-	Bytes  uint64 // asked for
+	Bytes  uint64
 }
 
 func (e *OutOfMemoryError) Error() string {
 	asked := "an allocation"
 	if e.Bytes > 0 {
-		asked = humanize.IBytes(e.Bytes)
+		asked += " of " + humanize.IBytes(e.Bytes)
 	}
-	return fmt.Sprintf("out of memory on %s: %s could not be had", e.Device, asked)
+	return fmt.Sprintf("out of memory on %s: %s failed (use a smaller batch, or set train.accumulate)", e.Device, asked)
 }
 
 func newOpError(op string, inputs []*ts.Tensor, err error) error {
@@ -50,8 +50,8 @@ func newOpError(op string, inputs []*ts.Tensor, err error) error {
 	return e
 }
 
-// reason strips what libtorch and gotch wrap around a message: their prefixes
-// and the stack traces of both languages.
+// reason strips a message of the prefixes of libtorch and gotch and of the stack traces of
+// both languages.
 func reason(err error) error {
 	if errors.Is(err, errNilTensor) {
 		return err

@@ -17,8 +17,8 @@ func (s *Scope) NoGrad(f func()) {
 	f()
 }
 
-// RequireGrad makes t a leaf that backward computes a gradient for, or one that
-// it passes by. It must be a floating point tensor.
+// RequireGrad sets whether backward computes a gradient for t, a leaf of a floating point
+// type.
 func (s *Scope) RequireGrad(t *ts.Tensor, on bool) {
 	flag := C.int(0)
 	if on {
@@ -30,8 +30,8 @@ func (s *Scope) RequireGrad(t *ts.Tensor, on bool) {
 // HasGrad reports whether t has a gradient.
 func HasGrad(t *ts.Tensor) bool { return C.koala_has_grad(handle(t)) != 0 }
 
-// Grad returns t's gradient, which shares storage with the one that backward
-// adds to, or nil where t has none.
+// Grad returns t's gradient, or nil where t has none. It shares storage with the gradient
+// that backward adds to.
 func (s *Scope) Grad(t *ts.Tensor) *ts.Tensor {
 	var out C.koala_tensor
 	if !s.native("grad", func() C.int { return C.koala_grad(handle(t), &out) }, t) || out == nil {
@@ -45,18 +45,18 @@ func (s *Scope) SetGrad(t, g *ts.Tensor) {
 	s.native("set_grad", func() C.int { return C.koala_set_grad(handle(t), handle(g)) }, t, g)
 }
 
-// ClearGrad gives t's gradient back; the next backward makes a new one.
+// ClearGrad frees t's gradient; the next backward makes a new one.
 func (s *Scope) ClearGrad(t *ts.Tensor) {
 	s.native("clear_grad", func() C.int { return C.koala_clear_grad(handle(t)) }, t)
 }
 
-// Backward adds the gradients of the scalar loss to the parameters it came from.
+// Backward adds the gradients of the scalar loss to those of the leaves it depends on.
 func (s *Scope) Backward(loss *ts.Tensor) {
 	s.BackwardFrom([]*ts.Tensor{loss}, nil)
 }
 
-// BackwardFrom starts from several tensors with the gradient of each; nil
-// gradients mean 1, for scalars.
+// BackwardFrom is Backward from several tensors with the gradient of each. nil gradients
+// mean 1, for scalars.
 func (s *Scope) BackwardFrom(tensors, gradients []*ts.Tensor) {
 	if len(tensors) == 0 {
 		return

@@ -13,11 +13,10 @@ import (
 // private writable memory.
 const rlimitData = 2
 
-// limitMemory makes an allocation fail that would take this process beyond what
-// the machine, or its container, has free. Linux would grant it and, once it is
-// used, kill this process or another one without a word; so it becomes an
-// [OutOfMemoryError]. It returns what takes the limit away again. Where the
-// system does not tell what is free there is no limit.
+// limitMemory makes an allocation beyond the free memory of the machine, or of its
+// container, fail with an [OutOfMemoryError]. Linux would grant it and, once it is used,
+// kill this process or another one without a word. lift removes the limit. Where the
+// system does not report its free memory there is no limit.
 func limitMemory() (lift func()) {
 	var before syscall.Rlimit
 	free, known := FreeMemory()
@@ -32,7 +31,7 @@ func limitMemory() (lift func()) {
 	return func() { _ = syscall.Setrlimit(rlimitData, &before) }
 }
 
-// unlimitMemory is for CUDA, which maps its devices' memory too.
+// unlimitMemory lifts the limit before CUDA is used: CUDA maps its devices' memory too.
 func unlimitMemory() {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(rlimitData, &limit) == nil {
@@ -41,16 +40,16 @@ func unlimitMemory() {
 	}
 }
 
-// FreeMemory returns how many bytes this process could allocate and use, and
-// whether the system tells.
-func FreeMemory() (uint64, bool) {
+// FreeMemory returns how many bytes this process could allocate and use. known is false
+// where the system does not report it.
+func FreeMemory() (bytes uint64, known bool) {
 	available, ok := field("/proc/meminfo", "MemAvailable:")
 	swap, _ := field("/proc/meminfo", "SwapFree:")
 	return min((available+swap)<<10, controlGroupFree()), ok
 }
 
-// controlGroupFree is what this process's control group (version 2) and those
-// above it leave.
+// controlGroupFree returns how many bytes the limits of this process's control group
+// (version 2) and of the groups above it leave.
 func controlGroupFree() uint64 {
 	free := uint64(math.MaxInt64)
 	text, err := os.ReadFile("/proc/self/cgroup")
@@ -69,7 +68,7 @@ func controlGroupFree() uint64 {
 	return free
 }
 
-// field reads the number behind name at the start of a line, such as the one of
+// field reads the number after name at the start of a line, such as 1234 in
 // "VmData:  1234 kB".
 func field(path, name string) (n uint64, ok bool) {
 	text, err := os.ReadFile(path)

@@ -1,6 +1,11 @@
 package torch
 
+// #include "native/koala_native.h"
+import "C"
+
 import (
+	"unsafe"
+
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 )
@@ -123,6 +128,14 @@ func (s *Scope) SumDims(a *ts.Tensor, dims ...int64) *ts.Tensor {
 	return s.Apply("sum", func() (*ts.Tensor, error) { return a.SumDimIntlist(dims, false, a.DType(), false) }, a)
 }
 
+// Item returns the value of a tensor with one element. It waits for the device and costs
+// one transfer.
+func (s *Scope) Item(a *ts.Tensor) float64 {
+	var v C.double
+	s.native("item", func() C.int { return C.koala_item(handle(a), &v) }, a)
+	return float64(v)
+}
+
 // Shapes.
 
 func (s *Scope) Reshape(a *ts.Tensor, shape ...int64) *ts.Tensor {
@@ -182,7 +195,32 @@ func (s *Scope) Stack(dim int64, tensors ...*ts.Tensor) *ts.Tensor {
 	return s.Apply("stack", func() (*ts.Tensor, error) { return ts.Stack(tensors, dim) }, tensors...)
 }
 
+// Split cuts a along dim into parts of the given sizes, which share its storage. Backward
+// makes one gradient for all of them; one Narrow per part would allocate a full-size
+// gradient for each.
+func (s *Scope) Split(a *ts.Tensor, dim int64, sizes ...int64) []*ts.Tensor {
+	parts, out := make([]*ts.Tensor, len(sizes)), make([]C.koala_tensor, len(sizes))
+	if len(sizes) == 0 || !s.native("split", func() C.int {
+		return C.koala_split(handle(a), C.int64_t(dim), (*C.int64_t)(unsafe.Pointer(&sizes[0])), C.int(len(sizes)), &out[0])
+	}, a) {
+		return parts
+	}
+	for i := range parts {
+		parts[i] = s.take(out[i])
+	}
+	return parts
+}
+
 // Making and moving.
+
+// Clone copies a; gradients flow through it. (gotch's Clone is clone_out.)
+func (s *Scope) Clone(a *ts.Tensor) *ts.Tensor {
+	var out C.koala_tensor
+	if !s.native("clone", func() C.int { return C.koala_clone(handle(a), &out) }, a) {
+		return nil
+	}
+	return s.take(out)
+}
 
 // Empty's elements are whatever was in its memory.
 func (s *Scope) Empty(shape []int64, dtype gotch.DType, device gotch.Device) *ts.Tensor {
@@ -224,6 +262,12 @@ func (s *Scope) ToDeviceOf(a, like *ts.Tensor) *ts.Tensor {
 }
 
 // In place.
+
+// CopyInto overwrites dst with src, converted to dst's type and moved to its device.
+// (gotch's Copy_ ends the process on an error.)
+func (s *Scope) CopyInto(dst, src *ts.Tensor) {
+	s.native("copy_", func() C.int { return C.koala_copy(handle(dst), handle(src)) }, dst, src)
+}
 
 func (s *Scope) Zero(a *ts.Tensor) {
 	s.ApplyInPlace("zero_", func() error { return a.Zero_() }, a)

@@ -10,11 +10,12 @@ import (
 	"runtime"
 )
 
-// Main prepares this process for a long computation and runs f: the goroutine
-// stays on its thread, the allocator keeps what it frees, denormal numbers are
-// zero (native/runtime.cpp says why), and memory that is not there cannot be had
-// (see limitMemory). threads is the number that one operator may use, 0 for
-// libtorch's choice (the number of cores).
+// Main prepares this process for a long computation and runs f: the goroutine stays on
+// its thread, the allocator keeps freed memory, denormal numbers are zero
+// (native/runtime.cpp says why), and an allocation beyond the free memory fails
+// (limitMemory). threads is the number of threads that one operator may use, 0 for
+// libtorch's choice, the number of cores. An instruction set that KOALA_LM_ISA names and
+// the processor lacks is an error.
 func Main(threads int, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -22,6 +23,9 @@ func Main(threads int, f func() error) error {
 	defer limitMemory()()
 	C.koala_flush_denormals(1)
 	defer C.koala_flush_denormals(0)
+	if C.koala_check_isa() != 0 {
+		return nativeError()
+	}
 	if err := SetThreads(threads); err != nil {
 		return err
 	}
@@ -42,12 +46,12 @@ func SetThreads(n int) error {
 // Threads returns how many threads one operator may use.
 func Threads() int { return int(C.koala_threads()) }
 
-// ReleaseMemory gives memory that is free back to the operating system.
+// ReleaseMemory returns free memory to the operating system.
 func ReleaseMemory() { C.koala_trim_allocator() }
 
-// Seed sets libtorch's generators to a state that depends on the run's seed, the
-// step and the stream (the rank of a process, say) alone, not on what was drawn
-// before. So a run resumed at a step draws what the uninterrupted one drew.
+// Seed sets libtorch's generators to a state that depends on the run's seed, the step and
+// the stream (the rank of a process, say) alone, whatever was drawn before. So a run
+// resumed at a step draws the same numbers as one that was never interrupted.
 func Seed(seed uint64, step int64, stream int64) error {
 	h := fnv.New64a()
 	var b [24]byte
@@ -74,3 +78,8 @@ func LibtorchVersion() string { return C.GoString(C.koala_libtorch_version()) }
 
 // CPUCapability names the instruction set that libtorch uses: DEFAULT, AVX2, AVX512.
 func CPUCapability() string { return C.GoString(C.koala_cpu_capability()) }
+
+// ISA names the instruction set of this project's own kernels, a level of x86-64: v4
+// (AVX-512), v3 (AVX2) or default. It is the best that the processor has, unless the
+// environment variable KOALA_LM_ISA names another.
+func ISA() string { return C.GoString(C.koala_isa()) }

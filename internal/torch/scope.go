@@ -1,8 +1,12 @@
 package torch
 
+// #include "native/koala_native.h"
+import "C"
+
 import (
 	"errors"
 	"runtime"
+	"unsafe"
 
 	"github.com/sugarme/gotch/ts"
 )
@@ -32,7 +36,7 @@ func Do(f func(s *Scope) error) error {
 	return s.err
 }
 
-// Close frees all that the scope owns. The scope can be used again.
+// Close frees everything that the scope owns. The scope can be used again.
 func (s *Scope) Close() {
 	for i, t := range s.tensors {
 		// Freeing runs a destructor that does not throw, so there is no error
@@ -68,8 +72,8 @@ func (s *Scope) Own(t *ts.Tensor) *ts.Tensor {
 	return t
 }
 
-// Keep takes t out of the scope's ownership: it outlives the scope, and the
-// caller frees it with Drop. It returns t.
+// Keep ends the scope's ownership of t and returns t, which outlives the scope. The caller
+// frees it with Drop.
 func (s *Scope) Keep(t *ts.Tensor) *ts.Tensor {
 	for i := len(s.tensors) - 1; i >= 0; i-- {
 		if s.tensors[i] == t {
@@ -87,9 +91,9 @@ func (s *Scope) Free(t *ts.Tensor) {
 	}
 }
 
-// Apply runs one operator: name and inputs are for the error, f makes the result,
-// which the scope then owns. A nil input is an error: it is the result of a call
-// that failed, in another scope.
+// Apply runs one operator and returns its result, which the scope owns. name and inputs
+// appear in the error. A nil input is an error: it is the result of a call that failed in
+// another scope.
 func (s *Scope) Apply(name string, f func() (*ts.Tensor, error), inputs ...*ts.Tensor) *ts.Tensor {
 	if !s.ready(name, inputs) {
 		return nil
@@ -113,7 +117,7 @@ func (s *Scope) ApplyInPlace(name string, f func() error, inputs ...*ts.Tensor) 
 	}
 }
 
-var errNilTensor = errors.New("a nil tensor came in")
+var errNilTensor = errors.New("an input is a nil tensor: an earlier call failed")
 
 func (s *Scope) ready(name string, inputs []*ts.Tensor) bool {
 	if s.err != nil {
@@ -126,6 +130,24 @@ func (s *Scope) ready(name string, inputs []*ts.Tensor) bool {
 		}
 	}
 	return true
+}
+
+// native runs a function of this project's own C++. call returns its error code, 0 for
+// success; native reports success.
+func (s *Scope) native(name string, call func() C.int, inputs ...*ts.Tensor) bool {
+	if !s.ready(name, inputs) {
+		return false
+	}
+	if call() != 0 {
+		s.err = newOpError(name, inputs, nativeError())
+		return false
+	}
+	return true
+}
+
+// take makes the scope the owner of a tensor that native code returned.
+func (s *Scope) take(h C.koala_tensor) *ts.Tensor {
+	return s.Own(ts.FromCtensor(unsafe.Pointer(h)))
 }
 
 // Float returns a scalar for an operator's argument.

@@ -88,7 +88,7 @@ func dtypeName(d gotch.DType) string {
 	return fmt.Sprintf("dtype%d", d)
 }
 
-// element is what a Go slice and a tensor can share bit for bit.
+// element lists the types that a Go slice and a tensor share bit for bit.
 type element interface {
 	~float32 | ~float64 | ~int64 | ~int32 | ~uint8
 }
@@ -132,8 +132,8 @@ func FromSlice[T element](s *Scope, data []T, shape ...int64) *ts.Tensor {
 	return t
 }
 
-// ToSlice returns t's elements, row-major, converted to T on t's device if need
-// be and copied to the CPU in one transfer.
+// ToSlice returns t's elements, row-major. It converts them to T on t's device and copies
+// them to the CPU in one transfer.
 func ToSlice[T element](s *Scope, t *ts.Tensor) []T {
 	c := s.Contiguous(s.To(s.Detach(t), dtypeOf[T](), gotch.CPU))
 	if c == nil {
@@ -153,8 +153,8 @@ func ToSlice[T element](s *Scope, t *ts.Tensor) []T {
 	return out
 }
 
-// Address returns where t's first element lies in memory, 0 for none.
+// Address returns the address of t's first element, or 0 where t has none.
 func Address(t *ts.Tensor) uintptr { return uintptr(C.koala_address(handle(t))) }
 
-// Same reports whether two handles are of one tensor, gradient and all.
+// Same reports whether two handles refer to one tensor, with one gradient.
 func Same(a, b *ts.Tensor) bool { return C.koala_same(handle(a), handle(b)) != 0 }

@@ -1,6 +1,7 @@
 package torch_test
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -14,8 +15,7 @@ import (
 // form computes something from leaves.
 type form func(s *torch.Scope, leaves []*ts.Tensor) *ts.Tensor
 
-// agree holds one form to another, in values and in the gradients of all leaves
-// of these shapes.
+// agree compares two forms in their values and in the gradients of leaves of these shapes.
 func agree(t *testing.T, got, want form, shapes ...[]int64) {
 	t.Helper()
 	err := torch.Do(func(s *torch.Scope) error {
@@ -29,7 +29,7 @@ func agree(t *testing.T, got, want form, shapes ...[]int64) {
 			s.RequireGrad(leaf, true)
 			leaves = append(leaves, leaf)
 		}
-		var results [2][]float64
+		var results [2][][]float64 // the value, then each leaf's gradient
 		for k, f := range []form{got, want} {
 			y := f(s, leaves)
 			// Not the sum alone: each element with a weight of its own.
@@ -38,20 +38,19 @@ func agree(t *testing.T, got, want form, shapes ...[]int64) {
 				weights[i] = float32(math.Sin(float64(i)))
 			}
 			s.Backward(s.Sum(s.Mul(y, torch.FromSlice(s, weights, torch.Shape(y)...))))
-			results[k] = torch.ToSlice[float64](s, y)
+			results[k] = append(results[k], torch.ToSlice[float64](s, y))
 			for _, leaf := range leaves {
-				results[k] = append(results[k], torch.ToSlice[float64](s, s.Grad(leaf))...)
+				results[k] = append(results[k], torch.ToSlice[float64](s, s.Grad(leaf)))
 				s.ClearGrad(leaf)
 			}
 		}
 		if !s.OK() {
 			return s.Err()
 		}
+		// Rounding is relative to the terms of a sum, which are of the size of a tensor's
+		// largest numbers.
 		for i, want := range results[1] {
-			if got := results[0][i]; !(math.Abs(got-want) <= 2e-5*(1+math.Abs(want))) {
-				t.Errorf("shapes %v: number %d of values and gradients is %g, want %g", shapes, i, got, want)
-				break
-			}
+			near(t, fmt.Sprintf("shapes %v: tensor %d of value and gradients", shapes, i), results[0][i], want, 2e-5)
 		}
 		return nil
 	})

@@ -6,5 +6,6 @@ type Versions struct {
 	Gotch    string   `json:"gotch"`    // the module's version
 	Libtorch string   `json:"libtorch"` // as the library loaded says
 	CPU      string   `json:"cpu"`      // instruction sets that libtorch uses, such as AVX2
+	Kernels  string   `json:"kernels"`  // instruction set of our kernels: default, v3 or v4
 	Devices  []string `json:"devices"`  // such as "cpu", "cuda:0 NVIDIA L4, 23 GB"
 }

@@ -1,11 +1,9 @@
-// What every file of the native library needs: exceptions become error codes,
-// handles become tensors.
+// The C interface's two conversions: exceptions to error codes, handles to tensors.
 #pragma once
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/autocast_mode.h>
 
-#include <optional>
+#include <stdexcept>
 #include <string>
 
 #include "koala_native.h"
@@ -20,7 +18,7 @@ namespace koala {
 
 void set_last_error(const char *what);
 
-// guard runs f and turns whatever it throws into the error code 1.
+// guard runs f and returns 0, or 1 after an exception, whose text it keeps.
 template <typename F> int guard(F &&f) {
   try {
     f();
@@ -37,18 +35,6 @@ inline const at::Tensor &ref(koala_tensor t) { return *static_cast<at::Tensor *>
 
 // optional maps the null handle to an undefined tensor.
 inline at::Tensor optional(koala_tensor t) { return t ? ref(t) : at::Tensor(); }
-
-// fused says whether our own kernels are for t: float32 on the CPU, unless
-// products are to be made in a lower precision.
-inline bool fused(const at::Tensor &t) {
-  return t.is_cpu() && t.scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU);
-}
-
-// given is what autograd takes for an argument that may be absent.
-inline std::optional<at::Tensor> given(const at::Tensor &t) { return t.defined() ? std::optional<at::Tensor>(t) : std::nullopt; }
-
-// or_undefined is the way back.
-inline at::Tensor or_undefined(const std::optional<at::Tensor> &t) { return t.has_value() ? *t : at::Tensor(); }
 
 inline koala_tensor handle(at::Tensor t) { return new at::Tensor(std::move(t)); }
 

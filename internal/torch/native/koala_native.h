@@ -63,30 +63,13 @@ void koala_watch_close(koala_watch w);
 void koala_watch_arm(koala_watch w);
 int koala_watch_take(koala_watch w, koala_work *works, int *count);
 
+// isa.cpp
+const char *koala_isa(void);
+int koala_check_isa(void);
+
 // precision.cpp
 int koala_autocast(int cuda, int on);
 int koala_fast_bfloat16(void);
-
-// loss.cpp
-int koala_cross_entropy(koala_tensor hidden, koala_tensor weight, koala_tensor bias, koala_tensor targets,
-                        int64_t chunk_bytes, double out[3], koala_tensor *loss, koala_tensor *per_token);
-
-// lstm.cpp
-int koala_lstm_layer(koala_tensor x, koala_tensor h0, koala_tensor c0, koala_tensor w_ih, koala_tensor w_hh,
-                     koala_tensor b_ih, koala_tensor b_hh, koala_tensor *y, koala_tensor *h, koala_tensor *c);
-
-// gru.cpp
-int koala_gru_layer(koala_tensor x, koala_tensor h0, koala_tensor w_ih, koala_tensor w_hh, koala_tensor b_ih,
-                    koala_tensor b_hh, koala_tensor *y, koala_tensor *h);
-
-// norm.cpp, mlp.cpp, rotary.cpp, attention.cpp, selfattention.cpp
-int koala_norm(koala_tensor x, koala_tensor gain, koala_tensor shift, double eps, koala_tensor *out);
-int koala_mlp(koala_tensor x, koala_tensor gain, koala_tensor shift, double eps, koala_tensor up, koala_tensor up_bias,
-              koala_tensor gate, koala_tensor gate_bias, koala_tensor down, koala_tensor down_bias, double dropout, koala_tensor *out);
-int koala_rotary(koala_tensor x, koala_tensor cosine, koala_tensor sine, koala_tensor *out);
-int koala_attention(koala_tensor q, koala_tensor k, koala_tensor v, int64_t from, double dropout, koala_tensor *out);
-int koala_self_attention(koala_tensor x, koala_tensor gain, koala_tensor shift, double eps, koala_tensor in, koala_tensor in_bias,
-                         koala_tensor out, koala_tensor out_bias, int64_t heads, double dropout, double branch_dropout, koala_tensor *y);
 
 // optim.cpp
 

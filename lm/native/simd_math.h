@@ -1,5 +1,5 @@
-// exp and tanh in float32 as plain arithmetic, so that loops around them
-// vectorise. Errors are measured in internal/torch's tests: at most 3 units in
+// exp and tanh in float32 as plain arithmetic, so that loops that call them
+// vectorise. internal/torch's tests measure their errors: at most 3 units in
 // the last place of exp, 4 of tanh and the logistic function.
 #pragma once
 #include <cstdint>

@@ -1,0 +1,168 @@
+package torch
+
+// #include "../../lm/native/layers.h"
+import "C"
+
+import "github.com/sugarme/gotch/ts"
+
+// The layers of language models and their loss, one operator each where libtorch has
+// several. lm/native has the kernels.
+
+// Affine is a linear layer: the weight [out, in] and the bias [out], which may be nil.
+type Affine struct{ Weight, Bias *ts.Tensor }
+
+func (a Affine) inputs() C.koala_linear {
+	return C.koala_linear{weight: handle(a.Weight), bias: handle(a.Bias)}
+}
+
+// A Branch leaves a residual stream x through a norm and returns to it: with a Branch an
+// operator f is x + dropout(f(norm(x))). Without a Gain it is f(x).
+type Branch struct {
+	Gain, Shift *ts.Tensor // as Norm's
+	Eps         float64
+	Dropout     float64 // the probability of zeroing an element of f's result
+}
+
+func (b Branch) inputs() C.koala_branch {
+	return C.koala_branch{gain: handle(b.Gain), shift: handle(b.Shift), eps: C.double(b.Eps), dropout: C.double(b.Dropout)}
+}
+
+// Norm is layer normalisation over the last dimension of x with gain and shift [D], or
+// RMSNorm where shift is nil.
+func (s *Scope) Norm(x, gain, shift *ts.Tensor, eps float64) *ts.Tensor {
+	var out C.koala_tensor
+	if !s.native("norm", func() C.int {
+		return C.koala_norm(handle(x), Branch{Gain: gain, Shift: shift, Eps: eps}.inputs(), &out)
+	}, x, gain) {
+		return nil
+	}
+	return s.take(out)
+}
+
+// MLP is down GELU(up x), with GELU in its tanh form, or with a gate SwiGLU,
+// down (SiLU(gate x) * up x). x is [..., D].
+func (s *Scope) MLP(x *ts.Tensor, b Branch, up Affine, gate *Affine, down Affine) *ts.Tensor {
+	in := C.koala_mlp_inputs{x: handle(x), branch: b.inputs(), up: up.inputs(), down: down.inputs()}
+	if gate != nil {
+		in.gate = gate.inputs()
+	}
+	var out C.koala_tensor
+	if !s.native("mlp", func() C.int { return C.koala_mlp(&in, &out) }, x, up.Weight, down.Weight) {
+		return nil
+	}
+	return s.take(out)
+}
+
+// Rotary turns x [B, T, heads, W] by the angles whose cosines and sines [T, W/2] are
+// given: elements i and i + W/2 of a head form a plane.
+func (s *Scope) Rotary(x, cos, sin *ts.Tensor) *ts.Tensor {
+	var out C.koala_tensor
+	if !s.native("rotary", func() C.int { return C.koala_rotary(handle(x), handle(cos), handle(sin), &out) }, x, cos, sin) {
+		return nil
+	}
+	return s.take(out)
+}
+
+// SelfAttention is causal self-attention over x [B, T, D] with the layers around it: in
+// [3 D, D] makes queries, keys and values in a row, out [D, D] takes the heads' results.
+// dropout zeroes attention weights.
+func (s *Scope) SelfAttention(x *ts.Tensor, b Branch, in, out Affine, heads int64, dropout float64) *ts.Tensor {
+	inputs := C.koala_self_attention_inputs{x: handle(x), branch: b.inputs(), in: in.inputs(), out: out.inputs(),
+		heads: C.int64_t(heads), dropout: C.double(dropout)}
+	var y C.koala_tensor
+	if !s.native("self_attention", func() C.int { return C.koala_self_attention(&inputs, &y) }, x, in.Weight, out.Weight) {
+		return nil
+	}
+	return s.take(y)
+}
+
+// Attention is scaled dot-product attention: queries [B, H, T, W] see the keys and values
+// [B, G, from+T, W] up to their own position, from for the first query. G divides H:
+// neighbouring heads share. dropout zeroes attention weights.
+func (s *Scope) Attention(q, k, v *ts.Tensor, from int64, dropout float64) *ts.Tensor {
+	in := C.koala_attention_inputs{q: handle(q), k: handle(k), v: handle(v), from: C.int64_t(from), dropout: C.double(dropout)}
+	var out C.koala_tensor
+	if !s.native("attention", func() C.int { return C.koala_attention(&in, &out) }, q, k, v) {
+		return nil
+	}
+	return s.take(out)
+}
+
+// RNNWeights are a recurrent layer's weights as PyTorch keeps them, the G gates one below
+// the other: i, f, g, o of an LSTM, r, z, n of a GRU.
+type RNNWeights struct {
+	InputHidden  *ts.Tensor // [G H, I]
+	HiddenHidden *ts.Tensor // [G H, H]
+	InputBias    *ts.Tensor // [G H]
+	HiddenBias   *ts.Tensor // [G H]
+}
+
+func (w RNNWeights) inputs(x, h, c *ts.Tensor) C.koala_recurrent_inputs {
+	return C.koala_recurrent_inputs{x: handle(x), h: handle(h), c: handle(c),
+		input_weight: handle(w.InputHidden), hidden_weight: handle(w.HiddenHidden),
+		input_bias: handle(w.InputBias), hidden_bias: handle(w.HiddenBias)}
+}
+
+// LSTM runs one layer over x [T, B, I] from the state h, c [B, H] and returns the outputs
+// [T, B, H] and the state after the last step.
+func (s *Scope) LSTM(x, h, c *ts.Tensor, w RNNWeights) (y, hLast, cLast *ts.Tensor) {
+	in, out := w.inputs(x, h, c), C.koala_recurrent_outputs{}
+	if !s.native("lstm", func() C.int { return C.koala_lstm(&in, &out) },
+		x, h, c, w.InputHidden, w.HiddenHidden, w.InputBias, w.HiddenBias) {
+		return nil, nil, nil
+	}
+	return s.take(out.y), s.take(out.h), s.take(out.c)
+}
+
+// GRU runs one layer over x [T, B, I] from the state h [B, H] and returns the outputs
+// [T, B, H] and the state after the last step.
+func (s *Scope) GRU(x, h *ts.Tensor, w RNNWeights) (y, hLast *ts.Tensor) {
+	in, out := w.inputs(x, h, nil), C.koala_recurrent_outputs{}
+	if !s.native("gru", func() C.int { return C.koala_gru(&in, &out) },
+		x, h, w.InputHidden, w.HiddenHidden, w.InputBias, w.HiddenBias) {
+		return nil, nil
+	}
+	return s.take(out.y), s.take(out.h)
+}
+
+// Loss is a mean over tokens, with the second moment that KOALA's measurement model needs.
+type Loss struct {
+	Mean       *ts.Tensor // differentiable scalar, owned by the scope
+	Nats       float64    // its value: mean cross-entropy l in nats per token
+	MeanSquare float64    // mean of l^2 over the same tokens
+	Tokens     int64      // how many tokens count: those with a target >= 0
+	PerToken   *ts.Tensor // l of each row, 0 where the target is negative; nil unless asked for
+}
+
+// CrossEntropyOptions are the details of [Scope.CrossEntropy].
+type CrossEntropyOptions struct {
+	ChunkBytes int64 // memory for logits at a time; 0 means DefaultChunkBytes
+	PerToken   bool  // return each token's loss
+}
+
+// DefaultChunkBytes holds about 250 rows of a vocabulary of 33,000: enough for the matrix
+// product to run at full speed, little beside the model.
+const DefaultChunkBytes = 32 << 20
+
+// CrossEntropy is the mean softmax cross-entropy of logits hidden weight^T + bias against
+// targets, in chunks of rows that never hold all logits. hidden is [N, D], weight [V, D],
+// bias [V] or nil, targets int64 [N]; rows with a negative target do not count.
+func (s *Scope) CrossEntropy(hidden, weight, bias, targets *ts.Tensor, o CrossEntropyOptions) Loss {
+	if o.ChunkBytes == 0 {
+		o.ChunkBytes = DefaultChunkBytes
+	}
+	in := C.koala_cross_entropy_inputs{hidden: handle(hidden), weight: handle(weight), bias: handle(bias),
+		targets: handle(targets), chunk_bytes: C.int64_t(o.ChunkBytes)}
+	if o.PerToken {
+		in.per_token = 1
+	}
+	var out C.koala_cross_entropy_outputs
+	if !s.native("cross_entropy", func() C.int { return C.koala_cross_entropy(&in, &out) }, hidden, weight, targets) {
+		return Loss{}
+	}
+	loss := Loss{Mean: s.take(out.loss), Nats: float64(out.mean), MeanSquare: float64(out.mean_square), Tokens: int64(out.tokens)}
+	if o.PerToken {
+		loss.PerToken = s.take(out.per_token)
+	}
+	return loss
+}

@@ -1,0 +1,293 @@
+// Softmax cross-entropy from hidden states, without ever holding all logits.
+//
+// For a word-level model the logits of one step are by far its largest tensor: 700 tokens
+// x 33,278 words are 93 MB, and PyTorch keeps them, their softmax and the gradient of
+// both. Here the rows are taken in chunks: logits of a chunk -> log-sum-exp and losses ->
+// gradient in place -> the chunk's terms of dH, dW and db. Only one chunk's logits are
+// held. The mean of the squared losses, which KOALA's measurement noise R needs, comes
+// for free.
+#include <cmath>
+#include <limits>
+
+#include "autograd.h"
+#include "isa.h"
+#include "parallel.h"
+#include "simd_math.h"
+
+namespace koala {
+
+namespace {
+
+// LogSum is log(sum(exp(x))) in two parts, so that a loss, top - x + log(sum), does not
+// lose the digits of a large x.
+struct LogSum {
+  float top, log_sum;
+  float loss(float x) const { return (top - x) + log_sum; }
+};
+
+// softmax_row turns n logits, plus the bias if there is one, into their softmax times
+// scale, in place, and then adds that to d_bias, if there is a bias.
+KOALA_KERNEL(LogSum, softmax_row, float *__restrict row, const float *__restrict bias, float *__restrict d_bias,
+             int64_t n, float scale) {
+  float top = -std::numeric_limits<float>::infinity();
+  if (bias != nullptr) {
+#pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < n; j++) {
+      row[j] += bias[j];
+      top = row[j] > top ? row[j] : top;
+    }
+  } else {
+#pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < n; j++)
+      top = row[j] > top ? row[j] : top;
+  }
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < n; j++) {
+    const float e = exp_nonpositive(row[j] - top);
+    row[j] = e;
+    sum += e;
+  }
+  const float factor = scale / sum;
+  if (bias != nullptr) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) {
+      row[j] *= factor;
+      d_bias[j] += row[j];
+    }
+  } else {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++)
+      row[j] *= factor;
+  }
+  return {top, std::log(sum)};
+}
+
+// log_sum_exp_row is softmax_row without the gradient, for evaluation.
+KOALA_KERNEL(LogSum, log_sum_exp_row, const float *__restrict row, const float *__restrict bias, int64_t n) {
+  float top = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : top)
+  for (int64_t j = 0; j < n; j++) {
+    const float x = bias != nullptr ? row[j] + bias[j] : row[j];
+    top = x > top ? x : top;
+  }
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < n; j++)
+    sum += exp_nonpositive((bias != nullptr ? row[j] + bias[j] : row[j]) - top);
+  return {top, std::log(sum)};
+}
+
+// The inputs of the loss: hidden [N, D], weight [V, D], an optional bias [V], targets [N].
+struct Inputs {
+  Tensor hidden, weight, bias, targets;
+
+  void check() const {
+    TORCH_CHECK(hidden.dim() == 2 && weight.dim() == 2 && hidden.size(1) == weight.size(1), "cross_entropy: hidden ",
+                hidden.sizes(), " and weight ", weight.sizes(), " do not fit");
+    TORCH_CHECK(targets.dim() == 1 && targets.size(0) == hidden.size(0) && targets.scalar_type() == at::kLong,
+                "cross_entropy: targets must be int64 of length ", hidden.size(0));
+    TORCH_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0)),
+                "cross_entropy: bias must have ", weight.size(0), " entries");
+  }
+};
+
+struct Result {
+  Tensor loss;      // scalar: the mean over the tokens that count
+  Tensor per_token; // [N] float32, 0 where the target is negative
+  Tensor d_hidden, d_weight, d_bias;
+  double mean_square = 0;
+  int64_t counted = 0;
+};
+
+// rows_of is how many rows of v logits a chunk of so many bytes holds.
+int64_t rows_of(int64_t chunk_bytes, int64_t n, int64_t v) {
+  return std::max<int64_t>(1, std::min<int64_t>(n, chunk_bytes / (v * static_cast<int64_t>(sizeof(float)))));
+}
+
+Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
+  const int64_t n = in.hidden.size(0), v = in.weight.size(0), rows = rows_of(chunk_bytes, n, v);
+  // Chunks of equal height: a short last one would waste the matrix product.
+  const int64_t chunks = (n + rows - 1) / rows, height = (n + chunks - 1) / chunks;
+
+  Result r;
+  r.per_token = at::empty({n}, in.hidden.options());
+  const int64_t *target = in.targets.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < n; i++) {
+    TORCH_CHECK_INDEX(target[i] < v, "target ", target[i], " is outside the vocabulary of ", v, " entries");
+    r.counted += target[i] >= 0;
+  }
+  const float scale = r.counted > 0 ? 1.0f / static_cast<float>(r.counted) : 0.0f;
+  if (gradients) {
+    r.d_hidden = at::empty_like(in.hidden);
+    r.d_weight = at::empty_like(in.weight);
+  }
+  // Each thread sums the bias's gradient over its rows.
+  const bool summed = gradients && in.bias.defined();
+  const Tensor d_biases = summed ? at::zeros({at::get_num_threads(), v}, in.hidden.options()) : Tensor();
+  Tensor logits = at::empty({height, v}, in.hidden.options());
+  // Under autocast the products are made of bfloat16 numbers; sums and what is kept stay
+  // float32.
+  const bool low = lowered();
+  const auto lower = [low](const Tensor &t) { return low ? t.to(at::kBFloat16) : t; };
+  const Tensor states = lower(in.hidden), words = lower(in.weight), words_t = words.t();
+  const float *bias = in.bias.defined() ? in.bias.const_data_ptr<float>() : nullptr;
+  float *losses = r.per_token.mutable_data_ptr<float>();
+
+  for (int64_t from = 0; from < n; from += height) {
+    const int64_t m = std::min(height, n - from);
+    Tensor chunk = logits.narrow(0, 0, m);
+    const Tensor h = states.narrow(0, from, m);
+    if (low)
+      chunk.copy_(at::mm(h, words_t));
+    else
+      at::mm_out(chunk, h, words_t);
+    const Matrix X = mutable_matrix(chunk);
+    in_parallel(m, 1, [&](int64_t first, int64_t count) {
+      float *const d_bias = summed ? mutable_matrix(d_biases).row(at::get_thread_num()) : nullptr;
+      for (int64_t i = first; i < first + count; i++) {
+        float *const row = X.row(i);
+        const int64_t want = target[from + i];
+        if (want < 0) {
+          losses[from + i] = 0;
+          if (gradients)
+            std::fill(row, row + v, 0.0f);
+          continue;
+        }
+        const float logit = row[want] + (bias != nullptr ? bias[want] : 0.0f);
+        if (!gradients) {
+          losses[from + i] = log_sum_exp_row(row, bias, v).loss(logit);
+          continue;
+        }
+        losses[from + i] = softmax_row(row, bias, d_bias, v, scale).loss(logit);
+        row[want] -= scale;
+        if (d_bias != nullptr)
+          d_bias[want] -= scale;
+      }
+    });
+    if (gradients) {
+      Tensor d_h = r.d_hidden.narrow(0, from, m);
+      if (low) {
+        const Tensor d = lower(chunk);
+        d_h.copy_(at::mm(d, words));
+        from == 0 ? r.d_weight.copy_(at::mm(d.t(), h)) : r.d_weight.add_(at::mm(d.t(), h));
+      } else {
+        at::mm_out(d_h, chunk, in.weight);
+        from == 0 ? at::mm_out(r.d_weight, chunk.t(), h) : r.d_weight.addmm_(chunk.t(), h);
+      }
+    }
+  }
+  if (summed)
+    r.d_bias = d_biases.sum(0);
+  double sum = 0, squares = 0;
+  for (int64_t i = 0; i < n; i++) {
+    sum += losses[i];
+    squares += static_cast<double>(losses[i]) * losses[i];
+  }
+  const double count = static_cast<double>(std::max<int64_t>(1, r.counted));
+  r.mean_square = squares / count;
+  r.loss = at::scalar_tensor(sum / count, in.hidden.options());
+  return r;
+}
+
+// by_operators is the same in libtorch's operators, for any device and floating point
+// type.
+Result by_operators(const Inputs &in, int64_t chunk_bytes, bool gradients) {
+  const int64_t n = in.hidden.size(0), v = in.weight.size(0), rows = rows_of(chunk_bytes, n, v);
+  const auto wide = in.hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  Result r;
+  r.per_token = at::empty({n}, in.hidden.options().dtype(wide));
+  const Tensor counts = in.targets.ge(0);
+  r.counted = counts.sum().item<int64_t>();
+  const double scale = r.counted > 0 ? 1.0 / static_cast<double>(r.counted) : 0.0;
+  if (gradients) {
+    r.d_hidden = at::empty_like(in.hidden);
+    r.d_weight = at::zeros_like(in.weight);
+    if (in.bias.defined())
+      r.d_bias = at::zeros_like(in.bias);
+  }
+  for (int64_t from = 0; from < n; from += rows) {
+    const int64_t m = std::min(rows, n - from);
+    const Tensor h = in.hidden.narrow(0, from, m);
+    const Tensor count = counts.narrow(0, from, m).unsqueeze(1).to(wide);
+    const Tensor target = in.targets.narrow(0, from, m).clamp_min(0).unsqueeze(1);
+    Tensor logits = at::mm(h, in.weight.t()).to(wide);
+    if (in.bias.defined())
+      logits.add_(in.bias);
+    const Tensor lse = logits.logsumexp(1, true);
+    r.per_token.narrow(0, from, m).copy_((lse - logits.gather(1, target)).mul_(count).squeeze(1));
+    if (gradients) {
+      Tensor d = logits.sub_(lse).exp_();
+      d.scatter_add_(1, target, at::full_like(target, -1, d.options()));
+      d.mul_(count * scale);
+      if (in.bias.defined())
+        r.d_bias.add_(d.sum(0).to(in.bias.scalar_type()));
+      d = d.to(h.scalar_type());
+      r.d_hidden.narrow(0, from, m).copy_(at::mm(d, in.weight));
+      r.d_weight.addmm_(d.t(), h);
+    }
+  }
+  const double count = static_cast<double>(std::max<int64_t>(1, r.counted));
+  r.loss = r.per_token.sum().div(count);
+  r.mean_square = r.per_token.to(at::kDouble).square().sum().item<double>() / count;
+  return r;
+}
+
+Result run(const Inputs &in, int64_t chunk_bytes, bool gradients) {
+  // Under autocast the states may come in a lower precision than the weights.
+  const Inputs whole{in.hidden.to(in.weight.scalar_type()).contiguous(), in.weight.contiguous(),
+                     in.bias.defined() ? in.bias.contiguous() : in.bias, in.targets.contiguous()};
+  whole.check();
+  const Path path = choose({whole.hidden, whole.weight, whole.bias}, Autocast::Fused);
+  return (path == Path::Fused ? by_kernel : by_operators)(whole, chunk_bytes, gradients);
+}
+
+// The gradients of a mean loss are known as soon as the loss is, up to the factor that
+// backward hands down, so forward computes them and backward scales them.
+struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
+  struct Buffers {
+    Tensor d_hidden, d_weight, d_bias;
+    std::array<Tensor *, 3> all() { return {&d_hidden, &d_weight, &d_bias}; }
+  };
+
+  static Variable forward(AutogradContext *ctx, const Variable &hidden, const Variable &weight,
+                          const std::optional<Tensor> &bias, const Tensor &targets, int64_t chunk_bytes, Result *out) {
+    *out = run({hidden, weight, or_undefined(bias), targets}, chunk_bytes, true);
+    hold(ctx, Buffers{out->d_hidden, out->d_weight, out->d_bias});
+    out->d_hidden = out->d_weight = out->d_bias = Tensor();
+    return out->loss;
+  }
+
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    Buffers b = take<Buffers>(ctx, "cross_entropy");
+    const Tensor &g = grads[0];
+    if (!g.is_cpu() || g.item<double>() != 1.0)
+      for (Tensor *t : b.all())
+        if (t->defined())
+          t->mul_(g);
+    return {b.d_hidden, b.d_weight, b.d_bias, Tensor(), Tensor(), Tensor()};
+  }
+};
+
+} // namespace
+
+} // namespace koala
+
+using namespace koala;
+
+KOALA_API int koala_cross_entropy(const koala_cross_entropy_inputs *in, koala_cross_entropy_outputs *out) {
+  return guard([&] {
+    const Inputs i{ref(in->hidden), ref(in->weight), optional(in->bias), ref(in->targets)};
+    Result r;
+    Tensor loss;
+    if (records({i.hidden, i.weight})) {
+      loss = CrossEntropy::apply(i.hidden, i.weight, given(i.bias), i.targets, in->chunk_bytes, &r);
+    } else {
+      const at::NoGradGuard no_grad;
+      r = run(i, in->chunk_bytes, false);
+      loss = r.loss;
+    }
+    *out = {handle(loss), in->per_token ? handle(r.per_token) : nullptr, r.loss.item<double>(), r.mean_square,
+            r.counted};
+  });
+}
