@@ -54,7 +54,7 @@ func TestHeartbeatWithoutMetrics(t *testing.T) {
 		return heartbeat
 	}
 	first := read()
-	w := &writer{run: run, store: s, number: 1, lastWrite: time.Now()}
+	w := &writer{run: run, store: s, number: 1, lease: 1, lastWrite: time.Now()}
 	w.writeIfDue()
 	if read() != first {
 		t.Error("a heartbeat before it is due")

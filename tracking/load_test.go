@@ -3,6 +3,7 @@ package tracking
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,12 +18,18 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv("KOALA_TRACKING_TRAINS_INTO"); path != "" {
 		if err := trainInto(path); err != nil {
 			fmt.Fprintln(os.Stderr, err)
+			if errors.Is(err, ErrTakenOver) {
+				os.Exit(exitTakenOver)
+			}
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
+
+// exitTakenOver is the exit code of a trainer that lost its run.
+const exitTakenOver = 3
 
 // A trainer flushes every trainerBatch steps and prints "ID STEP" after each flush.
 const (

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mattn/go-sqlite3"
+	"golang.org/x/sys/unix"
 )
 
 //go:embed migrations/*.sql
@@ -41,6 +42,7 @@ var (
 	ErrNotAStore = errors.New("not a koala-lm store")
 	ErrNewer     = errors.New("the store was written by a newer koala-lm")
 	ErrOlder     = errors.New("the store was written by an older koala-lm and must be opened for writing once")
+	ErrSharedWAL = errors.New("the store is in WAL mode on a network file system and must be opened for writing once")
 )
 
 // identity is the header of a SQLite file.
@@ -76,7 +78,7 @@ func (id identity) check(latest int) error {
 // migrate brings the file to the latest version. Many processes may call it at
 // once: each script runs in a transaction that takes the write lock and then reads
 // the version again.
-func migrate(ctx context.Context, db *sql.DB) error {
+func migrate(ctx context.Context, db *sql.DB, path string) error {
 	scripts, err := migrations()
 	if err != nil {
 		return err
@@ -88,8 +90,8 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if err := id.check(len(scripts)); err != nil {
 		return err
 	}
-	if err := enableWAL(ctx, db); err != nil {
-		return fmt.Errorf("enable wal: %w", err)
+	if err := setJournalMode(ctx, db, journalModeFor(path)); err != nil {
+		return fmt.Errorf("set journal mode: %w", err)
 	}
 	for version := id.version; version < len(scripts); version++ {
 		if err := applyMigration(ctx, db, version+1, scripts[version]); err != nil {
@@ -122,16 +124,38 @@ func applyMigration(ctx context.Context, db *sql.DB, version int, script string)
 	return tx.Commit()
 }
 
-// enableWAL has its own retry loop: SQLite does not call the busy handler while it
-// changes the journal mode, so all but one of several simultaneous starts would
+// journalModeFor returns the journal mode of a store: WAL on a local disk. WAL needs
+// memory that all processes share, which hosts of a network file system do not have:
+// https://sqlite.org/wal.html says that WAL does not work there.
+func journalModeFor(path string) string {
+	if networkFileSystem(path) != "" {
+		return "delete"
+	}
+	return "wal"
+}
+
+// networkFileSystem names the network file system that holds path, or returns "".
+var networkFileSystem = func(path string) string {
+	var info unix.Statfs_t
+	if unix.Statfs(path, &info) != nil {
+		return ""
+	}
+	return map[uint32]string{ // statfs(2)
+		0x6969: "NFS", 0x517b: "SMB", 0xff534d42: "CIFS", 0xfe534d42: "SMB2", 0x5346414f: "AFS", 0x00c36400: "Ceph",
+		0x0bd00bd0: "Lustre", 0x47504653: "GPFS", 0x01021997: "9p", 0x65735546: "FUSE", 0x7461636f: "OCFS2", 0x19830326: "FhGFS",
+	}[uint32(info.Type)]
+}
+
+// setJournalMode has its own retry loop: SQLite does not call the busy handler while
+// it changes the journal mode, so all but one of several simultaneous starts would
 // fail.
-func enableWAL(ctx context.Context, db *sql.DB) error {
+func setJournalMode(ctx context.Context, db *sql.DB, want string) error {
 	const patience = 15 * time.Second
 	deadline := time.Now().Add(patience)
 	for {
 		var mode string
-		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
-		if err == nil && mode != "wal" {
+		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = "+want).Scan(&mode)
+		if err == nil && mode != want {
 			return fmt.Errorf("the file system allows only journal mode %q", mode)
 		}
 		if err == nil || !isBusy(err) || time.Now().After(deadline) {

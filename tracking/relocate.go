@@ -28,8 +28,12 @@ func (w *writer) relocate(ctx context.Context) error {
 	var number int64
 	err = w.store.snapshotForWriting(ctx, func(from *sql.Tx) error {
 		return next.update(ctx, func(to *sql.Tx) (err error) {
-			number, err = copyRun(ctx, from, to, w.run.id)
-			if err != nil {
+			var there int64
+			err = to.QueryRowContext(ctx, `SELECT lease FROM runs WHERE id = ?`, w.run.id).Scan(&there)
+			if err == nil && there > w.lease {
+				return ErrTakenOver
+			}
+			if number, err = copyRun(ctx, from, to, w.run.id); err != nil {
 				return err
 			}
 			return insertEvent(ctx, to, number, event{next.now(), "moved",
@@ -80,7 +84,7 @@ func (s *Store) snapshotForWriting(ctx context.Context, read func(*sql.Tx) error
 
 // copyRun copies all rows of a run from one store to another of the same version.
 // It replaces a run with the same id there.
-func copyRun(ctx context.Context, from, to *sql.Tx, id string) (number int64, err error) {
+func copyRun(ctx context.Context, from queryer, to *sql.Tx, id string) (number int64, err error) {
 	if _, err := to.ExecContext(ctx, `DELETE FROM runs WHERE id = ?`, id); err != nil {
 		return 0, err
 	}
@@ -108,7 +112,8 @@ func copyRun(ctx context.Context, from, to *sql.Tx, id string) (number int64, er
 
 type copier struct {
 	ctx         context.Context
-	from, to    *sql.Tx
+	from        queryer
+	to          *sql.Tx
 	run, newRun int64
 	metrics     map[int64]int64 // numbers in from -> numbers in to
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/koala-lm/koala-lm/tracking/environment"
@@ -18,6 +19,9 @@ type Resume struct {
 	Command []string
 	Device  string
 	Threads int
+
+	// DatasetPath is where the dataset is now; "" if it has not moved.
+	DatasetPath string
 }
 
 // ResumeRun continues the run with the given id after fromStep, the step of its
@@ -70,17 +74,21 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(elapsed), 0), coalesce(max(tokens), 0) FROM run_points WHERE run = ?`, number).Scan(&milliseconds, &tokens); err != nil {
 		return nil, err
 	}
-	_, err = tx.ExecContext(ctx, `
+	var lease int64
+	err = tx.QueryRowContext(ctx, `
 		UPDATE runs
 		SET status = 'running', reason = '', ended = NULL, heartbeat = :heartbeat,
 		    seconds = :seconds, steps = :steps, tokens = :tokens,
 		    host = :host, boot = :boot, pid_namespace = :pid_namespace, pid = :pid, process_start = :process_start,
-		    device = :device, threads = :threads, command = :command
-		WHERE number = :run`, sql.Named("run", number), sql.Named("heartbeat", formatTime(now)),
+		    device = :device, threads = :threads, command = :command, lease = lease + 1,
+		    dataset_path = coalesce(:dataset_path, dataset_path), dataset_relative = coalesce(:dataset_relative, dataset_relative)
+		WHERE number = :run
+		RETURNING lease`, sql.Named("run", number), sql.Named("heartbeat", formatTime(now)),
 		sql.Named("seconds", float64(milliseconds)/1000), sql.Named("steps", fromStep), sql.Named("tokens", tokens),
 		sql.Named("host", self.Host), sql.Named("boot", self.Boot), sql.Named("pid_namespace", self.Namespace),
 		sql.Named("pid", self.PID), sql.Named("process_start", self.Start),
-		sql.Named("device", how.Device), sql.Named("threads", how.Threads), sql.Named("command", command))
+		sql.Named("device", how.Device), sql.Named("threads", how.Threads), sql.Named("command", command),
+		sql.Named("dataset_path", orNull(how.DatasetPath)), sql.Named("dataset_relative", orNull(s.relative(how.DatasetPath)))).Scan(&lease)
 	if err != nil {
 		return nil, err
 	}
@@ -101,9 +109,29 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 	if err := tx.Commit(); err != nil {
 		return nil, err
 	}
-	w := &writer{run: run, store: s, number: number, progress: reached, lastWrite: time.Now()}
+	w := &writer{run: run, store: s, number: number, lease: lease, progress: reached, lastWrite: time.Now()}
 	go w.loop()
 	return run, nil
+}
+
+// orNull turns "" into SQL's NULL.
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
+// relative returns path relative to the store's folder, or "".
+func (s *Store) relative(path string) string {
+	if path == "" {
+		return ""
+	}
+	relative, err := filepath.Rel(filepath.Dir(s.path), path)
+	if err != nil {
+		return ""
+	}
+	return relative
 }
 
 // runState is who trains a run, or did last.

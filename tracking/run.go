@@ -71,13 +71,13 @@ func (s *Store) StartRun(ctx context.Context, n NewRun) (*Run, error) {
 	if err := run.Log(Point{Time: now, Values: n.Dataset.Metrics}); err != nil {
 		return nil, fmt.Errorf("start run: %w", err)
 	}
-	w := &writer{run: run, store: s}
+	w := &writer{run: run, store: s, lease: 1}
 	w.take()
 	var reached progress
 	// One transaction: a run is never in the store without its settings and its
 	// first metrics, whenever the process dies.
 	err := s.update(ctx, func(tx *sql.Tx) (err error) {
-		if w.number, err = insertRun(ctx, tx, n, now); err != nil {
+		if w.number, err = insertRun(ctx, tx, n, now, s.relative(n.Dataset.Path)); err != nil {
 			return err
 		}
 		reached, err = w.put(ctx, tx, nil)
@@ -92,7 +92,7 @@ func (s *Store) StartRun(ctx context.Context, n NewRun) (*Run, error) {
 }
 
 // insertRun records a run with its settings and tags.
-func insertRun(ctx context.Context, tx *sql.Tx, n NewRun, now time.Time) (number int64, err error) {
+func insertRun(ctx context.Context, tx *sql.Tx, n NewRun, now time.Time, relative string) (number int64, err error) {
 	facts, err := jsonObject(n.Dataset.Facts)
 	if err != nil {
 		return 0, fmt.Errorf("dataset facts: %w", err)
@@ -110,12 +110,12 @@ func insertRun(ctx context.Context, tx *sql.Tx, n NewRun, now time.Time) (number
 		INSERT INTO runs (
 		  id, name, note, status, started, heartbeat,
 		  host, boot, pid_namespace, pid, process_start, cpu, device, threads,
-		  dataset, dataset_path, dataset_fingerprint, dataset_facts,
+		  dataset, dataset_path, dataset_relative, dataset_fingerprint, dataset_facts,
 		  parent, git_commit, git_dirty, git_diff, command, versions
 		) VALUES (
 		  :id, :name, :note, 'running', :started, :started,
 		  :host, :boot, :pid_namespace, :pid, :process_start, :cpu, :device, :threads,
-		  :dataset, :dataset_path, :dataset_fingerprint, :dataset_facts,
+		  :dataset, :dataset_path, :dataset_relative, :dataset_fingerprint, :dataset_facts,
 		  :parent, :git_commit, :git_dirty, :git_diff, :command, :versions
 		)
 		RETURNING number`,
@@ -125,7 +125,7 @@ func insertRun(ctx context.Context, tx *sql.Tx, n NewRun, now time.Time) (number
 		sql.Named("pid", self.PID), sql.Named("process_start", self.Start),
 		sql.Named("cpu", n.CPU), sql.Named("device", n.Device), sql.Named("threads", n.Threads),
 		sql.Named("dataset", n.Dataset.Name), sql.Named("dataset_path", n.Dataset.Path),
-		sql.Named("dataset_fingerprint", n.Dataset.Fingerprint), sql.Named("dataset_facts", facts),
+		sql.Named("dataset_relative", relative), sql.Named("dataset_fingerprint", n.Dataset.Fingerprint), sql.Named("dataset_facts", facts),
 		sql.Named("parent", n.Parent), sql.Named("git_commit", n.Git.Commit),
 		sql.Named("git_dirty", n.Git.Dirty), sql.Named("git_diff", n.Git.Diff),
 		sql.Named("command", command), sql.Named("versions", versions),
@@ -171,6 +171,10 @@ var (
 	// full. Log drops the point. Once the store accepts writes again, an event
 	// records how many points were dropped.
 	ErrQueueFull = errors.New("the metrics queue is full")
+
+	// ErrTakenOver: another process has resumed the run, which this one was too
+	// silent to keep. Nothing of this process reaches the store any more.
+	ErrTakenOver = errors.New("another process has taken over the run")
 
 	// ErrRunEnded: the run has been finished.
 	ErrRunEnded = errors.New("the run has ended")
@@ -246,6 +250,9 @@ func (r *Run) Log(p Point) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if errors.Is(r.err, ErrTakenOver) {
+		return r.err
+	}
 	if !r.makeRoom(len(p.Values)) {
 		r.queue.lost.add(p)
 		return fmt.Errorf("%w at step %d: %w", ErrQueueFull, p.Step, r.err)

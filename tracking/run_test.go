@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -85,8 +86,11 @@ func TestRunIsRecordedWhole(t *testing.T) {
 		},
 	}
 	times := cmpopts.IgnoreTypes(time.Time{})
-	if diff := cmp.Diff(want, got, times, cmpopts.IgnoreUnexported(RunSummary{}), cmpopts.IgnoreFields(RunSummary{}, "Seconds")); diff != "" {
+	if diff := cmp.Diff(want, got, times, cmpopts.IgnoreUnexported(RunSummary{}), cmpopts.IgnoreFields(RunSummary{}, "Seconds", "DatasetRelative")); diff != "" {
 		t.Error(diff)
+	}
+	if moved, err := filepath.Rel(filepath.Dir(s.Path()), "/p"); err != nil || got.DatasetRelative != moved {
+		t.Errorf("the dataset is at %q from the store, want %q (%v)", got.DatasetRelative, moved, err)
 	}
 	if got.Started.IsZero() || got.Ended.Before(got.Started) || got.Seconds < 0 || got.Seconds > 60 {
 		t.Errorf("started %v, ended %v, %v s", got.Started, got.Ended, got.Seconds)

@@ -49,7 +49,7 @@ func Open(path string) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.write = openDB(path, readWrite)
-	if err := migrate(context.Background(), s.write); err != nil {
+	if err := migrate(context.Background(), s.write, path); err != nil {
 		s.write.Close()
 		return nil, fmt.Errorf("open store %s: %w", path, explain(err))
 	}
@@ -75,6 +75,9 @@ func OpenReadOnly(path string) (*Store, error) {
 	case s.file.IsDir():
 		return nil, fmt.Errorf("open store %s: it is a folder, not a file", path)
 	}
+	if networkFileSystem(path) != "" && isWAL(path) {
+		return nil, fmt.Errorf("open store %s: %w", path, ErrSharedWAL)
+	}
 	s.read = openDB(path, readOnly)
 	err = s.checkReadable()
 	if cannotOpen(err) && !hasLog(path) {
@@ -89,11 +92,12 @@ func OpenReadOnly(path string) (*Store, error) {
 	return s, nil
 }
 
-// OpenCurrent opens an existing store for reading. It migrates an older store
-// first, which needs write access.
+// OpenCurrent opens an existing store for reading. It first migrates an older store,
+// and changes the journal mode of one that was copied to a network file system; both
+// need write access.
 func OpenCurrent(path string) (*Store, error) {
 	s, err := OpenReadOnly(path)
-	if errors.Is(err, ErrOlder) {
+	if errors.Is(err, ErrOlder) || errors.Is(err, ErrSharedWAL) {
 		return Open(path)
 	}
 	return s, err
@@ -320,18 +324,30 @@ func (s *Store) snapshot(ctx context.Context, read func(queryer) error) error {
 	return read(tx)
 }
 
+// isWAL reports whether the file header of a SQLite file asks for WAL mode.
+func isWAL(path string) bool {
+	header := readHeader(path)
+	return header != nil && header[19] == 2
+}
+
 // IsStore reports whether the file at path is a store, of any version. A file that
 // cannot be read is none.
 func IsStore(path string) bool {
-	const sqliteMagic, idOffset = "SQLite format 3\x00", 68 // https://sqlite.org/fileformat.html
+	header := readHeader(path)
+	return header != nil && binary.BigEndian.Uint32(header[68:]) == applicationID
+}
+
+// readHeader returns the header of a SQLite file, nil for any other file:
+// https://sqlite.org/fileformat.html.
+func readHeader(path string) []byte {
 	file, err := os.Open(path)
 	if err != nil {
-		return false
+		return nil
 	}
 	defer file.Close()
-	header := make([]byte, idOffset+4)
-	if _, err := io.ReadFull(file, header); err != nil {
-		return false
+	header := make([]byte, 100)
+	if _, err := io.ReadFull(file, header); err != nil || !strings.HasPrefix(string(header), "SQLite format 3\x00") {
+		return nil
 	}
-	return string(header[:len(sqliteMagic)]) == sqliteMagic && binary.BigEndian.Uint32(header[idOffset:]) == applicationID
+	return header
 }

@@ -9,5 +9,5 @@ SELECT number, id, name, note,
        reason, started, ended, heartbeat, seconds, steps, tokens,
        host, boot, pid_namespace, pid, process_start, cpu, device, threads,
        dataset, dataset_path, dataset_fingerprint, dataset_facts,
-       parent, git_commit, git_dirty, command, versions, git_diff
+       parent, git_commit, git_dirty, command, versions, git_diff, lease, dataset_relative
 FROM main.runs;

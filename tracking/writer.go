@@ -29,6 +29,7 @@ type writer struct {
 	run       *Run
 	store     *Store
 	number    int64 // of the run in the store
+	lease     int64 // of this session, see ErrTakenOver
 	owned     bool  // the writer opened the store itself, see relocate
 	pending   batch
 	names     []string // of the metrics in the pending samples
@@ -73,7 +74,7 @@ func (w *writer) finish(end ending) {
 	deadline := time.Now().Add(finishPatience)
 	for {
 		err := w.writeNow(&end)
-		if err == nil || errors.Is(err, ErrNoRun) || time.Now().After(deadline) {
+		if err == nil || errors.Is(err, ErrNoRun) || errors.Is(err, ErrTakenOver) || time.Now().After(deadline) {
 			return
 		}
 		time.Sleep(flushEvery)
@@ -104,6 +105,23 @@ func (w *writer) writeNow(end *ending) error {
 	return err
 }
 
+// checkLease returns ErrTakenOver unless the session with this lease still owns the
+// run. It runs in the transaction that writes: no other session can begin between.
+func checkLease(ctx context.Context, tx *sql.Tx, run, lease int64) error {
+	var current, pid int64
+	var host string
+	err := tx.QueryRowContext(ctx, `SELECT lease, pid, host FROM runs WHERE number = ?`, run).Scan(&current, &pid, &host)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("%w: another process removed it", ErrNoRun)
+	case err != nil:
+		return err
+	case current != lease:
+		return fmt.Errorf("%w: process %d on %s trains it now", ErrTakenOver, pid, host)
+	}
+	return nil
+}
+
 func (w *writer) commit(end *ending) (reached progress, err error) {
 	ctx := context.Background()
 	if w.store.replaced() {
@@ -111,7 +129,10 @@ func (w *writer) commit(end *ending) (reached progress, err error) {
 			return reached, fmt.Errorf("%w: %w", ErrReplaced, err)
 		}
 	}
-	err = w.store.update(ctx, func(tx *sql.Tx) error {
+	err = w.store.update(ctx, func(tx *sql.Tx) (err error) {
+		if err := checkLease(ctx, tx, w.number, w.lease); err != nil {
+			return err
+		}
 		reached, err = w.put(ctx, tx, end)
 		return err
 	})

@@ -48,14 +48,20 @@ func newKeeper(r request.Train, run *tracking.Run, dataset *data.Dataset, from *
 	return checkpoint.NewKeeper(checkpoint.Config{
 		Folder: checkpointFolder(r.Runs, run.ID()), Keep: r.Settings.Checkpoint.Keep,
 		Origin: of,
-		Before: func() {
+		Before: func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), flushPatience)
 			defer cancel()
-			// The recorder tells of a store that takes no writes; the weights are
-			// worth keeping without it.
-			_ = run.Flush(ctx)
+			// The recorder reports a store that refuses writes; the weights are worth
+			// keeping without it. They are not ours to write after a takeover.
+			if err := run.Flush(ctx); errors.Is(err, tracking.ErrTakenOver) {
+				return err
+			}
+			return nil
 		},
 		Failed: func(err error) error {
+			if errors.Is(err, tracking.ErrTakenOver) {
+				return fmt.Errorf("checkpoint: %w", err)
+			}
 			if r.Settings.Checkpoint.OnError == spec.OnErrorStop {
 				return fmt.Errorf("checkpoint: %w", err)
 			}

@@ -19,7 +19,7 @@ func takeUp(ctx context.Context, store *tracking.Store, r request.Train, dataset
 	if r.Resume == "" {
 		return startRun(ctx, store, r, dataset, device)
 	}
-	return store.ResumeRun(ctx, r.Resume, stepOf(from), tracking.Resume{Command: r.Command, Device: device, Threads: torch.Threads()})
+	return store.ResumeRun(ctx, r.Resume, stepOf(from), tracking.Resume{Command: r.Command, Device: device, Threads: torch.Threads(), DatasetPath: r.Data})
 }
 
 // knownMetrics are those of the dataset itself, recorded at step 0.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/tracking"
@@ -22,6 +25,9 @@ var splitPrefix = map[string]string{"valid": "val_", "test": "test_"}
 func (r *recorder) log(step, tokens int64, values map[string]float64) error {
 	lost := r.run.Log(tracking.Point{Step: step, Tokens: tokens, Values: values})
 	waiting := r.run.Err()
+	if errors.Is(lost, tracking.ErrTakenOver) || errors.Is(waiting, tracking.ErrTakenOver) {
+		return fmt.Errorf("run %s: %w", r.run.ID(), tracking.ErrTakenOver)
+	}
 	if first(&r.told.lost, lost != nil) {
 		r.warn("the store takes no metrics, training goes on without them: %v", lost)
 	} else if first(&r.told.waiting, waiting != nil) {

@@ -109,7 +109,9 @@ func runEval(ctx context.Context, opts *evalOptions) error {
 	case opts.data != "" || run != nil:
 		r.Split, r.Data = opts.split, opts.data
 		if r.Data == "" {
-			r.Data = run.DatasetPath
+			if r.Data, err = datasetOf(run.RunSummary, r.Model.Store, ""); err != nil {
+				return err
+			}
 		}
 		if r.Data, err = absolute(r.Data); err != nil {
 			return err

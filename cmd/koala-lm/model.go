@@ -25,7 +25,7 @@ type modelFlags struct {
 func (m *modelFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&m.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
-	f.StringVar(&m.runs, "runs", "", "`folder` of the runs' folders (default $KOALA_LM_RUNS or "+defaultRuns+")")
+	f.StringVar(&m.runs, "runs", "", runsHelp)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
@@ -58,7 +58,7 @@ func (m *modelFlags) resolve(ctx context.Context) (request.Model, *tracking.RunD
 	if model.Store, err = absolute(storePath(m.store)); err != nil {
 		return model, nil, err
 	}
-	if model.Runs, err = absolute(runsPath(m.runs)); err != nil {
+	if model.Runs, err = absolute(runsPath(m.runs, storePath(m.store))); err != nil {
 		return model, nil, err
 	}
 	isPath := strings.ContainsRune(m.ref, filepath.Separator) || filepath.Ext(m.ref) == ".safetensors"
@@ -80,6 +80,9 @@ func (m *modelFlags) resolve(ctx context.Context) (request.Model, *tracking.RunD
 		return model, nil, err
 	}
 	model.Run = run.ID
+	if model.Runs, err = absolute(runsOf(m.runs, storePath(m.store), run.ID)); err != nil {
+		return model, nil, err
+	}
 	checkpoints := filepath.Join(model.Runs, run.ID, "checkpoints")
 	if entries, err := os.ReadDir(checkpoints); err != nil || len(entries) == 0 {
 		return model, nil, fmt.Errorf("run %s (%s) has no checkpoint in %s (--runs says where else)", run.ID, run.Name, checkpoints)

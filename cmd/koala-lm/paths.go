@@ -7,19 +7,74 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// defaultRuns is where runs keep their files unless --runs or KOALA_LM_RUNS
-// say otherwise.
+// defaultRuns is the folder of the runs' files beside a store in the working folder.
 const defaultRuns = "runs"
 
-// runsPath is the folder to use given what --runs says.
-func runsPath(flag string) string {
-	return cmp.Or(flag, os.Getenv("KOALA_LM_RUNS"), defaultRuns)
+// runsHelp describes --runs.
+const runsHelp = "`folder` of the runs' files (default $KOALA_LM_RUNS, or the store's folder)"
+
+// runsPath returns the folder of the runs' files: that of --runs, of KOALA_LM_RUNS,
+// or of the store. Beside a store in the working folder it is runs.
+func runsPath(flag, store string) string {
+	folder := filepath.Dir(store)
+	if folder == "." {
+		folder = defaultRuns
+	}
+	return cmp.Or(flag, os.Getenv("KOALA_LM_RUNS"), folder)
+}
+
+// runsOf is runsPath for an existing run: also ./runs, where its files may be.
+func runsOf(flag, store, id string) string {
+	folder := runsPath(flag, store)
+	if flag == "" && os.Getenv("KOALA_LM_RUNS") == "" {
+		_, errHere := os.Stat(filepath.Join(folder, id))
+		_, errThere := os.Stat(filepath.Join(defaultRuns, id))
+		if errHere != nil && errThere == nil {
+			return defaultRuns
+		}
+	}
+	return folder
+}
+
+// datasetOf finds the dataset that a run was trained on: at flag if that is given,
+// else where it was, or in the same place relative to the store.
+func datasetOf(run tracking.RunSummary, store, flag string) (string, error) {
+	places := []string{flag}
+	if flag == "" {
+		places = []string{run.DatasetPath}
+		if moved := filepath.Join(filepath.Dir(store), run.DatasetRelative); run.DatasetRelative != "" && moved != run.DatasetPath {
+			places = append(places, moved)
+		}
+	}
+	var reasons []string
+	for _, place := range places {
+		dataset, err := data.Open(place, data.Unverified())
+		if err != nil {
+			reasons = append(reasons, "no dataset at "+place)
+			continue
+		}
+		fingerprint := dataset.Fingerprint()
+		if err := dataset.Close(); err != nil {
+			return "", err
+		}
+		if fingerprint == run.DatasetFingerprint {
+			return absolute(place)
+		}
+		reasons = append(reasons, fmt.Sprintf("%s is another dataset (fingerprint %.12s, not %.12s)", place, fingerprint, run.DatasetFingerprint))
+	}
+	hint := "--data DIR names its place"
+	if flag != "" {
+		hint = "--fork starts a new run on another dataset from these weights"
+	}
+	return "", fmt.Errorf("run %s was trained on dataset %s: %s; %s", run.ID, run.Dataset, strings.Join(reasons, "; "), hint)
 }
 
 // absolute makes a path independent of the working folder; none stays none.

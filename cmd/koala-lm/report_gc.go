@@ -28,7 +28,7 @@ are recorded as crashed, and free space in the store goes back to the disk.`,
   koala-lm report gc`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runReportGC(cmd.Context(), opts) },
 	}
-	cmd.Flags().StringVar(&opts.runs, "runs", "", "folder of the runs' folders (default $KOALA_LM_RUNS or "+defaultRuns+")")
+	cmd.Flags().StringVar(&opts.runs, "runs", "", runsHelp)
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "say what would be done and do nothing")
 	return cmd
 }
@@ -43,7 +43,7 @@ func runReportGC(ctx context.Context, opts *reportGCOptions) error {
 	if err != nil {
 		return err
 	}
-	root := runsPath(opts.runs)
+	root := runsPath(opts.runs, storePath(opts.store))
 	folders, err := garbage.Folders(root)
 	if err != nil {
 		return err

@@ -89,7 +89,7 @@ new.`,
 	f.StringArrayVarP(&opts.set, "set", "s", nil, "one setting as `key=value` over the file's for all trials (repeatable)")
 	f.IntVarP(&opts.jobs, "jobs", "j", 1, "how many runs at a time; they share the cores unless --threads says otherwise")
 	f.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
-	f.StringVar(&opts.runs, "runs", "", "`folder` of the runs' folders (default $KOALA_LM_RUNS or "+defaultRuns+")")
+	f.StringVar(&opts.runs, "runs", "", runsHelp)
 	f.BoolVar(&opts.retry, "retry-failed", false, "train again what has failed")
 	f.BoolVar(&opts.dryRun, "dry-run", false, "list the trials and how they stand, and stop")
 	addFormatFlag(cmd, &opts.format, "auto", "table", "json", "csv", "md", "tsv")
@@ -151,7 +151,7 @@ func (opts *sweepOptions) resolve() (*sweep.Runner, error) {
 	for _, p := range []struct {
 		to   *string
 		from string
-	}{{&data, file.Data}, {&s.Store, storePath(opts.store)}, {&opts.runs, runsPath(opts.runs)}} {
+	}{{&data, file.Data}, {&s.Store, storePath(opts.store)}, {&opts.runs, runsPath(opts.runs, storePath(opts.store))}} {
 		if *p.to, err = absolute(p.from); err != nil {
 			return nil, err
 		}

@@ -76,7 +76,7 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
 	f.StringArrayVar(&opts.tags, "tag", nil, "`word` to find the run by (repeatable)")
 	f.StringVar(&opts.note, "note", "", "`text` to keep with the run")
 	f.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
-	f.StringVar(&opts.runs, "runs", "", "`folder` of the runs' folders (default $KOALA_LM_RUNS or "+defaultRuns+")")
+	f.StringVar(&opts.runs, "runs", "", runsHelp)
 	f.StringVar(&opts.resume, "resume", "", "go on with this `RUN` from its last checkpoint")
 	f.StringVar(&opts.fork, "fork", "", "start a new run from this `RUN`'s weights and settings")
 	f.StringVar(&opts.init, "init", "", "start from the weights in this safetensors `file`")
@@ -131,7 +131,7 @@ func (opts *trainOptions) checkUsage() error {
 	const settings = "config set seed steps epochs time-limit"
 	switch {
 	case opts.resume != "":
-		if name := given(strings.Fields("data fork init find-lr name tag note " + settings)...); name != "" {
+		if name := given(strings.Fields("fork init find-lr name tag note " + settings)...); name != "" {
 			return usagef("--resume goes on with a run as it is: --%s cannot be given beside it (--fork starts a new run with other settings)", name)
 		}
 	case opts.fork != "":
@@ -184,7 +184,7 @@ func (opts *trainOptions) request(ctx context.Context) (*request.Train, error) {
 	paths := []struct {
 		to   *string
 		from string
-	}{{&r.Data, opts.data}, {&r.Store, storePath(opts.store)}, {&r.Runs, runsPath(opts.runs)}, {&r.Init, opts.init}}
+	}{{&r.Data, opts.data}, {&r.Store, storePath(opts.store)}, {&r.Runs, runsPath(opts.runs, storePath(opts.store))}, {&r.Init, opts.init}}
 	for _, p := range paths {
 		if *p.to, err = absolute(p.from); err != nil {
 			return nil, err

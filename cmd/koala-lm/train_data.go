@@ -52,16 +52,3 @@ func needsValid(dir string, s configs.Settings) error {
 	}
 	return fmt.Errorf("%s needs evaluations, and dataset %s has no valid split", key, dir)
 }
-
-// checkSameData makes sure that a run goes on with the data it was started on.
-func checkSameData(dir, fingerprint string) error {
-	dataset, err := data.Open(dir, data.Unverified())
-	if err != nil {
-		return err
-	}
-	defer dataset.Close()
-	if dataset.Fingerprint() != fingerprint {
-		return fmt.Errorf("dataset %s is not the one that the run was started on (it was prepared anew): --fork starts a run on it from these weights", dir)
-	}
-	return nil
-}

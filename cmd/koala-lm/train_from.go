@@ -33,16 +33,19 @@ func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*reque
 	if r.Settings, err = b.Settings(); err != nil {
 		return nil, err
 	}
-	r.Resume, r.Name, r.Data = run.ID, run.Name, run.DatasetPath
+	r.Resume, r.Name = run.ID, run.Name
+	if r.Data, err = datasetOf(run.RunSummary, r.Store, r.Data); err != nil {
+		return nil, err
+	}
+	if r.Runs, err = absolute(runsOf(opts.runs, storePath(opts.store), run.ID)); err != nil {
+		return nil, err
+	}
 	// Several ranks divide the cores anew: there may be more or fewer of them now.
 	if alone := opts.ranks.nproc == 1 && opts.ranks.place == nil; alone && !opts.changed("threads") {
 		r.Threads = run.Threads
 	}
 	if device, err := request.ParseDevice(run.Device); err == nil && !opts.changed("device") {
 		r.Device = device
-	}
-	if err := checkSameData(r.Data, run.DatasetFingerprint); err != nil {
-		return nil, err
 	}
 	return r, nil
 }
@@ -74,9 +77,9 @@ func (opts *trainOptions) forked(ctx context.Context, r *request.Train) error {
 	}
 	r.Fork = run.ID
 	if r.Data == "" {
-		r.Data = run.DatasetPath
+		r.Data, err = datasetOf(run.RunSummary, r.Store, "")
 	}
-	return nil
+	return err
 }
 
 // checkInit makes sure that there are weights to start from.

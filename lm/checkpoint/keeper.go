@@ -15,10 +15,10 @@ type Config struct {
 	Keep   int // how many of the last, beside the best; at least 1
 	Origin Origin
 
-	// Before runs before a checkpoint's file appears, in the goroutine that
-	// writes it, to bring to disk what a run that goes on from there must not
-	// miss. Nil is nothing.
-	Before func()
+	// Before runs before a checkpoint's file appears, in the goroutine that writes
+	// it: it brings to disk what a run that resumes from the checkpoint needs. After
+	// an error the checkpoint is not written. Nil does nothing.
+	Before func() error
 
 	// Failed is told that a checkpoint could not be written. If it returns an
 	// error the run ends with it; else training goes on, and the checkpoints
@@ -142,7 +142,9 @@ func (k *Keeper) wrote(r result) error {
 // until its result is there.
 func (k *Keeper) write(step int64, best bool) result {
 	if k.config.Before != nil {
-		k.config.Before()
+		if err := k.config.Before(); err != nil {
+			return result{failed: err}
+		}
 	}
 	if err := atomicfile.Write(filepath.Join(k.config.Folder, fileName(step)), k.image.write); err != nil {
 		return result{failed: err}

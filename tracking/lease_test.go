@@ -1,0 +1,163 @@
+package tracking
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process is paused until it counts as crashed, another takes the run over, and the
+// first continues: only one writes, and no row is lost or doubled.
+func TestOnlyOneProcessWritesARun(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "koala.db")
+	s := openStore(t, path)
+	for round := range 50 {
+		cmd, out, stderr := startTrainer(t, path, "KOALA_TRACKING_ENDLESS=1")
+		var id string
+		var step int64
+		for batches := 0; batches <= round%3 && out.Scan(); batches++ {
+			if _, err := fmt.Sscan(out.Text(), &id, &step); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		var status unix.WaitStatus
+		if _, err := unix.Wait4(cmd.Process.Pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
+			t.Fatalf("the trainer is not paused: %v (%v)", status, err)
+		}
+		// As seen from another host: its heartbeat is old. A transaction that the pause
+		// interrupted holds the write lock until the process continues.
+		if _, err := s.write.Exec("PRAGMA busy_timeout = 200"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.write.Exec("UPDATE runs SET host = 'elsewhere', heartbeat = '2001-01-01T00:00:00.000Z' WHERE id = ?", id)
+		if err != nil && isBusy(err) {
+			endTrainer(t, cmd)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		run, err := s.ResumeRun(ctx, id, step, Resume{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		logSteps(t, run, step+1, step+100)
+		if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		for out.Scan() { // what the trainer flushed before it was paused
+		}
+		var exit *exec.ExitError
+		if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitTakenOver {
+			t.Errorf("round %d: the paused trainer ended with %v: %s", round, err, stderr)
+		}
+		if err := run.Finish(Finished, ""); err != nil {
+			t.Fatal(err)
+		}
+		want := int64(0)
+		err = s.Points(ctx, id, "train_loss", func(p Logged) error {
+			if want++; p.Step != want || p.Value != float64(want) {
+				return fmt.Errorf("step %d is %+v", want, p)
+			}
+			return nil
+		})
+		if err != nil || want != step+100 {
+			t.Errorf("round %d: %d steps, want %d (%v)", round, want, step+100, err)
+		}
+	}
+	checkSpans(t, s)
+}
+
+// endTrainer kills a paused trainer.
+func endTrainer(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	cmd.Wait()
+}
+
+func TestTakenOverRunWritesNothing(t *testing.T) {
+	ctx := context.Background()
+	s := newStore(t)
+	first := startRun(t, s, NewRun{Name: "r"})
+	logSteps(t, first, 1, 10)
+	if err := first.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.write.Exec("UPDATE runs SET process_start = 1"); err != nil {
+		t.Fatal(err)
+	}
+	second, err := openStore(t, s.Path()).ResumeRun(ctx, first.ID(), 5, Resume{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logSteps(t, first, 11, 20)
+	if err := first.Event("note", "lost"); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Flush(ctx); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("flush: %v", err)
+	}
+	if err := first.Log(Point{Step: 21}); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("log: %v", err)
+	}
+	if err := first.Finish(Failed, "lost"); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("finish: %v", err)
+	}
+	logSteps(t, second, 6, 8)
+	if err := second.Finish(Finished, ""); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Run(ctx, first.ID())
+	if err != nil || got.Status != Finished || got.Metrics["train_loss"].Step != 8 || len(got.Events) != 3 {
+		t.Errorf("%+v, events %+v (%v)", got.RunSummary, got.Events, err)
+	}
+}
+
+// A deleted store whose run another process has taken over, in the file under its
+// path, is not copied over that.
+func TestTakenOverRunIsNotRelocated(t *testing.T) {
+	ctx := context.Background()
+	s := newStore(t)
+	first := startRun(t, s, NewRun{Name: "r"})
+	logSteps(t, first, 1, 10)
+	if err := first.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	if err := s.Backup(ctx, copied); err != nil {
+		t.Fatal(err)
+	}
+	other := openStore(t, copied)
+	if _, err := other.write.Exec("UPDATE runs SET process_start = 1"); err != nil {
+		t.Fatal(err)
+	}
+	second, err := other.ResumeRun(ctx, first.ID(), 5, Resume{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Finish(Finished, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Rename(copied, s.Path()); err != nil {
+		t.Fatal(err)
+	}
+	logSteps(t, first, 11, 20)
+	if err := first.Flush(ctx); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("flush: %v", err)
+	}
+}
