@@ -25,11 +25,11 @@ type field struct {
 func runFields(now time.Time) []field {
 	return []field{
 		{Column: Column{Name: "id", Title: "id"}, value: func(r tracking.RunSummary) any { return r.ID }},
-		{Column: Column{Name: "name", Title: "name", Human: brief(32)}, value: func(r tracking.RunSummary) any { return r.Name }},
+		{Column: Column{Name: "name", Title: "name", Human: brief(40), Flexible: true}, value: func(r tracking.RunSummary) any { return r.Name }},
 		{Column: Column{Name: "status", Title: "status"}, value: func(r tracking.RunSummary) any { return string(r.Status) }},
-		{Column: Column{Name: "reason", Title: "reason", Human: brief(60)}, value: func(r tracking.RunSummary) any { return r.Reason }},
-		{Column: Column{Name: "note", Title: "note", Human: brief(60)}, value: func(r tracking.RunSummary) any { return r.Note }},
-		{Column: Column{Name: "tags", Title: "tags", Human: brief(40)}, value: func(r tracking.RunSummary) any { return r.Tags }},
+		{Column: Column{Name: "reason", Title: "reason", Human: brief(60), Flexible: true}, value: func(r tracking.RunSummary) any { return r.Reason }},
+		{Column: Column{Name: "note", Title: "note", Human: brief(60), Flexible: true}, value: func(r tracking.RunSummary) any { return r.Note }},
+		{Column: Column{Name: "tags", Title: "tags", Human: brief(40), Flexible: true}, value: func(r tracking.RunSummary) any { return r.Tags }},
 		{Column: Column{Name: "started", Title: "started", Human: ago(now)}, value: func(r tracking.RunSummary) any { return r.Started }},
 		{Column: Column{Name: "ended", Title: "ended", Human: ago(now)}, value: func(r tracking.RunSummary) any { return r.Ended }},
 		{Column: Column{Name: "seconds", Title: "time", Right: true, Human: span}, value: func(r tracking.RunSummary) any { return r.Seconds }},
@@ -39,28 +39,24 @@ func runFields(now time.Time) []field {
 		{Column: Column{Name: "cpu", Title: "cpu"}, value: func(r tracking.RunSummary) any { return r.CPU }},
 		{Column: Column{Name: "device", Title: "device"}, value: func(r tracking.RunSummary) any { return r.Device }},
 		{Column: Column{Name: "threads", Title: "threads", Right: true}, value: func(r tracking.RunSummary) any { return int64(r.Threads) }},
-		{Column: Column{Name: "dataset", Title: "dataset", Human: brief(24)}, value: func(r tracking.RunSummary) any { return r.Dataset }},
+		{Column: Column{Name: "dataset", Title: "dataset", Human: brief(24), Flexible: true}, value: func(r tracking.RunSummary) any { return r.Dataset }},
 		{Column: Column{Name: "dataset_path", Title: "dataset path"}, value: func(r tracking.RunSummary) any { return r.DatasetPath }},
 		{Column: Column{Name: "dataset_fingerprint", Title: "fingerprint"}, value: func(r tracking.RunSummary) any { return r.DatasetFingerprint }},
 		{Column: Column{Name: "parent", Title: "parent"}, value: func(r tracking.RunSummary) any { return r.Parent }},
 	}
 }
 
-// brief writes text for people and cuts it at limit characters.
+// brief writes text for people, cut in its middle to limit characters.
 func brief(limit int) func(any) string {
 	return func(value any) string {
-		runes := []rune(harmless(plain(value)))
-		if len(runes) > limit {
-			return string(runes[:limit-1]) + "…"
-		}
-		return string(runes)
+		return cutMiddle(harmless(plain(value)), limit)
 	}
 }
 
 // setting is the column of a setting.
 func setting(name, key string) field {
 	return field{
-		Column: Column{Name: name, Title: key, Human: brief(40)},
+		Column: Column{Name: name, Title: key, Human: brief(40), Flexible: true},
 		value:  func(r tracking.RunSummary) any { return r.Settings[key] },
 		name:   tracking.Name{Kind: tracking.SettingName, Key: key},
 	}
@@ -127,7 +123,7 @@ func DefaultColumns(now time.Time) Columns {
 		spare(runField("dataset", now), 7), spare(runField("steps", now), 1),
 		spare(runField("tokens", now), 5), spare(runField("seconds", now), 4),
 		spare(lastOf("tokens_per_second", "tokens_per_second"), 2),
-		bestOf("best.val_ppl", "val_ppl"), bestOf("best.test_ppl", "test_ppl"), spare(lastOf("val_unigram_ppl", "val_unigram_ppl"), 8),
+		bestOf("best.val_ppl", "val_ppl"), spare(bestOf("best.test_ppl", "test_ppl"), 1), spare(lastOf("val_unigram_ppl", "val_unigram_ppl"), 8),
 		spare(runField("started", now), 3),
 	}
 }

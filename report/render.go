@@ -28,6 +28,8 @@ type Output struct {
 	Width   int  // of the terminal in columns; 0 is no limit
 	Color   bool // ANSI colours are understood
 	Unicode bool // the destination shows more than ASCII; names are never changed
+
+	limits map[int]int // widths of columns, see Table.shrink
 }
 
 // Render writes tables in any format but JSON, whose structure differs by result.
@@ -60,8 +62,51 @@ func (o Output) render(t Table) error {
 		t = t.without(t.sparest())
 		rendered = o.aligned(t)
 	}
+	if excess := widest(rendered) - o.Width; o.Width > 0 && excess > 0 {
+		o.limits = t.shrink(excess, func(c Column, value any) string { return o.legible(c.human(value)) })
+		rendered = o.aligned(t)
+	}
 	_, err := fmt.Fprintln(o.W, rendered)
 	return err
+}
+
+// shrink returns limits for the widths of flexible columns that make the table
+// narrower by excess: it takes from the widest column first, and leaves 8 to each.
+func (t Table) shrink(excess int, cell func(Column, any) string) map[int]int {
+	const least = 8
+	widths := map[int]int{}
+	for i, c := range t.Columns {
+		if !c.Flexible {
+			continue
+		}
+		widths[i] = text.StringWidthWithoutEscSequences(c.Title)
+		for _, row := range t.Rows {
+			widths[i] = max(widths[i], text.StringWidthWithoutEscSequences(cell(c, row[i])))
+		}
+	}
+	for ; excess > 0; excess-- {
+		widestColumn := -1
+		for i := range t.Columns {
+			if width, ok := widths[i]; ok && width > least && (widestColumn < 0 || width > widths[widestColumn]) {
+				widestColumn = i
+			}
+		}
+		if widestColumn < 0 {
+			break
+		}
+		widths[widestColumn]--
+	}
+	return widths
+}
+
+// cutMiddle shortens text to limit characters: names of a sweep differ at their end.
+func cutMiddle(s string, limit int) string {
+	runes := []rune(s)
+	if len(runes) <= limit || limit < 2 {
+		return s
+	}
+	tail := (limit - 1) * 2 / 3
+	return string(runes[:limit-1-tail]) + "…" + string(runes[len(runes)-tail:])
 }
 
 func renderCSV(w io.Writer, t Table) error {
@@ -140,8 +185,19 @@ func renderMarkdown(w io.Writer, t Table) error {
 
 // aligned renders for a terminal.
 func (o Output) aligned(t Table) string {
+	limits := map[string]int{}
+	for i, limit := range o.limits {
+		limits[t.Columns[i].Name+"\x00"+t.Columns[i].Title] = limit
+	}
 	writer := newWriter(t, func(c Column, value any) string {
-		cell := o.legible(c.human(value))
+		cell := c.human(value)
+		if limit, ok := limits[c.Name+"\x00"+c.Title]; ok {
+			if !o.Unicode {
+				limit -= len("...") - 1
+			}
+			cell = cutMiddle(cell, limit)
+		}
+		cell = o.legible(cell)
 		if status, ok := statusColor[cell]; ok && o.Color && c.Name == "status" {
 			return status + cell + reset
 		}

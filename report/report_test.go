@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"path/filepath"
 	"slices"
@@ -305,5 +306,34 @@ func TestBestRanksGroups(t *testing.T) {
 	}
 	if _, err := NewBest(context.Background(), s, tracking.Query{}, "val_pll", nil, time.Now()); !errors.Is(err, tracking.ErrBadQuestion) {
 		t.Error(err)
+	}
+}
+
+// Names of a sweep are long and differ at their end: tables fit into 80 columns and
+// keep both ends.
+func TestTablesFitIntoNarrowTerminals(t *testing.T) {
+	runs := allRuns(t, filled(t))[:4]
+	for i := range runs {
+		runs[i].Name = fmt.Sprintf("lr adam optimizer.lr=0.0107%d model.dropout.output=0.25 train.seed=%d", i, i)
+		runs[i].Settings["optimizer.lr"] = 0.01 * float64(i)
+		runs[i].DatasetFingerprint = fmt.Sprint(i)
+	}
+	for name, write := range map[string]func(Output) error{
+		"list":    List{Runs: runs, Columns: DefaultColumns(time.Now()), Prefix: 10}.Write,
+		"compare": Compare{Runs: runs, Prefix: 10, Now: time.Now()}.Write,
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, unicode := range []bool{false, true} {
+				text := written(t, Output{Format: Aligned, Width: 80, Unicode: unicode}, write)
+				if widest(text) > 80 {
+					t.Errorf("%d columns wide:\n%s", widest(text), text)
+				}
+				for i := range runs {
+					if !strings.Contains(text, fmt.Sprintf("seed=%d", i)) {
+						t.Errorf("run %d cannot be told apart:\n%s", i, text)
+					}
+				}
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -10,10 +11,11 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// Show is all that is recorded of one run.
+// Show is the whole record of one run.
 type Show struct {
-	Run tracking.RunDetail
-	Now time.Time
+	Run   tracking.RunDetail
+	Now   time.Time
+	Brief bool // only state, perplexities and metrics, for a terminal that is watched
 }
 
 // Write writes the run: sections for people, key and value for programs.
@@ -27,7 +29,7 @@ func (s Show) Write(o Output) error {
 	return o.Render(s.sections()...)
 }
 
-// flat lists everything as key and value.
+// flat lists the record as keys and values.
 func (s Show) flat() Table {
 	t := Table{Columns: []Column{{Name: "key"}, {Name: "value"}}}
 	add := func(key string, value any) { t.Rows = append(t.Rows, []any{key, value}) }
@@ -39,7 +41,7 @@ func (s Show) flat() Table {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Run.Metrics)) {
 		add("metrics."+name, s.Run.Metrics[name].Last)
-		add("best."+name, s.Run.Metrics[name].Best)
+		add("best."+name, orNil(s.Run.Metrics[name].Best))
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Run.DatasetFacts)) {
 		add("dataset_facts."+key, s.Run.DatasetFacts[key])
@@ -55,7 +57,11 @@ func (s Show) flat() Table {
 
 func (s Show) sections() []Table {
 	sections := []Table{s.head()}
-	for _, section := range []Table{s.splits(), s.settings(), s.metrics(), s.events()} {
+	rest := []Table{s.splits(), s.metrics(), s.settings(), s.events()}
+	if s.Brief {
+		rest = rest[:2]
+	}
+	for _, section := range rest {
 		if len(section.Rows) > 0 {
 			sections = append(sections, section)
 		}
@@ -63,7 +69,7 @@ func (s Show) sections() []Table {
 	return sections
 }
 
-// head is what the run is.
+// head identifies the run.
 func (s Show) head() Table {
 	r := s.Run
 	t := Table{Title: "Run " + r.Name, Columns: make([]Column, 2)}
@@ -74,6 +80,10 @@ func (s Show) head() Table {
 	}
 	add("id", r.ID)
 	add("status", joinNonEmpty(": ", string(r.Status), r.Reason))
+	if s.Brief {
+		add("trained", fmt.Sprintf("%s steps, %s tokens, %s", count(r.Steps), count(r.Tokens), span(r.Seconds)))
+		return t
+	}
 	add("note", r.Note)
 	add("tags", strings.Join(r.Tags, ", "))
 	add("started", fmt.Sprintf("%s (%s)", stamp(r.Started), ago(s.Now)(r.Started)))
@@ -84,7 +94,7 @@ func (s Show) head() Table {
 	add("parent", r.Parent)
 	threads := ""
 	if r.Threads > 0 {
-		threads = fmt.Sprintf("%d threads", r.Threads)
+		threads = fmt.Sprintf("threads: %d", r.Threads)
 	}
 	add("machine", joinNonEmpty(", ", r.Host, r.CPU, r.Device, threads))
 	dirty := ""
@@ -97,9 +107,8 @@ func (s Show) head() Table {
 	return t
 }
 
-// splits shows what each split's perplexities are and what a model that knows
-// only how often each word occurs would reach: without that floor under them
-// they say little.
+// splits shows the perplexities of each split beside that of a model that knows only
+// the frequency of each word: perplexities mean little without this reference.
 func (s Show) splits() Table {
 	t := Table{Title: "Perplexity", Columns: []Column{
 		{Title: "split"}, numeric("ppl"), numeric("best"), {Title: "at step", Right: true, Human: count},
@@ -114,7 +123,7 @@ func (s Show) splits() Table {
 		row := []any{map[string]string{"val": "valid", "test": "test"}[split], nil, nil, nil,
 			s.last(split + "_word_ppl"), s.last(split + "_bits_per_byte"), nil, nil}
 		if measured {
-			row[1], row[2], row[3] = ppl.Last, ppl.Best, ppl.BestStep
+			row[1], row[2], row[3] = ppl.Last, orNil(ppl.Best), ppl.BestStep
 		}
 		if known {
 			row[6] = unigram.Last
@@ -154,7 +163,11 @@ func (s Show) metrics() Table {
 	for _, name := range slices.Sorted(maps.Keys(s.Run.Metrics)) {
 		m := s.Run.Metrics[name]
 		format := metricFormat(name)
-		t.Rows = append(t.Rows, []any{name, format(m.Last), m.Step, format(m.Best), m.BestStep})
+		row := []any{name, format(m.Last), m.Step, nil, nil}
+		if !math.IsNaN(m.Best) {
+			row[3], row[4] = format(m.Best), m.BestStep
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	return t
 }
@@ -174,7 +187,7 @@ func joinNonEmpty(separator string, parts ...string) string {
 	return strings.Join(parts, separator)
 }
 
-// shorten writes the start of a hash, as people compare it.
+// shorten writes the first 12 characters of a hash.
 func shorten(label, hash string) string {
 	if hash == "" {
 		return ""
@@ -190,7 +203,7 @@ func pairs[V any](m map[string]V) string {
 	return strings.Join(parts, ", ")
 }
 
-// commandLine writes arguments so that a shell would read them back.
+// commandLine quotes arguments for a shell.
 func commandLine(args []string) string {
 	quoted := make([]string, len(args))
 	for i, arg := range args {

@@ -1,6 +1,9 @@
 package report
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Column is one column of a table.
 type Column struct {
@@ -12,6 +15,9 @@ type Column struct {
 	// A table that is too wide for the terminal drops the columns with the highest
 	// Spare first. It keeps columns with 0.
 	Spare int
+
+	// Flexible columns are cut in the middle where the table is still too wide.
+	Flexible bool
 
 	// Zero columns are hidden from people while every value is 0.
 	Zero bool
@@ -110,7 +116,7 @@ func jsonValue(value any) any {
 func (t Table) transposed() Table {
 	turned := Table{Title: t.Title, Columns: make([]Column, 1+len(t.Rows))}
 	for i := range t.Rows {
-		turned.Columns[1+i].Right = true
+		turned.Columns[1+i] = Column{Name: fmt.Sprint(i), Right: true, Flexible: true}
 	}
 	for j, c := range t.Columns {
 		row := []any{c.Title}

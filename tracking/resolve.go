@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
 // ErrNoRun means that no run matches.
@@ -39,6 +41,19 @@ func resolve(ctx context.Context, q queryer, ref string) (string, error) {
 		if !errors.Is(err, sql.ErrNoRows) {
 			return id, err
 		}
+	}
+	names := []string{"latest", "best"}
+	err := forEach(ctx, q, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		names = append(names, name)
+		return err
+	}, `SELECT DISTINCT name FROM (SELECT name FROM runs ORDER BY number DESC LIMIT 200)`)
+	if err != nil {
+		return "", err
+	}
+	if near := suggest.Name(ref, names); near != "" {
+		return "", fmt.Errorf("%w: did you mean %s?", ErrNoRun, near)
 	}
 	return "", fmt.Errorf("%w; `koala-lm report list` shows all runs", ErrNoRun)
 }

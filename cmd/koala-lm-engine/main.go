@@ -19,6 +19,9 @@ import (
 func main() {
 	ctx, cancel := context.WithCancel(context.Background())
 	interrupt.Watch(cancel)
+	if len(os.Args) > 1 && os.Args[1] == "train" {
+		interrupt.SurviveClosedPipes()
+	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -53,7 +56,7 @@ func exitCode(err error, stderr io.Writer) int {
 	case err == nil:
 		return exit.OK
 	case errors.Is(err, lm.ErrInterrupted): // a run, and how to go on with it
-		fmt.Fprintf(stderr, "koala-lm: %v\n", err)
+		interrupt.Report(stderr, "koala-lm: %v\n", err)
 		return exit.Interrupted
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(stderr, "koala-lm: interrupted")

@@ -39,7 +39,7 @@ func runReportShow(ctx context.Context, opts *reportShowOptions, ref string) err
 		if err != nil {
 			return false, err
 		}
-		return isRunning(run.RunSummary), report.Show{Run: run, Now: time.Now()}.Write(out)
+		return isRunning(run.RunSummary), report.Show{Run: run, Now: time.Now(), Brief: opts.watch}.Write(out)
 	}
 	if opts.watch {
 		return opts.watchIt(ctx, show)

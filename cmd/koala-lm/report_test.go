@@ -367,3 +367,13 @@ func TestReportIsHarmlessOnTerminals(t *testing.T) {
 		}
 	}
 }
+
+// A watched page keeps within the terminal, also where a line takes several rows.
+func TestCutLines(t *testing.T) {
+	page := "short\n" + strings.Repeat("x", 161) + "\nlast\n"
+	for height, want := range map[int]string{100: page, 6: page, 5: page[:6+162], 4: "short\n", 2: "short\n"} {
+		if got := string(cutLines([]byte(page), 80, height)); got != want {
+			t.Errorf("%d rows: %q", height, got)
+		}
+	}
+}

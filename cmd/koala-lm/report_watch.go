@@ -6,13 +6,14 @@ import (
 	"os"
 	"time"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
 
 	"github.com/koala-lm/koala-lm/report"
 )
 
-// watchIt draws the same place of the terminal every two seconds for as long as
-// draw says that something goes on. Ctrl-C ends it well.
+// watchIt draws over the same place of the terminal every two seconds while draw
+// reports that a run trains. Ctrl-C ends it with exit code 0.
 func (o *reportOptions) watchIt(ctx context.Context, draw func(report.Output) (bool, error)) error {
 	const every = 2 * time.Second
 	if !o.app.io.OutIsTerminal || o.format != "auto" && o.format != "table" {
@@ -26,9 +27,9 @@ func (o *reportOptions) watchIt(ctx context.Context, draw func(report.Output) (b
 		if err != nil {
 			return err
 		}
-		// Home, the page with every line's old end erased, then what is below.
-		text := bytes.ReplaceAll(cutLines(page.Bytes(), terminalHeight()), []byte("\n"), []byte("\x1b[K\n"))
-		if _, err := o.app.io.Out.Write(append(append([]byte("\x1b[H"), text...), "\x1b[J"...)); err != nil {
+		// Cursor home, the page with the rest of each line erased, then everything below.
+		screen := bytes.ReplaceAll(cutLines(page.Bytes(), out.Width, terminalHeight()), []byte("\n"), []byte("\x1b[K\n"))
+		if _, err := o.app.io.Out.Write(append(append([]byte("\x1b[H"), screen...), "\x1b[J"...)); err != nil {
 			return err
 		}
 		if !goesOn {
@@ -42,7 +43,7 @@ func (o *reportOptions) watchIt(ctx context.Context, draw func(report.Output) (b
 	}
 }
 
-// terminalHeight is in lines; a large number where nobody knows.
+// terminalHeight is in lines; a large number where it is unknown.
 func terminalHeight() int {
 	if _, height, err := term.GetSize(int(os.Stdout.Fd())); err == nil && height > 1 {
 		return height
@@ -50,15 +51,17 @@ func terminalHeight() int {
 	return 1000
 }
 
-// cutLines keeps what fits into height lines, the cursor's own among them.
-func cutLines(text []byte, height int) []byte {
-	for i, lines := 0, 0; i < len(text); i++ {
-		if text[i] != '\n' {
-			continue
+// cutLines keeps the lines that fit into a terminal of this width and height, above
+// the line of the cursor. A line wider than the terminal takes several.
+func cutLines(page []byte, width, height int) []byte {
+	room := height - 1
+	end := 0
+	for line := range bytes.Lines(page) {
+		room -= max(1, (text.StringWidthWithoutEscSequences(string(bytes.TrimRight(line, "\n")))+width-1)/max(1, width))
+		if room < 0 {
+			break
 		}
-		if lines++; lines == height-1 {
-			return text[:i+1]
-		}
+		end += len(line)
 	}
-	return text
+	return page[:end]
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
@@ -41,8 +42,21 @@ Results go to standard output, progress and messages to standard error.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	var version bool
+	root.Flags().BoolVar(&version, "version", false, "print the version, as koala-lm version does")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !version {
+			return cmd.Help()
+		}
+		command, _, err := cmd.Find([]string{"version"})
+		if err != nil {
+			return err
+		}
+		command.SetContext(cmd.Context())
+		return command.RunE(command, nil)
+	}
+	root.SetHelpCommand(newHelpCmd(root))
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	root.SetIn(a.io.In)
 	root.SetOut(a.io.Out)
@@ -64,6 +78,27 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
 	)
 	a.prepareTree(root)
 	return root
+}
+
+// newHelpCmd is `koala-lm help COMMAND`. An unknown command is wrong usage.
+func newHelpCmd(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show the help of a command",
+		Example: `  koala-lm help train
+  koala-lm help report curve`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				if cmd == nil {
+					cmd = root
+				}
+				return noArguments(cmd, append(rest, args...)[:1])
+			}
+			return cmd.Help()
+		},
+	}
 }
 
 // prepareTree gives every command under cmd the behaviour that all share:
@@ -93,6 +128,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if !cmd.HasAvailableSubCommands() {
 		return usagef("%s takes no argument, got %q", cmd.CommandPath(), args[0])
 	}
+	if cmd.Name() == "report" && (args[0] == "latest" || args[0] == "best" && len(args) == 1) {
+		return usagef("unknown command %q: did you mean report show %s?", args[0], args[0])
+	}
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		return usagef("unknown command %q: did you mean %s?", args[0], strings.Join(near, " or "))
@@ -115,11 +153,18 @@ func exactArguments(wants string) cobra.PositionalArgs {
 // explainFlagError turns pflag's error into a usageError that names the flag
 // nearest to one that does not exist.
 func explainFlagError(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		return explainValueError(invalid)
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return &usageError{err}
 	}
 	name := unknown.GetSpecifiedName()
+	if key := settingOf(cmd, name); key != "" {
+		return usagef("unknown flag --%s: settings are given as --set %s=VALUE", name, key)
+	}
 	if shorts := unknown.GetSpecifiedShortnames(); shorts != "" {
 		return usagef("unknown flag -%s", name)
 	}
@@ -133,4 +178,47 @@ func explainFlagError(cmd *cobra.Command, err error) error {
 		return usagef("unknown flag --%s: did you mean --%s?", name, near)
 	}
 	return usagef("unknown flag --%s", name)
+}
+
+// explainValueError names the flag, the value and what would be right.
+func explainValueError(invalid *pflag.InvalidValueError) error {
+	flag := invalid.GetFlag()
+	wants, known := map[string]string{
+		"int": "a whole number", "int64": "a whole number", "uint64": "a whole number from 0", "float64": "a number",
+		"duration": "a time such as 90s, 10m or 1h30m", "bool": "true or false",
+	}[flag.Value.Type()]
+	if !known {
+		return usagef("--%s %q: %v", flag.Name, invalid.GetValue(), errors.Unwrap(invalid))
+	}
+	return usagef("--%s must be %s, not %q", flag.Name, wants, invalid.GetValue())
+}
+
+// otherNames are the settings that other programs know by these flags.
+var otherNames = map[string]string{
+	"learning-rate": "optimizer.lr", "batch-size": "train.batch", "optimizer": "optimizer.kind", "optim": "optimizer.kind", "model": "model.kind",
+	"hidden-size": "model.hidden", "nhid": "model.hidden", "emsize": "model.embed", "n-embd": "model.embed", "num-layers": "model.layers",
+	"nlayers": "model.layers", "n-layer": "model.layers", "n-head": "model.heads", "num-heads": "model.heads", "block-size": "model.context",
+	"seq-len": "train.bptt", "max-steps": "train.steps", "max-iters": "train.steps", "num-epochs": "train.epochs", "dropout": "model.dropout.output",
+	"gradient-clip": "train.clip", "grad-clip": "train.clip", "eval-interval": "eval.every", "dtype": "train.precision",
+	"gradient-accumulation-steps": "train.accumulate", "lr-scheduler": "schedule.kind", "scheduler": "schedule.kind",
+}
+
+// settingOf returns the setting that an unknown flag means: one of that name in
+// another program, or one whose last part it is. It returns "" for a command without
+// --set.
+func settingOf(cmd *cobra.Command, flag string) string {
+	if cmd.Flags().Lookup("set") == nil {
+		return ""
+	}
+	flag = strings.ReplaceAll(flag, "_", "-")
+	if key := otherNames[flag]; key != "" {
+		return key
+	}
+	for _, e := range configs.Reference() {
+		last := e.Key[strings.LastIndexByte(e.Key, '.')+1:]
+		if e.Key == flag || strings.ReplaceAll(last, "_", "-") == flag {
+			return e.Key
+		}
+	}
+	return ""
 }

@@ -2,6 +2,9 @@
 package interrupt
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -26,6 +29,25 @@ func Watch(cancel func()) {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	go watch(signals, time.Now, cancel, func() { os.Exit(exit.Interrupted) })
+}
+
+// SurviveClosedPipes lets the process continue when the reader of its standard error
+// or output ends, as tee, head and less do. A write to the closed pipe then returns
+// an error. By default it would kill the process, and a training with it.
+func SurviveClosedPipes() { signal.Ignore(syscall.SIGPIPE) }
+
+// Report writes a message to w, or to the terminal where w is a closed pipe: Ctrl-C
+// also ends the reader of a pipeline.
+func Report(w io.Writer, format string, args ...any) {
+	if _, err := fmt.Fprintf(w, format, args...); !errors.Is(err, syscall.EPIPE) {
+		return
+	}
+	terminal, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0)
+	if err != nil {
+		return // nobody is left to read it
+	}
+	defer terminal.Close()
+	fmt.Fprintf(terminal, format, args...)
 }
 
 // watch calls cancel on the first signal, and end on the first that follows it by

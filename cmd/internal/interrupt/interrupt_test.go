@@ -40,6 +40,16 @@ func TestWatch(t *testing.T) {
 const childVariable = "KOALA_LM_TEST_SIGNALS"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) == "pipe" {
+		SurviveClosedPipes()
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the test has closed the other pipes
+		_, err := os.Stderr.WriteString("progress\n")
+		Report(os.Stderr, "the hint\n")
+		if errors.Is(err, syscall.EPIPE) {
+			os.Exit(7)
+		}
+		os.Exit(1)
+	}
 	if os.Getenv(childVariable) != "" {
 		Watch(func() { _, _ = os.Stdout.WriteString("cancelled\n") })
 		_, _ = os.Stdout.WriteString("ready\n")
@@ -47,6 +57,25 @@ func TestMain(m *testing.M) {
 		os.Exit(3)
 	}
 	os.Exit(m.Run())
+}
+
+// A process whose standard error nobody reads any more lives on.
+func TestSurviveClosedPipes(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"=pipe")
+	in, err := cmd.StdinPipe()
+	check(t, err)
+	read, write, err := os.Pipe()
+	check(t, err)
+	cmd.Stderr = write
+	check(t, cmd.Start())
+	check(t, write.Close())
+	check(t, read.Close())
+	check(t, in.Close())
+	var ended *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &ended) || ended.ExitCode() != 7 {
+		t.Errorf("ended with %v, want exit code 7", err)
+	}
 }
 
 func TestProcess(t *testing.T) {
