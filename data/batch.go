@@ -18,9 +18,9 @@ const Ignore = -1
 type Batch struct {
 	Inputs, Targets []int64 // row-major: [T, B] if TimeMajor, else [B, T]
 	B, T            int
-	Whole           int // texts in the whole batch, of which these are a part: B without Share
+	GlobalBatch     int // texts in the whole batch, of which these are a part: B without Share
 	TimeMajor       bool
-	Fresh           bool // the texts start anew: carried state must be reset
+	ResetState      bool // the texts start from their beginning: reset the carried state
 	Epoch           int  // from 0
 	Index           int  // of the batch in its epoch, from 0
 	Predictions     int  // targets that are not Ignore
@@ -48,11 +48,12 @@ type Batcher interface {
 
 // Options of batchers.
 type batchOptions struct {
-	variable bool
-	seed     uint64
-	evaluate bool
-	stride   int
-	rank, of int
+	variable  bool
+	seed      uint64
+	evaluate  bool
+	stride    int
+	rank      int
+	worldSize int
 }
 
 // A BatchOption changes how a Batcher cuts.
@@ -113,8 +114,8 @@ func checkShape(what string, batch int, name string, length int, o batchOptions)
 	if batch < 1 {
 		return fmt.Errorf("%s batching: batch is %d, want at least 1", what, batch)
 	}
-	if !o.evaluate && batch < o.of {
-		return fmt.Errorf("%s batching: a batch of %d texts cannot be divided among %d processes", what, batch, o.of)
+	if !o.evaluate && batch < o.worldSize {
+		return fmt.Errorf("%s batching: a batch of %d texts cannot be sharded over %d ranks: raise train.batch or start fewer ranks", what, batch, o.worldSize)
 	}
 	if length < 1 {
 		return fmt.Errorf("%s batching: %s is %d, want at least 1", what, name, length)

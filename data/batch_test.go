@@ -48,10 +48,10 @@ func TestContiguousIsWordLanguageModels(t *testing.T) {
 	}
 	got := take(t, b, 4)
 	want := []Batch{
-		{Inputs: []int64{0, 6, 12, 18, 1, 7, 13, 19}, Targets: []int64{1, 7, 13, 19, 2, 8, 14, 20}, B: 4, Whole: 4, T: 2, TimeMajor: true, Fresh: true, Predictions: 8},
-		{Inputs: []int64{2, 8, 14, 20, 3, 9, 15, 21}, Targets: []int64{3, 9, 15, 21, 4, 10, 16, 22}, B: 4, Whole: 4, T: 2, TimeMajor: true, Index: 1, Predictions: 8},
-		{Inputs: []int64{4, 10, 16, 22}, Targets: []int64{5, 11, 17, 23}, B: 4, Whole: 4, T: 1, TimeMajor: true, Index: 2, Predictions: 4},
-		{Inputs: []int64{0, 6, 12, 18, 1, 7, 13, 19}, Targets: []int64{1, 7, 13, 19, 2, 8, 14, 20}, B: 4, Whole: 4, T: 2, TimeMajor: true, Fresh: true, Epoch: 1, Predictions: 8},
+		{Inputs: []int64{0, 6, 12, 18, 1, 7, 13, 19}, Targets: []int64{1, 7, 13, 19, 2, 8, 14, 20}, B: 4, GlobalBatch: 4, T: 2, TimeMajor: true, ResetState: true, Predictions: 8},
+		{Inputs: []int64{2, 8, 14, 20, 3, 9, 15, 21}, Targets: []int64{3, 9, 15, 21, 4, 10, 16, 22}, B: 4, GlobalBatch: 4, T: 2, TimeMajor: true, Index: 1, Predictions: 8},
+		{Inputs: []int64{4, 10, 16, 22}, Targets: []int64{5, 11, 17, 23}, B: 4, GlobalBatch: 4, T: 1, TimeMajor: true, Index: 2, Predictions: 4},
+		{Inputs: []int64{0, 6, 12, 18, 1, 7, 13, 19}, Targets: []int64{1, 7, 13, 19, 2, 8, 14, 20}, B: 4, GlobalBatch: 4, T: 2, TimeMajor: true, ResetState: true, Epoch: 1, Predictions: 8},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("batches (-want +got):\n%s", diff)

@@ -29,7 +29,7 @@ func NewContiguous(t *Tokens, batch, bptt int, list ...BatchOption) (Batcher, er
 		return nil, err
 	}
 	c := &contiguous{tokens: t, batch: batch, bptt: bptt, opts: opts}
-	c.from, c.to = opts.part(batch)
+	c.from, c.to = opts.shard(batch)
 	if c.opts.evaluate {
 		c.rows, c.long = (t.Len()-1)/batch, (t.Len()-1)%batch
 		if t.Len() < 2 {
@@ -97,8 +97,8 @@ func (c *contiguous) Next() (Batch, error) {
 	length, width := c.length(c.at), c.to-c.from
 	inputs, targets := c.buf.take(length * width)
 	b := Batch{
-		Inputs: inputs, Targets: targets, B: width, Whole: c.batch, T: length, TimeMajor: true,
-		Fresh: c.at.Index == 0, Epoch: c.at.Epoch, Index: c.at.Index,
+		Inputs: inputs, Targets: targets, B: width, GlobalBatch: c.batch, T: length, TimeMajor: true,
+		ResetState: c.at.Index == 0, Epoch: c.at.Epoch, Index: c.at.Index,
 	}
 	from := int(c.at.Position)
 	for col := range width {

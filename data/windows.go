@@ -33,7 +33,7 @@ func NewRandom(t *Tokens, batch, context int, seed uint64, list ...BatchOption) 
 		return nil, fmt.Errorf("the text has %d tokens, too few for a context of %d: it needs at least %d; use a smaller context or more text", t.Len(), context, context+1)
 	}
 	w := &windows{tokens: t, batch: batch, context: context, steps: ceil(t.Len()-1, batch*context)}
-	w.first, w.last = opts.part(batch)
+	w.first, w.last = opts.shard(batch)
 	starts := make([]int, batch)
 	drawn := Cursor{Epoch: -1}
 	w.place = func(at Cursor, row int) (int, int, int) {
@@ -60,7 +60,7 @@ func NewSequential(t *Tokens, batch, context int, list ...BatchOption) (Batcher,
 	}
 	predictions := t.Len() - 1
 	w := &windows{tokens: t, batch: batch, context: context, ends: opts.evaluate}
-	w.first, w.last = opts.part(batch)
+	w.first, w.last = opts.shard(batch)
 	if !opts.evaluate {
 		w.steps = predictions / (batch * context)
 		if w.steps < 1 {
@@ -106,8 +106,8 @@ func (w *windows) Next() (Batch, error) {
 	rows := w.last - w.first
 	inputs, targets := w.buf.take(rows * w.context)
 	b := Batch{
-		Inputs: inputs, Targets: targets, B: rows, Whole: w.batch, T: w.context,
-		Fresh: true, Epoch: w.at.Epoch, Index: w.at.Index,
+		Inputs: inputs, Targets: targets, B: rows, GlobalBatch: w.batch, T: w.context,
+		ResetState: true, Epoch: w.at.Epoch, Index: w.at.Index,
 	}
 	for row := range rows {
 		start, from, to := w.place(w.at, w.first+row)

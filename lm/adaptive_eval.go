@@ -113,7 +113,7 @@ func stateFor(m Model, state *RecurrentState, b data.Batch) (*RecurrentState, er
 	if state == nil {
 		return m.NewState(int64(b.B))
 	}
-	if b.Fresh {
+	if b.ResetState {
 		return state, state.Reset()
 	}
 	return state, nil

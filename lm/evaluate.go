@@ -85,7 +85,7 @@ func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device got
 				return Result{}, err
 			}
 		}
-		if b.Fresh {
+		if b.ResetState {
 			if err := state.Reset(); err != nil {
 				return Result{}, err
 			}

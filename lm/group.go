@@ -13,154 +13,138 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// A Group is the processes that train one model together, each on its part of the
-// texts of every batch (data.Share). All of them have the same weights and take
-// the same steps, so they call Sum in the same order.
-type Group interface {
-	// Rank is this process's number, from 0, and Size how many there are.
+// A ProcessGroup is the ranks that train one model together, each on its shard of
+// every global batch (data.Shard). All ranks start from the same weights and take
+// the same steps, so they make the same calls in the same order.
+type ProcessGroup interface {
+	// Rank is this process's number, from 0, and Size the number of ranks.
 	Rank() int
 	Size() int
-	// Sum adds each tensor up over the group, in place, to the same bits in all
-	// processes.
-	Sum(tensors ...*ts.Tensor) error
-	// Watch begins to watch the gradients of a model's parameters.
-	Watch(params []*ts.Tensor) (Watch, error)
+	// AllReduce replaces each tensor by its sum over the ranks, in place and with
+	// the same bits in all ranks.
+	AllReduce(tensors ...*ts.Tensor) error
+	// NewReducer makes a reducer of the gradients of params.
+	NewReducer(params []*ts.Tensor) (Reducer, error)
 }
 
-// A Watch adds gradients up over a group, where that pays while backward still makes
+// A Reducer all-reduces gradients, where that pays while backward still computes
 // others.
-type Watch interface {
-	// Arm says that the next backward pass is the step's last.
-	Arm()
-	// Sum leaves the gradients' sums in buckets, zeros standing for none, and adds
-	// other tensors up beside, in place.
-	Sum(others ...*ts.Tensor) ([]torch.Bucket, error)
+type Reducer interface {
+	// PrepareForBackward says that the next backward pass is the last of the step.
+	PrepareForBackward()
+	// Finish replaces the gradients by their sums over the ranks, and returns the
+	// sums of numbers. A parameter without a gradient in some ranks counts as zeros
+	// there; one without a gradient in any rank keeps none.
+	Finish(numbers []float64) (sums []float64, err error)
 	Close()
 }
 
-// tally is what a step comes to beside its gradients: the losses of its tokens and
-// their squares.
-type tally struct{ nats, squares Mean }
+// SingleProcess is the group of a process that trains alone: every sum over its one
+// rank is there already.
+type SingleProcess struct{}
 
-// wishes are what a process's signals and clock ask for. Where one of a group asks,
-// all do it, after the same step.
-type wishes struct {
+func (SingleProcess) Rank() int                                { return 0 }
+func (SingleProcess) Size() int                                { return 1 }
+func (SingleProcess) AllReduce(...*ts.Tensor) error            { return nil }
+func (SingleProcess) NewReducer([]*ts.Tensor) (Reducer, error) { return singleReducer{}, nil }
+
+type singleReducer struct{}
+
+func (singleReducer) PrepareForBackward()                             {}
+func (singleReducer) Finish(numbers []float64) (s []float64, e error) { return numbers, nil }
+func (singleReducer) Close()                                          {}
+
+// lossSums are the losses of a step's tokens, and their squares.
+type lossSums struct{ loss, square Mean }
+
+// controlFlags are what the signals and the clock of a rank ask for. What one rank
+// asks for all ranks do, after the same step.
+type controlFlags struct {
 	stop bool // interrupted
 	end  bool // the time limit is reached
 	save bool // the last checkpoint is too long ago
 }
 
-// wishes are those that hold now: alone this process's own, in a group what came
-// out of the last step.
-func (t *Trainer) wishes(ctx context.Context) wishes {
-	if t.Group != nil {
-		return t.agreed
+// control returns the flags that hold now: those that all ranks agreed on in the
+// last step. A rank alone need not wait for a step to agree with itself.
+func (t *Trainer) control(ctx context.Context) controlFlags {
+	if t.Group.Size() == 1 {
+		return t.requested(ctx)
 	}
-	return t.own(ctx)
+	return t.agreed
 }
 
-func (t *Trainer) own(ctx context.Context) wishes {
+// requested returns the flags of this rank.
+func (t *Trainer) requested(ctx context.Context) controlFlags {
 	c := t.Config
-	return wishes{
+	return controlFlags{
 		stop: ctx.Err() != nil,
 		end:  c.TimeLimit > 0 && t.progress.Elapsed+time.Since(t.started) >= c.TimeLimit,
 		save: c.Checkpoint.Interval > 0 && time.Since(t.saved) >= c.Checkpoint.Interval,
 	}
 }
 
-// rank is this process's number in its group.
-func (t *Trainer) rank() int {
-	if t.Group == nil {
-		return 0
-	}
-	return t.Group.Rank()
-}
-
-// arm has the gradients of the next backward pass watched.
-func (t *Trainer) arm() error {
-	if t.watch == nil {
+// prepareReducer makes the reducer before the first step, and prepares it for the
+// last backward pass of this one.
+func (t *Trainer) prepareReducer() error {
+	if t.reducer == nil {
 		var params []*ts.Tensor
 		for _, p := range t.Model.Params() {
 			params = append(params, p.Tensor)
 		}
 		var err error
-		if t.watch, err = t.Group.Watch(params); err != nil {
+		if t.reducer, err = t.Group.NewReducer(params); err != nil {
 			return err
 		}
 	}
-	t.watch.Arm()
+	t.reducer.PrepareForBackward()
 	return nil
 }
 
-// reduce adds the tally and the gradients up over the group. A parameter that has
-// no gradient in some process, as the tails of an adaptive softmax may, has zeros
-// there; one that has none in any keeps none.
-func (t *Trainer) reduce(ctx context.Context, y *tally) error {
-	own, params := t.own(ctx), t.Model.Params()
-	numbers := []float64{y.nats.Sum, float64(y.nats.Tokens), y.squares.Sum, number(own.stop), number(own.end), number(own.save)}
-	known := len(numbers)
-	for _, p := range params {
-		numbers = append(numbers, number(torch.HasGrad(p.Tensor)))
+// reduce all-reduces the gradients, the losses and the control flags of a step.
+func (t *Trainer) reduce(ctx context.Context, l *lossSums) error {
+	own := t.requested(ctx)
+	sums, err := t.reducer.Finish([]float64{
+		l.loss.Sum, float64(l.loss.Tokens), l.square.Sum, indicator(own.stop), indicator(own.end), indicator(own.save),
+	})
+	if err != nil {
+		return err
 	}
-	return torch.Do(func(s *torch.Scope) error {
-		var buckets []torch.Bucket
-		numbers, err := t.sum(s, numbers, func(numbers ...*ts.Tensor) (err error) {
-			buckets, err = t.watch.Sum(numbers...)
+	l.loss = Mean{Sum: sums[0], Tokens: int64(sums[1])}
+	l.square = Mean{Sum: sums[2], Tokens: l.loss.Tokens}
+	t.agreed = controlFlags{stop: sums[3] > 0, end: sums[4] > 0, save: sums[5] > 0}
+	return nil
+}
+
+// allReduce returns the sums of numbers over the ranks.
+func (t *Trainer) allReduce(numbers ...float64) (sums []float64, err error) {
+	err = torch.Do(func(s *torch.Scope) error {
+		all := s.To(torch.FromSlice(s, numbers, int64(len(numbers))), gotch.Double, t.Device)
+		if err := s.Err(); err != nil {
 			return err
-		})
-		if err != nil {
+		}
+		if err := t.Group.AllReduce(all); err != nil {
 			return err
 		}
-		has := map[*ts.Tensor]bool{}
-		for i, p := range params {
-			has[p.Tensor] = numbers[known+i] > 0
-		}
-		for _, b := range buckets {
-			for i, p := range b.Params {
-				if has[p] {
-					s.SetGrad(p, b.Parts[i])
-				}
-			}
-		}
-		y.nats = Mean{Sum: numbers[0], Tokens: int64(numbers[1])}
-		y.squares = Mean{Sum: numbers[2], Tokens: y.nats.Tokens}
-		t.agreed = wishes{stop: numbers[3] > 0, end: numbers[4] > 0, save: numbers[5] > 0}
+		sums = torch.ToSlice[float64](s, all)
 		return s.Err()
 	})
+	return sums, err
 }
 
-// sum adds numbers up over the group by one of its sums.
-func (t *Trainer) sum(s *torch.Scope, numbers []float64, sum func(...*ts.Tensor) error) ([]float64, error) {
-	all := s.To(torch.FromSlice(s, numbers, int64(len(numbers))), gotch.Double, t.Device)
-	if err := s.Err(); err != nil {
-		return nil, err
-	}
-	if err := sum(all); err != nil {
-		return nil, err
-	}
-	numbers = torch.ToSlice[float64](s, all)
-	return numbers, s.Err()
-}
-
-// pool makes the result of an evaluation from those of the group's parts. If the
-// evaluation was interrupted in one process it was in all.
-func (t *Trainer) pool(r Result, interrupted bool) (Result, error) {
-	if t.Group != nil {
-		err := torch.Do(func(s *torch.Scope) error {
-			numbers, err := t.sum(s, []float64{r.Nats * float64(r.Tokens), float64(r.Tokens), number(interrupted)}, t.Group.Sum)
-			if err != nil {
-				return err
-			}
-			r = Result{Tokens: int64(numbers[1])}
-			if r.Tokens > 0 {
-				r.Nats = numbers[0] / numbers[1]
-			}
-			interrupted = numbers[2] > 0
-			return nil
-		})
+// reduceResult makes the result of an evaluation from its ranks' results. An
+// evaluation that was interrupted in one rank was interrupted in all.
+func (t *Trainer) reduceResult(r Result, interrupted bool) (Result, error) {
+	if t.Group.Size() > 1 {
+		sums, err := t.allReduce(r.Nats*float64(r.Tokens), float64(r.Tokens), indicator(interrupted))
 		if err != nil {
 			return r, err
 		}
+		r = Result{Tokens: int64(sums[1])}
+		if r.Tokens > 0 {
+			r.Nats = sums[0] / sums[1]
+		}
+		interrupted = sums[2] > 0
 	}
 	if interrupted {
 		return r, context.Canceled
@@ -168,38 +152,35 @@ func (t *Trainer) pool(r Result, interrupted bool) (Result, error) {
 	return r, nil
 }
 
-// carried is the recurrent state of the whole batch: in a group each process has
-// the rows of its own texts.
-func (t *Trainer) carried(s *torch.Scope) ([]*ts.Tensor, error) {
-	own := t.state.Tensors()
-	if t.Group == nil || len(own) == 0 {
-		return own, nil
+// gatherState returns the recurrent state of the global batch, layer by layer
+// [B, ...]: each rank has the rows of its own shard.
+func (t *Trainer) gatherState(s *torch.Scope) ([]*ts.Tensor, error) {
+	shard := t.state.Tensors()
+	if t.Group.Size() == 1 || len(shard) == 0 {
+		return shard, nil
 	}
-	all := make([]*ts.Tensor, len(own))
-	from, to := data.Part(t.whole, t.Group.Rank(), t.Group.Size())
-	for i, rows := range own {
+	all := make([]*ts.Tensor, len(shard))
+	from, to := data.ShardRange(t.globalBatch, t.Group.Rank(), t.Group.Size())
+	for i, rows := range shard {
 		shape := torch.Shape(rows)
-		shape[0] = int64(t.whole)
+		shape[0] = int64(t.globalBatch)
 		all[i] = s.Zeros(shape, gotch.Float, t.Device)
 		s.CopyInto(s.Narrow(all[i], 0, int64(from), int64(to-from)), rows)
 	}
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	return all, t.Group.Sum(all...)
+	return all, t.Group.AllReduce(all...)
 }
 
-// restoreCarried takes this process's rows of a batch's recurrent state.
-func (t *Trainer) restoreCarried(carried []*ts.Tensor) error {
+// scatterState takes this rank's rows of the global batch's recurrent state.
+func (t *Trainer) scatterState(carried []*ts.Tensor) error {
 	shape := torch.Shape(carried[0])
 	if len(shape) == 0 {
 		return fmt.Errorf("restore the carried state: a tensor without rows")
 	}
-	t.whole = int(shape[0])
-	from, to := 0, t.whole
-	if t.Group != nil {
-		from, to = data.Part(t.whole, t.Group.Rank(), t.Group.Size())
-	}
+	t.globalBatch = int(shape[0])
+	from, to := data.ShardRange(t.globalBatch, t.Group.Rank(), t.Group.Size())
 	state, err := t.Model.NewState(int64(to - from))
 	if err != nil {
 		return err
@@ -221,30 +202,27 @@ func (t *Trainer) restoreCarried(carried []*ts.Tensor) error {
 	})
 }
 
-// agree makes sure that the whole group has the same weights, as the same steps
+// verifyReplicas checks that all ranks have the same weights, which the same steps
 // from the same start give on processors of one kind.
-func (t *Trainer) agree() error {
-	if t.Group == nil {
+func (t *Trainer) verifyReplicas() error {
+	if t.Group.Size() == 1 {
 		return nil
 	}
 	own, err := Checksum(t.Model)
 	if err != nil {
 		return err
 	}
-	return torch.Do(func(s *torch.Scope) error {
-		sums := make([]float64, t.Group.Size())
-		sums[t.Group.Rank()] = float64(own)
-		sums, err := t.sum(s, sums, t.Group.Sum)
-		if err != nil {
-			return err
+	sums := make([]float64, t.Group.Size())
+	sums[t.Group.Rank()] = float64(own)
+	if sums, err = t.allReduce(sums...); err != nil {
+		return err
+	}
+	for rank, v := range sums {
+		if v != sums[0] {
+			return fmt.Errorf("the weights of rank %d differ from those of rank 0: ranks need processors of one kind, and the same libraries", rank)
 		}
-		for rank, v := range sums {
-			if v != sums[0] {
-				return fmt.Errorf("rank %d has come to other weights than rank 0: ranks need processors of one kind, and the same libraries", rank)
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // Checksum is the CRC-32C of a model's weights.
@@ -261,8 +239,10 @@ func Checksum(m Model) (uint32, error) {
 	return sum, err
 }
 
-func number(yes bool) float64 {
-	if yes {
+// indicator is 1 for true, so that a sum over the ranks says whether any rank's flag
+// is set.
+func indicator(set bool) float64 {
+	if set {
 		return 1
 	}
 	return 0

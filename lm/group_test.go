@@ -30,7 +30,7 @@ type job struct {
 	whole  int // texts in a batch
 }
 
-func (j job) trainer(t *testing.T, c *circle, rank int) *lm.Trainer {
+func (j job) trainer(t *testing.T, c *localGroup, rank int) *lm.Trainer {
 	t.Helper()
 	m, err := lm.New(j.model, 1, gotch.CPU)
 	if err != nil {
@@ -57,7 +57,7 @@ func (j job) trainer(t *testing.T, c *circle, rank int) *lm.Trainer {
 	var options []data.BatchOption
 	size := len(c.brought)
 	if size > 1 {
-		options = append(options, data.Share(rank, size))
+		options = append(options, data.Shard(rank, size))
 	}
 	text := noisy(3000, int(j.model.Vocab))
 	open := func(text *data.Tokens, more ...data.BatchOption) (data.Batcher, error) {
@@ -108,7 +108,7 @@ func (j job) run(t *testing.T, size int, from *lm.Snapshot, prepare func(rank in
 		t.Fatal(err)
 	}
 	defer func() { _ = torch.SetThreads(threads) }()
-	c := newCircle(size)
+	c := newLocalGroup(size)
 	ranks := make([]*came, size)
 	contexts := make([]context.Context, size)
 	// All are made before one starts: libtorch has one generator for all of them.
@@ -279,7 +279,7 @@ func TestRanksThatDriftApartAreNamed(t *testing.T) {
 		return t.Context()
 	})
 	for rank, r := range ranks {
-		if r.err == nil || !strings.Contains(r.err.Error(), "rank 2 has come to other weights than rank 0") {
+		if r.err == nil || !strings.Contains(r.err.Error(), "the weights of rank 2 differ from those of rank 0") {
 			t.Errorf("rank %d: %v", rank, r.err)
 		}
 	}
@@ -311,25 +311,25 @@ func TestNonFiniteInOneRankIsSkippedByAll(t *testing.T) {
 	}
 }
 
-// spoiler brings a NaN into the fifth step's gradients.
+// A spoiler puts a NaN into the gradients of the fifth step.
 type spoiler struct {
-	lm.Group
-	sums *int
+	lm.ProcessGroup
+	steps *int
 }
 
-func (p spoiler) Watch(params []*ts.Tensor) (lm.Watch, error) {
-	w, err := p.Group.Watch(params)
-	return spoilt{w, params[0], p.sums}, err
+func (p spoiler) NewReducer(params []*ts.Tensor) (lm.Reducer, error) {
+	r, err := p.ProcessGroup.NewReducer(params)
+	return spoilt{r, params[0], p.steps}, err
 }
 
 type spoilt struct {
-	lm.Watch
+	lm.Reducer
 	param *ts.Tensor
-	sums  *int
+	steps *int
 }
 
-func (p spoilt) Sum(others ...*ts.Tensor) ([]torch.Bucket, error) {
-	if *p.sums++; *p.sums == 5 {
+func (p spoilt) Finish(numbers []float64) ([]float64, error) {
+	if *p.steps++; *p.steps == 5 {
 		err := torch.Do(func(s *torch.Scope) error {
 			s.NoGrad(func() { s.Fill(s.Narrow(s.Grad(p.param), 0, 0, 1), math.NaN()) })
 			return s.Err()
@@ -338,5 +338,5 @@ func (p spoilt) Sum(others ...*ts.Tensor) ([]torch.Bucket, error) {
 			return nil, err
 		}
 	}
-	return p.Watch.Sum(others...)
+	return p.Reducer.Finish(numbers)
 }

@@ -52,7 +52,7 @@ func (t *Trainer) snapshot(s *torch.Scope) (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("optimizer state: %w", err)
 	}
-	carried, err := t.carried(s)
+	carried, err := t.gatherState(s)
 	if err != nil {
 		return nil, err
 	}
@@ -64,13 +64,14 @@ func (t *Trainer) snapshot(s *torch.Scope) (*Snapshot, error) {
 	}, nil
 }
 
-// save offers the state to the observers. A whole group makes it, whoever observes.
+// save offers the state to the observers. All ranks of a group gather it, even if
+// one of them alone has observers.
 func (t *Trainer) save(best bool) error {
 	t.saved = time.Now()
-	if t.progress.unsaved = false; len(t.Observers) == 0 && t.Group == nil {
+	if t.progress.unsaved = false; len(t.Observers) == 0 && t.Group.Size() == 1 {
 		return nil
 	}
-	if err := t.agree(); err != nil {
+	if err := t.verifyReplicas(); err != nil {
 		return err
 	}
 	return t.averaged(func() error {
@@ -87,6 +88,7 @@ func (t *Trainer) save(best bool) error {
 // Restore puts the trainer where a snapshot was made; before Run. The tensors
 // are copied.
 func (t *Trainer) Restore(snap *Snapshot) error {
+	t.defaultGroup()
 	if err := restoreWeights(t.Model, snap.Weights); err != nil {
 		return err
 	}
@@ -102,7 +104,7 @@ func (t *Trainer) Restore(snap *Snapshot) error {
 	t.progress = snap.Progress
 	t.progress.windowTokens = snap.Progress.Tokens - snap.Progress.Window.Tokens
 	if len(snap.Carried) > 0 {
-		return t.restoreCarried(snap.Carried)
+		return t.scatterState(snap.Carried)
 	}
 	return nil
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// stepped is what one optimizer step came to.
-type stepped struct {
+// stepResult is the outcome of one optimizer step.
+type stepResult struct {
 	nats      float64 // mean loss over all its tokens
 	tokens    int64
 	length    int // optimizer steps of this epoch
@@ -26,13 +26,13 @@ type stepped struct {
 // step makes one optimizer step: predict, then forward, loss and backward of each
 // accumulated batch, then update. KOALA's measurement is the mean loss and the
 // mean squared loss of all tokens of the step.
-func (t *Trainer) step(ctx context.Context) (stepped, error) {
+func (t *Trainer) step(ctx context.Context) (stepResult, error) {
 	var (
-		out     stepped
-		seen    tally
+		out     stepResult
+		losses  lossSums
 		lengths int // of all batches together
 	)
-	if err := torch.Seed(uint64(t.Config.Seed), t.progress.Step, int64(t.rank())); err != nil {
+	if err := torch.Seed(uint64(t.Config.Seed), t.progress.Step, int64(t.Group.Rank())); err != nil {
 		return out, err
 	}
 	factor := t.lrFactor()
@@ -44,8 +44,8 @@ func (t *Trainer) step(ctx context.Context) (stepped, error) {
 	out.phases.Optimizer = time.Since(started)
 	out.length = max(1, t.Train.Steps()/t.Config.Accumulate)
 	for i := range t.Config.Accumulate {
-		if t.Group != nil && i == t.Config.Accumulate-1 {
-			if err := t.arm(); err != nil {
+		if i == t.Config.Accumulate-1 {
+			if err := t.prepareReducer(); err != nil {
 				return out, err
 			}
 		}
@@ -59,23 +59,23 @@ func (t *Trainer) step(ctx context.Context) (stepped, error) {
 		if err != nil {
 			return out, err
 		}
-		seen.nats.Add(loss.Nats, loss.Tokens)
-		seen.squares.Add(loss.MeanSquare, loss.Tokens)
+		losses.loss.Add(loss.Nats, loss.Tokens)
+		losses.square.Add(loss.MeanSquare, loss.Tokens)
 		out.epochEnds = out.epochEnds || t.Train.Cursor().Epoch != epoch
 	}
 	started = time.Now()
-	if t.Group != nil {
-		if err := t.reduce(ctx, &seen); err != nil {
-			return out, err
-		}
+	if err := t.reduce(ctx, &losses); err != nil {
+		return out, err
+	}
+	if t.Group.Size() > 1 { // alone there is nothing to wait for
 		out.phases.Reduce = lap(&started)
 	}
-	out.nats, out.tokens = seen.nats.Value(), seen.nats.Tokens
+	out.nats, out.tokens = losses.loss.Value(), losses.loss.Tokens
 	if nominal := t.Config.BPTT * t.Config.Accumulate; t.Config.VariableBPTT && nominal > 0 {
 		// Longer sequences make fewer steps of an epoch, each as much larger.
 		t.Optimizer.SetLR(factor * float64(lengths) / float64(nominal))
 	}
-	info, err := t.Optimizer.Update(koala.Measurement{Loss: seen.nats.Value(), MeanSquare: seen.squares.Value()})
+	info, err := t.Optimizer.Update(koala.Measurement{Loss: losses.loss.Value(), MeanSquare: losses.square.Value()})
 	if err != nil {
 		return out, fmt.Errorf("update: %w", err)
 	}
@@ -107,7 +107,7 @@ func (t *Trainer) accumulate(b data.Batch, phases *Phases) (torch.Loss, error) {
 			forward()
 		}
 		objective := t.objective(s, loss.Mean, out.Raw)
-		if weight := share(b) / float64(t.Config.Accumulate); weight != 1 {
+		if weight := shardWeight(b) / float64(t.Config.Accumulate); weight != 1 {
 			objective = s.Scale(objective, weight)
 		}
 		s.Backward(objective)
@@ -125,8 +125,8 @@ func (t *Trainer) ready(b data.Batch) error {
 			return err
 		}
 	}
-	t.whole = b.Whole
-	if b.Fresh {
+	t.globalBatch = b.GlobalBatch
+	if b.ResetState {
 		return t.state.Reset()
 	}
 	return nil
@@ -155,6 +155,6 @@ func lap(from *time.Time) time.Duration {
 	return d
 }
 
-// share is the weight of a batch's mean loss in that of the whole batch, of which
-// it may be one process's part: all its texts are of one length.
-func share(b data.Batch) float64 { return float64(b.B) / float64(b.Whole) }
+// shardWeight is the weight of a shard's mean loss in that of its global batch, whose
+// texts all have the same length.
+func shardWeight(b data.Batch) float64 { return float64(b.B) / float64(b.GlobalBatch) }

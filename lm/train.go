@@ -35,7 +35,7 @@ type Trainer struct {
 	// Valid and Test return a fresh pass over a split; nil where there is none.
 	Valid, Test func() (data.Batcher, error)
 	Device      gotch.Device
-	Group       Group // nil for a process that trains alone
+	Group       ProcessGroup // nil is a SingleProcess
 	Observers   []Observer
 
 	schedule *Schedule
@@ -44,10 +44,9 @@ type Trainer struct {
 	started  time.Time
 	saved    time.Time // when a snapshot was last offered
 
-	// In a group alone.
-	agreed wishes
-	whole  int // texts in a whole batch
-	watch  Watch
+	reducer     Reducer      // nil before the first step
+	agreed      controlFlags // by all ranks, in the last step
+	globalBatch int          // texts in the global batch
 }
 
 // ErrInterrupted is returned by Run when its context ended; the last step is
@@ -77,7 +76,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 		return err
 	}
 	for !t.done(ctx) {
-		if t.wishes(ctx).stop {
+		if t.control(ctx).stop {
 			return t.interrupted()
 		}
 		if err := t.trainStep(ctx); err != nil {
@@ -102,6 +101,7 @@ func (t *Trainer) TotalSteps() int64 {
 }
 
 func (t *Trainer) prepare() error {
+	t.defaultGroup()
 	t.Config.Accumulate = max(1, t.Config.Accumulate)
 	t.Config.LogEvery = max(1, t.Config.LogEvery)
 	if r := t.Config.RangeTest; r != nil {
@@ -120,13 +120,20 @@ func (t *Trainer) prepare() error {
 	return nil
 }
 
-// free frees what a run needs beside the caller's own.
+// defaultGroup makes a trainer without a group a group of one.
+func (t *Trainer) defaultGroup() {
+	if t.Group == nil {
+		t.Group = SingleProcess{}
+	}
+}
+
+// free frees the memory that the run allocated beside the caller's own.
 func (t *Trainer) free() {
 	t.state.Close()
 	t.state = nil
-	if t.watch != nil {
-		t.watch.Close()
-		t.watch = nil
+	if t.reducer != nil {
+		t.reducer.Close()
+		t.reducer = nil
 	}
 }
 
@@ -136,7 +143,7 @@ func (t *Trainer) done(ctx context.Context) bool {
 	return p.Stopped ||
 		c.Steps > 0 && p.Step >= c.Steps ||
 		c.Epochs > 0 && p.Epoch >= c.Epochs ||
-		t.wishes(ctx).end
+		t.control(ctx).end
 }
 
 // trainStep makes one optimizer step and accounts for it.
@@ -224,7 +231,7 @@ func (t *Trainer) afterStep(ctx context.Context) error {
 	p.EvaluationDue = false
 	due := best || c.Checkpoint.Every == 0 && evaluate ||
 		c.Checkpoint.Every > 0 && p.Step%c.Checkpoint.Every == 0 ||
-		t.wishes(ctx).save
+		t.control(ctx).save
 	if due && p.unsaved {
 		return t.save(best)
 	}
@@ -270,7 +277,7 @@ func (t *Trainer) evaluate(ctx context.Context, split string, open func() (data.
 		r, err = EvaluateText(ctx, t.Model, batches, t.Device)
 		interrupted := errors.Is(err, context.Canceled)
 		if err == nil || interrupted {
-			r, err = t.pool(r, interrupted)
+			r, err = t.reduceResult(r, interrupted)
 		}
 		return err
 	})

@@ -96,7 +96,7 @@ func (w *windows) Next() (data.Batch, error) {
 	r := w.recording
 	b := data.Batch{
 		Inputs: make([]int64, r.Batch*r.Window), Targets: make([]int64, r.Batch*r.Window),
-		B: r.Batch, Whole: r.Batch, T: r.Window, TimeMajor: w.timeMajor, Fresh: w.at == 0, Predictions: r.Batch * r.Window,
+		B: r.Batch, GlobalBatch: r.Batch, T: r.Window, TimeMajor: w.timeMajor, ResetState: w.at == 0, Predictions: r.Batch * r.Window,
 	}
 	for row, ids := range r.IDs {
 		for i := range r.Window {

@@ -22,7 +22,7 @@ const circleKey = "koala-lm/circle"
 
 func (t *team) openStore(ctx context.Context, serve bool) (err error) {
 	p := t.place
-	t.store, err = torch.OpenStore(ctx.Done(), torch.StoreOptions{Host: p.Host, Port: p.Port, Serve: serve, Prefix: p.Prefix, Timeout: t.timeout})
+	t.store, err = torch.OpenKVStore(ctx.Done(), torch.KVStoreOptions{Host: p.Host, Port: p.Port, Serve: serve, Prefix: p.Prefix, Timeout: t.timeout})
 	if errors.Is(err, torch.ErrGivenUp) {
 		return context.Cause(ctx)
 	}
@@ -133,13 +133,13 @@ const soon = 5 * time.Second
 // enter opens a meeting's store and says on which of its hosts it found it. By now
 // the port may be somebody else's: a store that does not know of the meeting, or
 // no store and nothing that would answer.
-func enter(ctx context.Context, m ranks.Meeting, timeout time.Duration) (*torch.Store, string) {
+func enter(ctx context.Context, m ranks.Meeting, timeout time.Duration) (*torch.KVStore, string) {
 	for _, host := range m.Hosts {
 		if !answers(ctx, net.JoinHostPort(host, strconv.Itoa(m.Port))) {
 			continue
 		}
 		within, cancel := context.WithTimeout(ctx, soon)
-		store, err := torch.OpenStore(within.Done(), torch.StoreOptions{Host: host, Port: m.Port, Prefix: m.ID, Timeout: timeout})
+		store, err := torch.OpenKVStore(within.Done(), torch.KVStoreOptions{Host: host, Port: m.Port, Prefix: m.ID, Timeout: timeout})
 		cancel()
 		if err != nil {
 			continue

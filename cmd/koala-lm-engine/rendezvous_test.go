@@ -39,7 +39,7 @@ func awaitOther(t *testing.T, file, id string) {
 // TestRanksMeetAtFile: whoever comes first, and whatever an earlier run left.
 func TestRanksMeetAtFile(t *testing.T) {
 	alone := trainedAlone(t)
-	other, err := torch.OpenStore(nil, torch.StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
+	other, err := torch.OpenKVStore(nil, torch.KVStoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

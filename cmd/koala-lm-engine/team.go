@@ -26,13 +26,13 @@ type team struct {
 	place   ranks.Place
 	timeout time.Duration
 	meeting ranks.Meeting // of rank 0 with a rendezvous file
-	store   *torch.Store
+	store   *torch.KVStore
 	circle  *ranks.Circle // nil before join
-	group   *torch.Group
+	group   *torch.ProcessGroup
 	local   *fleet // the ranks that this one started
 }
 
-var _ lm.Group = (*team)(nil)
+var _ lm.ProcessGroup = (*team)(nil)
 
 // newTeam finds this process's place. Rank 0 serves the store, and starts the
 // others if it was told to.
@@ -75,7 +75,7 @@ func (t *team) share() []data.BatchOption {
 	if t == nil {
 		return nil
 	}
-	return []data.BatchOption{data.Share(t.place.Rank, t.place.Size)}
+	return []data.BatchOption{data.Shard(t.place.Rank, t.place.Size)}
 }
 
 // device is this process's own of a host's.
@@ -109,7 +109,7 @@ func (t *team) join(ctx context.Context, facts []ranks.Fact, device gotch.Device
 	if err != nil {
 		return err
 	}
-	t.group, err = torch.OpenGroup(t.circle.Lost(), t.store, torch.GroupOptions{
+	t.group, err = torch.OpenProcessGroup(t.circle.Lost(), t.store, torch.ProcessGroupOptions{
 		Rank: t.place.Rank, Size: t.place.Size, Device: device, Address: t.circle.Address, Timeout: t.timeout,
 	})
 	if err != nil {
@@ -122,36 +122,38 @@ func (t *team) join(ctx context.Context, facts []ranks.Fact, device gotch.Device
 func (t *team) Rank() int { return t.place.Rank }
 func (t *team) Size() int { return t.place.Size }
 
-func (t *team) Sum(tensors ...*ts.Tensor) error {
+func (t *team) AllReduce(tensors ...*ts.Tensor) error {
 	t.circle.Summing()
-	if err := t.group.Sum(t.circle.Lost(), tensors...); err != nil {
+	if err := t.group.AllReduce(t.circle.Lost(), tensors...); err != nil {
 		return t.circle.Cause(err)
 	}
 	return nil
 }
 
-// Watch is lm's Group's too. Sums begin early where they wait for a network or a
-// device; ranks that share the cores of one host would only take them from backward.
-func (t *team) Watch(params []*ts.Tensor) (lm.Watch, error) {
-	w, err := t.group.Watch(params, t.group.CUDA() || t.circle.Hosts > 1)
+// NewReducer is lm's ProcessGroup's too. All-reduces overlap with backward where they
+// wait for a network or a device; ranks that share the cores of one host would only
+// take them from backward.
+func (t *team) NewReducer(params []*ts.Tensor) (lm.Reducer, error) {
+	r, err := t.group.NewReducer(params, t.group.CUDA() || t.circle.Hosts > 1)
 	if err != nil {
 		return nil, err
 	}
-	return watch{w, t}, nil
+	return reducer{r, t}, nil
 }
 
-// watch names the rank that a sum of gradients misses.
-type watch struct {
-	*torch.Watch
+// reducer names the rank that an all-reduce misses.
+type reducer struct {
+	*torch.Reducer
 	team *team
 }
 
-func (w watch) Sum(others ...*ts.Tensor) ([]torch.Bucket, error) {
-	w.team.circle.Summing()
-	if err := w.Watch.Sum(w.team.circle.Lost(), others...); err != nil {
-		return nil, w.team.circle.Cause(err)
+func (r reducer) Finish(numbers []float64) ([]float64, error) {
+	r.team.circle.Summing()
+	sums, err := r.Reducer.Finish(r.team.circle.Lost(), numbers)
+	if err != nil {
+		return nil, r.team.circle.Cause(err)
 	}
-	return w.Buckets, nil
+	return sums, nil
 }
 
 // parting is how long the ranks that rank 0 started have to end by themselves when

@@ -40,11 +40,11 @@ int koala_set_requires_grad(koala_tensor t, int on);
 int koala_set_grad_mode(int on);
 int koala_backward(koala_tensor *tensors, koala_tensor *gradients, int n);
 
-// group.cpp
+// process_group.cpp
 typedef void *koala_store;
 typedef void *koala_group;
 typedef void *koala_work;
-int koala_store_open(const char *host, int *port, int server, const char *prefix, int64_t timeout_ms, koala_store *out);
+int koala_store_open(const char *host, int *port, int server, int listener, const char *prefix, int64_t timeout_ms, koala_store *out);
 void koala_store_close(koala_store s);
 int koala_store_set(koala_store s, const char *key, const char *value);
 int koala_store_get(koala_store s, const char *key, char *value, int capacity, int *length);
@@ -55,13 +55,13 @@ int koala_all_reduce(koala_group g, koala_tensor t, koala_work *out);
 int koala_work_wait(koala_work w, int cuda, int64_t timeout_ms);
 void koala_work_free(koala_work w);
 
-// gradients.cpp
-typedef void *koala_watch;
-int koala_watch_open(koala_group g, int buckets, const koala_tensor *flats, const int *counts, const koala_tensor *params,
-                     const koala_tensor *parts, koala_watch *out);
-void koala_watch_close(koala_watch w);
-void koala_watch_arm(koala_watch w);
-int koala_watch_take(koala_watch w, koala_work *works, int *count);
+// reducer.cpp
+typedef void *koala_reducer;
+int koala_reducer_open(koala_group g, int buckets, const koala_tensor *flats, const int *counts, const koala_tensor *params,
+                       const koala_tensor *parts, koala_reducer *out);
+void koala_reducer_close(koala_reducer r);
+void koala_reducer_prepare(koala_reducer r);
+int koala_reducer_finish(koala_reducer r, koala_work *works, int *count);
 
 // isa.cpp
 const char *koala_isa(void);

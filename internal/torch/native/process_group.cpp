@@ -1,6 +1,6 @@
-// Processes that compute together: c10d, PyTorch's own engine, which is part of
-// libtorch. A store is where they find one another, a group is what adds up
-// their tensors.
+// Process groups of c10d, PyTorch's own library for distributed training, which is
+// part of libtorch. A store holds the addresses of the ranks, a process group
+// all-reduces their tensors.
 #define USE_C10D_GLOO // as libtorch_cpu was compiled
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -21,9 +21,9 @@ using Store = c10::intrusive_ptr<c10d::Store>;
 using Backend = c10::intrusive_ptr<c10d::Backend>;
 using Work = c10::intrusive_ptr<c10d::Work>;
 
-// These classes, unlike tensors, have no layout that is kept from version to
-// version: another library than the headers are of would be written past its end.
-// What goes wrong comes as an exception: c10d need not print it as well.
+// The layout of these classes, unlike that of tensors, changes from version to
+// version: a library of another version than the headers would be written past its
+// end. Errors come as exceptions, so c10d need not print them as well.
 void prepare() {
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr)
     FLAGS_caffe2_log_level = 3; // fatal
@@ -32,7 +32,8 @@ void prepare() {
               have >> 56, ".", have >> 48 & 255, ".", have >> 40 & 255);
 }
 
-// gloo_options are filled by the library, and must read here as it wrote them.
+// gloo_options checks that the options that the library filled read here as it
+// wrote them.
 c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(const std::string &address, milliseconds timeout) {
   using Gloo = c10d::ProcessGroupGloo;
   if (address.empty() || std::getenv("GLOO_SOCKET_IFNAME") != nullptr)
@@ -46,9 +47,10 @@ c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(const std::stri
 
 } // namespace
 
-// A server's port may be 0, for one that is free; the port in use is told. Keys
-// stand behind prefix.
-KOALA_API int koala_store_open(const char *host, int *port, int server, const char *prefix, int64_t timeout_ms, koala_store *out) {
+// A server's port may be 0, for one that is free; *port becomes the port in use.
+// listener is a listening socket for the server to own, or -1 for one of c10d's
+// making. prefix is put before every key.
+KOALA_API int koala_store_open(const char *host, int *port, int server, int listener, const char *prefix, int64_t timeout_ms, koala_store *out) {
   return guard([&] {
     prepare();
     c10d::TCPStoreOptions options;
@@ -56,6 +58,8 @@ KOALA_API int koala_store_open(const char *host, int *port, int server, const ch
     options.isServer = server != 0;
     options.waitWorkers = false;
     options.timeout = milliseconds(timeout_ms);
+    if (listener >= 0)
+      options.masterListenFd = listener;
     auto tcp = c10::make_intrusive<c10d::TCPStore>(host, options);
     *port = tcp->getPort();
     Store store = tcp;
@@ -97,8 +101,8 @@ KOALA_API int koala_gloo_open(koala_store s, int rank, int size, const char *add
   });
 }
 
-// NCCL is in libtorch_cuda, which is not linked: what names its classes is a
-// library of its own.
+// NCCL is in libtorch_cuda, which is not linked: the code that names its classes is
+// in a library of its own.
 KOALA_API int koala_nccl_open(koala_store s, int rank, int size, int device, int64_t timeout_ms, koala_group *out) {
   return guard([&] {
     prepare();
@@ -113,10 +117,10 @@ KOALA_API int koala_nccl_open(koala_store s, int rank, int size, int device, int
   });
 }
 
-// Waits for what is under way, which needs the other ranks.
+// Waits for all-reduces under way, which need the other ranks.
 KOALA_API void koala_group_close(koala_group g) { delete static_cast<Backend *>(g); }
 
-// Starts to add up a tensor over all ranks, in place.
+// Starts an all-reduce (sum) of a tensor, in place.
 KOALA_API int koala_all_reduce(koala_group g, koala_tensor t, koala_work *out) {
   return guard([&] {
     std::vector<at::Tensor> one{ref(t)};
@@ -124,8 +128,8 @@ KOALA_API int koala_all_reduce(koala_group g, koala_tensor t, koala_work *out) {
   });
 }
 
-// Returns 2 if the work is not done after that time. Gloo's work is waited for by
-// the thread, and throws after that time; NCCL's would give up, and is asked.
+// Returns 2 if the work is not done after that time. A wait for Gloo's work throws
+// after that time and can be repeated; NCCL's work would be aborted, so it is polled.
 KOALA_API int koala_work_wait(koala_work w, int cuda, int64_t timeout_ms) {
   auto &work = **static_cast<Work *>(w);
   bool done = true;

@@ -17,47 +17,49 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// An early group adds gradients up by c10d while backward still makes others.
-type early struct{ *torch.Group }
+// An overlapping group all-reduces by c10d while backward still computes gradients.
+type overlapping struct{ *torch.ProcessGroup }
 
-func (g early) Sum(tensors ...*ts.Tensor) error { return g.Group.Sum(nil, tensors...) }
-
-func (g early) Watch(params []*ts.Tensor) (lm.Watch, error) {
-	w, err := g.Group.Watch(params, true)
-	return earlyWatch{w}, err
+func (g overlapping) AllReduce(tensors ...*ts.Tensor) error {
+	return g.ProcessGroup.AllReduce(nil, tensors...)
 }
 
-type earlyWatch struct{ *torch.Watch }
+func (g overlapping) NewReducer(params []*ts.Tensor) (lm.Reducer, error) {
+	r, err := g.ProcessGroup.NewReducer(params, true)
+	return overlappingReducer{r}, err
+}
 
-func (w earlyWatch) Sum(others ...*ts.Tensor) ([]torch.Bucket, error) {
-	return w.Buckets, w.Watch.Sum(nil, others...)
+type overlappingReducer struct{ *torch.Reducer }
+
+func (r overlappingReducer) Finish(numbers []float64) ([]float64, error) {
+	return r.Reducer.Finish(nil, numbers)
 }
 
 // pair opens a group of two in this process.
-func pair(t *testing.T) [2]early {
+func pair(t *testing.T) [2]overlapping {
 	t.Helper()
-	var groups [2]early
-	served, err := torch.OpenStore(nil, torch.StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: 20 * time.Second})
+	var groups [2]overlapping
+	served, err := torch.OpenKVStore(nil, torch.KVStoreOptions{Host: "127.0.0.1", Serve: true, Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(served.Close)
 	var wait sync.WaitGroup
 	for rank := range groups {
-		wait.Go(func() { // with connections of their own, for each holds one as long as it waits
-			store, err := torch.OpenStore(nil, torch.StoreOptions{Host: "127.0.0.1", Port: served.Port(), Timeout: 20 * time.Second})
+		wait.Go(func() { // each has a connection of its own, which a look-up holds
+			store, err := torch.OpenKVStore(nil, torch.KVStoreOptions{Host: "127.0.0.1", Port: served.Port(), Timeout: 20 * time.Second})
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			g, err := torch.OpenGroup(nil, store, torch.GroupOptions{
+			g, err := torch.OpenProcessGroup(nil, store, torch.ProcessGroupOptions{
 				Rank: rank, Size: 2, Device: gotch.CPU, Address: "127.0.0.1", Timeout: 20 * time.Second,
 			})
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			groups[rank] = early{g}
+			groups[rank] = overlapping{g}
 		})
 	}
 	wait.Wait()
@@ -67,9 +69,9 @@ func pair(t *testing.T) [2]early {
 	return groups
 }
 
-// TestEarlySums: sums that begin during backward leave the bits of those after it,
+// An all-reduce that overlaps with backward gives the bits of one that follows it,
 // also where gradients come from several batches or not at all.
-func TestEarlySums(t *testing.T) {
+func TestOverlap(t *testing.T) {
 	wide := without(shapes["gpt2"])
 	wide.Embed, wide.Hidden, wide.Layers = 126, 504, 4
 	split := without(shapes["gru"])

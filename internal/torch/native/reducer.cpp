@@ -1,5 +1,5 @@
-// Gradients that are added up over a group while backward still makes others, as
-// PyTorch's DistributedDataParallel does (Li et al. 2020, section 3.2).
+// The reducer of PyTorch's DistributedDataParallel (Li et al. 2020, section 3.2): it
+// all-reduces gradients in buckets while backward still computes others.
 #define USE_C10D_GLOO // as libtorch_cpu was compiled
 #include <torch/csrc/autograd/utils/lambda_post_hook.h>
 #include <torch/csrc/autograd/variable.h>
@@ -24,22 +24,22 @@ struct Bucket {
   int size = 0, missing = 0;
 };
 
-class Watch {
+class Reducer {
 public:
-  Watch(Backend group, std::vector<Bucket> buckets) : group_(std::move(group)), buckets_(std::move(buckets)) {}
+  Reducer(Backend group, std::vector<Bucket> buckets) : group_(std::move(group)), buckets_(std::move(buckets)) {}
 
-  ~Watch() {
+  ~Reducer() {
     for (const auto &[node, key] : hooks_)
       node->del_post_hook(key);
   }
 
-  // A parameter's gradient is whole when the node that adds to it has run, once in
-  // a pass.
+  // A parameter's gradient is complete when the node that accumulates into it has
+  // run, once a backward pass.
   void follow(const at::Tensor &param, const at::Tensor &part, size_t bucket) {
     const auto node = torch::autograd::impl::grad_accumulator(param);
-    TORCH_CHECK(node, "a parameter that backward does not reach");
-    const size_t i = here_.size();
-    here_.push_back(false);
+    TORCH_CHECK(node, "backward does not reach a parameter");
+    const size_t i = ready_.size();
+    ready_.push_back(false);
     auto hook = [this, i, param, part, bucket](const variable_list &outputs, const variable_list &) {
       arrived(i, param, part, buckets_[bucket]);
       return outputs;
@@ -47,39 +47,39 @@ public:
     hooks_.emplace_back(node, node->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(std::move(hook))));
   }
 
-  void arm() {
+  void prepare_for_backward() {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (auto &b : buckets_)
       b.missing = b.size;
-    here_.assign(here_.size(), false);
+    ready_.assign(ready_.size(), false);
     started_.clear();
     failed_ = nullptr;
-    armed_ = true;
+    active_ = true;
   }
 
-  // take ends the watch over a pass and returns the sums that are under way, those
-  // of the first buckets.
-  std::vector<Work> take() {
+  // finish ends the pass and returns the all-reduces under way: of the first buckets.
+  std::vector<Work> finish() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    armed_ = false;
+    active_ = false;
     if (failed_)
       std::rethrow_exception(std::exchange(failed_, nullptr));
     return std::exchange(started_, {});
   }
 
 private:
-  // What fails is told by take: backward has nothing to do with it.
+  // finish throws what fails here: backward has nothing to do with it.
   void arrived(size_t i, const at::Tensor &param, const at::Tensor &part, Bucket &bucket) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (!armed_ || failed_)
+    if (!active_ || failed_)
       return;
     try {
-      TORCH_CHECK(!here_[i], "a gradient was made twice in a pass");
-      here_[i] = true;
+      TORCH_CHECK(!ready_[i], "a gradient was computed twice in one backward pass");
+      ready_[i] = true;
       const at::NoGradGuard guard;
       part.copy_(param.grad());
       --bucket.missing;
-      // In the order of all ranks, which may come to their gradients in another.
+      // All ranks start the buckets in the same order, whatever the order of their
+      // gradients.
       while (started_.size() < buckets_.size() && buckets_[started_.size()].missing == 0) {
         std::vector<at::Tensor> one{buckets_[started_.size()].flat};
         started_.push_back(group_->allreduce(one));
@@ -94,39 +94,39 @@ private:
   std::vector<std::pair<std::shared_ptr<torch::autograd::Node>, uintptr_t>> hooks_;
 
   std::mutex mutex_;
-  bool armed_ = false;
-  std::vector<char> here_; // by parameter
+  bool active_ = false;
+  std::vector<char> ready_; // by parameter
   std::vector<Work> started_;
   std::exception_ptr failed_;
 };
 
 } // namespace
 
-// counts are of the parameters of each bucket, and params and parts theirs, one
-// bucket's after another's.
-KOALA_API int koala_watch_open(koala_group g, int buckets, const koala_tensor *flats, const int *counts, const koala_tensor *params,
-                               const koala_tensor *parts, koala_watch *out) {
+// counts[b] is the number of parameters of bucket b; params and parts list the
+// parameters and their views of the flat tensor, bucket after bucket.
+KOALA_API int koala_reducer_open(koala_group g, int buckets, const koala_tensor *flats, const int *counts, const koala_tensor *params,
+                               const koala_tensor *parts, koala_reducer *out) {
   return guard([&] {
     std::vector<Bucket> all;
     for (int b = 0; b < buckets; b++)
       all.push_back({ref(flats[b]), counts[b]});
-    auto watch = std::make_unique<Watch>(*static_cast<Backend *>(g), std::move(all));
+    auto reducer = std::make_unique<Reducer>(*static_cast<Backend *>(g), std::move(all));
     for (int b = 0, i = 0; b < buckets; b++)
       for (const int end = i + counts[b]; i < end; i++)
-        watch->follow(ref(params[i]), ref(parts[i]), b);
-    *out = watch.release();
+        reducer->follow(ref(params[i]), ref(parts[i]), b);
+    *out = reducer.release();
   });
 }
 
-KOALA_API void koala_watch_close(koala_watch w) { delete static_cast<Watch *>(w); }
+KOALA_API void koala_reducer_close(koala_reducer r) { delete static_cast<Reducer *>(r); }
 
-KOALA_API void koala_watch_arm(koala_watch w) { static_cast<Watch *>(w)->arm(); }
+KOALA_API void koala_reducer_prepare(koala_reducer r) { static_cast<Reducer *>(r)->prepare_for_backward(); }
 
-// works has room for one of each bucket.
-KOALA_API int koala_watch_take(koala_watch w, koala_work *works, int *count) {
+// works has room for one all-reduce a bucket.
+KOALA_API int koala_reducer_finish(koala_reducer r, koala_work *works, int *count) {
   return guard([&] {
     *count = 0;
-    for (auto &work : static_cast<Watch *>(w)->take())
+    for (auto &work : static_cast<Reducer *>(r)->finish())
       works[(*count)++] = new Work(std::move(work));
   });
 }

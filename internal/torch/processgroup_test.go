@@ -37,11 +37,11 @@ func member(place string) error {
 	if _, err := fmt.Sscan(place, &rank, &size, &port, &leaves); err != nil {
 		return err
 	}
-	store, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Port: port, Timeout: 20 * time.Second})
+	store, err := OpenKVStore(nil, KVStoreOptions{Host: "127.0.0.1", Port: port, Timeout: 20 * time.Second})
 	if err != nil {
 		return err
 	}
-	g, err := OpenGroup(nil, store, GroupOptions{Rank: rank, Size: size, Device: gotch.CPU, Address: "127.0.0.1", Timeout: 20 * time.Second})
+	g, err := OpenProcessGroup(nil, store, ProcessGroupOptions{Rank: rank, Size: size, Device: gotch.CPU, Address: "127.0.0.1", Timeout: 20 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func member(place string) error {
 		}
 		small := FromSlice(s, []float64{float64(rank), 1e-300}, 2)
 		large := FromSlice(s, values, int64(len(values)))
-		if err := g.Sum(nil, large, small); err != nil {
+		if err := g.AllReduce(nil, large, small); err != nil {
 			return err
 		}
 		sums := ToSlice[float64](s, small)
@@ -67,13 +67,13 @@ func member(place string) error {
 	if err != nil {
 		return err
 	}
-	return memberWatches(g)
+	return memberReduces(g)
 }
 
-// memberWatches prints the sums of gradients of x (first (n+1) + 2 last), n being the
-// rank, in two passes: one in which backward comes to all parameters, and one in
-// which rank 0 does not use the last.
-func memberWatches(g *Group) error {
+// memberReduces prints the sums of the gradients of x (first (n+1) + 2 last), n
+// being the rank, in two passes: backward reaches all parameters in the first, and
+// rank 0 does not use the last parameter in the second.
+func memberReduces(g *ProcessGroup) error {
 	s := NewScope()
 	defer s.Close()
 	first, last := FromSlice(s, []float32{1, 2, 3}, 3), FromSlice(s, []float32{4, 5, 6}, 3)
@@ -83,34 +83,42 @@ func memberWatches(g *Group) error {
 	if err := s.Err(); err != nil {
 		return err
 	}
-	w := &Watch{group: g}
-	if err := w.begin([]*ts.Tensor{first, last}, 1, true); err != nil {
+	r, err := g.newReducer([]*ts.Tensor{first, last}, 1, true)
+	if err != nil {
 		return err
 	}
-	defer w.Close()
+	defer r.Close()
 	for pass := range 2 {
 		x := s.Scale(first, float64(g.Rank()+1))
 		if pass == 0 || g.Rank() > 0 {
 			x = s.Add(x, s.Scale(last, 2))
 		}
-		w.Arm()
+		r.PrepareForBackward()
 		s.Backward(s.Sum(x))
-		more := FromSlice(s, []float64{1}, 1)
-		if err := w.Sum(nil, more); err != nil {
+		sums, err := r.Finish(nil, []float64{1})
+		if err != nil {
 			return err
 		}
-		fmt.Printf("%d begun: %v %v %v\n", w.begun, ToSlice[float32](s, w.Buckets[0].Flat), ToSlice[float32](s, w.Buckets[1].Flat), ToSlice[float64](s, more))
+		fmt.Printf("%d started: %v %v %v\n", r.started, gradient(s, last), gradient(s, first), sums)
 		s.ClearGrad(first)
 		s.ClearGrad(last)
 	}
 	return s.Err()
 }
 
+// gradient is nil for a parameter without one.
+func gradient(s *Scope, p *ts.Tensor) []float32 {
+	if g := s.Grad(p); g != nil {
+		return ToSlice[float32](s, g)
+	}
+	return nil
+}
+
 // members runs the processes of a group and returns what each said, and whether
 // it failed.
 func members(t *testing.T, size, leaves int) (said []string, failed []error) {
 	t.Helper()
-	store, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: 20 * time.Second})
+	store, err := OpenKVStore(nil, KVStoreOptions{Host: "127.0.0.1", Serve: true, Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +144,7 @@ func members(t *testing.T, size, leaves int) (said []string, failed []error) {
 	return said, failed
 }
 
-func TestProcessesSum(t *testing.T) {
+func TestAllReduce(t *testing.T) {
 	for _, size := range []int{1, 2, 3} {
 		said, failed := members(t, size, -1)
 		want := fmt.Sprintf("[%d %v] ", size*(size-1)/2, float64(size)*1e-300)
@@ -151,16 +159,20 @@ func TestProcessesSum(t *testing.T) {
 			if first, _, _ := strings.Cut(said[0], "\n"); bits != first {
 				t.Errorf("rank %d of %d has other bits than rank 0", rank, size)
 			}
-			// Of rank 0's second pass no bucket can begin: the first is the last
-			// parameter's.
-			first, last, begun := size*(size+1)/2, 2*size, 2
-			want := fmt.Sprintf("2 begun: [%d %[1]d %[1]d] [%d %[2]d %[2]d] [%d]\n", last, first, size)
-			if last -= 2; rank == 0 {
-				begun = 0
+			// Rank 0's second pass starts no bucket: the first one holds the last
+			// parameter, which has no gradient at all in a group of one.
+			first, last, started := size*(size+1)/2, 2*size, 2
+			want := fmt.Sprintf("2 started: [%d %[1]d %[1]d] [%d %[2]d %[2]d] [%d]\n", last, first, size)
+			if rank == 0 {
+				started = 0
 			}
-			want += fmt.Sprintf("%d begun: [%d %[2]d %[2]d] [%d %[3]d %[3]d] [%d]\n", begun, last, first, size)
+			second := fmt.Sprintf("[%d %[1]d %[1]d]", last-2)
+			if size == 1 {
+				second = "[]"
+			}
+			want += fmt.Sprintf("%d started: %s [%d %[3]d %[3]d] [%d]\n", started, second, first, size)
 			if sums != want {
-				t.Errorf("rank %d of %d watched:\n%swant:\n%s", rank, size, sums, want)
+				t.Errorf("rank %d of %d reduced:\n%swant:\n%s", rank, size, sums, want)
 			}
 		}
 	}
@@ -169,26 +181,26 @@ func TestProcessesSum(t *testing.T) {
 func TestProcessThatLeavesIsNoticed(t *testing.T) {
 	_, failed := members(t, 3, 1)
 	for _, rank := range []int{0, 2} {
-		if failed[rank] == nil || !strings.Contains(failed[rank].Error(), "sum over the processes") {
+		if failed[rank] == nil || !strings.Contains(failed[rank].Error(), "all-reduce") {
 			t.Errorf("rank %d: %v", rank, failed[rank])
 		}
 	}
 }
 
-func TestGroupGivesUp(t *testing.T) {
-	store, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
+func TestOpenProcessGroupGivesUp(t *testing.T) {
+	store, err := OpenKVStore(nil, KVStoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})
 	close(stop)
-	if _, err := OpenGroup(stop, store, GroupOptions{Size: 2, Device: gotch.CPU, Timeout: time.Minute}); !errors.Is(err, ErrGivenUp) {
+	if _, err := OpenProcessGroup(stop, store, ProcessGroupOptions{Size: 2, Device: gotch.CPU, Timeout: time.Minute}); !errors.Is(err, ErrGivenUp) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestStore(t *testing.T) {
-	store, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Serve: true, Prefix: "a/", Timeout: time.Second})
+func TestKVStore(t *testing.T) {
+	store, err := OpenKVStore(nil, KVStoreOptions{Host: "127.0.0.1", Serve: true, Prefix: "a/", Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +211,7 @@ func TestStore(t *testing.T) {
 	if err := store.Set("key", "value"); err != nil {
 		t.Fatal(err)
 	}
-	other, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Port: store.Port(), Prefix: "a/", Timeout: time.Second})
+	other, err := OpenKVStore(nil, KVStoreOptions{Host: "127.0.0.1", Port: store.Port(), Prefix: "a/", Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,14 +220,14 @@ func TestStore(t *testing.T) {
 		t.Errorf("got %q, %t, %v", v, ok, err)
 	}
 	// The port is taken.
-	if _, err := OpenStore(nil, StoreOptions{Host: "127.0.0.1", Port: store.Port(), Serve: true, Timeout: time.Second}); err == nil ||
+	if _, err := OpenKVStore(nil, KVStoreOptions{Host: "127.0.0.1", Port: store.Port(), Serve: true, Timeout: time.Second}); err == nil ||
 		!strings.Contains(err.Error(), strconv.Itoa(store.Port())) {
 		t.Errorf("served a second time: %v", err)
 	}
 }
 
-// TestStoreGivesUp: what answers at the port says nothing.
-func TestStoreGivesUp(t *testing.T) {
+// TestKVStoreGivesUp: what answers at the port says nothing.
+func TestKVStoreGivesUp(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -223,8 +235,8 @@ func TestStoreGivesUp(t *testing.T) {
 	defer l.Close()
 	stop := make(chan struct{})
 	time.AfterFunc(50*time.Millisecond, func() { close(stop) })
-	o := StoreOptions{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Timeout: time.Minute}
-	if _, err := OpenStore(stop, o); !errors.Is(err, ErrGivenUp) {
+	o := KVStoreOptions{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Timeout: time.Minute}
+	if _, err := OpenKVStore(stop, o); !errors.Is(err, ErrGivenUp) {
 		t.Errorf("got %v", err)
 	}
 }

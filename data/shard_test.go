@@ -36,7 +36,7 @@ func TestSharesMakeTheWholeBatch(t *testing.T) {
 			for _, of := range []int{1, 2, 3, 5} {
 				got := make([][]Batch, of)
 				for rank := range of {
-					part, err := open(Share(rank, of))
+					part, err := open(Shard(rank, of))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -53,7 +53,7 @@ func TestSharesMakeTheWholeBatch(t *testing.T) {
 							}
 							column++
 						}
-						if g.Whole != 5 || g.Fresh != w.Fresh || g.Index != w.Index || g.Epoch != w.Epoch {
+						if g.GlobalBatch != 5 || g.ResetState != w.ResetState || g.Index != w.Index || g.Epoch != w.Epoch {
 							t.Errorf("batch %d of rank %d of %d is %+v", i, rank, of, g)
 						}
 					}
@@ -82,12 +82,12 @@ func textOf(b Batch, i int) [2][]int64 {
 }
 
 func TestMoreProcessesThanTexts(t *testing.T) {
-	if _, err := NewContiguous(counting(100), 2, 4, Share(0, 3)); err == nil {
+	if _, err := NewContiguous(counting(100), 2, 4, Shard(0, 3)); err == nil {
 		t.Error("a batch of 2 texts was divided among 3 processes")
 	}
 	seen := 0
 	for rank := range 3 {
-		b, err := NewContiguous(counting(100), 2, 4, Evaluation(), Share(rank, 3))
+		b, err := NewContiguous(counting(100), 2, 4, Evaluation(), Shard(rank, 3))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,10 +110,10 @@ func TestMoreProcessesThanTexts(t *testing.T) {
 func TestPart(t *testing.T) {
 	var all []int
 	for rank := range 7 {
-		for i, to := Part(24, rank, 7); i < to; i++ {
+		for i, to := ShardRange(24, rank, 7); i < to; i++ {
 			all = append(all, i)
 		}
-		if from, to := Part(24, rank, 7); to-from < 3 || to-from > 4 {
+		if from, to := ShardRange(24, rank, 7); to-from < 3 || to-from > 4 {
 			t.Errorf("rank %d has %d to %d", rank, from, to)
 		}
 	}
