@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -19,6 +20,9 @@ type model interface {
 	// joins tells whether a token may hold the character a before b. Where none
 	// does, a text may be encoded apart.
 	joins(a, b rune) bool
+	// seamFrom is the length of a text from which on it may be cut where the model
+	// joins nothing.
+	seamFrom() int
 }
 
 type modelEncoder interface {
@@ -31,12 +35,13 @@ type modelEncoder interface {
 type bpe struct {
 	vocab       *vocabulary
 	merges      *mergeTable
-	unknown     int64 // the id of unk_token, or -1: characters without a token are left out
-	fuseUnknown bool  // unknown characters in a row are one token
-	fallback    *[256]uint32
-	prefix      string // of tokens that go on with a piece (continuing_subword_prefix)
-	suffix      string // of tokens that end a piece (end_of_word_suffix)
-	whole       bool   // a piece that is a token needs no merging (ignore_merges)
+	unknown     int64        // the id of unk_token, or -1: characters without a token are left out
+	fuseUnknown bool         // unknown characters in a row are one token
+	fallback    *[256]uint32 // the ids of bytes that stand for characters without token
+	complete    bool         // fallback has all bytes
+	prefix      string       // of tokens that go on with a piece (continuing_subword_prefix)
+	suffix      string       // of tokens that end a piece (end_of_word_suffix)
+	whole       bool         // a piece that is a token needs no merging (ignore_merges)
 	bytes       *[256]uint32
 	chars       *pairTable // character -> id
 	neighbours  *neighbours
@@ -101,6 +106,7 @@ func parseBPE(part json.RawMessage, overBytes bool) (model, *vocabulary, error) 
 	}
 	if is(read.ByteFallback) {
 		m.fallback = byteTokens(&vocab)
+		m.complete = !slices.Contains(m.fallback[:], noID)
 	}
 	if overBytes && m.prefix == "" && m.suffix == "" {
 		m.bytes = byteIDs(&vocab)
@@ -216,30 +222,27 @@ func (m *bpe) newEncoder() modelEncoder {
 }
 
 func (m *bpe) joins(a, b rune) bool {
-	if m.prefix != "" || m.suffix != "" || !m.has(a) || !m.has(b) {
+	if m.prefix != "" || m.suffix != "" {
+		return true
+	}
+	// An unknown token is written when the next known character comes: of two
+	// characters without token either may belong to it.
+	// Characters that are left out bring others together.
+	if knownA, knownB := m.known(a), m.known(b); !m.complete && (!knownA && !knownB || m.unknown < 0 && !(knownA && knownB)) {
 		return true
 	}
 	return m.neighbours.has(a, b)
 }
 
-// has tells whether a character is known, or comes as its bytes.
-func (m *bpe) has(r rune) bool {
+func (m *bpe) seamFrom() int { return 1 << 16 }
+
+// known tells whether a character is a token.
+func (m *bpe) known(r rune) bool {
 	if m.bytes != nil {
 		return true
 	}
-	if _, ok := m.chars.get(pair{uint32(r), 0}); ok {
-		return true
-	}
-	if m.fallback == nil {
-		return false
-	}
-	var b [utf8.UTFMax]byte
-	for _, b := range b[:utf8.EncodeRune(b[:], r)] {
-		if m.fallback[b] == noID {
-			return false
-		}
-	}
-	return true
+	_, ok := m.chars.get(pair{uint32(r), 0})
+	return ok
 }
 
 func (e *bpeEncoder) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {

@@ -98,10 +98,10 @@ func (f perChar) apply(buf, text []byte, _, _ bool) ([]byte, error) {
 func (f perChar) separate(_, _ []byte) bool { return true }
 
 func stripAccents(dst []byte, r rune) []byte {
-	if r < 0x300 || !unicode.Is(unicode.M, r) || youngCombining.has(r) {
+	if r < 0x300 || r != 0x1cf2 && r != 0x1cf3 && !unicode.Is(unicode.M, r) || youngCombining.has(r) {
 		return utf8.AppendRune(dst, r)
 	}
-	return dst
+	return dst // also U+1CF2 and U+1CF3, which were marks once
 }
 
 func nmt(dst []byte, r rune) []byte {

@@ -170,6 +170,25 @@ func (t *Pipeline) normalize(buffers [][]byte, text []byte, starts, ends bool) (
 	return text, nil
 }
 
+// losesHead tells whether normalizers take the first character out of the start of a
+// document: what is left does not start it in the sense of Metaspace's "first".
+func (t *Pipeline) losesHead(text []byte) bool {
+	buffers := make([][]byte, 2)
+	head := text[:min(len(text), cutContext)]
+	for i, n := range t.normalizers {
+		_, size := utf8.DecodeRune(head)
+		rest, err := n.apply(nil, head[:size], true, false)
+		if err != nil || len(rest) == 0 && size > 0 {
+			return true
+		}
+		if head, err = n.apply(buffers[i%2][:0], head, true, false); err != nil {
+			return true
+		}
+		head = bytes.Clone(head)
+	}
+	return false
+}
+
 // sharesMemory tells whether a is a part of b.
 func sharesMemory(a, b []byte) bool {
 	return cap(a) > 0 && cap(b) > 0 && &a[:cap(a)][cap(a)-1] == &b[:cap(b)][cap(b)-1]
@@ -181,14 +200,17 @@ type pipelineEncoder struct {
 	steps   []preState
 	buffers [][]byte
 	pieces  [2]pieces
-	context [2][]byte // around a place to cut at
-	scratch [4][]byte
+	first   bool      // a step asks whether a piece starts the document
+	scratch [4][]byte // text around a place to cut at
 }
 
 func (t *Pipeline) NewEncoder() Encoder {
 	e := &pipelineEncoder{t: t, model: t.model.newEncoder(), buffers: make([][]byte, 2)}
 	for _, s := range t.splits {
 		e.steps = append(e.steps, s.newState())
+		if p, ok := s.(*prefix); ok && p.scheme == "first" {
+			e.first = true
+		}
 	}
 	return e
 }
@@ -203,7 +225,7 @@ func (e *pipelineEncoder) Encode(dst []uint32, text []byte, part Part) ([]uint32
 		if err != nil {
 			return err
 		}
-		first := start == 0 && part.starts()
+		first := start == 0 && part.starts() && e.first && !e.t.losesHead(text[start:end])
 		return e.t.normalized.split(normalized, func(from, to int) error {
 			dst, err = e.section(dst, normalized[from:to], from == 0 && !starts, first && from == 0)
 			return err
@@ -268,11 +290,8 @@ func (e *pipelineEncoder) fastSection(dst []uint32, text []byte) (_ []uint32, ok
 	return dst, true, nil
 }
 
-// Limits of a search for a place to cut at.
-const (
-	cutContext = 256     // bytes on both sides that decide
-	cutSeam    = 1 << 16 // bytes of text from which on a piece may be cut at a seam
-)
+// cutContext is how much text on both sides of a place decides whether it may be cut.
+const cutContext = 256
 
 // Cut looks at the text around each place from the end on: every step must treat
 // the two sides apart, and a piece must end there in any case.
@@ -286,10 +305,13 @@ func (e *pipelineEncoder) Cut(text []byte) int {
 		case cutPiece:
 			return i
 		case cutInside:
+			if len(text) < e.t.model.seamFrom() {
+				continue
+			}
 			if seam == 0 {
 				seam = i
 			}
-			if len(text) >= cutSeam && i < len(text)/2 {
+			if i < len(text)/2 {
 				return seam
 			}
 		}
@@ -337,21 +359,34 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 	if len(right) == 0 || !t.plain.separate(left, right) {
 		return cutNone
 	}
-	for i, step := range t.normalizers {
+	turn := 0
+	for _, step := range t.normalizers {
 		if !step.separate(left, right) {
 			return cutNone
 		}
-		turn := i % 2 * 2
 		l, errL := step.apply(e.scratch[turn][:0], left, false, false)
 		r, errR := step.apply(e.scratch[turn+1][:0], right, false, false)
 		if errL != nil || errR != nil || len(l) == 0 || len(r) == 0 {
 			return cutNone
 		}
-		if !sharesMemory(l, left) {
+		changedL, changedR := !sharesMemory(l, left), !sharesMemory(r, right)
+		if changedL {
 			e.scratch[turn] = l
 		}
-		if !sharesMemory(r, right) {
+		if changedR {
 			e.scratch[turn+1] = r
+		}
+		if changedL != changedR { // the buffers take turns on both sides
+			if !changedL {
+				e.scratch[turn] = append(e.scratch[turn][:0], l...)
+				l = e.scratch[turn]
+			} else {
+				e.scratch[turn+1] = append(e.scratch[turn+1][:0], r...)
+				r = e.scratch[turn+1]
+			}
+		}
+		if changedL || changedR {
+			turn = 2 - turn
 		}
 		left, right = l, r
 	}
@@ -365,7 +400,10 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 		if step.cuts(left, right) {
 			return cutPiece
 		}
-		left, right = step.see(e.context[0][:0], left), step.see(e.context[1][:0], right)
+		if !step.apart(left, right) {
+			return cutNone
+		}
+		left, right = step.see(nil, left), step.see(nil, right)
 	}
 	if !t.seamless || len(left) == 0 || len(right) == 0 {
 		return cutNone

@@ -22,8 +22,11 @@ type pretokenizer interface {
 	// newState returns what one goroutine needs to run the step.
 	newState() preState
 	// cuts tells whether a piece ends between left and right, whatever stands
-	// around them.
+	// around them, and the two sides do not depend on each other.
 	cuts(left, right []byte) bool
+	// apart tells whether the two sides do not depend on each other if another step
+	// ends a piece between them.
+	apart(left, right []byte) bool
 	// see returns what the next step sees of a text; it is text itself, or
 	// appended to buf.
 	see(buf, text []byte) []byte
@@ -238,6 +241,12 @@ func parseDelimiter(part json.RawMessage) ([]pretokenizer, error) {
 
 func (s *split) see(_, text []byte) []byte { return text }
 
+func (s *split) apart(left, right []byte) bool {
+	a, _ := utf8.DecodeLastRune(left)
+	b, _ := utf8.DecodeRune(right)
+	return !s.adjacent.follows(a, b)
+}
+
 func (s *split) cuts(left, right []byte) bool {
 	a, n := utf8.DecodeLastRune(left)
 	b, m := utf8.DecodeRune(right)
@@ -421,8 +430,9 @@ func parsePreByteLevel(part json.RawMessage) (steps []pretokenizer, err error) {
 // bytesAsChars writes each byte of a piece as a character.
 type bytesAsChars struct{}
 
-func (bytesAsChars) newState() preState    { return new(bytesState) }
-func (bytesAsChars) cuts(_, _ []byte) bool { return false }
+func (bytesAsChars) newState() preState     { return new(bytesState) }
+func (bytesAsChars) cuts(_, _ []byte) bool  { return false }
+func (bytesAsChars) apart(_, _ []byte) bool { return true }
 func (bytesAsChars) see(buf, text []byte) []byte {
 	for _, b := range text {
 		buf = utf8.AppendRune(buf, byteChars[b])
@@ -486,8 +496,9 @@ func parseMetaspace(part json.RawMessage) ([]pretokenizer, error) {
 	return steps, nil
 }
 
-func (p *prefix) newState() preState    { return &prefixState{prefix: p} }
-func (p *prefix) cuts(_, _ []byte) bool { return false }
+func (p *prefix) newState() preState     { return &prefixState{prefix: p} }
+func (p *prefix) cuts(_, _ []byte) bool  { return false }
+func (p *prefix) apart(_, _ []byte) bool { return true }
 func (p *prefix) see(buf, text []byte) []byte {
 	if len(p.mark) == 1 && p.mark[0] == ' ' {
 		return text
@@ -538,6 +549,7 @@ func parseFixedLength(part json.RawMessage) ([]pretokenizer, error) {
 
 func (f fixedLength) newState() preState        { return f }
 func (f fixedLength) cuts(_, _ []byte) bool     { return false }
+func (f fixedLength) apart(_, _ []byte) bool    { return false }
 func (f fixedLength) see(_, text []byte) []byte { return text }
 
 func (f fixedLength) apply(in, out *pieces, _, _ bool) error {

@@ -403,6 +403,9 @@ func (p *regexParser) escapedSet() (*charset, error) {
 	switch c {
 	case 's', 'S', 'w', 'W', 'd', 'D', 'h', 'H':
 		set := namedSet(map[rune]string{'s': "space", 'w': "word", 'd': "digit", 'h': "xdigit"}[unicode.ToLower(c)])
+		if unicode.ToLower(c) == 'w' {
+			set = set.union(oddWords)
+		}
 		if unicode.IsUpper(c) {
 			set = set.negate()
 		}

@@ -37,12 +37,16 @@ var scriptOf = sync.OnceValue(func() *[unicode.MaxRune + 1]uint8 {
 		}
 	}
 	all[0x30fc] = number["Han"]
+	all[0x589], all[0x61c] = number["Common"], number["Common"] // as Unicode 9 has them
+	all[0x953], all[0x954] = number["Devanagari"], number["Devanagari"]
 	all[' '] = anyScript
 	return all
 })
 
 func (scripts) newState() preState        { return scripts{} }
 func (scripts) see(_, text []byte) []byte { return text }
+
+func (s scripts) apart(left, right []byte) bool { return s.cuts(left, right) }
 
 func (scripts) cuts(left, right []byte) bool {
 	a, _ := utf8.DecodeLastRune(left)

@@ -95,6 +95,10 @@ func (m *unigram) joins(a, b rune) bool {
 	return !okA || !okB || m.neighbours.has(a, b)
 }
 
+// seamFrom is large: scores are added up from the start of a piece, and where two
+// ways to write it have equal scores the rounding of the sum decides.
+func (m *unigram) seamFrom() int { return 16 << 20 }
+
 type unigramEncoder struct {
 	m     *unigram
 	cache *pieceCache

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // wordLevel makes each piece one token.
@@ -40,6 +41,8 @@ func parseWordLevel(part json.RawMessage, _ bool) (model, *vocabulary, error) {
 
 // joins: a piece is one token.
 func (m *wordLevel) joins(_, _ rune) bool { return true }
+
+func (m *wordLevel) seamFrom() int { return math.MaxInt }
 
 func (m *wordLevel) newEncoder() modelEncoder { return m }
 

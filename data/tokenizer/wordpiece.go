@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"unicode/utf8"
 )
@@ -62,6 +63,8 @@ func unknownToken(v *vocabulary, name string) (id int64, missing error) {
 
 // joins: what a word becomes depends on all of it.
 func (m *wordPiece) joins(_, _ rune) bool { return true }
+
+func (m *wordPiece) seamFrom() int { return math.MaxInt }
 
 type wordPieceEncoder struct {
 	m     *wordPiece

@@ -1,0 +1,203 @@
+package tokenizer
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// partCases are tokenizers that Hugging Face made, and the ids that it gave
+// (testdata/make_parts.py).
+func partCases(t testing.TB) (texts []string, tokenizers []struct {
+	Name      string
+	Tokenizer json.RawMessage
+	IDs       [][]uint32
+	Special   [][]uint32 // with special tokens in the text; nil: the same ids
+}) {
+	t.Helper()
+	read := struct {
+		Texts      []string
+		Tokenizers any
+	}{Tokenizers: &tokenizers}
+	if err := json.Unmarshal(fixture(t, "parts.json"), &read); err != nil {
+		t.Fatal(err)
+	}
+	return read.Texts, tokenizers
+}
+
+// Every part, alone and with others, gives the ids that Hugging Face gives, whole and
+// in parts cut where Cut says.
+func TestParts(t *testing.T) {
+	texts, tokenizers := partCases(t)
+	for _, c := range tokenizers {
+		t.Run(c.Name, func(t *testing.T) {
+			tok, err := Parse(c.Tokenizer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkIDs(t, tok, texts, c.IDs)
+			if c.Special == nil {
+				return
+			}
+			if err := SpecialInText(tok); err != nil {
+				t.Fatal(err)
+			}
+			checkIDs(t, tok, texts, c.Special)
+		})
+	}
+}
+
+func checkIDs(t *testing.T, tok Tokenizer, texts []string, want [][]uint32) {
+	t.Helper()
+	e := tok.NewEncoder()
+	for i, text := range texts {
+		got, err := e.Encode(nil, []byte(text), Document)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if !slices.Equal(got, want[i]) {
+			t.Errorf("%q: %v, want %v", text, got, want[i])
+		}
+		if e, ok := e.(*pipelineEncoder); ok {
+			checkEveryCut(t, e, text, want[i])
+		}
+	}
+}
+
+// checkEveryCut encodes a text in two parts, cut at every place that may be one.
+func checkEveryCut(t *testing.T, e *pipelineEncoder, text string, want []uint32) {
+	t.Helper()
+	for i := 1; i < len(text); i++ {
+		if text[i]&0xc0 == 0x80 || e.cutsAt([]byte(text), i) != cutPiece {
+			continue
+		}
+		got, err := e.Encode(nil, []byte(text[:i]), Starts)
+		if err == nil {
+			got, err = e.Encode(got, []byte(text[i:]), Ends)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q cut at %d: %v %v, want %v", text, i, got, err, want)
+			return
+		}
+	}
+}
+
+// Of two ways with nearly equal scores the last bit decides: scores are read as
+// Hugging Face reads them, which is not to the nearest float64. What tokenizers
+// 0.23.3 gives.
+func TestUnigramTie(t *testing.T) {
+	tok, err := Parse([]byte(`{"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0.0],["\u2581a",-4.322179188817241],
+		["0",-6.927336568596626],["00",-7.9324694599521095],["\u00c9",-11.117257816842631]]},
+		"pre_tokenizer":{"type":"Metaspace","replacement":"\u2581","prepend_scheme":"always"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Encode(tok, "a\n0000000")
+	if want := []uint32{1, 0, 3, 2, 3, 3}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+}
+
+// What the expressions of tokenizers 0.23.3 (Oniguruma, its Split isolated) give.
+func TestRegex(t *testing.T) {
+	for _, c := range []struct {
+		pattern, text string
+		want          []string
+	}{
+		{`a{1,2}+`, "aaaab", []string{"aaaa", "b"}}, // a repeat of a repeat: + after {} is not possessive
+		{`a{2}?`, "aaaab", []string{"aa", "aa", "b"}},
+		{`a{1,2}?`, "aaaab", []string{"a", "a", "a", "a", "b"}},
+		{`a{,2}`, "aaaab", []string{"aa", "aa", "b"}},
+		{`a++ab?`, "aaab", []string{"aaab"}},
+		{`^b`, "ab\nb", []string{"ab\n", "b"}},
+		{`a$`, "a\naa", []string{"a", "\na", "a"}},
+		{`.+`, "ab\ncd", []string{"ab", "\n", "cd"}},
+		{`(?m).+`, "ab\ncd", []string{"ab\ncd"}},
+		{`(?i:'s)`, "'\u017f", []string{"'\u017f"}},
+		{`(?i:k)`, "\u212a", []string{"\u212a"}},
+		{`[[:punct:]]+`, "a$+<=>^`|~!b", []string{"a", "$+<=>^`|~!", "b"}},
+		{`[a-z&&[^b]]+`, "abc", []string{"a", "b", "c"}},
+		{`\h+`, "0aFg", []string{"0aF", "g"}},
+		{`\R`, "a\r\nb\n", []string{"a", "\r\n", "b", "\n"}},
+		{`\x{41}\u0042`, "AB", []string{"AB"}},
+		{`\p{^L}`, "a1", []string{"a", "1"}},
+		{`\pL`, "aLpL", []string{"aL", "pL"}},
+		{`[]a]`, "a]b", []string{"a", "]", "b"}},
+		{`(?<=a)b`, "abb", []string{"a", "b", "b"}},
+		{`(?<!a)b`, "abb", []string{"ab", "b"}},
+		{`(?>a|ab)c`, "abc ac", []string{"abc ", "ac"}},
+		{`(?x) a b # c`, "ab", []string{"ab"}},
+		{`x*`, "axb", []string{"a", "x", "b"}},
+		{`(?:a|b)+?c`, "abc", []string{"abc"}},
+		{`a{x`, "a{x", []string{"a{x"}},
+		{`(a*)*b`, "aab", []string{"aab"}},
+	} {
+		t.Run(c.pattern, func(t *testing.T) {
+			s, err := splitRegex(c.pattern, isolated, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var in, out pieces
+			in.text, in.spans = []byte(c.text), []span{{0, len(c.text)}}
+			if err := s.newState().apply(&in, &out, false, true); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, p := range out.spans {
+				got = append(got, c.text[p.start:p.end])
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%q: %q, want %q", c.text, got, c.want)
+			}
+		})
+	}
+}
+
+// An expression that tries a text in exponentially many ways ends with an error.
+func TestRegexSteps(t *testing.T) {
+	re, err := compileRegex(`(?:a|a)*b`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newRegexMatcher(re)
+	if _, _, ok := m.find([]byte(strings.Repeat("a", 64)), 0); ok || m.err == nil {
+		t.Errorf("found %v, error %v", ok, m.err)
+	}
+}
+
+// Any expression is refused or searched without a panic, and its cuts change nothing.
+func FuzzRegex(f *testing.F) {
+	for _, seed := range []string{gpt2Pattern, cl100kPattern, `(?<=a)[^\S\n]+(?=\n)|\bx*+`, `[[:alpha:]&&[^a-c]]{2,}?|\R`} {
+		f.Add(seed, "it's a\u00e9 12\n\n  x")
+	}
+	f.Fuzz(func(t *testing.T, pattern, text string) {
+		s, err := splitRegex(pattern, isolated, false)
+		if err != nil || len(text) > 200 {
+			return
+		}
+		text = strings.ToValidUTF8(text, "?")
+		split := func(text string) (got []string, err error) {
+			var in, out pieces
+			in.text, in.spans = []byte(text), []span{{0, len(text)}}
+			err = s.newState().apply(&in, &out, false, true)
+			for _, p := range out.spans {
+				got = append(got, text[p.start:p.end])
+			}
+			return got, err
+		}
+		whole, err := split(text)
+		if err != nil {
+			return
+		}
+		for i := range text {
+			if i == 0 || !s.cuts([]byte(text[:i]), []byte(text[i:])) {
+				continue
+			}
+			left, _ := split(text[:i])
+			right, _ := split(text[i:])
+			if parts := append(left, right...); !slices.Equal(parts, whole) {
+				t.Fatalf("%q cut at %d: %q, want %q", text, i, parts, whole)
+			}
+		}
+	})
+}
