@@ -45,7 +45,9 @@ class KoalaK:
     innovation   signed: L - L*; positive: max(L - L*, 0)
     nesterov     M of a matrix is beta1 m + (1 - beta1) g, else m, with m <- beta1 m + (1 - beta1) g
     orthogonal   exact (SVD) or newton-schulz (ns_steps, ns_coefficients, ns_eps)
-    n2           direction: <G, D M>; gradient: <G, D G>; mixed: <G, D M> of matrices, <G, D G> of the rest
+    n2           direction: <G, D M>; mean: <M, D M>; gradient: <G, D G>, c |G|_* for a matrix, D being that of G;
+                 mixed: <G, D M> of matrices, <G, D G> of the rest;
+                 frobenius: c sqrt(min(m, n)) |G|, the bound of c |G|_*, for matrices, <G, D G> for the rest
     """
 
     def __init__(self, params, splits, h):
@@ -78,13 +80,18 @@ class KoalaK:
             if self.splits[i]:
                 m = b1 * self.m[i] + (1 - b1) * g if h["nesterov"] else self.m[i]
                 d = self.kronecker(m, self.splits[i])
-                along = self.kronecker(g, self.splits[i]) if h["n2"] == "gradient" else d
+                if h["n2"] == "gradient":
+                    n2 += np.sum(g * self.kronecker(g, self.splits[i]))
+                elif h["n2"] == "frobenius":
+                    n2 += sum(0.2 * np.sqrt(max(b.shape) * min(b.shape)) * np.linalg.norm(b) for b in np.split(g, self.splits[i]))
+                else:
+                    n2 += np.sum((m if h["n2"] == "mean" else g) * d)
             else:
                 self.v[i] = b2 * self.v[i] + (1 - b2) * g * g
                 root = np.sqrt(self.v[i] / (1 - b2 ** self.t[i])) + h["eps"]
-                d = self.m[i] / (1 - b1 ** self.t[i]) / root
-                along = d if h["n2"] == "direction" else g / root
-            n2 += np.sum(g * along)
+                m = self.m[i] / (1 - b1 ** self.t[i])
+                d = m / root
+                n2 += np.sum({"direction": g * d, "mean": m * d}.get(h["n2"], g * g / root))
             directions.append(d)
         n2 = max(n2, 0.0)
         s = self.sigma * n2 + self.r

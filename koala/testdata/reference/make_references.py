@@ -330,6 +330,8 @@ def koala_k_cases(inputs):
         (schulz | {"r": 10.0, "ns_steps": 3}, "A", None),
         (base | {"n2": "gradient"}, "A", None), (schulz | {"n2": "gradient"}, "B", None),
         (schulz | {"n2": "mixed"}, "B", None),
+        (schulz | {"n2": "mean"}, "A", None), (schulz | {"n2": "mean", "weight_decay": 0.1, "target": 1.2}, "B", FACTORS),
+        (schulz | {"n2": "frobenius"}, "A", None), (schulz | {"n2": "frobenius", "weight_decay": 0.1, "target": 1.2}, "B", FACTORS),
     ]
     cases, negative = [], 0
     for hyper, name, factors in settings:
