@@ -29,7 +29,7 @@ type Decoder interface {
 type Generation struct {
 	Prompt  []int64 // the tokens to continue, at least one
 	Tokens  int     // new ones, at most
-	Stop    int64   // a token that ends a text and is not part of it; negative is none
+	Stop    []int64 // tokens that end a text and are not part of it
 	Sampler Sampler
 	Seed    uint64
 }
@@ -63,7 +63,7 @@ func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yi
 			if ended[i] {
 				continue
 			}
-			if id == g.Stop {
+			if slices.Contains(g.Stop, id) {
 				ended[i], running = true, running-1
 				continue
 			}
@@ -133,60 +133,48 @@ func (d *stateDecoder) Close() { d.state.Close() }
 // newest half of them, and reads that half again.
 type cacheDecoder struct {
 	model *transformer
-	batch int64
 	cache *kvCache
-	seen  *ts.Tensor // int64 [batch, context]; the first cache.length() columns count
+	texts [][]int64 // the tokens in the cache
 }
 
 // NewDecoder returns a decoder with a cache of keys and values.
 func (m *transformer) NewDecoder(texts int) (Decoder, error) {
-	batch := int64(texts)
-	d := &cacheDecoder{model: m, batch: batch}
-	err := torch.Do(func(s *torch.Scope) error {
-		cache := newKVCache(s, m, batch)
-		seen := s.Zeros([]int64{batch, m.config.Context}, gotch.Int64, m.device)
-		if s.OK() {
-			cache.each(func(t *ts.Tensor) { s.Keep(t) })
-			d.cache, d.seen = cache, s.Keep(seen)
-		}
-		return s.Err()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make room for keys and values: %w", err)
-	}
-	return d, nil
+	return &cacheDecoder{model: m, cache: newKVCache(len(m.blocks)), texts: make([][]int64, texts)}, nil
 }
 
 func (d *cacheDecoder) Next(s *torch.Scope, ids [][]int64) (logits *ts.Tensor) {
 	s.NoGrad(func() {
-		if int64(len(ids)) != d.batch || len(ids[0]) == 0 {
-			s.Fail(fmt.Errorf("decode: tokens of %d texts, expected %d", len(ids), d.batch))
+		if len(ids) != len(d.texts) || len(ids[0]) == 0 {
+			s.Fail(fmt.Errorf("decode: tokens of %d texts, expected %d", len(ids), len(d.texts)))
 			return
 		}
-		in := torch.FromSlice(s, slices.Concat(ids...), d.batch, int64(len(ids[0])))
-		in = d.fit(s, s.To(in, gotch.Int64, d.model.device))
-		from, n := d.cache.length(), torch.Shape(in)[1]
-		x := d.model.run(s, in, d.cache, Evaluate)
-		s.CopyInto(s.Narrow(d.seen, 1, from, n), in)
+		in, n := d.fit(ids)
+		batch := int64(len(ids))
+		x := d.model.run(s, s.To(torch.FromSlice(s, in, batch, n), gotch.Int64, d.model.device), d.cache, Evaluate)
 		logits = d.model.output.LogProbs(s, s.Select(x, 1, n-1))
 	})
 	return logits
 }
 
-// fit returns ids unchanged while they fit the context; else it empties the cache
-// and returns the newest half a context of the text.
-func (d *cacheDecoder) fit(s *torch.Scope, ids *ts.Tensor) *ts.Tensor {
-	from, n, context := d.cache.length(), torch.Shape(ids)[1], d.model.config.Context
-	if from+n <= context {
-		return ids
+// fit appends ids to the texts and returns the tokens to read, n of each: ids while
+// they fit the context; else it empties the cache, and the tokens are the newest half
+// a context of the text.
+func (d *cacheDecoder) fit(ids [][]int64) (tokens []int64, n int64) {
+	context, read := int(d.model.config.Context), len(ids[0])
+	full := len(d.texts[0])+read > context
+	if full {
+		d.cache.clear()
+		read = max(1, context/2)
 	}
-	text := s.Cat(1, s.Narrow(d.seen, 1, 0, from), ids)
-	d.cache.clear()
-	keep := max(1, context/2)
-	return s.Narrow(text, 1, from+n-keep, keep)
+	for i := range ids {
+		d.texts[i] = append(d.texts[i], ids[i]...)
+		newest := d.texts[i][len(d.texts[i])-read:]
+		if full {
+			d.texts[i] = slices.Clone(newest)
+		}
+		tokens = append(tokens, newest...)
+	}
+	return tokens, int64(read)
 }
 
-func (d *cacheDecoder) Close() {
-	d.cache.each(func(t *ts.Tensor) { _ = t.Drop() })
-	_ = d.seen.Drop()
-}
+func (d *cacheDecoder) Close() { d.cache.close() }

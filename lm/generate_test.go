@@ -41,7 +41,7 @@ func newSmall(t *testing.T) lm.Model {
 	return m
 }
 
-var plain = lm.Generation{Prompt: []int64{1, 2, 3}, Tokens: 40, Stop: -1, Sampler: lm.Sampler{Temperature: 1}, Seed: 5}
+var plain = lm.Generation{Prompt: []int64{1, 2, 3}, Tokens: 40, Sampler: lm.Sampler{Temperature: 1}, Seed: 5}
 
 func TestGenerateIsAFunctionOfTheSeed(t *testing.T) {
 	m := newSmall(t)
@@ -65,7 +65,7 @@ func TestGenerateIsAFunctionOfTheSeed(t *testing.T) {
 // The carried state gives the logits that reading the whole text again gives.
 func TestDecoderCarriesItsState(t *testing.T) {
 	m := newSmall(t)
-	ids := generate(t, m, lm.Generation{Prompt: []int64{1}, Tokens: 600, Stop: -1, Sampler: lm.Sampler{Temperature: 1}}, 1)[0]
+	ids := generate(t, m, lm.Generation{Prompt: []int64{1}, Tokens: 600, Sampler: lm.Sampler{Temperature: 1}}, 1)[0]
 	carried, err := m.NewDecoder(1)
 	if err != nil {
 		t.Fatal(err)
@@ -104,8 +104,8 @@ func TestGenerateStops(t *testing.T) {
 	m := newSmall(t)
 	whole := generate(t, m, plain, 1)[0]
 	g := plain
-	g.Stop = whole[4]
-	if got := generate(t, m, g, 1)[0]; !slices.Equal(got, whole[:slices.Index(whole, g.Stop)]) {
+	g.Stop = whole[4:5]
+	if got := generate(t, m, g, 1)[0]; !slices.Equal(got, whole[:slices.Index(whole, g.Stop[0])]) {
 		t.Errorf("stopping at %d gave %v of %v", g.Stop, got, whole)
 	}
 }

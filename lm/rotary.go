@@ -14,22 +14,63 @@ import (
 // head and i + width/2 form a plane, turned by position * frequency_i. With a width
 // below the head's, the rest of the head keeps its place (Black et al. 2022).
 type rotary struct {
-	cos, sin *ts.Tensor // [context, width/2]
-	width    int64
+	width       int64
+	frequencies []float64 // [width/2]
+	gain        float64   // of what has turned
+
+	cos, sin *ts.Tensor // [positions, width/2]; nil before the first use
 }
 
-func newRotary(p Builder, context int64, a spec.Architecture) *rotary {
-	width := a.RotaryWidth()
-	frequencies, gain := rotaryFrequencies(a.Rotary, width)
-	half := int64(len(frequencies))
-	cos, sin := make([]float32, context*half), make([]float32, context*half)
-	for position := range context {
-		for i, f := range frequencies {
-			at, angle := position*half+int64(i), float64(position)*f
-			cos[at], sin[at] = float32(gain*math.Cos(angle)), float32(gain*math.Sin(angle))
+func newRotary(a spec.Architecture) *rotary {
+	r := &rotary{width: a.RotaryWidth()}
+	r.frequencies, r.gain = rotaryFrequencies(a.Rotary, r.width)
+	return r
+}
+
+// table returns cosines and sines [n, width/2] of the positions from on. Models have
+// contexts that few texts fill: the tables grow with the positions in use.
+func (r *rotary) table(s *torch.Scope, from, n int64, like *ts.Tensor) (cos, sin *ts.Tensor) {
+	if have := torch.Shape(r.cos); r.cos == nil || have[0] < from+n {
+		positions, half := growth(from+n), int64(len(r.frequencies))
+		cos, sin := make([]float32, positions*half), make([]float32, positions*half)
+		for position := range positions {
+			for i, f := range r.frequencies {
+				at, angle := position*half+int64(i), float64(position)*f
+				cos[at], sin[at] = float32(r.gain*math.Cos(angle)), float32(r.gain*math.Sin(angle))
+			}
 		}
+		newCos := s.ToDeviceOf(torch.FromSlice(s, cos, positions, half), like)
+		newSin := s.ToDeviceOf(torch.FromSlice(s, sin, positions, half), like)
+		if !s.OK() {
+			return nil, nil
+		}
+		r.release(s)
+		r.cos, r.sin = s.Keep(newCos), s.Keep(newSin)
 	}
-	return &rotary{cos: p.Buffer(cos, context, half), sin: p.Buffer(sin, context, half), width: width}
+	return s.Narrow(r.cos, 0, from, n), s.Narrow(r.sin, 0, from, n)
+}
+
+// growth is the size of a buffer that has to hold n: the next power of two.
+func growth(n int64) int64 {
+	size := int64(64)
+	for size < n {
+		size *= 2
+	}
+	return size
+}
+
+// release leaves the tables to a scope: backward may still need their values.
+func (r *rotary) release(s *torch.Scope) {
+	if r.cos != nil {
+		s.Own(r.cos)
+		s.Own(r.sin)
+	}
+}
+
+func (r *rotary) close() {
+	if r != nil && r.cos != nil {
+		_, _ = r.cos.Drop(), r.sin.Drop()
+	}
 }
 
 // rotaryFrequencies returns the angle between neighbouring positions in each plane,
@@ -82,7 +123,7 @@ func (r *rotary) apply(s *torch.Scope, x *ts.Tensor, from int64) *ts.Tensor {
 	if !s.OK() {
 		return nil
 	}
-	cos, sin := s.Narrow(r.cos, 0, from, shape[1]), s.Narrow(r.sin, 0, from, shape[1])
+	cos, sin := r.table(s, from, shape[1], x)
 	if rest := shape[3] - r.width; rest > 0 {
 		parts := s.Split(x, 3, r.width, rest)
 		return s.Cat(3, s.Rotary(s.Contiguous(parts[0]), cos, sin), parts[1])

@@ -28,6 +28,7 @@ type transformer struct {
 	form      spec.Architecture // resolved
 	embedding *ts.Tensor        // [V, D]
 	positions *ts.Tensor        // [context, D]; nil where they are rotary
+	rotary    *rotary           // nil where they are learned
 	blocks    []block
 	norm      norm
 	output    OutputLayer
@@ -63,14 +64,13 @@ func newTransformer(c Config, seed uint64, device gotch.Device) (Model, error) {
 			// Those of LlamaForCausalLM.
 			body := p.In("model")
 			m.embedding = body.In("embed_tokens").Embedding("weight", init, c.Vocab, c.Embed)
-			var turn *rotary
 			if c.Position == Rotary {
-				turn = newRotary(p, c.Context, m.form)
+				m.rotary = newRotary(m.form)
 			} else {
 				m.positions = body.In("embed_positions").Embedding("weight", init, c.Context, c.Embed)
 			}
 			for i := range c.Layers {
-				m.blocks = append(m.blocks, newLlamaBlock(body.In("layers").At(i), c, i, turn))
+				m.blocks = append(m.blocks, newLlamaBlock(body.In("layers").At(i), c, i, m.rotary))
 			}
 			m.norm = newNorm(body.In("norm"), c.Norm, eps, c.Embed)
 		}
@@ -166,6 +166,12 @@ func (m *transformer) NewState(int64) (*RecurrentState, error) { return &Recurre
 func (m *transformer) CarriesState() bool                      { return false }
 func (m *transformer) Context() int64                          { return m.config.Context }
 func (m *transformer) TimeMajor() bool                         { return false }
+
+// Close frees the parameters and the tables of positions.
+func (m *transformer) Close() {
+	m.Weights.Close()
+	m.rotary.close()
+}
 
 func (m *transformer) Forward(s *torch.Scope, ids *ts.Tensor, _ *RecurrentState, mode Mode) Features {
 	x := m.run(s, ids, nil, mode)
@@ -376,18 +382,17 @@ type kvCache struct {
 	seen   int64
 }
 
-// layerCache is one layer's: keys and values [B, kvHeads, context, width].
+// layerCache is one layer's: keys and values [B, kvHeads, capacity, width], nil before
+// the first token. They grow with the text.
 type layerCache struct {
 	cache        *kvCache
 	keys, values *ts.Tensor
 }
 
-func newKVCache(s *torch.Scope, m *transformer, batch int64) *kvCache {
-	c := &kvCache{}
-	for i := range m.blocks {
-		a := &m.blocks[i].attention
-		shape := []int64{batch, a.kvHeads, m.config.Context, a.width}
-		c.layers = append(c.layers, layerCache{c, s.Zeros(shape, gotch.Float, m.device), s.Zeros(shape, gotch.Float, m.device)})
+func newKVCache(layers int) *kvCache {
+	c := &kvCache{layers: make([]layerCache, layers)}
+	for i := range c.layers {
+		c.layers[i].cache = c
 	}
 	return c
 }
@@ -416,10 +421,13 @@ func (c *kvCache) advance(n int64) {
 
 func (c *kvCache) clear() { c.seen = 0 }
 
-func (c *kvCache) each(f func(t *ts.Tensor)) {
+func (c *kvCache) close() {
 	for _, l := range c.layers {
-		f(l.keys)
-		f(l.values)
+		for _, t := range []*ts.Tensor{l.keys, l.values} {
+			if t != nil {
+				_ = t.Drop()
+			}
+		}
 	}
 }
 
@@ -432,12 +440,33 @@ func (l *layerCache) length() int64 {
 
 // extend appends the keys and values of new tokens and returns those of all.
 func (l *layerCache) extend(s *torch.Scope, k, v *ts.Tensor) (keys, values *ts.Tensor) {
-	shape := torch.Shape(k)
-	if l == nil || !s.OK() {
+	if l == nil {
 		return k, v
 	}
+	return l.append(s, &l.keys, k), l.append(s, &l.values, v)
+}
+
+// append writes x behind the tokens in the buffer and returns both.
+func (l *layerCache) append(s *torch.Scope, buffer **ts.Tensor, x *ts.Tensor) *ts.Tensor {
+	shape := torch.Shape(x)
+	if !s.OK() {
+		return nil
+	}
 	from, n := l.cache.seen, shape[2]
-	s.CopyInto(s.Narrow(l.keys, 2, from, n), k)
-	s.CopyInto(s.Narrow(l.values, 2, from, n), v)
-	return s.Narrow(l.keys, 2, 0, from+n), s.Narrow(l.values, 2, 0, from+n)
+	if *buffer == nil || torch.Shape(*buffer)[2] < from+n {
+		capacity := []int64{shape[0], shape[1], growth(from + n), shape[3]}
+		grown := s.ToDeviceOf(s.Zeros(capacity, gotch.Float, gotch.CPU), x)
+		if from > 0 {
+			s.CopyInto(s.Narrow(grown, 2, 0, from), s.Narrow(*buffer, 2, 0, from))
+		}
+		if !s.OK() {
+			return nil
+		}
+		if *buffer != nil {
+			s.Own(*buffer)
+		}
+		*buffer = s.Keep(grown)
+	}
+	s.CopyInto(s.Narrow(*buffer, 2, from, n), x)
+	return s.Narrow(*buffer, 2, 0, from+n)
 }

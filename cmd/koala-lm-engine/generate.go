@@ -25,24 +25,24 @@ func generate(ctx context.Context, text string, stdout, stderr io.Writer) error 
 		if err != nil {
 			return err
 		}
-		return generateWith(ctx, r, model.model, tok, stdout)
+		return generateWith(ctx, r, model, tok, stdout)
 	})
 }
 
 // sideBySide is the number of samples that are made at once.
 const sideBySide = 32
 
-func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok tokenizer.Tokenizer, stdout io.Writer) error {
+func generateWith(ctx context.Context, r request.Generate, model *trained, tok tokenizer.Tokenizer, stdout io.Writer) error {
 	prompt, err := promptTokens(tok, r.Prompt)
 	if err != nil {
 		return err
 	}
 	g := lm.Generation{
-		Prompt: prompt, Tokens: r.Tokens, Stop: -1, Seed: uint64(r.Seed),
+		Prompt: prompt, Tokens: r.Tokens, Stop: model.ends, Seed: uint64(r.Seed),
 		Sampler: lm.Sampler{Temperature: r.Temperature, TopK: r.TopK, TopP: r.TopP},
 	}
 	if id, ok := tok.Separator(); ok {
-		g.Stop = int64(id)
+		g.Stop = append(g.Stop, int64(id))
 	}
 	before := prompt[len(prompt)-1]
 	if r.Prompt == "" {
@@ -51,7 +51,7 @@ func generateWith(ctx context.Context, r request.Generate, model lm.Model, tok t
 	out := newSamples(stdout, r, tok, before)
 	for first := 0; first < r.Count; first += sideBySide {
 		texts := min(sideBySide, r.Count-first)
-		d, err := model.NewDecoder(texts)
+		d, err := model.model.NewDecoder(texts)
 		if err != nil {
 			return err
 		}

@@ -11,9 +11,10 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// modelConfig is a model's shape with the vocabulary of its data.
+// modelConfig is a model's shape with the vocabulary of its data, unless the settings
+// say a larger one.
 func modelConfig(m spec.Model, vocab int) lm.Config {
-	m.Vocab = int64(vocab)
+	m.Vocab = max(m.Vocab, int64(vocab))
 	return m
 }
 

@@ -36,7 +36,7 @@ func recordSample(ctx context.Context, run *tracking.Run, trainer *lm.Trainer, d
 	}
 	defer d.Close()
 	g := lm.Generation{
-		Prompt: prompt, Tokens: sampleTokens, Stop: -1, Seed: uint64(trainer.Config.Seed),
+		Prompt: prompt, Tokens: sampleTokens, Seed: uint64(trainer.Config.Seed),
 		Sampler: lm.Sampler{Temperature: sampleTemperature},
 	}
 	var text strings.Builder

@@ -15,6 +15,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
+	"github.com/koala-lm/koala-lm/lm/huggingface"
 )
 
 // checkpointFolder is where a run's checkpoints are.
@@ -45,7 +46,11 @@ func start(r request.Train, trainer *lm.Trainer, dataset *data.Dataset, stderr i
 		}
 		return nil, errors.Join(branch(f, trainer, dataset), f.Close())
 	case r.Init != "":
-		return nil, checkpoint.InitWeights(r.Init, trainer.Model)
+		tok, err := dataset.Tokenizer()
+		if err != nil {
+			return nil, err
+		}
+		return nil, huggingface.InitFrom(r.Init, trainer.Model, tok)
 	}
 	return nil, nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/lm/huggingface"
+	"github.com/koala-lm/koala-lm/lm/huggingface/config"
 )
 
 // trained is a model with its weights, and what using it takes. The model is a field:
@@ -34,7 +35,8 @@ type trained struct {
 	dataset  string // folder of what it was trained on, "" if that is not known
 	tokens   string // SHA-256 of its tokenizer.json, "" if that is not known
 
-	vocabulary string // its tokenizer.json where it is not with the dataset
+	vocabulary string  // its tokenizer.json where it is not with the dataset
+	ends       []int64 // tokens that end a text, besides the tokenizer's separator
 }
 
 // withTrained calls use with the model that a request names, on its device.
@@ -56,7 +58,7 @@ func withTrained(c request.Common, m request.Model, stderr io.Writer, use func(*
 // openTrained loads the weights that a request names: a run's best, or its last if
 // it was never evaluated.
 func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*trained, error) {
-	if m.Run == "" && huggingface.Is(m.Path) {
+	if m.Run == "" && config.Is(m.Path) {
 		return openHuggingFace(m.Path, device)
 	}
 	f, err := openCheckpoint(m, stderr)
@@ -85,11 +87,11 @@ func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*train
 // openHuggingFace opens a folder in Hugging Face's layout, which has the tokenizer
 // beside the weights.
 func openHuggingFace(folder string, device gotch.Device) (*trained, error) {
-	model, err := huggingface.Open(folder, device)
+	model, ends, err := huggingface.Open(folder, device)
 	if err != nil {
 		return nil, err
 	}
-	t := &trained{model: model, name: folder, path: folder, vocabulary: filepath.Join(folder, huggingface.TokenizerFile)}
+	t := &trained{model: model, name: folder, path: folder, vocabulary: filepath.Join(folder, config.TokenizerFile), ends: ends}
 	t.settings.Eval.Batch = 1
 	content, err := os.ReadFile(t.vocabulary)
 	if errors.Is(err, fs.ErrNotExist) {

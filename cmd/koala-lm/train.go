@@ -79,7 +79,7 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
 	f.StringVar(&opts.runs, "runs", "", runsHelp)
 	f.StringVar(&opts.resume, "resume", "", "go on with this `RUN` from its last checkpoint")
 	f.StringVar(&opts.fork, "fork", "", "start a new run from this `RUN`'s weights and settings")
-	f.StringVar(&opts.init, "init", "", "start from the weights in this safetensors `file`")
+	f.StringVar(&opts.init, "init", "", "start from the weights at this `path`: a safetensors file, or a folder of transformers, which has the shape too")
 	f.BoolVar(&opts.findLR, "find-lr", false, "try rising learning rates in place of training; nothing is recorded")
 	opts.compute.add(cmd)
 	opts.ranks.add(cmd)
@@ -200,7 +200,7 @@ func (opts *trainOptions) request(ctx context.Context) (*request.Train, error) {
 		if len(opts.settings.configs) == 0 {
 			b.Preset(configs.DefaultPreset)
 		}
-		r.Settings, err = opts.settings.resolve(&b)
+		r.Settings, err = opts.settings.startingFrom(r.Init, &b)
 	}
 	if err != nil {
 		return nil, err

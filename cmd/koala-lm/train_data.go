@@ -32,6 +32,9 @@ func checkDataset(dataset *data.Dataset, s configs.Settings) error {
 	if cuts := s.Model.Cutoffs; len(cuts) > 0 && cuts[len(cuts)-1] >= int64(dataset.Vocab()) {
 		return fmt.Errorf("model.cutoffs %v must be below the vocabulary of dataset %s, %d", cuts, dir, dataset.Vocab())
 	}
+	if vocab := int64(dataset.Vocab()); s.Model.Vocab > 0 && s.Model.Vocab < vocab {
+		return fmt.Errorf("model.vocab %d must be at least the vocabulary of dataset %s, %d", s.Model.Vocab, dir, vocab)
+	}
 	if _, ok := dataset.Split("valid"); !ok {
 		return needsValid(dir, s)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/lm/huggingface/config"
+	"github.com/koala-lm/koala-lm/lm/spec"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -80,6 +82,38 @@ func (opts *trainOptions) forked(ctx context.Context, r *request.Train) error {
 		r.Data, err = datasetOf(run.RunSummary, r.Store, "")
 	}
 	return err
+}
+
+// startingFrom resolves settings beside --init: a folder of transformers has the shape
+// of the model, and settings that contradict it are an error.
+func (s *settingsFlags) startingFrom(init string, b *configs.Builder) (configs.Settings, error) {
+	if init == "" || !config.Is(init) {
+		return s.resolve(b)
+	}
+	folder, err := config.Open(init)
+	if err != nil {
+		return configs.Settings{}, fmt.Errorf("--init: %w", err)
+	}
+	shape := folder.Model.Shape
+	if err := folder.Close(); err != nil {
+		return configs.Settings{}, fmt.Errorf("--init: %w", err)
+	}
+	list := shape.Settings()
+	values, get := map[string]any{}, spec.Lookup(list)
+	for i := range list {
+		if d := &list[i]; d.Applies(get) && !strings.HasPrefix(d.Key, "model.dropout.") {
+			values[d.Key] = d.Get()
+		}
+	}
+	b.Values("--init "+init, values)
+	settings, err := s.resolve(b)
+	if err != nil {
+		return settings, err
+	}
+	if differs := config.Differences(shape, settings.Model); len(differs) > 0 {
+		return settings, fmt.Errorf("--init %s has the shape of the model: %s", init, strings.Join(differs, "; "))
+	}
+	return settings, nil
 }
 
 // checkInit makes sure that there are weights to start from.

@@ -74,9 +74,10 @@ func (f *File) verify() error {
 func (f *File) Close() error { return f.reader.Close() }
 
 // Tensor returns a tensor on the CPU, which the scope owns.
-func (f *File) Tensor(s *torch.Scope, name string) *ts.Tensor { return tensor(s, f.reader, name) }
+func (f *File) Tensor(s *torch.Scope, name string) *ts.Tensor { return ReadTensor(s, f.reader, name) }
 
-func tensor(s *torch.Scope, r *safetensors.Reader, name string) *ts.Tensor {
+// ReadTensor returns a tensor of a safetensors file on the CPU, which the scope owns.
+func ReadTensor(s *torch.Scope, r *safetensors.Reader, name string) *ts.Tensor {
 	info, ok := r.Lookup(name)
 	if !ok {
 		s.Fail(fmt.Errorf("there is no tensor %q", name))

@@ -50,7 +50,7 @@ func loadWeights(r *safetensors.Reader, path string, m lm.Model) error {
 	err := torch.Do(func(s *torch.Scope) error {
 		s.NoGrad(func() {
 			for _, p := range m.Params() {
-				s.CopyInto(p.Tensor, tensor(s, r, nameIn(r, p.Name)))
+				s.CopyInto(p.Tensor, ReadTensor(s, r, nameIn(r, p.Name)))
 			}
 		})
 		return s.Err()
@@ -76,7 +76,7 @@ func matchWeights(r *safetensors.Reader, m lm.Model) error {
 		}
 	}
 	for _, info := range r.Tensors() {
-		if isWeight(info.Name) && !expected[info.Name] && !derived(info.Name, m.Config().Tied) {
+		if isWeight(info.Name) && !expected[info.Name] && !Derived(info.Name) && !(m.Config().Tied && isHead(info.Name)) {
 			wrong = append(wrong, info.Name+" is none of the model's")
 		}
 	}
@@ -105,22 +105,29 @@ func nameIn(r *safetensors.Reader, name string) string {
 	return name
 }
 
-// derived says that other tools write a tensor which follows from the rest: masks,
-// tables of angles, and the output layer that is the embedding.
-func derived(name string, tied bool) bool {
-	for _, suffix := range []string{".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq"} {
+// Derived reports whether a tensor follows from the shape of the model, as masks and
+// tables of angles do, which other tools write.
+func Derived(name string) bool {
+	for _, suffix := range []string{".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"} {
 		if strings.HasSuffix(name, suffix) {
 			return true
 		}
 	}
-	return tied && (name == "lm_head.weight" || name == "decoder.weight")
+	return false
 }
+
+// isHead reports whether a tensor is the weight of the output layer, which other tools
+// write a second time where it is the embedding's.
+func isHead(name string) bool { return name == "lm_head.weight" || name == "decoder.weight" }
 
 // WriteWeights writes a model's weights alone to a safetensors file that
 // InitWeights and other tools read.
-func WriteWeights(path string, m lm.Model) error {
+func WriteWeights(path string, m lm.Model) error { return WriteParams(path, m.Params()) }
+
+// WriteParams writes named tensors to a safetensors file.
+func WriteParams(path string, params []lm.Param) error {
 	var tensors []safetensors.Tensor
-	for _, p := range m.Params() {
+	for _, p := range params {
 		dtype, ok := dtypes[p.Tensor.DType()]
 		if !ok {
 			return fmt.Errorf("write weights: the format has no type for %s, which is %s", p.Name, torch.Describe(p.Tensor))

@@ -1,13 +1,6 @@
-// Package huggingface writes and reads the folders in which the transformers
-// library keeps models: config.json, model.safetensors and tokenizer.json. lm
-// names and lays out a Transformer's weights as GPT2LMHeadModel and
-// LlamaForCausalLM do, so that only the configuration is to be translated.
+// Package huggingface writes and reads the folders in which the transformers library
+// keeps models: config.json, weights in safetensors files, and tokenizer.json. Package
+// config translates the configuration and the names of the weights.
 package huggingface
 
-// Names of the files in a folder.
-const (
-	ConfigFile          = "config.json"
-	WeightsFile         = "model.safetensors"
-	TokenizerFile       = "tokenizer.json"
-	TokenizerConfigFile = "tokenizer_config.json"
-)
+const tokenizerConfigFile = "tokenizer_config.json"

@@ -3,14 +3,12 @@ package huggingface
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/sugarme/gotch"
 
 	"github.com/koala-lm/koala-lm/data"
@@ -18,6 +16,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/atomicfile"
 	"github.com/koala-lm/koala-lm/internal/safetensors"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/lm/huggingface/config"
 )
 
 var (
@@ -75,18 +74,18 @@ func TestExportAndOpen(t *testing.T) {
 			if err := Export(folder, m, words(t), false); err != nil {
 				t.Fatal(err)
 			}
-			again, err := Open(folder, gotch.CPU)
+			again, _, err := Open(folder, gotch.CPU)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer again.Close()
-			if diff := cmp.Diff(c, again.Config()); diff != "" {
-				t.Errorf("the shape (-exported +opened):\n%s", diff)
+			if differs := config.Differences(c, again.Config()); len(differs) > 0 {
+				t.Errorf("another shape was opened: %q", differs)
 			}
 			if a, b := loss(t, m), loss(t, again); a != b {
 				t.Errorf("the loss was %v and is %v", a, b)
 			}
-			if tok, err := tokenizer.Load(filepath.Join(folder, TokenizerFile)); err != nil || tok.Vocab() != 7 {
+			if tok, err := tokenizer.Load(filepath.Join(folder, config.TokenizerFile)); err != nil || tok.Vocab() != 7 {
 				t.Errorf("tokenizer: %v", err)
 			}
 			if err := Export(folder, m, words(t), false); err == nil || !strings.Contains(err.Error(), "is there already") {
@@ -119,73 +118,17 @@ func TestExportRefuses(t *testing.T) {
 	if err := Export(folder+"/x", lstm, words(t), false); err == nil || !strings.Contains(err.Error(), "lstm") {
 		t.Errorf("an LSTM: %v", err)
 	}
-	mixed := likeLlama
+	mixed, adaptive := likeLlama, likeGPT2
 	mixed.Position = lm.Learned
-	if err := Export(folder+"/x", newModel(t, mixed), words(t), false); err == nil || !strings.Contains(err.Error(), "position learned") {
-		t.Errorf("a mixed form: %v", err)
-	}
-}
-
-func TestParseConfig(t *testing.T) {
-	parse := func(changes map[string]any) (lm.Config, error) {
-		config := map[string]any{
-			"model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12,
-		}
-		for key, value := range changes {
-			config[key] = value
-		}
-		content, err := json.Marshal(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ParseConfig(content)
-	}
-	c, err := parse(nil)
-	want := lm.Config{
-		Kind: lm.Transformer, Vocab: 50257, Layers: 12, Embed: 768, Hidden: 3072, Tied: true,
-		Heads: 12, KVHeads: 12, Context: 1024, Norm: lm.LayerNorm, Position: lm.Learned, MLP: lm.GELU,
-	}
-	if diff := cmp.Diff(want, c); diff != "" || err != nil {
-		t.Errorf("GPT-2 as published: %v\n%s", err, diff)
-	}
-	for _, bad := range []struct {
-		change map[string]any
-		want   string
-	}{
-		{map[string]any{"model_type": "bert"}, `model_type is "bert"`},
-		{map[string]any{"activation_function": "relu"}, `activation_function is "relu"`},
-		{map[string]any{"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"},
-		{map[string]any{"scale_attn_by_inverse_layer_idx": true}, "not scaled as usual"},
-		{map[string]any{"n_embd": "wide"}, "n_embd"},
-		{map[string]any{"model_type": "llama"}, "rms_norm_eps is 1e-06"},
-		{map[string]any{"model_type": "llama", "rms_norm_eps": 1e-5, "rope_theta": 5e5}, "rope_theta is 500000"},
-		{map[string]any{"model_type": "llama", "rms_norm_eps": 1e-5, "attention_bias": true}, "biases"},
-		{map[string]any{"model_type": "llama", "rms_norm_eps": 1e-5, "rope_scaling": map[string]any{"factor": 2}}, "positions are scaled"},
-	} {
-		if _, err := parse(bad.change); err == nil || !strings.Contains(err.Error(), bad.want) {
-			t.Errorf("%v: %v, want %q", bad.change, err, bad.want)
+	adaptive.Tied, adaptive.Softmax, adaptive.Cutoffs = false, lm.Adaptive, []int64{2, 4}
+	for want, c := range map[string]lm.Config{"position learned": mixed, "softmax adaptive": adaptive} {
+		if err := Export(folder+"/x", newModel(t, c), words(t), false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a model with %s: %v", want, err)
 		}
 	}
-	if _, err := ParseConfig([]byte("{")); err == nil {
-		t.Error("half a file was taken")
+	if _, err := os.Stat(folder + "/x"); err == nil {
+		t.Error("a refused export left a folder")
 	}
-}
-
-func FuzzParseConfig(f *testing.F) {
-	for _, c := range []lm.Config{likeGPT2, likeLlama} {
-		described, err := describe(c, nil)
-		if err != nil {
-			f.Fatal(err)
-		}
-		content, err := json.Marshal(described)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(content)
-	}
-	f.Fuzz(func(t *testing.T, content []byte) {
-		_, _ = ParseConfig(content)
-	})
 }
 
 // GPT-2's first files name tensors without the model's prefix, and hold masks.
@@ -194,7 +137,7 @@ func TestOpenFirstLayout(t *testing.T) {
 	if err := Export(folder, m, words(t), false); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(folder, WeightsFile)
+	path := filepath.Join(folder, config.WeightsFile)
 	r, err := safetensors.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +163,7 @@ func TestOpenFirstLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := Open(folder, gotch.CPU)
+	again, _, err := Open(folder, gotch.CPU)
 	if err != nil {
 		t.Fatal(err)
 	}

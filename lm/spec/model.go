@@ -23,7 +23,7 @@ const (
 // Model is a network's shape. Fields that its kind does not have are ignored.
 type Model struct {
 	Kind    string // the name of a Kind
-	Vocab   int64  // entries of the vocabulary; it comes with the data and is no setting
+	Vocab   int64  // entries of the vocabulary; as a setting, 0 is the dataset's
 	Layers  int    // layers, or a Transformer's blocks
 	Embed   int64  // width of the token embedding, and of a Transformer's residual stream
 	Hidden  int64  // units of a recurrent layer; width of a Transformer's MLP
@@ -60,6 +60,10 @@ func (m *Model) shape() []setting.Setting {
 	return []setting.Setting{
 		setting.Bind(&m.Kind, setting.Declaration{
 			Key: "model.kind", Meaning: "kind of network", Domain: setting.OneOf(KindNames()), Default: setting.Value(LSTM),
+		}),
+		setting.Bind(&m.Vocab, setting.Declaration{
+			Key: "model.vocab", Meaning: "entries of the vocabulary; 0 is the dataset's, more adds entries that no token has",
+			Domain: setting.AtLeast(0), Default: setting.Value(0),
 		}),
 		setting.Bind(&m.Layers, setting.Declaration{
 			Key: "model.layers", Meaning: "layers, or a Transformer's blocks",

@@ -61,7 +61,7 @@ func TestCheck(t *testing.T) {
 // knows too.
 func TestRegister(t *testing.T) {
 	spec.Register(spec.Kind{Name: "toy", Family: "toys", CarriesState: true})
-	m := spec.Model{Kind: "toy", Vocab: 10}
+	m := spec.Model{Kind: "toy"}
 	list := m.Settings()
 	get := spec.Lookup(list)
 	if got := get(spec.FamilyKey); got != "toys" {
@@ -76,6 +76,7 @@ func TestRegister(t *testing.T) {
 			t.Errorf("the default of %s, %v, is not %s", s.Key, v, s.Domain)
 		}
 	}
+	m.Vocab = 10 // the dataset's
 	if err := m.Check(); err != nil {
 		t.Error(err)
 	}

@@ -1,0 +1,149 @@
+// Package config translates between the config.json of transformers and the shape of
+// a model, package spec's. It does not depend on libtorch.
+//
+// A model_type is a line in a table (families.go): its class, the values of absent
+// fields, and how its fields are read and written. What package lm does not compute
+// is refused by the field's name and its value, before anything is built.
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+	"github.com/koala-lm/koala-lm/lm/spec"
+)
+
+// A Model is what a config.json describes.
+type Model struct {
+	Shape spec.Model // without dropout
+	BOS   []int64    // ids of tokens that start a text
+	EOS   []int64    // ids of tokens that end one
+
+	family *family
+}
+
+// Parse reads a config.json, in the words of transformers 4 and 5. The error names
+// each field that package lm would compute otherwise.
+func Parse(content []byte) (Model, error) {
+	f, err := newFields(content)
+	if err != nil {
+		return Model{}, err
+	}
+	of := find(f.word("model_type"))
+	if of == nil {
+		return Model{}, fmt.Errorf("model_type is %s: it must be %s", text(f.get("model_type")), names())
+	}
+	f.defaults = of.defaults
+	m := Model{family: of, BOS: f.ids("bos_token_id"), EOS: f.ids("eos_token_id")}
+	m.Shape = spec.Model{Kind: spec.Transformer, Vocab: f.size("vocab_size"), Tied: f.truth("tie_word_embeddings"), Softmax: spec.Full}
+	of.read(f, &m.Shape)
+	f.mustNot("quantization_config")
+	if err := f.err(); err != nil {
+		return Model{}, err
+	}
+	if err := m.Shape.Check(); err != nil {
+		return Model{}, fmt.Errorf("this model cannot be computed here: %w", err)
+	}
+	m.Shape = normal(m.Shape)
+	return m, nil
+}
+
+// Family is the model_type.
+func (m Model) Family() string { return m.family.name }
+
+// Source returns where the family's files keep a parameter of package lm.
+func (m Model) Source(param string) Source { return m.family.source(param) }
+
+// Describe returns the config.json of a model of transformers with the same logits.
+// The error says that there is none, and why.
+func Describe(shape spec.Model) (fields map[string]any, m Model, err error) {
+	kind := shape.KindOf()
+	if kind.Family != spec.TransformerFamily {
+		return nil, Model{}, fmt.Errorf("transformers has no model like a %s: export it to safetensors", shape.Kind)
+	}
+	want := normal(shape)
+	for _, of := range families {
+		fields := of.write(&shape, shape.Architecture.Resolved(&shape))
+		if fields == nil {
+			continue
+		}
+		fields["model_type"], fields["architectures"] = of.name, []string{of.class}
+		fields["vocab_size"], fields["tie_word_embeddings"], fields["torch_dtype"] = shape.Vocab, shape.Tied, "float32"
+		// A folder is written only if it is read back as the same model.
+		content, err := json.Marshal(fields)
+		if err != nil {
+			return nil, Model{}, err
+		}
+		if m, err := Parse(content); err == nil && reflect.DeepEqual(m.Shape, want) {
+			return fields, m, nil
+		}
+	}
+	return nil, Model{}, fmt.Errorf("transformers has no model with model.softmax %s, norm %s, position %s, mlp %s, biases %s, %d of %d heads of keys, qk_norm %v, parallel %v and window %d together: export it to safetensors",
+		want.Softmax, want.Norm, want.Position, want.MLP, want.Architecture.Biases, want.KVHeads, want.Heads, want.Architecture.QKNorm, want.Architecture.Parallel, want.Architecture.Window)
+}
+
+// normal returns a shape in which equal models are equal: defaults are filled in, and
+// what changes nothing is at its zero value.
+func normal(m spec.Model) spec.Model {
+	m.Dropout = spec.Dropout{}
+	if m.Softmax == "" {
+		m.Softmax = spec.Full
+	}
+	if m.Softmax == spec.Full {
+		m.Cutoffs = nil
+	}
+	a := m.Architecture.Resolved(&m)
+	r := &a.Rotary
+	if m.Position != spec.Rotary {
+		*r = spec.Rotations{}
+	}
+	if r.Scaling == spec.NoScaling {
+		r.Factor, r.Original = 0, 0
+	}
+	if r.Scaling == spec.LinearScaling {
+		r.Original = 0
+	}
+	if r.Scaling != spec.Llama3Scaling {
+		r.Low, r.High = 0, 0
+	}
+	if r.Scaling != spec.YarnScaling {
+		r.Fast, r.Slow, r.Exact, r.Gain = 0, 0, false, 0
+	} else if r.Gain == 0 {
+		r.Gain = yarnGain(r.Factor, 1)
+	}
+	if len(r.Skip) == 0 {
+		r.Skip = nil
+	}
+	if a.Window >= m.Context {
+		a.Window = 0
+	}
+	if a.Window == 0 || len(a.WindowLayers) == 0 || len(a.WindowLayers) == m.Layers {
+		a.WindowLayers = nil
+	}
+	m.Architecture = a
+	return m
+}
+
+// Differences lists the settings in which a model that is trained from a folder has
+// another shape than the folder's, in words; none if it is the same. Its context may
+// be shorter where no weight depends on it.
+func Differences(folder, model spec.Model) []string {
+	folder, model = normal(folder), normal(model)
+	if folder.Position == spec.Rotary && model.Context < folder.Context {
+		model.Context = folder.Context
+		model.Architecture.Window = max(model.Architecture.Window, folder.Architecture.Window)
+	}
+	var differs []string
+	settings := model.Settings()
+	for i, s := range folder.Settings() {
+		if theirs, ours := s.Get(), settings[i].Get(); !reflect.DeepEqual(theirs, ours) {
+			differs = append(differs, fmt.Sprintf("%s is %s, and the folder's is %s", s.Key, setting.Text(ours), setting.Text(theirs)))
+		}
+	}
+	if folder.Vocab != model.Vocab {
+		differs = append(differs, fmt.Sprintf("the vocabulary has %d entries, and the folder's %d", model.Vocab, folder.Vocab))
+	}
+	return differs
+}

@@ -1,0 +1,216 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/koala-lm/koala-lm/lm/spec"
+)
+
+// fields are the fields of a config.json, read one by one: a field that is absent has
+// the value that transformers gives it. What cannot be computed here is
+// collected by field and value.
+type fields struct {
+	prefix   string // of nested fields, for messages
+	values   map[string]any
+	defaults map[string]any
+	problems *[]string
+}
+
+func newFields(content []byte) (*fields, error) {
+	f := &fields{problems: new([]string)}
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.UseNumber() // a float64 would round large whole numbers
+	if err := decoder.Decode(&f.values); err != nil {
+		return nil, fmt.Errorf("not a JSON object: %w", err)
+	}
+	return f, nil
+}
+
+// get returns a field's value. A null is one: it overrides the default.
+func (f *fields) get(key string) any {
+	if v, ok := f.values[key]; ok {
+		return v
+	}
+	return f.defaults[key]
+}
+
+func (f *fields) has(key string) bool { return f.values[key] != nil }
+
+func (f *fields) bad(key, format string, args ...any) {
+	*f.problems = append(*f.problems, fmt.Sprintf("%s%s is %s, ", f.prefix, key, text(f.get(key)))+fmt.Sprintf(format, args...))
+}
+
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil || len(b) > 60 {
+		return fmt.Sprintf("%.60s...", b)
+	}
+	return string(b)
+}
+
+// size reads a whole number that counts something; 0 without one.
+func (f *fields) size(key string) int64 {
+	v, whole := number(f.get(key))
+	switch {
+	case f.get(key) == nil:
+		return 0
+	case !whole || v < 1 || v > math.MaxInt32:
+		f.bad(key, "not a whole number from 1 to %d", math.MaxInt32)
+		return 1
+	}
+	return int64(v)
+}
+
+// real reads a number; 0 without one.
+func (f *fields) real(key string) float64 {
+	v := f.get(key)
+	if v == nil {
+		return 0
+	}
+	n, _ := number(v)
+	if math.IsNaN(n) || math.IsInf(n, 0) {
+		f.bad(key, "not a number")
+		return 0
+	}
+	return n
+}
+
+// number converts a number; NaN if v is none.
+func number(v any) (n float64, whole bool) {
+	switch v := v.(type) {
+	case json.Number:
+		n, err := v.Float64()
+		if err != nil {
+			return math.NaN(), false
+		}
+		return n, n == math.Trunc(n)
+	case int:
+		return float64(v), true
+	case float64:
+		return v, v == math.Trunc(v)
+	}
+	return math.NaN(), false
+}
+
+func (f *fields) truth(key string) bool {
+	switch v := f.get(key).(type) {
+	case nil:
+		return false
+	case bool:
+		return v
+	}
+	f.bad(key, "not true or false")
+	return false
+}
+
+func (f *fields) word(key string) string {
+	switch v := f.get(key).(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	}
+	f.bad(key, "not a string")
+	return ""
+}
+
+// mustNot refuses a field that is neither absent, null nor false.
+func (f *fields) mustNot(key string) {
+	switch v := f.get(key).(type) {
+	case nil:
+		return
+	case bool:
+		if !v {
+			return
+		}
+	}
+	f.bad(key, "which is not supported")
+}
+
+// list reads a list; nil without one.
+func (f *fields) list(key string) []any {
+	switch v := f.get(key).(type) {
+	case nil:
+		return nil
+	case []any:
+		return v
+	}
+	f.bad(key, "not a list")
+	return nil
+}
+
+// object reads nested fields; nil without them.
+func (f *fields) object(key string) *fields {
+	switch v := f.get(key).(type) {
+	case nil:
+		return nil
+	case map[string]any:
+		return &fields{prefix: f.prefix + key + ".", values: v, problems: f.problems}
+	}
+	f.bad(key, "not an object")
+	return nil
+}
+
+// ids reads a token id or a list of them, as eos_token_id is.
+func (f *fields) ids(key string) []int64 {
+	v := f.get(key)
+	list, isList := v.([]any)
+	if !isList && v != nil {
+		list = []any{v}
+	}
+	var ids []int64
+	for _, item := range list {
+		n, whole := number(item)
+		if item == nil || n < 0 && whole { // -1 is none in some files
+			continue
+		}
+		if !whole || n > math.MaxInt32 {
+			f.bad(key, "not token ids")
+			return nil
+		}
+		ids = append(ids, int64(n))
+	}
+	return ids
+}
+
+func (f *fields) err() error {
+	if len(*f.problems) == 0 {
+		return nil
+	}
+	return errors.New("this model cannot be computed here: " + strings.Join(*f.problems, "; "))
+}
+
+// activations are the names of transformers for those of package spec. Several are
+// different approximations of one function; gelu_fast and gelu_new differ by rounding.
+var activations = []struct{ theirs, ours string }{
+	{"gelu_new", spec.GELU}, {"gelu_pytorch_tanh", spec.GELU}, {"gelu_fast", spec.GELU}, {"gelu_accurate", spec.GELU}, {"gelu_python_tanh", spec.GELU},
+	{"gelu", "gelu-exact"}, {"gelu_python", "gelu-exact"}, {"quick_gelu", "quick-gelu"},
+	{"relu", "relu"}, {"relu2", "relu-squared"}, {"silu", "silu"}, {"swish", "silu"}, {"tanh", "tanh"}, {"sigmoid", "sigmoid"},
+}
+
+func (f *fields) activation(key string) string {
+	name := f.word(key)
+	for _, a := range activations {
+		if a.theirs == name {
+			return a.ours
+		}
+	}
+	var known []string
+	for _, a := range activations {
+		known = append(known, a.theirs)
+	}
+	f.bad(key, "not one of %s", strings.Join(known, ", "))
+	return spec.GELU
+}
+
+// activationName is transformers' name of an activation.
+func activationName(ours string) string {
+	i := slices.IndexFunc(activations, func(a struct{ theirs, ours string }) bool { return a.ours == ours })
+	return activations[i].theirs
+}

@@ -1,0 +1,139 @@
+package config
+
+import (
+	"math"
+
+	"github.com/koala-lm/koala-lm/lm/spec"
+)
+
+// rotary reads rotary positions: rope_parameters since transformers 5, rope_theta and
+// rope_scaling before. share is the part of a head that turns, unless the file says
+// so.
+func (f *fields) rotary(theta, share float64, context int64) spec.Rotations {
+	r := spec.Rotations{Base: theta, Share: share}
+	for _, key := range []string{"rope_theta", "rotary_emb_base"} {
+		if v := f.real(key); v != 0 {
+			r.Base = v
+		}
+	}
+	for _, key := range []string{"partial_rotary_factor", "rotary_pct"} {
+		if f.has(key) {
+			r.Share = f.real(key)
+		}
+	}
+	key := "rope_parameters"
+	if f.has("rope_scaling") {
+		key = "rope_scaling" // transformers too lets the older field win
+	}
+	p := f.object(key)
+	if p == nil {
+		return r
+	}
+	for _, nested := range []string{"full_attention", "sliding_attention"} {
+		if p.has(nested) {
+			p.bad(nested, "and positions that differ by layer are not supported")
+			return r
+		}
+	}
+	if v := p.real("rope_theta"); v != 0 {
+		r.Base = v
+	}
+	if p.has("partial_rotary_factor") {
+		r.Share = p.real("partial_rotary_factor")
+	}
+	named := "rope_type"
+	if !p.has(named) && p.has("type") {
+		named = "type"
+	}
+	p.defaults = map[string]any{named: "default"}
+	switch p.word(named) {
+	case "default":
+	case "dynamic":
+		// Frequencies change only beyond max_position_embeddings, which is the context.
+	case "linear":
+		r.Scaling, r.Factor = spec.LinearScaling, p.factor("factor")
+	case "llama3":
+		r.Scaling, r.Factor, r.Original = spec.Llama3Scaling, p.factor("factor"), p.original(f, context)
+		r.Low, r.High = p.factor("low_freq_factor"), p.factor("high_freq_factor")
+		if r.High <= r.Low && r.Low > 0 {
+			p.bad("high_freq_factor", "not above low_freq_factor %g", r.Low)
+		}
+	case "yarn":
+		r.Scaling, r.Original = spec.YarnScaling, p.original(f, context)
+		if r.Factor = float64(context) / float64(r.Original); p.has("factor") {
+			r.Factor = p.factor("factor")
+		}
+		p.defaults["truncate"] = true
+		r.Fast, r.Slow, r.Exact = p.real("beta_fast"), p.real("beta_slow"), !p.truth("truncate")
+		if r.Gain = p.real("attention_factor"); r.Gain == 0 {
+			r.Gain = yarnGain(r.Factor, 1)
+			if scale, all := p.real("mscale"), p.real("mscale_all_dim"); scale != 0 && all != 0 {
+				r.Gain = yarnGain(r.Factor, scale) / yarnGain(r.Factor, all)
+			}
+		}
+	default:
+		p.bad(named, "not default, linear, dynamic, llama3 or yarn")
+	}
+	return r
+}
+
+func (f *fields) factor(key string) float64 {
+	v := f.real(key)
+	if v <= 0 {
+		f.bad(key, "not a number above 0")
+		return 1
+	}
+	return v
+}
+
+// original is the context before it grew; all holds the fields beside p's.
+func (f *fields) original(all *fields, context int64) int64 {
+	const key = "original_max_position_embeddings"
+	switch {
+	case all.has(key):
+		return all.size(key)
+	case f.has(key):
+		return f.size(key)
+	}
+	return context
+}
+
+func yarnGain(factor, scale float64) float64 {
+	if factor <= 1 {
+		return 1
+	}
+	return 0.1*scale*math.Log(factor) + 1
+}
+
+// writeRotary is the inverse of rotary, in the words of transformers 4 and 5.
+func writeRotary(fields map[string]any, a spec.Architecture, context int64) {
+	r := a.Rotary
+	p := map[string]any{"rope_theta": r.Base, "rope_type": "default"}
+	switch r.Scaling {
+	case spec.LinearScaling:
+		p["rope_type"], p["factor"] = "linear", r.Factor
+	case spec.Llama3Scaling:
+		p["rope_type"], p["factor"], p["original_max_position_embeddings"] = "llama3", r.Factor, r.Original
+		p["low_freq_factor"], p["high_freq_factor"] = r.Low, r.High
+	case spec.YarnScaling:
+		p["rope_type"], p["factor"], p["original_max_position_embeddings"] = "yarn", r.Factor, r.Original
+		p["beta_fast"], p["beta_slow"], p["truncate"] = r.Fast, r.Slow, !r.Exact
+		p["attention_factor"] = r.Gain
+		if r.Gain == 0 {
+			p["attention_factor"] = yarnGain(r.Factor, 1)
+		}
+	}
+	if r.Share != 1 {
+		p["partial_rotary_factor"] = r.Share
+	}
+	fields["rope_theta"], fields["rope_parameters"] = r.Base, p
+	if r.Scaling != spec.NoScaling { // for transformers 4
+		old := map[string]any{}
+		for key, v := range p {
+			if key != "rope_theta" && key != "partial_rotary_factor" {
+				old[key] = v
+			}
+		}
+		fields["rope_scaling"] = old
+	}
+}
