@@ -98,6 +98,7 @@ func (b *Builder) source(name string, text []byte, recorded bool) {
 	l := newLayer()
 	l.recorded = recorded
 	l.parse(name, text, &b.problems)
+	l.addFormer()
 	if l.base != "" {
 		b.Preset(l.base)
 	}
@@ -164,6 +165,27 @@ func (b *Builder) Values(where string, values map[string]any) {
 			continue
 		}
 		l.put(key, n, where, &b.problems)
+	}
+	l.addFormer()
+}
+
+// former are the defaults of earlier versions that a recorded run keeps: its
+// record lacks the setting, which is younger than the run.
+var former = []struct {
+	key, kind string // of a run with this optimizer.kind
+	value     any
+}{
+	// KOALA-D decayed biases and norm gains too.
+	{"optimizer.decay_norms", "koala-d", true},
+}
+
+// addFormer adds the former defaults to a recorded layer.
+func (l *layer) addFormer() {
+	for _, f := range former {
+		_, known := l.values[f.key]
+		if kind, ok := l.values["optimizer.kind"]; l.recorded && !known && ok && kind.value == f.kind {
+			l.values[f.key] = assignment{value: f.value}
+		}
 	}
 }
 

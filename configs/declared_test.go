@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -30,7 +31,11 @@ func combinations() [][]string {
 		}
 	}
 	for _, scaling := range words("model.rotary.scaling") {
-		list = append(list, []string{"model.kind=transformer", "model.window=8", "model.position=rotary", "model.rotary.scaling=" + scaling})
+		set := []string{"model.kind=transformer", "model.window=8", "model.position=rotary", "model.rotary.scaling=" + scaling}
+		if scaling != spec.NoScaling {
+			set = append(set, "model.rotary.factor=4")
+		}
+		list = append(list, set)
 	}
 	return list
 }
@@ -312,4 +317,29 @@ func TestSettingsWithoutEffect(t *testing.T) {
 			t.Errorf("hidden %d, %v", s.Model.Hidden, err)
 		}
 	})
+}
+
+// A run that was recorded before a setting existed keeps what it did.
+func TestRecordedBeforeASettingExisted(t *testing.T) {
+	var s Settings
+	recorded := `{"optimizer.kind":"koala-d","optimizer.weight_decay":0.1}`
+	if err := s.UnmarshalJSON([]byte(recorded)); err != nil || !s.Optimizer.Bool("decay_norms") {
+		t.Errorf("%v: recorded without decay_norms, koala-d decays norms no more", err)
+	}
+	var b Builder
+	b.Values("run 1", map[string]any{"optimizer.kind": "koala-d", "optimizer.weight_decay": 0.1})
+	if s, err := b.Settings(); err != nil || !s.Optimizer.Bool("decay_norms") {
+		t.Errorf("%v: recorded without decay_norms, koala-d decays norms no more", err)
+	}
+	if s := build(t, "optimizer.kind=koala-d", "optimizer.weight_decay=0.1"); s.Optimizer.Bool("decay_norms") {
+		t.Error("a new run of koala-d decays norms")
+	}
+	again, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var copied Settings
+	if err := json.Unmarshal(again, &copied); err != nil || !cmp.Equal(s, copied) {
+		t.Errorf("%v: changed by a round trip: %v", err, cmp.Diff(s, copied))
+	}
 }

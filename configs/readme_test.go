@@ -38,7 +38,8 @@ changes the kind.
 
 ## Settings
 
-In parentheses: a Transformer's default, where it has one of its own.
+A default comes first for all kinds, then for the kinds of model, optimizer or schedule that have another one; in
+parentheses, for a family of models among those.
 
 | setting | default | must be | what it is |
 | --- | --- | --- | --- |

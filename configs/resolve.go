@@ -141,7 +141,7 @@ func (r *resolved) checkConditions() {
 }
 
 // settleIdle gives the settings that change nothing in this combination the value
-// that they amount to, and refuses other values of them. What an earlier version
+// that they amount to, or their default, and refuses other values of them. What an earlier version
 // recorded stays, and a source that chooses the combination overrides the sources
 // before it.
 func (r *resolved) settleIdle() {
@@ -159,10 +159,11 @@ func (r *resolved) settleIdle() {
 			continue
 		}
 		before := setting.Text(s.Get())
+		amounts := &s.Default
 		if idle.Means != nil {
-			s.Set(idle.Means.Value(r.get))
+			amounts = idle.Means
 		}
-		if !given || idle.Means != nil && setting.Text(s.Get()) == before {
+		if s.Set(amounts.Value(r.get)); !given || setting.Text(s.Get()) == before {
 			continue
 		}
 		var keys []string

@@ -118,7 +118,7 @@ func printSettingsHelp(streams *streams) error {
 			fmt.Fprintf(streams.Out, "    Only for %s\n", e.For)
 		}
 	}
-	_, err := fmt.Fprintf(streams.Out, "\nIn parentheses: a Transformer's default, where it has one of its own.\n")
+	_, err := fmt.Fprintf(streams.Out, "\nA default comes first for all kinds, then for the kinds that have another one;\nin parentheses, for a family of models among those.\n")
 	return err
 }
 

@@ -22,8 +22,8 @@ type Declaration struct {
 	// has no value, and setting it is an error.
 	Only []Condition
 
-	// Idle lists the cases in which the setting exists and changes nothing: there
-	// setting it is an error.
+	// Idle lists the cases in which the setting exists and changes nothing: setting it
+	// to another value than it has there is an error.
 	Idle []Idle
 }
 
@@ -31,8 +31,8 @@ type Declaration struct {
 type Idle struct {
 	When   []Condition // all hold
 	Reason string      // completes "has no effect with ...: "
-	// Means is what the setting amounts to in this case: its default then, and a
-	// value that may be given all the same. Without a Means no value may be.
+	// Means is what the setting amounts to in this case, if it is not the default. It
+	// is the setting's value then, which may be given all the same.
 	Means *Default
 }
 
