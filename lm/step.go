@@ -3,6 +3,7 @@ package lm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sugarme/gotch/ts"
@@ -15,12 +16,12 @@ import (
 
 // stepResult is the outcome of one optimizer step.
 type stepResult struct {
-	nats      float64 // mean loss over all its tokens
-	tokens    int64
-	length    int // optimizer steps of this epoch
-	epochEnds bool
-	info      koala.StepInfo
-	phases    Phases
+	nats   float64 // mean loss over all its tokens
+	tokens int64
+	length int // optimizer steps of this epoch
+	epochs int // that ended in it
+	info   koala.StepInfo
+	phases Phases
 }
 
 // step makes one optimizer step: predict, then forward, loss and backward of each
@@ -43,25 +44,25 @@ func (t *Trainer) step(ctx context.Context) (stepResult, error) {
 	}
 	out.phases.Optimizer = time.Since(started)
 	out.length = max(1, t.Train.Steps()/t.Config.Accumulate)
-	for i := range t.Config.Accumulate {
+	epoch := t.Train.Cursor().Epoch
+	batches, places, err := t.draw()
+	if err != nil {
+		return out, err
+	}
+	out.epochs = t.Train.Cursor().Epoch - epoch
+	for i, b := range batches {
 		if i == t.Config.Accumulate-1 {
 			if err := t.prepareReducer(); err != nil {
 				return out, err
 			}
 		}
-		epoch := t.Train.Cursor().Epoch
-		b, err := t.Train.Next()
-		if err != nil {
-			return out, fmt.Errorf("next batch: %w", err)
-		}
 		lengths += b.T
-		loss, err := t.accumulate(b, &out.phases)
+		loss, err := t.accumulate(b, float64(b.B*b.T)/float64(places), &out.phases)
 		if err != nil {
 			return out, err
 		}
 		losses.loss.Add(loss.Nats, loss.Tokens)
 		losses.square.Add(loss.MeanSquare, loss.Tokens)
-		out.epochEnds = out.epochEnds || t.Train.Cursor().Epoch != epoch
 	}
 	started = time.Now()
 	if err := t.reduce(ctx, &losses); err != nil {
@@ -85,8 +86,26 @@ func (t *Trainer) step(ctx context.Context) (stepResult, error) {
 	return out, err
 }
 
-// accumulate adds the gradients of one batch to the parameters'.
-func (t *Trainer) accumulate(b data.Batch, phases *Phases) (torch.Loss, error) {
+// draw returns the batches of one step, and the number of their tokens over all ranks.
+func (t *Trainer) draw() (batches []data.Batch, tokens int, err error) {
+	for range t.Config.Accumulate {
+		b, err := t.Train.Next()
+		if err != nil {
+			return nil, 0, fmt.Errorf("next batch: %w", err)
+		}
+		if t.Config.Accumulate > 1 { // the next batch is read into the same memory
+			b.Inputs, b.Targets = slices.Clone(b.Inputs), slices.Clone(b.Targets)
+		}
+		batches = append(batches, b)
+		tokens += b.GlobalBatch * b.T
+	}
+	return batches, tokens, nil
+}
+
+// accumulate adds the gradients of one batch to the parameters'. weight is the batch's
+// share of the step's tokens: the gradient of a step is that of its mean loss over all
+// tokens, however the batches' lengths differ.
+func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (torch.Loss, error) {
 	if err := t.ready(b); err != nil {
 		return torch.Loss{}, err
 	}
@@ -107,7 +126,7 @@ func (t *Trainer) accumulate(b data.Batch, phases *Phases) (torch.Loss, error) {
 			forward()
 		}
 		objective := t.objective(s, loss.Mean, out.Raw)
-		if weight := shardWeight(b) / float64(t.Config.Accumulate); weight != 1 {
+		if weight != 1 {
 			objective = s.Scale(objective, weight)
 		}
 		s.Backward(objective)
@@ -154,7 +173,3 @@ func lap(from *time.Time) time.Duration {
 	*from = now
 	return d
 }
-
-// shardWeight is the weight of a shard's mean loss in that of its global batch, whose
-// texts all have the same length.
-func shardWeight(b data.Batch) float64 { return float64(b.B) / float64(b.GlobalBatch) }

@@ -93,7 +93,8 @@ func (t *Trainer) Run(ctx context.Context) error {
 // if it has neither.
 func (t *Trainer) TotalSteps() int64 {
 	total := t.Config.Steps
-	epochs := int64(t.Config.Epochs) * int64(t.Train.Steps()/max(1, t.Config.Accumulate))
+	each := int64(max(1, t.Config.Accumulate))
+	epochs := (int64(t.Config.Epochs)*int64(t.Train.Steps()) + each - 1) / each // the last step may read beyond the last epoch
 	if epochs > 0 && (total == 0 || epochs < total) {
 		return epochs
 	}
@@ -181,13 +182,13 @@ func (t *Trainer) trainStep(ctx context.Context) error {
 			return err
 		}
 	}
-	p.EvaluationDue = step.epochEnds
+	p.EvaluationDue = step.epochs > 0
 	if t.Config.Eval.Every > 0 {
 		p.EvaluationDue = p.Step%t.Config.Eval.Every == 0
 	}
-	if step.epochEnds {
+	if step.epochs > 0 {
 		end := Epoch{Step: p.Step, Tokens: p.Tokens, Epoch: p.Epoch, Nats: p.EpochMean.Value()}
-		p.Epoch, p.Index, p.EpochMean = p.Epoch+1, 0, Mean{}
+		p.Epoch, p.Index, p.EpochMean = p.Epoch+step.epochs, 0, Mean{}
 		return t.notify(func(o Observer) error { return o.EpochEnded(end) })
 	}
 	return nil
