@@ -47,6 +47,14 @@ func (o Output) Render(tables ...Table) error {
 	return nil
 }
 
+// Write writes the table in any format.
+func (t Table) Write(o Output) error {
+	if o.Format == JSON {
+		return writeJSON(o.W, t.objects())
+	}
+	return o.Render(t)
+}
+
 func (o Output) render(t Table) error {
 	switch o.Format {
 	case CSV:

@@ -5,10 +5,10 @@ import (
 	"math"
 )
 
-// Repeats lists what is left to do once Trials are done: the best point of each
-// search again, with its best_seeds. A point's result is the mean over its
-// seeds; result is that of one trial, the lower the better, and not ok for one
-// that failed, whose point is not the best then.
+// Repeats lists the trials that follow Trials: the best point of each search with its
+// best_seeds. result returns a trial's result; it is not ok for a trial that failed,
+// diverged or was stopped. A point's result is the mean over its seeds; a point with
+// such a trial is not the best.
 func (f *File) Repeats(dataset string, result func(id string) (value float64, ok bool)) ([]Trial, error) {
 	l := list{file: f, dataset: dataset}
 	for i := range f.searches {
@@ -33,7 +33,16 @@ func (f *File) Repeats(dataset string, result func(id string) (value float64, ok
 	return l.trials, nil
 }
 
-// best is the point of a search whose mean result is lowest.
+// Further returns the number of trials that Repeats adds at most.
+func (f *File) Further() int {
+	n := 0
+	for i := range f.searches {
+		n += len(f.searches[i].bestSeeds)
+	}
+	return n
+}
+
+// best returns the point of a search with the best mean result.
 func (f *File) best(s *search, dataset string, result func(string) (float64, bool)) (best point, found bool, err error) {
 	points, err := s.points()
 	if err != nil {

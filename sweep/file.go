@@ -8,6 +8,7 @@ package sweep
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,18 +16,24 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/koala-lm/koala-lm/internal/suggest"
+	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// File is what a sweep's file says.
+// File is a sweep's file.
 type File struct {
-	Path    string
-	Name    string // of the sweep; by default the file's, without .yaml
-	Data    string // dataset folder
-	Configs []string
+	Path      string
+	Name      string // of the sweep; by default the file's, without .yaml
+	Data      string // dataset folder; a relative path is taken from the file's folder
+	Configs   []string
+	Metric    string // decides which trial is better; val_ppl unless the file says otherwise
+	Highest   bool   // the higher value of Metric is better
+	Stop      StopRule
+	TimeLimit time.Duration // no trial starts later; 0 is no limit
 
 	searches []search
 }
@@ -44,7 +51,7 @@ type search struct {
 	bestSeeds []text
 }
 
-// choice is a setting with the values it takes, or a range to draw from.
+// choice is a setting with the values to try, or an interval to draw from.
 type choice struct {
 	key    string
 	values []text
@@ -55,15 +62,15 @@ type choice struct {
 // text is a value as it would follow key= on a command line, and its place.
 type text struct{ value, where string }
 
-// Problems is everything that is wrong with a file, one a line.
+// Problems lists everything that is wrong with a file, one on each line.
 type Problems []string
 
 func (p Problems) Error() string { return strings.Join(p, "\n") }
 
-// plainName is what a sweep may be called: it becomes a tag and a folder.
+// plainName matches the names of sweeps, which become a tag and a folder.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
 
-// reader walks the nodes of a file and keeps what is wrong.
+// reader walks the nodes of a file and collects its problems.
 type reader struct {
 	path     string
 	problems Problems
@@ -120,12 +127,35 @@ func parse(path string, content []byte) (*File, error) {
 func (r *reader) file(f *File, n *yaml.Node) {
 	top := search{trials: -1, seed: 1}
 	var more *yaml.Node
+	var highest *string
 	r.mapping(n, "a sweep", map[string]func(*yaml.Node){
 		"name":     func(n *yaml.Node) { f.Name = r.word(n, "name") },
 		"data":     func(n *yaml.Node) { f.Data = r.word(n, "data") },
 		"config":   func(n *yaml.Node) { f.Configs = r.words(n, "config") },
 		"searches": func(n *yaml.Node) { more = n },
+		"metric":   func(n *yaml.Node) { f.Metric = r.word(n, "metric") },
+		"direction": func(n *yaml.Node) {
+			direction := r.word(n, "direction")
+			if direction != "min" && direction != "max" {
+				r.add(n, "direction must be min or max, not %q", direction)
+			}
+			highest = &direction
+		},
+		"stop": func(n *yaml.Node) { f.Stop = r.stopRule(n) },
+		"time_limit": func(n *yaml.Node) {
+			limit, err := time.ParseDuration(n.Value)
+			if err != nil || limit <= 0 {
+				r.add(n, "time_limit must be a time such as 90m or 12h, not %q", n.Value)
+			}
+			f.TimeLimit = limit
+		},
 	}, r.searchKeys(&top))
+	f.Metric = cmp.Or(f.Metric, "val_ppl")
+	f.Highest = tracking.HigherIsBetter(f.Metric)
+	if highest != nil {
+		f.Highest = *highest == "max"
+	}
+	f.resolvePaths()
 	if more == nil {
 		f.searches = []search{r.finish(top, n)}
 		return
@@ -151,6 +181,27 @@ func (r *reader) file(f *File, n *yaml.Node) {
 	}
 }
 
+// resolvePaths takes relative paths from the file's folder. A path that exists only
+// in the working folder stays, and so does the name of a preset.
+func (f *File) resolvePaths() {
+	resolve := func(path string) string {
+		beside := filepath.Join(filepath.Dir(f.Path), path)
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		if _, err := os.Stat(beside); err != nil {
+			return path
+		}
+		return beside
+	}
+	f.Data = resolve(f.Data)
+	for i, name := range f.Configs {
+		if strings.ContainsRune(name, '/') || filepath.Ext(name) != "" {
+			f.Configs[i] = resolve(name)
+		}
+	}
+}
+
 // searchKeys are the readers of a search's keys.
 func (r *reader) searchKeys(s *search) map[string]func(*yaml.Node) {
 	return map[string]func(*yaml.Node){
@@ -164,7 +215,7 @@ func (r *reader) searchKeys(s *search) map[string]func(*yaml.Node) {
 	}
 }
 
-// finish checks what the keys of a search mean together.
+// finish checks the keys of a search against each other.
 func (r *reader) finish(s search, n *yaml.Node) search {
 	switch {
 	case s.random == nil && s.trials >= 0:
@@ -214,7 +265,7 @@ func (r *reader) mapping(n *yaml.Node, what string, readers ...map[string]func(*
 			if near := suggest.Name(key.Value, names); near != "" {
 				hint = ": did you mean " + near + "?"
 			} else if strings.Contains(key.Value, ".") {
-				hint = ": settings stand under set, grid or random"
+				hint = ": settings belong under set, grid or random"
 			}
 			r.add(key, "unknown key %q%s", key.Value, hint)
 		default:

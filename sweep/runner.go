@@ -2,12 +2,15 @@ package sweep
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,9 +21,10 @@ import (
 
 // Prefixes of the tags by which a run belongs to a sweep, a search and a trial.
 const (
-	NameTag   = "sweep:"
-	SearchTag = "search:"
-	TrialTag  = "trial:"
+	NameTag    = "sweep:"
+	SearchTag  = "search:"
+	TrialTag   = "trial:"
+	StoppedTag = "stopped:" // by a StopRule
 )
 
 // A Runner trains the trials of a sweep, each in a process of its own: a trial
@@ -28,7 +32,7 @@ const (
 type Runner struct {
 	File    *File
 	Trials  []Trial
-	Dataset string   // fingerprint of the dataset
+	Dataset tracking.Dataset
 	Store   string   // file
 	Folder  string   // of the sweep: its lock, and a log for each trial
 	Program string   // koala-lm
@@ -36,12 +40,46 @@ type Runner struct {
 	Common  []string // further arguments, also of `koala-lm train --resume`
 	Jobs    int      // trials at a time
 	Retry   bool     // train failed trials again
+	MaxRuns int      // start at most so many; 0 is no limit
 
 	Notef func(format string, args ...any) // for messages
+	Watch func(Progress)                   // called every second while trials train; nil is nothing
 
-	mu     sync.Mutex
-	ended  int // trials that ended in this call of train
-	failed []string
+	mu       sync.Mutex
+	started  time.Time
+	launched int // trials started
+	pending  int // trials of this call of train
+	ended    int // of these
+	running  map[string]*active
+	failed   []string
+	stopper  *stopper
+	reader   *tracking.Store // while trials are watched
+}
+
+// active is a trial that trains now.
+type active struct {
+	trial   Trial
+	started time.Time
+	stop    context.CancelCauseFunc
+	step    int64
+	best    float64 // NaN before the first evaluation
+}
+
+// Progress is the state of a sweep.
+type Progress struct {
+	Name           string
+	Ended, Pending int
+	Left           time.Duration // estimated; 0 if unknown
+	Running        []TrialProgress
+}
+
+// TrialProgress is the state of a trial that trains.
+type TrialProgress struct {
+	Label        string
+	Step, Steps  int64 // Steps is 0 if unknown
+	Metric       string
+	Best         float64 // NaN before the first evaluation
+	TrainingTime time.Duration
 }
 
 // Where returns the filter that selects the sweep's runs.
@@ -55,6 +93,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		return fmt.Errorf("sweep %s: %w", r.File.Name, err)
 	}
 	defer unlock()
+	r.started = time.Now()
 	if err := r.train(ctx, r.Trials); err != nil {
 		return err
 	}
@@ -68,6 +107,19 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	r.Notef("sweep %s: the best point of each search again, with further seeds", r.File.Name)
 	return r.train(ctx, repeats)
+}
+
+// RunOne trains the trial with this index in Trials, as one of many processes on one
+// or more machines. A trial can be trained by one process at a time.
+func (r *Runner) RunOne(ctx context.Context, index int) error {
+	trial := r.Trials[index]
+	unlock, err := lockFolder(filepath.Join(r.Folder, trial.ID))
+	if err != nil {
+		return fmt.Errorf("trial %d (%s): %w", index, trial.ID, err)
+	}
+	defer unlock()
+	r.started = time.Now()
+	return r.train(ctx, []Trial{trial})
 }
 
 // Failure returns an error that names the trials that failed, or nil.
@@ -87,13 +139,29 @@ func (r *Runner) Known(ctx context.Context) (map[string]tracking.RunSummary, err
 		return nil, err
 	}
 	defer store.Close()
-	runs, err := store.Runs(ctx, tracking.Query{Where: r.Where()})
+	// By the trials' ids: a sweep that was renamed keeps its runs. A run of another
+	// search stays there.
+	runs, err := store.Runs(ctx, tracking.Query{Tags: r.trialTags()})
 	if err != nil {
 		return nil, err
 	}
+	tagged, err := store.Runs(ctx, tracking.Query{Where: r.Where()})
+	if err != nil {
+		return nil, err
+	}
+	search := map[string]string{}
+	for _, trial := range r.Trials {
+		search[TrialTag+trial.ID] = trial.Search
+	}
+	belongs := func(run tracking.RunSummary, tag string) bool {
+		return slices.Contains(run.Tags, NameTag+r.File.Name) || searchOf(run) == search[tag]
+	}
 	known := map[string]tracking.RunSummary{}
-	for _, run := range runs {
+	for _, run := range append(runs, tagged...) {
 		for _, tag := range run.Tags {
+			if !belongs(run, tag) {
+				continue
+			}
 			id, ok := strings.CutPrefix(tag, TrialTag)
 			if ok && !known[id].Started.After(run.Started) {
 				known[id] = run
@@ -103,17 +171,69 @@ func (r *Runner) Known(ctx context.Context) (map[string]tracking.RunSummary, err
 	return known, nil
 }
 
+// searchOf returns the name of the search that a run belongs to, or "".
+func searchOf(run tracking.RunSummary) string {
+	for _, tag := range run.Tags {
+		if name, ok := strings.CutPrefix(tag, SearchTag); ok {
+			return name
+		}
+	}
+	return ""
+}
+
+func (r *Runner) trialTags() []string {
+	tags := make([]string, len(r.Trials))
+	for i, trial := range r.Trials {
+		tags[i] = TrialTag + trial.ID
+	}
+	return tags
+}
+
+// adopt tags the runs of the trials that were trained under another name of the sweep.
+func (r *Runner) adopt(ctx context.Context, known map[string]tracking.RunSummary) error {
+	var strangers []string
+	for _, run := range known {
+		if !slices.Contains(run.Tags, NameTag+r.File.Name) {
+			strangers = append(strangers, run.ID)
+		}
+	}
+	if len(strangers) == 0 {
+		return nil
+	}
+	store, err := tracking.Open(r.Store)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	for _, id := range strangers {
+		if err := store.Tag(ctx, id, []string{NameTag + r.File.Name}, nil); err != nil {
+			return err
+		}
+	}
+	r.Notef("sweep %s: %d runs of these trials belong to another sweep; they now belong to this one too", r.File.Name, len(strangers))
+	return nil
+}
+
 // Repeats returns the trials that repeat the best of the known ones.
 func (r *Runner) Repeats(known map[string]tracking.RunSummary) ([]Trial, error) {
-	return r.File.Repeats(r.Dataset, func(trial string) (float64, bool) {
-		ppl, ok := known[trial].Metrics["val_ppl"]
-		return ppl.Best, ok && known[trial].Status == tracking.Finished && ppl.Best == ppl.Best
+	return r.File.Repeats(r.Dataset.Fingerprint, func(trial string) (float64, bool) {
+		run := known[trial]
+		result := run.Result(r.File.Metric)
+		if r.File.Highest {
+			result.Best = -result.Best
+		}
+		return result.Best, result.Outcome == tracking.Reached && run.Status == tracking.Finished
 	})
 }
 
 // Done reports whether a run leaves nothing to train of its trial.
 func (r *Runner) Done(run tracking.RunSummary) bool {
-	return run.Status == tracking.Finished || run.Status == tracking.Failed && !r.Retry
+	return run.Status == tracking.Finished || run.Status == tracking.Failed && !r.Retry || stopped(run)
+}
+
+// stopped reports whether a StopRule ended the run.
+func stopped(run tracking.RunSummary) bool {
+	return slices.ContainsFunc(run.Tags, func(tag string) bool { return strings.HasPrefix(tag, StoppedTag) })
 }
 
 // train trains the trials that are not done.
@@ -122,7 +242,9 @@ func (r *Runner) train(ctx context.Context, trials []Trial) error {
 	if err != nil {
 		return err
 	}
-	r.ended = 0
+	if err := r.adopt(ctx, known); err != nil {
+		return err
+	}
 	var pending []Trial
 	for _, trial := range trials {
 		if run, ok := known[trial.ID]; !ok || !r.Done(run) {
@@ -130,21 +252,230 @@ func (r *Runner) train(ctx context.Context, trials []Trial) error {
 		}
 	}
 	r.Notef("sweep %s: %d trials, %d done before, %d to run", r.File.Name, len(trials), len(trials)-len(pending), len(pending))
+	r.mu.Lock()
+	r.pending, r.ended, r.running = len(pending), 0, map[string]*active{}
+	r.mu.Unlock()
+	finish, err := r.watch(ctx, known)
+	if err != nil {
+		return err
+	}
+	defer finish()
+	kept := 0
 	forEach(ctx, pending, r.Jobs, func(ctx context.Context, trial Trial) {
-		start := time.Now()
-		var err error
+		if !r.mayStart() {
+			r.mu.Lock()
+			kept++
+			r.mu.Unlock()
+			return
+		}
 		run, old := known[trial.ID]
-		if old {
-			run, err = r.await(ctx, trial, run)
-		}
-		if err == nil && !(old && r.Done(run)) {
-			err = r.trainOne(ctx, trial, run.ID, old && run.Status != tracking.Failed)
-		}
+		start := time.Now()
+		why, err := r.trainOrAwait(ctx, trial, run, old)
 		if ctx.Err() == nil {
-			r.report(ctx, trial, len(pending), time.Since(start), err)
+			r.report(ctx, trial, time.Since(start), why, err)
 		}
 	})
+	if kept > 0 {
+		r.Notef("sweep %s: %d trials are left: the time limit or the number of runs is reached; start it again to continue", r.File.Name, kept)
+	}
 	return context.Cause(ctx)
+}
+
+// mayStart reports whether the budgets allow another trial, and counts it.
+func (r *Runner) mayStart() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.MaxRuns > 0 && r.launched >= r.MaxRuns || r.File.TimeLimit > 0 && time.Since(r.started) >= r.File.TimeLimit {
+		return false
+	}
+	r.launched++
+	return true
+}
+
+// errStopped is the cause of a trial's end by a StopRule.
+type errStopped struct{ why string }
+
+func (e errStopped) Error() string { return e.why }
+
+// trainOrAwait brings a trial to its end. why is not "" if the StopRule ended it.
+func (r *Runner) trainOrAwait(ctx context.Context, trial Trial, run tracking.RunSummary, old bool) (why string, err error) {
+	if old {
+		if run, err = r.await(ctx, trial, run); err != nil || r.Done(run) {
+			return "", err
+		}
+	}
+	own, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r.mu.Lock()
+	r.running[trial.ID] = &active{trial: trial, started: time.Now(), stop: stop, best: math.NaN()}
+	r.mu.Unlock()
+	err = r.trainOne(own, trial, run.ID, old && run.Status != tracking.Failed)
+	r.mu.Lock()
+	delete(r.running, trial.ID)
+	r.mu.Unlock()
+	var stopped errStopped
+	switch {
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case errors.As(context.Cause(own), &stopped):
+		return stopped.why, r.tagStopped(ctx, trial, stopped.why)
+	case err != nil:
+		return "", errors.Join(err, r.recordFailure(ctx, trial, err))
+	}
+	return "", nil
+}
+
+// tagStopped marks the run of a trial that the StopRule ended: it is not resumed.
+func (r *Runner) tagStopped(ctx context.Context, trial Trial, why string) error {
+	known, err := r.Known(ctx)
+	if err != nil {
+		return err
+	}
+	store, err := tracking.Open(r.Store)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	kind, _, _ := strings.Cut(why, ":")
+	return store.Tag(ctx, known[trial.ID].ID, []string{StoppedTag + kind}, nil)
+}
+
+// recordFailure records a trial that failed before it had a run, so that reports show
+// it and the next start does not train it again.
+func (r *Runner) recordFailure(ctx context.Context, trial Trial, failure error) error {
+	known, err := r.Known(ctx)
+	if err != nil {
+		return err
+	}
+	if _, recorded := known[trial.ID]; recorded {
+		return nil
+	}
+	store, err := tracking.Open(r.Store)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	settings := map[string]any{}
+	for _, kv := range trial.Settings.Flat() {
+		settings[kv.Key] = kv.Value
+	}
+	name, tags := r.nameAndTags(trial)
+	run, err := store.StartRun(ctx, tracking.NewRun{Name: name, Tags: tags, Settings: settings, Dataset: r.Dataset,
+		Command: append([]string{r.Program}, r.arguments(trial)...)})
+	if err != nil {
+		return err
+	}
+	return run.Finish(tracking.Failed, failure.Error())
+}
+
+// watch looks at the running trials every second: it applies the StopRule and reports
+// the progress. finish ends it.
+func (r *Runner) watch(ctx context.Context, known map[string]tracking.RunSummary) (finish func(), err error) {
+	if r.File.Stop.Kind == "" && r.Watch == nil {
+		return func() {}, nil
+	}
+	r.stopper = newStopper(r.File.Stop, r.File.Highest)
+	store, err := tracking.OpenCurrent(r.Store)
+	if err != nil {
+		return nil, err
+	}
+	r.reader = store
+	for id, run := range known {
+		if run.Status != tracking.Running {
+			r.addCurve(ctx, store, id, run)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				r.look(ctx, store)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		watching.Wait()
+		store.Close()
+	}, nil
+}
+
+// addCurve reads a run's evaluations for the StopRule. A curve that cannot be read now
+// is read a second later.
+func (r *Runner) addCurve(ctx context.Context, store *tracking.Store, trial string, run tracking.RunSummary) {
+	points, err := store.Curve(ctx, run.ID, r.File.Metric)
+	if err != nil {
+		return
+	}
+	list := make([]evaluation, len(points))
+	for i, p := range points {
+		list[i] = evaluation{p.Last, p.Value}
+	}
+	r.stopper.add(trial, list, run.Status == tracking.Finished)
+}
+
+// look reads the state of the running trials from the store.
+func (r *Runner) look(ctx context.Context, store *tracking.Store) {
+	r.mu.Lock()
+	tags := []string{}
+	for id := range r.running {
+		tags = append(tags, TrialTag+id)
+	}
+	r.mu.Unlock()
+	runs, err := store.Runs(ctx, tracking.Query{Tags: tags, Where: "status == 'running'", Parts: &tracking.Parts{Metrics: []string{r.File.Metric}, Tags: true}})
+	if err != nil {
+		return // another second
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, run := range runs {
+		for _, tag := range run.Tags {
+			id, ok := strings.CutPrefix(tag, TrialTag)
+			a := r.running[id]
+			if !ok || a == nil {
+				continue
+			}
+			a.step = run.Steps
+			if m, measured := run.Metrics[r.File.Metric]; measured {
+				a.best = m.Best
+				r.addCurve(ctx, store, id, run)
+			}
+			if r.File.Stop.Kind != "" {
+				if why := r.stopper.stops(id); why != "" {
+					a.stop(errStopped{why})
+				}
+			}
+		}
+	}
+	if r.Watch != nil {
+		r.Watch(r.progress())
+	}
+}
+
+// progress estimates the time left from the steps that were trained so far. The
+// caller holds the lock.
+func (r *Runner) progress() Progress {
+	p := Progress{Name: r.File.Name, Ended: r.ended, Pending: r.pending}
+	done := float64(r.ended)
+	for _, a := range r.running {
+		t := TrialProgress{Label: a.trial.Label, Step: a.step, Steps: int64(a.trial.Settings.Train.Steps),
+			Metric: r.File.Metric, Best: a.best, TrainingTime: time.Since(a.started)}
+		if t.Steps > 0 {
+			done += min(1, float64(t.Step)/float64(t.Steps))
+		}
+		p.Running = append(p.Running, t)
+	}
+	slices.SortFunc(p.Running, func(a, b TrialProgress) int { return cmp.Compare(b.TrainingTime, a.TrainingTime) })
+	if done > 0 {
+		p.Left = time.Duration(float64(time.Since(r.started)) * (float64(r.pending) - done) / done)
+	}
+	return p
 }
 
 // await waits until no process trains the run: a trial survives the sweep that
@@ -200,18 +531,28 @@ func (r *Runner) trainOne(ctx context.Context, trial Trial, run string, resume b
 	return err
 }
 
-// arguments are those of `koala-lm train` for a new run of the trial.
-func (r *Runner) arguments(trial Trial) []string {
-	name := r.File.Name
+// nameAndTags are those of a trial's run.
+func (r *Runner) nameAndTags(trial Trial) (name string, tags []string) {
+	name = r.File.Name
 	for _, part := range []string{trial.Search, trial.Label} {
 		if part != "" {
 			name += " " + part
 		}
 	}
-	args := append([]string{"train"}, r.Train...)
-	args = append(args, "--name", name, "--tag", NameTag+r.File.Name, "--tag", TrialTag+trial.ID)
+	tags = []string{NameTag + r.File.Name, TrialTag + trial.ID}
 	if trial.Search != "" {
-		args = append(args, "--tag", SearchTag+trial.Search)
+		tags = append(tags, SearchTag+trial.Search)
+	}
+	return name, tags
+}
+
+// arguments are those of `koala-lm train` for a new run of the trial.
+func (r *Runner) arguments(trial Trial) []string {
+	name, tags := r.nameAndTags(trial)
+	args := append([]string{"train"}, r.Train...)
+	args = append(args, "--name", name)
+	for _, tag := range tags {
+		args = append(args, "--tag", tag)
 	}
 	for _, config := range r.File.Configs {
 		args = append(args, "--config", config)
@@ -224,24 +565,34 @@ func (r *Runner) arguments(trial Trial) []string {
 
 // report prints how a trial ended. A trial that diverged is a result of the search,
 // and no failure of the sweep.
-func (r *Runner) report(ctx context.Context, trial Trial, pending int, took time.Duration, err error) {
-	reached := ""
+func (r *Runner) report(ctx context.Context, trial Trial, took time.Duration, why string, err error) {
+	outcome := "finished"
 	if known, err := r.Known(ctx); err == nil {
-		if ppl, ok := known[trial.ID].Metrics["val_ppl"]; ok {
-			reached = fmt.Sprintf(", val_ppl %.4g", ppl.Best)
+		r.mu.Lock()
+		if r.stopper != nil {
+			r.addCurve(ctx, r.reader, trial.ID, known[trial.ID])
+		}
+		r.mu.Unlock()
+		switch result := known[trial.ID].Result(r.File.Metric); result.Outcome {
+		case tracking.Reached:
+			outcome = fmt.Sprintf("finished, %s %.4g", r.File.Metric, result.Best)
+		case tracking.Diverged:
+			outcome = fmt.Sprintf("diverged, %s %v", r.File.Metric, result.Last)
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended++
-	outcome := "finished" + reached
+	if why != "" {
+		outcome = "stopped by " + why
+	}
 	if err != nil {
 		outcome = "failed: " + err.Error()
 		if !strings.Contains(err.Error(), tracking.DivergedReason) {
 			r.failed = append(r.failed, trial.Label)
 		}
 	}
-	r.Notef("%d/%d  %s  %v  %s", r.ended, pending, trial.Label, took.Round(time.Second), outcome)
+	r.Notef("%d/%d  %s  %v  %s", r.ended, r.pending, trial.Label, took.Round(time.Second), outcome)
 }
 
 // forEach calls work for the trials in their order, at most jobs at a time, until

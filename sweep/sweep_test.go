@@ -92,6 +92,7 @@ random:
   optimizer.lr: {log: [0.001, 10]}
   model.dropout.input: {uniform: [0, 0.6]}
   model.hidden: {int: [100, 103]}
+  train.bptt: {log: [16, 64]}
   optimizer.kind: [koala-v, koala++]
 trials: `
 
@@ -111,6 +112,9 @@ func TestRandomIsDeterministic(t *testing.T) {
 	for _, trial := range trials {
 		s := trial.Settings
 		hidden[s.Model.Hidden]++
+		if s.Train.BPTT < 16 || s.Train.BPTT > 64 {
+			t.Errorf("out of range: %s", trial.Label)
+		}
 		if s.Optimizer.Float("lr") < 0.1 {
 			small++
 		}
@@ -141,7 +145,7 @@ func TestProblems(t *testing.T) {
 		{"", "s.yaml: there is nothing in it"},
 		{"- a", "s.yaml:1:1: a sweep must be a mapping"},
 		{"gird: {}", `s.yaml:1:1: unknown key "gird": did you mean grid?`},
-		{"optimizer.lr: [1]", `s.yaml:1:1: unknown key "optimizer.lr": settings stand under set, grid or random`},
+		{"optimizer.lr: [1]", `s.yaml:1:1: unknown key "optimizer.lr": settings belong under set, grid or random`},
 		{"grid: [1", "s.yaml:2:1: not YAML: did not find expected ',' or ']'"},
 		{"grid: {train.batch: 3}", "s.yaml:1:21: train.batch must be a list of the values to try"},
 		{"grid: {train.batch: []}", "s.yaml:1:21: train.batch must be a list of the values to try"},
@@ -151,6 +155,11 @@ func TestProblems(t *testing.T) {
 		{"trials: 3", "s.yaml:1:1: trials is the number of random draws, and there is no random"},
 		{"trials: x\nrandom: {train.batch: [1]}", "s.yaml:1:9: trials must be a whole number from 1 to 100000"},
 		{"random: {train.batch: {int: [3, 1]}}\ntrials: 1", "s.yaml:1:23: train.batch: {int: ...} needs two numbers, the lower one first (and above 0 for log)"},
+		{"random: {optimizer.lr: {loguniform: [1, 2]}}\ntrials: 1", `s.yaml:1:25: optimizer.lr: "loguniform" is no distribution: draw from one of {uniform: [a, b]}, {log: [a, b]}, {int: [a, b]}, or from a list`},
+		{"stop: {kind: best}\ngrid: {train.batch: [1]}", `s.yaml:1:7: stop needs kind: asha or median, not "best"`},
+		{"stop: {kind: asha}\ngrid: {train.batch: [1]}", "s.yaml:1:7: stop needs min_steps, the steps that every trial trains"},
+		{"direction: up", `s.yaml:1:12: direction must be min or max, not "up"`},
+		{"time_limit: 3", `s.yaml:1:13: time_limit must be a time such as 90m or 12h, not "3"`},
 		{"random: {train.batch: 3}\ntrials: 1", "s.yaml:1:23: train.batch must be a list to draw from, or one of {uniform: [a, b]}, {log: [a, b]}, {int: [a, b]}"},
 		{"random: {a: [1]}\ntrials: 1\ngrid: {b: [1]}", "s.yaml:1:1: grid and random are two searches: list them under searches"},
 		{"searches: [{name: a}, {name: a}]", `s.yaml:1:23: another search is called "a" too`},

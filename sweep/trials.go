@@ -13,7 +13,7 @@ import (
 	"github.com/koala-lm/koala-lm/configs"
 )
 
-// maxTrials bounds what a slip of the pen can ask for.
+// maxTrials bounds the trials of a search: a typing error can multiply them.
 const maxTrials = 100_000
 
 // A Trial is one run of a sweep.
@@ -34,7 +34,7 @@ func (f *File) Trials(dataset string) ([]Trial, error) {
 		s := &f.searches[i]
 		points, err := s.points()
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Path, err)
+			return nil, Problems{fmt.Sprintf("%s: %v", f.Path, err)}
 		}
 		for _, p := range points {
 			for _, seeded := range p.seeded(s.seeds) {
@@ -62,7 +62,7 @@ func (f *File) Set(assignment, where string) error {
 	return nil
 }
 
-// list gathers trials, each once, and what is wrong with them, each once.
+// list gathers trials and their problems, each once.
 type list struct {
 	file     *File
 	dataset  string
@@ -171,7 +171,8 @@ func (s *search) draw(base point) []point {
 	return list
 }
 
-// draw takes a number, written with four digits: more mean nothing in a search.
+// draw draws a number, with four digits: more mean nothing in a search. A setting
+// that takes whole numbers gets one.
 func (in *interval) draw(r *rand.Rand) string {
 	v := 0.0
 	switch in.kind {
@@ -181,6 +182,9 @@ func (in *interval) draw(r *rand.Rand) string {
 		v = math.Exp(math.Log(in.low) + r.Float64()*(math.Log(in.high)-math.Log(in.low)))
 	default:
 		v = in.low + r.Float64()*(in.high-in.low)
+	}
+	if in.whole {
+		return strconv.FormatFloat(math.Round(v), 'f', 0, 64)
 	}
 	return strconv.FormatFloat(v, 'g', 4, 64)
 }

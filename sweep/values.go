@@ -2,10 +2,13 @@ package sweep
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/koala-lm/koala-lm/configs"
 )
 
 // word reads one text, words one or a list of them.
@@ -27,10 +30,12 @@ func (r *reader) words(n *yaml.Node, what string) []string {
 	return list
 }
 
-func (r *reader) count(n *yaml.Node, what string) int {
+func (r *reader) count(n *yaml.Node, what string) int { return r.countUpTo(n, what, maxTrials) }
+
+func (r *reader) countUpTo(n *yaml.Node, what string, most int) int {
 	v, err := strconv.Atoi(n.Value)
-	if n.Kind != yaml.ScalarNode || err != nil || v < 1 || v > maxTrials {
-		r.add(n, "%s must be a whole number from 1 to %d", what, maxTrials)
+	if n.Kind != yaml.ScalarNode || err != nil || v < 1 || v > most {
+		r.add(n, "%s must be a whole number from 1 to %d", what, most)
 		return 1
 	}
 	return v
@@ -48,7 +53,7 @@ func (r *reader) choices(n *yaml.Node, what string, read func(key string, n *yam
 		}
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := prefix+n.Content[i].Value, n.Content[i+1]
-			if value.Kind == yaml.MappingNode && !isInterval(value) {
+			if value.Kind == yaml.MappingNode && !isInterval(key, value) {
 				walk(key+".", value)
 				continue
 			}
@@ -94,34 +99,50 @@ func (r *reader) list(key string, n *yaml.Node) choice {
 func (r *reader) listOrInterval(key string, n *yaml.Node) choice {
 	if n.Kind != yaml.MappingNode {
 		if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
-			r.add(n, "%s must be a list to draw from, or one of {uniform: [a, b]}, {log: [a, b]}, {int: [a, b]}", key)
+			r.add(n, "%s must be a list to draw from, or one of %s", key, intervalHelp)
 			return choice{key: key, values: []text{{}}}
 		}
 		return r.list(key, n)
 	}
 	within, ok := parseInterval(n)
-	if !ok {
+	switch {
+	case !slices.Contains(intervalKinds, n.Content[0].Value):
+		r.add(n.Content[0], "%s: %q is no distribution: draw from one of %s, or from a list", key, n.Content[0].Value, intervalHelp)
+		within = &interval{kind: "uniform"}
+	case !ok:
 		r.add(n, "%s: {%s: ...} needs two numbers, the lower one first (and above 0 for log)", key, n.Content[0].Value)
 		within = &interval{kind: "uniform"}
 	}
+	within.whole = wholeNumber(key)
 	return choice{key: key, within: within, where: r.place(n)}
 }
 
 // interval is a range of numbers to draw from.
 type interval struct {
-	kind      string // uniform, log or int
+	kind      string // one of intervalKinds
 	low, high float64
+	whole     bool // the setting takes whole numbers
 }
 
-func isInterval(n *yaml.Node) bool {
-	if len(n.Content) != 2 {
+var intervalKinds = []string{"uniform", "log", "int"}
+
+const intervalHelp = "{uniform: [a, b]}, {log: [a, b]}, {int: [a, b]}"
+
+// isInterval reports whether a mapping is a distribution, known or not, for the
+// setting key, and not a group of settings.
+func isInterval(key string, n *yaml.Node) bool {
+	if len(n.Content) != 2 || n.Content[1].Kind == yaml.MappingNode {
 		return false
 	}
-	switch n.Content[0].Value {
-	case "uniform", "log", "int":
-		return true
-	}
-	return false
+	return slices.Contains(intervalKinds, n.Content[0].Value) ||
+		slices.ContainsFunc(configs.Reference(), func(e configs.Entry) bool { return e.Key == key })
+}
+
+// wholeNumber reports whether a setting takes whole numbers.
+func wholeNumber(key string) bool {
+	return slices.ContainsFunc(configs.Reference(), func(e configs.Entry) bool {
+		return e.Key == key && strings.HasPrefix(e.Allowed, "a whole number")
+	})
 }
 
 func parseInterval(n *yaml.Node) (*interval, bool) {

@@ -76,6 +76,7 @@ type Event struct {
 // Query selects runs. The zero value selects all, the newest first.
 type Query struct {
 	IDs   []string // only these
+	Tags  []string // only runs with any of these tags; nil is no filter
 	Where string   // an expression over names, see Name; "" is no filter
 	Sort  string   // names with commas between them; the prefix - means descending
 	Limit int      // 0 is no limit
@@ -154,6 +155,14 @@ func (s *Store) conditions(ctx context.Context, q queryer, query Query) (string,
 		}
 		conditions = append(conditions, "id IN (SELECT value FROM json_each(?))")
 		args = append(args, string(ids))
+	}
+	if query.Tags != nil {
+		tags, err := json.Marshal(query.Tags)
+		if err != nil {
+			return "", nil, err
+		}
+		conditions = append(conditions, "number IN (SELECT run FROM run_tags WHERE tag IN (SELECT value FROM json_each(?)))")
+		args = append(args, string(tags))
 	}
 	if query.Where != "" {
 		condition, whereArgs, err := compileWhere(ctx, q, s.now(), query.Where)

@@ -54,6 +54,9 @@ func runFakeEngine(verb, text string) error {
 }
 
 func recordRun(r *request.Train, text string) error {
+	if part := os.Getenv("FAKE_ENGINE_EARLY"); part != "" && strings.Contains(text, part) {
+		return errors.New("cannot allocate memory")
+	}
 	ctx := context.Background()
 	store, err := tracking.Open(r.Store)
 	if err != nil {

@@ -30,6 +30,10 @@ type sweepOptions struct {
 	jobs    int
 	retry   bool
 	dryRun  bool
+	listing bool
+	index   int
+	maxRuns int
+	limit   time.Duration
 	format  string
 	changed func(flag string) bool
 }
@@ -40,7 +44,7 @@ func newSweepCmd(a *app) *cobra.Command {
 		Use:   "sweep FILE",
 		Short: "Train every point of a search over settings",
 		Long: `Train every point of a grid or random search over settings and seeds. FILE is
-YAML:
+YAML; relative paths are taken from its folder:
 
   data: prepared/godoc             # or --data
   config: small                    # preset, file, or a list of them
@@ -54,20 +58,35 @@ or, in place of grid,
 
   random:                          # ... or that many draws
     optimizer.lr: {log: [1e-4, 1e-1]}    # also {uniform: [a, b]}, {int: [a, b]}
+    model.hidden: {log: [64, 1024]}      # a whole number where the setting needs one
     train.batch: [20, 40, 80]            # one of these
   trials: 20
+  random_seed: 1                         # of the draws
 
 or several of them, each with name, set, grid, random, trials, seeds, best_seeds
 of its own, in a list under "searches". With "best_seeds: [2, 3]" the best point
-of each search, by val_ppl, is then trained again with these seeds: what was
-chosen for being the best of one seed is worth what it reaches with others.
+of each search is then trained again with these seeds: the best of one seed is
+partly luck. Further keys:
 
-Runs are tagged sweep:NAME, NAME being the file's or what "name:" says, and
-search:NAME where their search has one. Started again, a sweep skips what has
-finished and resumes what was interrupted; a file that was extended runs what is
-new.`,
+  metric: val_loss                 # decides; default val_ppl. direction: min or max
+  stop: {kind: asha, min_steps: 200, factor: 3}   # or {kind: median, min_steps: 200}
+  time_limit: 12h                  # start no run later
+
+asha stops a trial at the steps 200, 600, 1800, ... unless it is among the best
+third there; median stops one that is worse than the median of the finished ones. A
+stopped trial is saved and not resumed.
+
+Runs are tagged sweep:NAME (the name of the file, or "name:") and search:NAME.
+Started again, a sweep skips the finished trials, also after its file was renamed,
+and resumes the interrupted ones; an extended file runs its new trials. A failed
+trial is recorded, and trained again only with --retry-failed. The output of each
+trial is in RUNS/sweeps/NAME/TRIAL.log.
+
+For job arrays (Slurm, GNU parallel, Kubernetes), --list prints the trials and
+--index N trains one; report import brings the stores of several machines together.`,
 		Example: `  koala-lm sweep lr.yaml --data prepared/godoc
   koala-lm sweep lr.yaml --jobs 2 --dry-run
+  koala-lm sweep lr.yaml --index $SLURM_ARRAY_TASK_ID --store node$SLURM_NODEID/koala.db
   koala-lm report best --where "'sweep:lr' in tags" --by val_ppl --group-by optimizer.lr`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -86,12 +105,16 @@ new.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&opts.data, "data", "d", "", "dataset `folder` (default: the file's data)")
-	f.StringArrayVarP(&opts.set, "set", "s", nil, "one setting as `key=value` over the file's for all trials (repeatable)")
-	f.IntVarP(&opts.jobs, "jobs", "j", 1, "how many runs at a time; they share the cores unless --threads says otherwise")
+	f.StringArrayVarP(&opts.set, "set", "s", nil, "one setting as `key=value` for all trials, over those of the file (repeatable)")
+	f.IntVarP(&opts.jobs, "jobs", "j", 1, "train this many `runs` at a time; they share the cores unless --threads is given")
 	f.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
 	f.StringVar(&opts.runs, "runs", "", runsHelp)
-	f.BoolVar(&opts.retry, "retry-failed", false, "train again what has failed")
-	f.BoolVar(&opts.dryRun, "dry-run", false, "list the trials and how they stand, and stop")
+	f.BoolVar(&opts.retry, "retry-failed", false, "train failed trials again")
+	f.BoolVar(&opts.dryRun, "dry-run", false, "list the trials and the state of their runs, and stop")
+	f.BoolVar(&opts.listing, "list", false, "list the trials with their index, and stop")
+	f.IntVar(&opts.index, "index", 0, "train the trial with this `index` in --list alone, as a task of a job array")
+	f.IntVar(&opts.maxRuns, "max-runs", 0, "start at most this many `runs`; 0 is no limit")
+	f.DurationVar(&opts.limit, "time-limit", 0, "start no run after this `time`; 0 is no limit")
 	addFormatFlag(cmd, &opts.format, "auto", "table", "json", "csv", "md", "tsv")
 	opts.compute.add(cmd)
 	// The only error is a flag that does not exist or has its completion already.
@@ -100,6 +123,9 @@ new.`,
 }
 
 func runSweep(ctx context.Context, opts *sweepOptions) error {
+	if opts.maxRuns < 0 || opts.limit < 0 || opts.index < 0 {
+		return usagef("--max-runs, --time-limit and --index must not be negative")
+	}
 	if opts.jobs < 1 || opts.jobs > 256 {
 		return usagef("--jobs must be from 1 to 256, not %d", opts.jobs)
 	}
@@ -110,8 +136,11 @@ func runSweep(ctx context.Context, opts *sweepOptions) error {
 	if err != nil {
 		return err
 	}
-	if opts.dryRun {
+	if opts.dryRun || opts.listing {
 		return opts.list(ctx, s)
+	}
+	if opts.index >= len(s.Trials) {
+		return usagef("--index must be from 0 to %d, the trials that --list prints, not %d", len(s.Trials)-1, opts.index)
 	}
 	if s.Program, err = os.Executable(); err != nil {
 		return fmt.Errorf("find koala-lm: %w", err)
@@ -121,6 +150,17 @@ func runSweep(ctx context.Context, opts *sweepOptions) error {
 	}
 	if err := prepareOutput(s.Store, opts.runs); err != nil {
 		return err
+	}
+	if opts.changed("index") {
+		if err := s.RunOne(ctx, opts.index); err != nil {
+			return err
+		}
+		return s.Failure()
+	}
+	if opts.app.io.ErrIsTerminal && !opts.app.quiet {
+		live := &sweepProgress{io: opts.app.io}
+		s.Watch, s.Notef = live.draw, live.notef
+		defer live.clear()
 	}
 	if err := s.Run(ctx); err != nil {
 		return err
@@ -146,7 +186,10 @@ func (opts *sweepOptions) resolve() (*sweep.Runner, error) {
 	if file.Data == "" {
 		return nil, usagef("no data: give --data DIR, or data: in %s", opts.file)
 	}
-	s := &sweep.Runner{File: file, Jobs: opts.jobs, Retry: opts.retry, Notef: opts.app.notef}
+	if opts.limit > 0 {
+		file.TimeLimit = opts.limit
+	}
+	s := &sweep.Runner{File: file, Jobs: opts.jobs, Retry: opts.retry, MaxRuns: opts.maxRuns, Notef: opts.app.notef}
 	var data string
 	for _, p := range []struct {
 		to   *string
@@ -178,8 +221,8 @@ func expand(s *sweep.Runner, folder string) error {
 		return err
 	}
 	defer dataset.Close()
-	s.Dataset = dataset.Fingerprint()
-	if s.Trials, err = s.File.Trials(s.Dataset); err != nil {
+	s.Dataset = tracking.Dataset{Name: dataset.Name(), Path: folder, Fingerprint: dataset.Fingerprint()}
+	if s.Trials, err = s.File.Trials(s.Dataset.Fingerprint); err != nil {
 		return err
 	}
 	for _, trial := range s.Trials {
@@ -209,16 +252,19 @@ func (opts *sweepOptions) list(ctx context.Context, s *sweep.Runner) error {
 		}
 		trials = append(trials, repeats...)
 	}
-	for _, trial := range trials {
+	table := report.Table{Columns: []report.Column{{Name: "index", Title: "index", Right: true}, {Name: "trial", Title: "trial"},
+		{Name: "status", Title: "status"}, {Name: "run", Title: "run"}, {Name: "search", Title: "search"}, {Name: "label", Title: "label"}}}
+	for i, trial := range trials {
 		status, run := "new", ""
 		if r, ok := known[trial.ID]; ok {
 			status, run = string(r.Status), r.ID
 		}
-		if _, err := fmt.Fprintf(opts.app.io.Out, "%s\t%s\t%s\t%s\n", trial.ID, status, run, trial.Label); err != nil {
-			return err
-		}
+		table.Rows = append(table.Rows, []any{int64(i), trial.ID, status, run, trial.Search, trial.Label})
 	}
-	return nil
+	if n := s.File.Further(); n > 0 && !all {
+		opts.app.notef("after these, the best point of each search is repeated: %d further runs", n)
+	}
+	return table.Write((&reportOptions{app: opts.app, format: opts.format}).output())
 }
 
 // compare prints the comparison of the sweep's runs.

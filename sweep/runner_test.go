@@ -1,0 +1,131 @@
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/koala-lm/koala-lm/tracking"
+)
+
+// TestMain makes the test binary `koala-lm train` when the environment says so.
+func TestMain(m *testing.M) {
+	if os.Getenv("KOALA_SWEEP_TRAINS") == "" {
+		os.Exit(m.Run())
+	}
+	if err := train(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// train records a run whose val_ppl is 100 times its learning rate. With a rate of at
+// least 5 it evaluates once and then waits to be interrupted.
+func train(args []string) error {
+	ctx := context.Background()
+	n := tracking.NewRun{}
+	lr, path := 0.0, ""
+	for i := 0; i+1 < len(args); i++ {
+		switch value := args[i+1]; args[i] {
+		case "--tag":
+			n.Tags = append(n.Tags, value)
+		case "--store":
+			path = value
+		case "--set":
+			if text, ok := strings.CutPrefix(value, "optimizer.lr="); ok {
+				lr, _ = strconv.ParseFloat(text, 64)
+			}
+		}
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	store, err := tracking.Open(path)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	run, err := store.StartRun(ctx, n)
+	if err != nil {
+		return err
+	}
+	if err := run.Log(tracking.Point{Step: 10, Values: map[string]float64{"val_ppl": 100 * lr}}); err != nil {
+		return err
+	}
+	if lr < 5 {
+		return run.Finish(tracking.Finished, "")
+	}
+	if err := run.Flush(ctx); err != nil {
+		return err
+	}
+	<-interrupted
+	return run.Finish(tracking.Interrupted, "signal")
+}
+
+// The two bad trials wait for ever: the sweep ends because the rule stops them.
+func TestRunnerStopsBadTrials(t *testing.T) {
+	t.Setenv("KOALA_SWEEP_TRAINS", "1")
+	folder := t.TempDir()
+	file := mustParse(t, "grid: {optimizer.lr: [1, 2, 9, 8]}\nstop: {kind: asha, min_steps: 5, factor: 3}")
+	var messages []string
+	var progress Progress
+	newRunner := func() *Runner {
+		trials, err := file.Trials("data")
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := filepath.Join(folder, "koala.db")
+		return &Runner{File: file, Trials: trials, Dataset: tracking.Dataset{Fingerprint: "data"}, Store: store, Folder: filepath.Join(folder, "s"),
+			Program: os.Args[0], Common: []string{"--store", store}, Jobs: 1,
+			Notef: func(format string, args ...any) { messages = append(messages, fmt.Sprintf(format, args...)) },
+			Watch: func(p Progress) { progress = p }}
+	}
+	r := newRunner()
+	empty, err := tracking.Open(r.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty.Close()
+	if err := r.Run(t.Context()); err != nil || r.Failure() != nil {
+		t.Fatalf("%v, %v: %q", err, r.Failure(), messages)
+	}
+	known, err := r.Known(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []tracking.Status{tracking.Finished, tracking.Finished, tracking.Interrupted, tracking.Interrupted} {
+		run := known[r.Trials[i].ID]
+		if run.Status != want || stopped(run) != (want == tracking.Interrupted) {
+			t.Errorf("trial %d is %s, tags %q", i, run.Status, run.Tags)
+		}
+	}
+	if !slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, "stopped by asha at step 5: 900 is not among") }) {
+		t.Errorf("messages %q", messages)
+	}
+	if progress.Pending != 4 || len(progress.Running) != 1 || progress.Running[0].Best < 500 {
+		t.Errorf("progress %+v", progress)
+	}
+	messages = nil
+	if err := newRunner().Run(t.Context()); err != nil || !strings.Contains(messages[0], "4 done before, 0 to run") {
+		t.Errorf("started again: %q (%v)", messages, err)
+	}
+}
+
+func TestRunnerBudgets(t *testing.T) {
+	r := &Runner{File: &File{TimeLimit: time.Hour}, MaxRuns: 2, started: time.Now()}
+	for i, want := range []bool{true, true, false} {
+		if r.mayStart() != want {
+			t.Errorf("run %d may start: %v", i+1, !want)
+		}
+	}
+	r = &Runner{File: &File{TimeLimit: time.Hour}, started: time.Now().Add(-2 * time.Hour)}
+	if r.mayStart() {
+		t.Error("a run was started after the time limit")
+	}
+}
