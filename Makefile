@@ -12,7 +12,7 @@ PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
 TOKENIZERS := $(CACHE)/peers-$(shell grep '^tokenizers==' bench/peers.txt)
 
-.PHONY: help setup setup-cuda build demo demo-data study study-quick study-full test torture race lint bench peers bench-peers bench-optimizers compare-tokenizers clean
+.PHONY: help setup setup-cuda build demo demo-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers bench-optimizers compare-tokenizers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,16 @@ test: setup ## run all tests
 
 torture: setup ## kill training 200 times and make disks fail; wants the same bits each time
 	go test ./cmd/koala-lm-engine -run 'Killed|Disk|Calls|Many|Deleted' -torture -v -count 1 -timeout 2h
+
+torture-short: setup ## kill training 24 times
+	go test ./cmd/koala-lm-engine -run 'Killed|Many' -kills 12 -count 1 -timeout 20m
+
+# The packages whose goroutines share memory. Those that link libtorch take a
+# minute more to build, once.
+RACE := ./distributed/... ./cmd/internal/interrupt ./tracking/... ./sweep/... ./data/... ./lm/checkpoint ./run
+
+race-short: setup ## run the tests of packages with goroutines under the race detector
+	go test -race -short $(RACE)
 
 test-hosts: setup ## train on several hosts (network namespaces: as root), and cut one off
 	go test ./cmd/koala-lm-engine -run Hosts -hosts -v -count 1

@@ -16,6 +16,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
+	"github.com/koala-lm/koala-lm/run"
 )
 
 // bench times training steps; nothing is recorded.
@@ -52,21 +53,21 @@ func bench(ctx context.Context, text string, stdout, stderr io.Writer) error {
 
 func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.Tokens, device gotch.Device) (benchResult, error) {
 	s := r.Settings
-	model, err := lm.New(modelConfig(s.Model, vocab), uint64(s.Train.Seed), device)
+	model, err := lm.New(run.ModelConfig(s.Model, vocab), uint64(s.Train.Seed), device)
 	if err != nil {
 		return benchResult{}, err
 	}
 	defer model.Close()
-	optimizer, err := newOptimizer(s, model)
+	optimizer, err := run.NewOptimizer(s, model)
 	if err != nil {
 		return benchResult{}, err
 	}
 	defer optimizer.Close()
-	batches, err := trainBatches(s, tokens)
+	batches, err := run.TrainBatches(s, tokens)
 	if err != nil {
 		return benchResult{}, err
 	}
-	config := trainConfig(s)
+	config := run.TrainConfig(s)
 	config.Steps, config.Epochs, config.TimeLimit = int64(r.Warmup+r.Steps), 0, 0
 	config.Eval.Every, config.Checkpoint.Every = math.MaxInt64, math.MaxInt64
 	// Only the time of a step counts here: losses may diverge, and no schedule ends.
@@ -93,7 +94,7 @@ func newBenchResult(s configs.Settings, model lm.Model, vocab int, device string
 		StepMS: ms(speed.Median), MinMS: ms(speed.Min),
 		ForwardMS: ms(speed.Phases.Forward), LossMS: ms(speed.Phases.Loss),
 		BackwardMS: ms(speed.Phases.Backward), OptimizerMS: ms(speed.Phases.Optimizer),
-		TokensPerSecond: math.Round(10*speed.TokensPerSecond) / 10, PeakRSS: peakBytes(),
+		TokensPerSecond: math.Round(10*speed.TokensPerSecond) / 10, PeakRSS: run.PeakBytes(),
 	}
 }
 

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -14,12 +12,13 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 )
 
-// Many training processes write into one store and are killed again and again:
-// each of the runs has every metric of one that was left alone, once.
+// Many training processes write into one store and are killed: each of the runs has
+// every metric of one that was left alone, once. A process is killed when its run has
+// reached a step that it must not have reached before, so that all kills happen.
 func TestManyIntoOneStore(t *testing.T) {
-	processes, steps, kills := 3, 400, 4
+	processes, steps, kills := 3, 1500, 2
 	if *torture {
-		processes, steps, kills = 16, 6000, math.MaxInt // a minute and more
+		processes, steps, kills = 16, 6000, 8 // a minute and more
 	}
 	s := settings(t, fmt.Sprint("train.steps=", steps), "checkpoint.every=50")
 	first := newWorkshop(t)
@@ -27,19 +26,7 @@ func TestManyIntoOneStore(t *testing.T) {
 	want := first.ended()
 
 	w := first.another(t)
-	var crowd crowd
-	done := make(chan struct{})
-	var killer sync.WaitGroup
-	killer.Go(func() {
-		for range kills {
-			select {
-			case <-done:
-				return
-			case <-time.After(time.Second):
-				crowd.killOne()
-			}
-		}
-	})
+	killed := make([]int, processes)
 	var trainers sync.WaitGroup
 	for i := range processes {
 		name := fmt.Sprint("run ", i)
@@ -51,12 +38,24 @@ func TestManyIntoOneStore(t *testing.T) {
 				}
 				r.Name = name
 				p := w.train(r)
-				crowd.add(p)
+				if killed[i] < kills {
+					// Each run and kill at another step.
+					w.awaitSaved(t, name, int64((killed[i]+1)*steps/(kills+2)+50*(i%4)))
+					if err := p.Process.Kill(); err != nil {
+						t.Errorf("%s: %v", name, err)
+						return
+					}
+				}
 				code := p.code(t)
 				if said := p.stderr.String(); strings.Contains(said, "locked") || strings.Contains(said, "store") {
 					t.Errorf("%s said:\n%s", name, said)
 				}
-				if ended = code == exit.OK; !ended && code != -1 {
+				switch code {
+				case -1:
+					killed[i]++
+				case exit.OK:
+					ended = true
+				default:
 					t.Errorf("%s: exit code %d; it said:\n%s", name, code, &p.stderr)
 					return
 				}
@@ -64,39 +63,24 @@ func TestManyIntoOneStore(t *testing.T) {
 		})
 	}
 	trainers.Wait()
-	close(done)
-	killer.Wait()
-	t.Logf("%d processes killed", crowd.killed)
 	for i := range processes {
+		if killed[i] != kills {
+			t.Errorf("run %d was killed %d times, want %d", i, killed[i], kills)
+		}
 		if diff := cmp.Diff(want, w.endOf(fmt.Sprint("run ", i))); diff != "" {
 			t.Errorf("run %d (-left alone +in the crowd):\n%s", i, diff)
 		}
 	}
 }
 
-// crowd is the processes that are running.
-type crowd struct {
-	sync.Mutex
-	running []*process
-	killed  int
-}
-
-func (c *crowd) add(p *process) {
-	c.Lock()
-	defer c.Unlock()
-	c.running = append(c.running, p)
-}
-
-// killOne kills one of the processes that have not been killed yet.
-func (c *crowd) killOne() {
-	c.Lock()
-	defer c.Unlock()
-	if len(c.running) == 0 {
-		return
+// awaitSaved returns once the run of that name has a checkpoint of that step or a
+// later one.
+func (w *workshop) awaitSaved(t *testing.T, name string, step int64) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if run, ok := w.find(name); ok && w.saved(run.ID) >= step {
+			return
+		}
 	}
-	i := rand.IntN(len(c.running))
-	if c.running[i].Process.Kill() == nil { // else it has ended
-		c.killed++
-	}
-	c.running = append(c.running[:i], c.running[i+1:]...)
+	t.Errorf("%s has no checkpoint of step %d", name, step)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/run"
 )
 
 const (
@@ -42,7 +43,7 @@ func scoreAdaptively(ctx context.Context, r request.Eval, model *trained, text s
 			return lm.Result{}, err
 		}
 		tokens, _ := trainedOn.Split("train")
-		if a.Train, err = trainBatches(model.settings, tokens); err != nil {
+		if a.Train, err = run.TrainBatches(model.settings, tokens); err != nil {
 			return lm.Result{}, err
 		}
 	}

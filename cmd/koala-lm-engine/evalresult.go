@@ -11,6 +11,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/run"
 )
 
 // evalResult is what `koala-lm eval --format json` prints. What is not known, or
@@ -37,7 +38,7 @@ type evalResult struct {
 }
 
 func newEvalResult(r request.Eval, model *trained, text scoredText, result lm.Result, took time.Duration) evalResult {
-	metrics := splitMetrics("", result, text.info)
+	metrics := run.SplitMetrics("", result, text.info)
 	finite := func(name string) *float64 {
 		v, ok := metrics[name]
 		if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
@@ -72,7 +73,7 @@ bits_per_byte  %s
 tokens         %s in %s (%s/s)
 unknown        %s (%.2f%%)
 `, e.Text, e.Model, humanize.Comma(e.Step), number(e.Loss, 4), number(e.PPL, 2), number(e.WordPPL, 2), number(e.BitsPerByte, 4),
-		humanize.Comma(e.Tokens), rounded(time.Duration(e.Seconds*float64(time.Second))),
+		humanize.Comma(e.Tokens), run.Rounded(time.Duration(e.Seconds*float64(time.Second))),
 		humanize.Comma(int64(float64(e.Tokens)/max(e.Seconds, 1e-9))), humanize.Comma(e.Unknowns), 100*e.UnknownRate)
 	return err
 }

@@ -27,7 +27,7 @@ func (w *workshop) mustGoOn(s configs.Settings, want ended, lossy bool) {
 	w.t.Helper()
 	if run, ok := w.run(); ok {
 		w.metrics(run.ID) // checks the store's integrity
-		f, damaged, err := checkpoint.Latest(checkpointFolder(w.runs, run.ID))
+		f, damaged, err := checkpoint.Latest(w.checkpoints(run.ID))
 		if err != nil && !errors.Is(err, checkpoint.ErrNone) || len(damaged) > 0 {
 			w.t.Errorf("the checkpoints: %v, %v", damaged, err)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/run"
 )
 
 // generate writes text with a model.
@@ -33,7 +34,7 @@ func generate(ctx context.Context, text string, stdout, stderr io.Writer) error 
 const sideBySide = 32
 
 func generateWith(ctx context.Context, r request.Generate, model *trained, tok tokenizer.Tokenizer, stdout io.Writer) error {
-	prompt, err := promptTokens(tok, r.Prompt)
+	prompt, err := run.PromptTokens(tok, r.Prompt)
 	if err != nil {
 		return err
 	}
@@ -67,35 +68,6 @@ func generateWith(ctx context.Context, r request.Generate, model *trained, tok t
 		}
 	}
 	return nil
-}
-
-// promptTokens returns the ids of a prompt; an empty one gives the token before the
-// start of a text.
-func promptTokens(tok tokenizer.Tokenizer, prompt string) ([]int64, error) {
-	ids, err := tokenizer.Encode(tok, prompt)
-	if err != nil {
-		return nil, err
-	}
-	eos, lines := tok.ID(tokenizer.EndOfLine)
-	if tok.Words() && lines && len(ids) > 0 && !strings.HasSuffix(prompt, "\n") {
-		ids = ids[:len(ids)-1] // the text continues the prompt's last line
-	}
-	if len(ids) == 0 {
-		start := uint32(0)
-		if id, ok := tok.Separator(); ok {
-			start = id
-		} else if lines {
-			start = eos
-		} else if line, err := tokenizer.Encode(tok, "\n"); err == nil && len(line) > 0 {
-			start = line[0]
-		}
-		ids = []uint32{start}
-	}
-	out := make([]int64, len(ids))
-	for i, id := range ids {
-		out[i] = int64(id)
-	}
-	return out, nil
 }
 
 // samples writes texts in their order. Of the texts that are made side by side, the

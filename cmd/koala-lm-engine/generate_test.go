@@ -19,6 +19,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/lm/huggingface"
+	"github.com/koala-lm/koala-lm/run"
 )
 
 // ask runs a verb of the engine in a process of its own and returns its output.
@@ -133,15 +134,15 @@ func TestGenerateFollowsFromTheWholePrompt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := w.another(t)
 			s := settings(t, append([]string{"model.layers=2", "model.embed=16", "train.steps=1", "optimizer.kind=sgd", "optimizer.lr=1e-9", "checkpoint.every=1"}, set...)...)
-			m := wide(t, modelConfig(s.Model, dataset.Vocab()))
+			m := wide(t, run.ModelConfig(s.Model, dataset.Vocab()))
 			r := w.request(s, "")
 			r.Init = filepath.Join(t.TempDir(), "wide.safetensors")
 			if err := checkpoint.WriteWeights(r.Init, m); err != nil {
 				t.Fatal(err)
 			}
 			w.train(r).mustEnd(t, exit.OK)
-			run, _ := w.run()
-			models := map[string]request.Model{"run": {Run: run.ID, Store: w.store, Runs: w.runs}}
+			trained, _ := w.run()
+			models := map[string]request.Model{"run": {Run: trained.ID, Store: w.store, Runs: w.runs}}
 			if name == "gpt2" || name == "llama" {
 				folder := filepath.Join(t.TempDir(), "hf")
 				if err := huggingface.Export(folder, m, tok, false); err != nil {
@@ -152,7 +153,7 @@ func TestGenerateFollowsFromTheWholePrompt(t *testing.T) {
 			for from, model := range models {
 				different := map[string]bool{}
 				for _, prompt := range prompts {
-					ids, err := promptTokens(tok, prompt)
+					ids, err := run.PromptTokens(tok, prompt)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
@@ -22,6 +23,7 @@ import (
 	"github.com/koala-lm/koala-lm/data/prepare"
 	"github.com/koala-lm/koala-lm/internal/safetensors"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
+	"github.com/koala-lm/koala-lm/run"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -128,7 +130,55 @@ func (w *workshop) request(s configs.Settings, resume string) *request.Train {
 // A process is a running engine.
 type process struct {
 	*exec.Cmd
-	stderr bytes.Buffer
+	stderr output
+}
+
+// An output collects what a process writes, and tells when a text has come.
+type output struct {
+	mu      sync.Mutex
+	text    strings.Builder
+	waiting map[string]chan struct{}
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text.Write(p)
+	for want, seen := range o.waiting {
+		if strings.Contains(o.text.String(), want) {
+			close(seen)
+			delete(o.waiting, want)
+		}
+	}
+	return len(p), nil
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// await returns once a process has written a text.
+func (p *process) await(t testing.TB, text string) {
+	t.Helper()
+	o := &p.stderr
+	seen := make(chan struct{})
+	o.mu.Lock()
+	if strings.Contains(o.text.String(), text) {
+		close(seen)
+	} else {
+		if o.waiting == nil {
+			o.waiting = map[string]chan struct{}{}
+		}
+		o.waiting[text] = seen
+	}
+	o.mu.Unlock()
+	select {
+	case <-seen:
+	case <-time.After(time.Minute):
+		t.Fatalf("it did not write %q; it said:\n%s", text, o)
+	}
 }
 
 // train starts an engine on a request.
@@ -230,10 +280,13 @@ func (w *workshop) metrics(id string) []string {
 	return all
 }
 
+// checkpoints is the folder of a run's checkpoints.
+func (w *workshop) checkpoints(id string) string { return run.CheckpointFolder(w.runs, id) }
+
 // content is all that a run's last checkpoint holds, times and origin aside.
 func (w *workshop) content(id string) map[string]string {
 	w.t.Helper()
-	f, damaged, err := checkpoint.Latest(checkpointFolder(w.runs, id))
+	f, damaged, err := checkpoint.Latest(w.checkpoints(id))
 	if err != nil || len(damaged) > 0 {
 		w.t.Fatal(damaged, err)
 	}
@@ -266,7 +319,7 @@ func (w *workshop) content(id string) map[string]string {
 // damageNewest changes a byte of a run's newest checkpoint, whose path it returns.
 func (w *workshop) damageNewest(id string) string {
 	w.t.Helper()
-	path, err := filepath.EvalSymlinks(filepath.Join(checkpointFolder(w.runs, id), checkpoint.LastName))
+	path, err := filepath.EvalSymlinks(filepath.Join(w.checkpoints(id), checkpoint.LastName))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -13,7 +12,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
-	"github.com/koala-lm/koala-lm/internal/ranks"
+	"github.com/koala-lm/koala-lm/distributed/environment"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -73,9 +72,9 @@ func (n *network) train(w *workshop, r func() *request.Train, hosts int, file st
 	for i := range hosts {
 		req := r()
 		req.RankTimeout = 3 * time.Second
-		req.Place = &ranks.Place{Rank: i, Size: hosts, Host: "10.77.0.1", Port: 29500}
+		req.Place = &environment.Rank{Rank: i, WorldSize: hosts, MasterAddr: "10.77.0.1", MasterPort: 29500}
 		if file != "" {
-			req.Place = &ranks.Place{Rank: i, Size: hosts, File: file}
+			req.Place = &environment.Rank{Rank: i, WorldSize: hosts, RendezvousFile: file}
 		}
 		text, err := request.Encode(req)
 		if err != nil {
@@ -144,7 +143,7 @@ func TestHosts(t *testing.T) {
 		file := filepath.Join(w.runs, "rendezvous")
 		for i, p := range n.train(w, func() *request.Train { return w.request(s, run.ID) }, hosts, file) {
 			if code := p.code(t); code != exit.OK {
-				t.Fatalf("host%d, resumed: exit code %d; it said:\n%s", i, code, bytes.TrimSpace(p.stderr.Bytes()))
+				t.Fatalf("host%d, resumed: exit code %d; it said:\n%s", i, code, strings.TrimSpace(p.stderr.String()))
 			}
 		}
 		sameLosses(t, "cut off and resumed", alone, w)

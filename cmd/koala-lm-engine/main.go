@@ -12,6 +12,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/interrupt"
+	"github.com/koala-lm/koala-lm/distributed"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 )
@@ -22,10 +23,10 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "train" {
 		interrupt.SurviveClosedPipes()
 	}
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// verbs are what koala-lm can ask for.
+// verbs are the requests that koala-lm can make.
 var verbs = map[string]func(ctx context.Context, request string, stdout, stderr io.Writer) error{
 	"train":    train,
 	"eval":     eval,
@@ -34,8 +35,8 @@ var verbs = map[string]func(ctx context.Context, request string, stdout, stderr 
 	"export":   export,
 }
 
-// run does one request and returns the exit code, having told what went wrong.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// execute does one request and returns the exit code. It prints what went wrong.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == "version" {
 		return exitCode(version(stdout), stderr)
 	}
@@ -48,8 +49,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func exitCode(err error, stderr io.Writer) int {
 	var memory *torch.OutOfMemoryError
-	var said saidElsewhere
-	if errors.As(err, &said) {
+	var reported distributed.ReportedError
+	if errors.As(err, &reported) {
 		stderr = io.Discard
 	}
 	switch {

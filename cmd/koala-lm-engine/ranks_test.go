@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,10 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
-	"github.com/koala-lm/koala-lm/internal/ranks"
+	"github.com/koala-lm/koala-lm/distributed/environment"
+	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -64,26 +66,34 @@ func (w *workshop) local(s configs.Settings, resume string, nproc int) *request.
 	return r
 }
 
-// placed starts each rank as a launcher does, and changes its request before.
+// placed starts each rank as a launcher does that serves c10d's store itself, and
+// changes its request before.
 func (w *workshop) placed(s configs.Settings, resume string, size int, change func(rank int, r *request.Train)) []*process {
 	w.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	store, err := torch.OpenKVStore(nil, torch.KVStoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	w.t.Cleanup(store.Close)
 	var all []*process
 	for rank := range size {
-		r := w.request(s, resume)
-		r.RankTimeout = 30 * time.Second
-		r.Place = &ranks.Place{Rank: rank, Size: size, Host: "127.0.0.1", Port: port}
-		if change != nil {
-			change(rank, r)
-		}
-		all = append(all, w.train(r))
+		all = append(all, w.rank(s, resume, environment.Rank{Rank: rank, WorldSize: size, MasterAddr: "127.0.0.1", MasterPort: store.Port(), AgentStore: true}, change))
 	}
 	return all
+}
+
+// rank starts one rank, and changes its request before.
+func (w *workshop) rank(s configs.Settings, resume string, rank environment.Rank, change func(rank int, r *request.Train)) *process {
+	w.t.Helper()
+	r := w.request(s, resume)
+	r.RankTimeout = 30 * time.Second
+	r.Place = &rank
+	if change != nil {
+		change(rank.Rank, r)
+	}
+	p := w.train(r)
+	w.t.Cleanup(func() { _ = p.Process.Kill() })
+	return p
 }
 
 // losses are a run's metrics of a name by step.
@@ -166,15 +176,25 @@ func TestRanksGoOnInAnotherNumber(t *testing.T) {
 func (w *workshop) awaitStep(step int64) {
 	w.t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		found, _ := filepath.Glob(filepath.Join(w.runs, "*", "checkpoints", "step-*"))
-		for _, path := range found {
-			var n int64
-			if _, err := fmt.Sscanf(filepath.Base(path), "step-%d", &n); err == nil && n >= step {
-				return
-			}
+		if w.saved("*") >= step {
+			return
 		}
 	}
 	w.t.Fatalf("no checkpoint of step %d appeared", step)
+}
+
+// saved is the step of the newest checkpoint of a run, or of any run for "*"; -1 if
+// there is none.
+func (w *workshop) saved(id string) int64 {
+	newest := int64(-1)
+	found, _ := filepath.Glob(filepath.Join(w.checkpoints(id), "step-*"))
+	for _, path := range found {
+		var step int64
+		if _, err := fmt.Sscanf(filepath.Base(path), "step-%d", &step); err == nil {
+			newest = max(newest, step)
+		}
+	}
+	return newest
 }
 
 // children are the processes that a process has started.
@@ -301,25 +321,52 @@ func TestLostRankZero(t *testing.T) {
 func TestRankThatNeverComes(t *testing.T) {
 	t.Parallel() // it waits more than it computes
 	w := newWorkshop(t)
-	for absent, want := range []string{"no answer from 127.0.0.1:", "rank 1 of 3 has not come to rank 0"} {
-		all := w.placed(alike(t), "", 3, func(rank int, r *request.Train) {
-			r.RankTimeout = 3 * time.Second
+	for absent, want := range []string{"no answer from rank 0 at 127.0.0.1:", "rank 1 of 3 did not join rank 0"} {
+		t.Run(fmt.Sprintf("rank %d", absent), func(t *testing.T) {
+			place := environment.Rank{WorldSize: 3, MasterAddr: "127.0.0.1", MasterPort: silentPort(t)}
+			if absent > 0 {
+				store, err := torch.OpenKVStore(nil, torch.KVStoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer store.Close()
+				place.MasterPort, place.AgentStore = store.Port(), true
+			}
+			var all []*process
+			for rank := range 3 {
+				if place.Rank = rank; rank != absent {
+					all = append(all, w.rank(alike(t), "", place, func(rank int, r *request.Train) { r.RankTimeout = 3 * time.Second }))
+				}
+			}
+			for _, p := range all {
+				p.mustEnd(t, exit.Failed)
+				if said := p.stderr.String(); !strings.Contains(said, want) {
+					t.Errorf("it said:\n%s\nwant %q", said, want)
+				}
+			}
 		})
-		if err := all[absent].Process.Kill(); err != nil { // before it is there
-			t.Fatal(err)
-		}
-		for rank, p := range all {
-			if code := p.code(t); rank != absent && code != exit.Failed {
-				t.Errorf("without rank %d, rank %d ended with %d", absent, rank, code)
-			}
-			if said := p.stderr.String(); rank != absent && !strings.Contains(said, want) {
-				t.Errorf("without rank %d, rank %d said:\n%s", absent, rank, said)
-			}
-		}
 	}
 	if run, ok := w.run(); ok {
 		t.Errorf("a run was started: %+v", run)
 	}
+}
+
+// silentPort is a port of 127.0.0.1 that is taken and refuses connections.
+func silentPort(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bound.(*unix.SockaddrInet4).Port
 }
 
 func TestRanksWithOtherWork(t *testing.T) {
@@ -351,7 +398,7 @@ func TestFailureOfARankIsToldByAll(t *testing.T) {
 	all := w.placed(s, "", 2, nil)
 	w.awaitStep(10)
 	run, _ := w.run()
-	folder := checkpointFolder(w.runs, run.ID)
+	folder := w.checkpoints(run.ID)
 	if err := os.Rename(folder, folder+".gone"); err != nil { // at once: rank 0 writes into it
 		t.Fatal(err)
 	}

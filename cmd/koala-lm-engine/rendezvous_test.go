@@ -10,7 +10,8 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/configs"
-	"github.com/koala-lm/koala-lm/internal/ranks"
+	"github.com/koala-lm/koala-lm/distributed"
+	"github.com/koala-lm/koala-lm/distributed/environment"
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
@@ -18,18 +19,24 @@ import (
 func (w *workshop) meeting(s configs.Settings, file string, rank, size int, patience time.Duration) *process {
 	w.t.Helper()
 	r := w.request(s, "")
-	r.RankTimeout = patience
-	r.Place = &ranks.Place{Rank: rank, Size: size, File: file}
+	r.RankTimeout, r.Quiet = patience, false
+	r.Place = &environment.Rank{Rank: rank, WorldSize: size, RendezvousFile: file}
 	p := w.train(r)
 	w.t.Cleanup(func() { _ = p.Process.Kill() })
 	return p
+}
+
+// lastLine is the last line that a process has written: its error.
+func (p *process) lastLine() string {
+	lines := strings.Split(strings.TrimSuffix(p.stderr.String(), "\n"), "\n")
+	return lines[len(lines)-1]
 }
 
 // awaitOther returns once a rendezvous file holds another meeting than this.
 func awaitOther(t *testing.T, file, id string) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if m, err := ranks.ReadMeeting(file); err == nil && m.ID != id {
+		if m, err := distributed.ReadRendezvous(file); err == nil && m.ID != id {
 			return
 		}
 	}
@@ -48,15 +55,15 @@ func TestRanksMeetAtFile(t *testing.T) {
 		w := alone.another(t)
 		file := filepath.Join(t.TempDir(), "rendezvous")
 		// A rank 0 that was killed left its file, and its port to another run.
-		left := ranks.Meeting{ID: "left", Hosts: []string{"no-such-host.invalid", "127.0.0.1"}, Port: other.Port()}
-		if err := left.Announce(file); err != nil {
+		left := distributed.Rendezvous{ID: "left", Hosts: []string{"no-such-host.invalid", "127.0.0.1"}, Port: other.Port()}
+		if err := left.Publish(file); err != nil {
 			t.Fatal(err)
 		}
 		early := w.meeting(alike(t), file, first, 2, 30*time.Second)
 		if first == 0 {
 			awaitOther(t, file, left.ID)
 		} else {
-			time.Sleep(time.Second) // in which it looks in vain
+			early.await(t, "waiting: cannot reach rank 0 at no-such-host.invalid")
 		}
 		late := w.meeting(alike(t), file, 1-first, 2, 30*time.Second)
 		early.mustEnd(t, exit.OK)
@@ -79,7 +86,7 @@ func TestFileThatIsNoRendezvous(t *testing.T) {
 	for rank := range 2 {
 		p := w.meeting(alike(t), file, rank, 2, 30*time.Second)
 		p.mustEnd(t, exit.Failed)
-		if said := p.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, file+" is something else") {
+		if said := p.lastLine(); !strings.Contains(said, file+" is not a rendezvous file") {
 			t.Errorf("rank %d said:\n%s", rank, said)
 		}
 	}
@@ -97,10 +104,10 @@ func TestTwoRunsAtOneFile(t *testing.T) {
 	awaitOther(t, file, "")
 	second := w.meeting(alike(t), file, 0, 2, 30*time.Second)
 	second.mustEnd(t, exit.Failed)
-	if said := second.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, file+" is another run's, whose rank 0 is on ") {
+	if said := second.lastLine(); !strings.Contains(said, file+" belongs to another run, whose rank 0 is on ") {
 		t.Errorf("it said:\n%s", said)
 	}
-	if _, err := ranks.ReadMeeting(file); err != nil {
+	if _, err := distributed.ReadRendezvous(file); err != nil {
 		t.Error(err)
 	}
 	if err := first.Process.Signal(syscall.SIGTERM); err != nil {
@@ -116,15 +123,15 @@ func TestNobodyComesToFile(t *testing.T) {
 	t.Parallel() // it waits more than it computes
 	w := newWorkshop(t)
 	file := filepath.Join(t.TempDir(), "rendezvous")
-	for rank, want := range []string{"rank 1 of 2 has not come", "no rank 0 has come to " + file + ": rank 1 has waited for rank 0 for 1s"} {
+	for rank, want := range []string{"rank 1 of 2 did not join", "rank 0 has not written " + file + ": rank 1 waited 1s for rank 0"} {
 		p := w.meeting(alike(t), file, rank, 2, time.Second)
 		p.mustEnd(t, exit.Failed)
-		if said := p.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, want) {
+		if said := p.lastLine(); !strings.Contains(said, want) {
 			t.Errorf("rank %d said:\n%s\nwant %q", rank, said, want)
 		}
 	}
 	waiting := w.meeting(alike(t), file, 1, 2, 30*time.Second)
-	time.Sleep(time.Second)
+	waiting.await(t, "waiting: rank 0 has not written "+file)
 	if err := waiting.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

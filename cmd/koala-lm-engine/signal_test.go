@@ -116,12 +116,12 @@ func TestResumeWithoutCheckpoint(t *testing.T) {
 	}
 	p.code(t)
 	run, _ := w.run()
-	if err := os.RemoveAll(checkpointFolder(w.runs, run.ID)); err != nil { // one may have been in time
+	if err := os.RemoveAll(w.checkpoints(run.ID)); err != nil { // one may have been in time
 		t.Fatal(err)
 	}
 	p = w.train(w.request(s, run.ID))
 	p.mustEnd(t, exit.OK)
-	if said := p.stderr.String(); !strings.Contains(said, "starts again at step 0") {
+	if said := p.stderr.String(); !strings.Contains(said, "starts at step 0") {
 		t.Errorf("it said:\n%s", said)
 	}
 	if diff := cmp.Diff(want, w.ended()); diff != "" {

@@ -12,7 +12,10 @@ import (
 	"github.com/koala-lm/koala-lm/configs"
 )
 
-var torture = flag.Bool("torture", false, "make every fault, and kill 200 processes in place of a few")
+var (
+	torture = flag.Bool("torture", false, "make every fault, and kill 200 processes in place of a few")
+	kills   = flag.Int("kills", 4, "how often each run of TestKilledAnywhere is killed")
+)
 
 // Whatever the moment at which a training process is killed, and however often:
 // the run that goes on ends with the weights, the optimizer's state and the
@@ -31,7 +34,7 @@ func TestKilledAnywhere(t *testing.T) {
 
 			w := quiet.another(t)
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			kills := 4
+			kills := *kills
 			if *torture {
 				kills = 200 / len(cases)
 			}

@@ -22,6 +22,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/lm/huggingface"
 	"github.com/koala-lm/koala-lm/lm/huggingface/config"
+	"github.com/koala-lm/koala-lm/run"
 )
 
 // trained is a model with its weights, and what using it takes. The model is a field:
@@ -74,7 +75,7 @@ func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*train
 	if err := json.Unmarshal(of.Settings, &t.settings); err != nil {
 		return nil, fmt.Errorf("checkpoint %s: its settings: %w", f.Path, err)
 	}
-	if t.model, err = lm.New(modelConfig(t.settings.Model, of.Vocab), uint64(t.settings.Train.Seed), device); err != nil {
+	if t.model, err = lm.New(run.ModelConfig(t.settings.Model, of.Vocab), uint64(t.settings.Train.Seed), device); err != nil {
 		return nil, err
 	}
 	if err := f.LoadWeights(t.model); err != nil {
@@ -105,7 +106,7 @@ func openHuggingFace(folder string, device gotch.Device) (*trained, error) {
 func openCheckpoint(m request.Model, stderr io.Writer) (*checkpoint.File, error) {
 	folder := m.Path
 	if m.Run != "" {
-		folder = checkpointFolder(m.Runs, m.Run)
+		folder = run.CheckpointFolder(m.Runs, m.Run)
 	} else if info, err := os.Stat(m.Path); err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	} else if !info.IsDir() {

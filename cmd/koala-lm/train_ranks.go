@@ -9,16 +9,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
-	"github.com/koala-lm/koala-lm/internal/ranks"
+	"github.com/koala-lm/koala-lm/distributed/environment"
 )
 
-// ranksFlags say how many processes train together. Those that torchrun or srun
-// started know it from their environment.
+// ranksFlags say how many processes train together. Processes of torchrun or srun
+// know it from their environment.
 type ranksFlags struct {
 	nproc   int
 	timeout time.Duration
-	file    string       // for a rendezvous
-	place   *ranks.Place // nil for a process that was started alone
+	file    string            // for a rendezvous
+	place   *environment.Rank // nil for a process that was started alone
 }
 
 // defaultRankTimeout is long enough for hosts that start one after another, and
@@ -26,12 +26,12 @@ type ranksFlags struct {
 const defaultRankTimeout = 5 * time.Minute
 
 func (f *ranksFlags) add(cmd *cobra.Command) {
-	cmd.Flags().IntVar(&f.nproc, "nproc", 1, "how many processes on this machine train together, each on its part of train.batch")
-	cmd.Flags().DurationVar(&f.timeout, "rank-timeout", defaultRankTimeout, "how long processes wait for one that does not come or does not go on")
-	cmd.Flags().StringVar(&f.file, "rendezvous-file", "", "`file`, on a disk that all hosts share, by which ranks find rank 0 in place of MASTER_ADDR and MASTER_PORT")
+	cmd.Flags().IntVar(&f.nproc, "nproc", 1, "`number` of processes to start on this machine, each on its shard of train.batch")
+	cmd.Flags().DurationVar(&f.timeout, "rank-timeout", defaultRankTimeout, "`timeout` for a rank to join or make progress")
+	cmd.Flags().StringVar(&f.file, "rendezvous-file", "", "`file` on a disk that all hosts share, by which ranks find rank 0 without MASTER_ADDR and MASTER_PORT")
 }
 
-// check finds the process's place and refuses what contradicts it.
+// check finds the process's rank and refuses flags that contradict it.
 func (f *ranksFlags) check(findLR bool) error {
 	if f.nproc < 1 || f.nproc > 1024 {
 		return usagef("--nproc must be from 1 to 1024, not %d", f.nproc)
@@ -40,20 +40,20 @@ func (f *ranksFlags) check(findLR bool) error {
 		return usagef("--rank-timeout must be at least 1s, not %v", f.timeout)
 	}
 	if f.file != "" && f.nproc > 1 {
-		return usagef("--rendezvous-file is for processes that something else starts: those of --nproc need none")
+		return usagef("--rendezvous-file is for processes that another program starts: drop it, or --nproc")
 	}
 	file, err := absolute(f.file)
 	if err != nil {
 		return err
 	}
-	if f.place, err = ranks.FromEnvironment(os.Getenv, file); err != nil {
+	if f.place, err = environment.FromVariables(os.Getenv, file); err != nil {
 		return &usageError{err}
 	}
 	if f.place != nil && f.nproc > 1 {
-		return usagef("--nproc starts processes, and this is one of %d already, by its environment: leave --nproc out, or unset RANK and WORLD_SIZE", f.place.Size)
+		return usagef("this process is already rank %d of %d (RANK, WORLD_SIZE): drop --nproc or unset them", f.place.Rank, f.place.WorldSize)
 	}
 	if findLR && (f.place != nil || f.nproc > 1) {
-		return usagef("--find-lr is for one process")
+		return usagef("--find-lr runs in one process: drop --nproc, or unset RANK and WORLD_SIZE")
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (f *ranksFlags) put(r *request.Train) error {
 		}
 	}
 	if n, batch := r.Ranks(), r.Settings.Train.Batch; n > batch {
-		return fmt.Errorf("train.batch is %d: %d processes cannot divide it among them, each needs at least one text", batch, n)
+		return fmt.Errorf("train.batch is %d: it cannot be sharded over %d processes, each needs at least one text", batch, n)
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/koala-lm/koala-lm/configs"
-	"github.com/koala-lm/koala-lm/internal/ranks"
+	"github.com/koala-lm/koala-lm/distributed/environment"
 )
 
 // Version is that of the requests; the two programs must agree on it.
@@ -24,10 +24,10 @@ type Common struct {
 	Threads int      `json:"threads"` // 0 is the engine's choice
 }
 
-// Ranks is how many processes train together.
+// Ranks is the number of processes that train together.
 func (r *Train) Ranks() int {
 	if r.Place != nil {
-		return r.Place.Size
+		return r.Place.WorldSize
 	}
 	return max(1, r.NProc)
 }
@@ -55,9 +55,9 @@ type Train struct {
 	FindLR   bool             `json:"find_lr,omitempty"`
 
 	// Training with several processes.
-	NProc       int           `json:"nproc,omitempty"` // processes to start on this host, this one included; 0 is this one alone
-	Place       *ranks.Place  `json:"place,omitempty"` // among processes that something else has started
-	RankTimeout time.Duration `json:"rank_timeout,omitempty"`
+	NProc       int               `json:"nproc,omitempty"` // processes to start on this host, this one included; 0 is this one alone
+	Place       *environment.Rank `json:"place,omitempty"` // among processes that something else has started
+	RankTimeout time.Duration     `json:"rank_timeout,omitempty"`
 }
 
 // Model names trained weights: a run's, or those at a path.

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/koala-lm/koala-lm/configs"
-	"github.com/koala-lm/koala-lm/internal/ranks"
+	"github.com/koala-lm/koala-lm/distributed/environment"
 )
 
 func settings(t testing.TB) configs.Settings {
@@ -29,7 +29,7 @@ func TestRoundTrip(t *testing.T) {
 	model := Model{Run: "01j", Store: "/runs/koala.db", Runs: "/runs"}
 	for _, test := range []struct{ r, empty Request }{
 		{&Train{Common: common, Data: "/data", Settings: settings(t), Name: "ünïcode \x01", Tags: []string{"a"},
-			Place: &ranks.Place{Rank: 1, Size: 2, Host: "a", Port: 7}, RankTimeout: time.Minute}, &Train{}},
+			Place: &environment.Rank{Rank: 1, WorldSize: 2, MasterAddr: "a", MasterPort: 7}, RankTimeout: time.Minute}, &Train{}},
 		{&Eval{Common: common, Model: model, Split: "test", Format: "json"}, &Eval{}},
 		{&Generate{Common: common, Model: model, Prompt: "The \"quick\"\n", Tokens: 10, Temperature: 0.5, TopP: 1, Count: 2}, &Generate{}},
 		{&Bench{Common: common, Settings: settings(t), Vocab: 10, Steps: 3}, &Bench{}},

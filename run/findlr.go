@@ -1,4 +1,4 @@
-package main
+package run
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 
-	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
@@ -14,34 +13,42 @@ import (
 	"github.com/koala-lm/koala-lm/report"
 )
 
-// The range of a test, as factors on optimizer.lr, and its steps where
-// train.steps does not say how many.
+// The range of a test, as factors of optimizer.lr, and its steps if train.steps does
+// not set them.
 const (
 	rangeLowest  = 1e-3
 	rangeHighest = 1e2
 	rangeSteps   = 200
 )
 
-// findLR is a learning-rate range test (Smith 2017): the learning rate rises
-// exponentially from step to step until the loss runs away, and the loss beside
-// it shows which rates train. Nothing is recorded.
-func findLR(ctx context.Context, r request.Train, dataset *data.Dataset, stdout, stderr io.Writer) error {
-	device, err := torch.ParseDevice(string(r.Device))
+// FindLR makes a learning-rate range test of the job (Smith 2017): the learning rate
+// rises exponentially from step to step until the loss runs away, and the loss beside
+// it shows which rates train. The result goes to the job's Stdout; nothing is
+// recorded.
+func FindLR(ctx context.Context, job Job) error {
+	dataset, err := data.Open(job.Data)
 	if err != nil {
 		return err
 	}
-	trainer, err := newTrainer(r, dataset, device)
+	defer dataset.Close()
+	return torch.Main(job.Threads, func() error { return job.findLR(ctx, dataset) })
+}
+
+func (job Job) findLR(ctx context.Context, dataset *data.Dataset) error {
+	device, err := torch.ParseDevice(job.Device)
+	if err != nil {
+		return err
+	}
+	trainer, err := newTrainer(job.Settings, dataset, device, data.Shard(0, 1))
 	if err != nil {
 		return err
 	}
 	defer closeTrainer(trainer)
-	from, err := start(r, trainer, dataset, stderr)
+	from, err := job.restore(trainer, dataset)
 	if err != nil {
 		return err
 	}
-	if from != nil {
-		defer from.Close()
-	}
+	defer from.close()
 	c := &trainer.Config
 	if c.Steps == 0 {
 		c.Steps = rangeSteps
@@ -55,14 +62,14 @@ func findLR(ctx context.Context, r request.Train, dataset *data.Dataset, stdout,
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	test := &rangeTest{stop: stop}
-	bar := newProgress(stderr, r.Quiet, c.Steps, 0)
+	bar := newProgress(job.Stderr, job.Quiet, c.Steps, 0)
 	trainer.Observers = []lm.Observer{test, bar}
 	err = trainer.Run(inner)
 	bar.close()
 	if err != nil && (!test.ranAway || ctx.Err() != nil) {
 		return err
 	}
-	return test.write(stdout)
+	return test.write(job.Stdout)
 }
 
 // A rangeTest gathers the losses beside their learning rates.
@@ -81,7 +88,7 @@ type ratePoint struct{ lr, nats float64 }
 // smoothing is the memory of the running mean of the losses.
 const smoothing = 0.9
 
-// Stepped notes a step, and stops the test once the loss has run away.
+// Stepped adds a step, and stops the test once the loss has run away.
 func (t *rangeTest) Stepped(s lm.Step) error {
 	if math.IsNaN(s.Nats) || math.IsInf(s.Nats, 0) || s.Optimizer.NonFinite {
 		t.runAway()
@@ -105,8 +112,8 @@ func (t *rangeTest) runAway() {
 	t.stop()
 }
 
-// steepest is the point where the loss falls fastest over the logarithm of the
-// learning rate, up to where it is lowest; both as indices.
+// steepest returns the index of the point where the loss falls fastest over the
+// logarithm of the learning rate, and the index of the lowest loss, which follows it.
 func (t *rangeTest) steepest() (steepest, lowest int) {
 	for i, p := range t.points {
 		if p.nats < t.points[lowest].nats {
@@ -124,10 +131,10 @@ func (t *rangeTest) steepest() (steepest, lowest int) {
 	return steepest, lowest
 }
 
-// write prints some twenty of the points and what they say.
+// write prints some twenty of the points, the steepest and the lowest.
 func (t *rangeTest) write(w io.Writer) error {
 	if len(t.points) == 0 {
-		return fmt.Errorf("the loss was not finite at the lowest learning rate: there is nothing to choose from")
+		return fmt.Errorf("the loss is not finite at the lowest learning rate: lower optimizer.lr")
 	}
 	table := report.Table{Columns: []report.Column{{Name: "lr", Title: "optimizer.lr", Right: true}, {Name: "loss", Title: "loss", Right: true}}}
 	every := max(1, len(t.points)/20)
@@ -140,13 +147,13 @@ func (t *rangeTest) write(w io.Writer) error {
 	}
 	steepest, lowest := t.steepest()
 	if steepest == 0 {
-		_, err := fmt.Fprintf(w, "\nthe loss does not fall: try more --steps, or another optimizer.lr to start from\n")
+		_, err := fmt.Fprintf(w, "\nthe loss does not fall: raise --steps, or change optimizer.lr\n")
 		return err
 	}
 	if _, err := fmt.Fprintf(w, "\nsteepest fall at optimizer.lr %.3g, lowest loss at %.3g", t.points[steepest].lr, t.points[lowest].lr); err != nil {
 		return err
 	}
-	end := ", and it has not run away by the end"
+	end := ", and it does not run away"
 	if t.ranAway {
 		end = fmt.Sprintf(", runs away at %.3g", t.points[len(t.points)-1].lr)
 	}

@@ -1,4 +1,4 @@
-package ranks
+package distributed
 
 import (
 	"errors"
@@ -11,11 +11,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestMeeting(t *testing.T) {
+func TestRendezvousFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "rendezvous")
 	mustBeNone := func() {
 		t.Helper()
-		if m, err := ReadMeeting(file); !errors.Is(err, ErrNoMeeting) {
+		if m, err := ReadRendezvous(file); !errors.Is(err, ErrNoRendezvous) {
 			t.Errorf("got %v, %v", m, err)
 		}
 	}
@@ -24,7 +24,7 @@ func TestMeeting(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustBeNone()
-	first, second := NewMeeting("head"), NewMeeting("")
+	first, second := NewRendezvous("head"), NewRendezvous("")
 	if diff := cmp.Diff(append([]string{"head"}, second.Hosts...), first.Hosts); diff != "" {
 		t.Error(diff)
 	}
@@ -32,25 +32,25 @@ func TestMeeting(t *testing.T) {
 		t.Errorf("hosts %v, want %s and an address (%v)", second.Hosts, host, err)
 	}
 	first.Port, second.Port = 1, 2
-	for _, m := range []Meeting{first, second} {
-		if err := m.Announce(file); err != nil {
+	for _, m := range []Rendezvous{first, second} {
+		if err := m.Publish(file); err != nil {
 			t.Fatal(err)
 		}
-		got, err := ReadMeeting(file)
+		got, err := ReadRendezvous(file)
 		if diff := cmp.Diff(m, got); diff != "" || err != nil {
 			t.Error(diff, err)
 		}
 	}
-	first.Withdraw(file) // which is not its own any more
-	if got, err := ReadMeeting(file); err != nil || got.ID != second.ID {
+	first.Remove(file) // which is not its own any more
+	if got, err := ReadRendezvous(file); err != nil || got.ID != second.ID {
 		t.Errorf("got %v, %v", got, err)
 	}
-	second.Withdraw(file)
+	second.Remove(file)
 	mustBeNone()
-	second.Withdraw(file)
+	second.Remove(file)
 }
 
-func TestReadMeetingRefuses(t *testing.T) {
+func TestReadRendezvousRefuses(t *testing.T) {
 	folder := t.TempDir()
 	pipe := filepath.Join(folder, "pipe") // nobody writes into it
 	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
@@ -68,14 +68,24 @@ func TestReadMeetingRefuses(t *testing.T) {
 		files = append(files, file)
 	}
 	for _, file := range files {
-		if m, err := ReadMeeting(file); err == nil || !strings.Contains(err.Error(), file+" is something else than a rendezvous file") {
+		if m, err := ReadRendezvous(file); err == nil || !strings.Contains(err.Error(), file+" is not a rendezvous file") {
 			t.Errorf("%s: %v, %v", file, m, err)
 		}
 	}
-	if _, err := ReadMeeting(filepath.Join(folder, "text", "below")); err == nil || errors.Is(err, ErrNoMeeting) {
+	if _, err := ReadRendezvous(filepath.Join(folder, "text", "below")); err == nil || errors.Is(err, ErrNoRendezvous) {
 		t.Errorf("below a file: %v", err)
 	}
-	if err := NewMeeting("head").Announce(filepath.Join(folder, "absent", "f")); err == nil || !strings.Contains(err.Error(), "absent/f: no such file") {
+	if err := NewRendezvous("head").Publish(filepath.Join(folder, "absent", "f")); err == nil || !strings.Contains(err.Error(), "absent/f: no such file") {
 		t.Errorf("in no folder: %v", err)
 	}
+}
+
+func FuzzRendezvous(f *testing.F) {
+	f.Add([]byte(`{"id": "a", "hosts": ["b"], "port": 1}`))
+	f.Add([]byte(`{"id": "a", "hosts": ["b"], "po`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if r, err := parseRendezvous(content); err == nil && (r.ID == "" || len(r.Hosts) == 0) {
+			t.Errorf("%q gives %+v", content, r)
+		}
+	})
 }

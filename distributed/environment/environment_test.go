@@ -1,4 +1,4 @@
-package ranks
+package environment
 
 import (
 	"strings"
@@ -8,49 +8,52 @@ import (
 )
 
 // from reads variables, and a rendezvous file as if it were one: FILE.
-func from(vars string) (*Place, error) {
+func from(vars string) (*Rank, error) {
 	env := map[string]string{}
 	for _, v := range strings.Fields(vars) {
 		name, value, _ := strings.Cut(v, "=")
 		env[name] = value
 	}
-	return FromEnvironment(func(name string) string { return env[name] }, env["FILE"])
+	return FromVariables(func(name string) string { return env[name] }, env["FILE"])
 }
 
-func TestFromEnvironment(t *testing.T) {
-	for vars, want := range map[string]*Place{
+func TestFromVariables(t *testing.T) {
+	for vars, want := range map[string]*Rank{
 		"":                                  nil,
 		"RANK=3":                            nil,
 		"RANK=0 WORLD_SIZE=1 MASTER_ADDR=a": nil,
 		"RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=7": {
-			Rank: 3, Size: 4, Local: 1, LocalSize: 2, Host: "a", Port: 7},
-		"RANK=1 WORLD_SIZE=2 MASTER_ADDR=a": {Rank: 1, Size: 2, Host: "a", Port: 29500},
+			Rank: 3, WorldSize: 4, LocalRank: 1, LocalWorldSize: 2, MasterAddr: "a", MasterPort: 7},
+		"RANK=1 WORLD_SIZE=2 MASTER_ADDR=a": {Rank: 1, WorldSize: 2, MasterAddr: "a", MasterPort: 29500},
 		"RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=7 TORCHELASTIC_USE_AGENT_STORE=True TORCHELASTIC_RESTART_COUNT=2": {
-			Rank: 1, Size: 2, Host: "a", Port: 7, Served: true, Prefix: "/koala-lm/attempt_2"},
+			Rank: 1, WorldSize: 2, MasterAddr: "a", MasterPort: 7, AgentStore: true, Prefix: "/koala-lm/attempt_2"},
 		"SLURM_PROCID=5 SLURM_STEP_NUM_TASKS=8 SLURM_LOCALID=1 SLURM_STEP_TASKS_PER_NODE=4(x2) SLURM_STEP_NODELIST=node[03-04] SLURM_JOB_ID=30012 SLURM_STEP_ID=2": {
-			Rank: 5, Size: 8, Local: 1, LocalSize: 4, Host: "node03", Port: 20014},
-		"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=1 MASTER_ADDR=b MASTER_PORT=9": {Rank: 1, Size: 2, Local: 1, Host: "b", Port: 9},
+			Rank: 5, WorldSize: 8, LocalRank: 1, LocalWorldSize: 4, MasterAddr: "node03", MasterPort: 20014},
+		"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=1 MASTER_ADDR=b MASTER_PORT=9": {Rank: 1, WorldSize: 2, LocalRank: 1, MasterAddr: "b", MasterPort: 9},
 		// A batch job's shell, from which nothing was started by srun.
 		"SLURM_PROCID=0 SLURM_NTASKS=8 SLURM_JOB_NODELIST=a,b": nil,
 		// What a rendezvous file tells is not needed, and MASTER_ADDR alone counts.
-		"FILE=/f RANK=1 WORLD_SIZE=2":               {Rank: 1, Size: 2, File: "/f"},
+		"FILE=/f RANK=1 WORLD_SIZE=2":               {Rank: 1, WorldSize: 2, RendezvousFile: "/f"},
 		"FILE=/f RANK=1 WORLD_SIZE=1":               nil,
-		"FILE=/f RANK=0 WORLD_SIZE=2 MASTER_ADDR=a": {Size: 2, Host: "a", File: "/f"},
+		"FILE=/f RANK=0 WORLD_SIZE=2 MASTER_ADDR=a": {WorldSize: 2, MasterAddr: "a", RendezvousFile: "/f"},
 		"FILE=/f RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=7 TORCHELASTIC_USE_AGENT_STORE=True": {
-			Rank: 1, Size: 2, Host: "a", File: "/f"},
+			Rank: 1, WorldSize: 2, MasterAddr: "a", RendezvousFile: "/f"},
 		"FILE=/f SLURM_PROCID=5 SLURM_STEP_NUM_TASKS=8 SLURM_LOCALID=1 SLURM_STEP_NODELIST=node[03-04] SLURM_JOB_ID=30012": {
-			Rank: 5, Size: 8, Local: 1, File: "/f"},
+			Rank: 5, WorldSize: 8, LocalRank: 1, RendezvousFile: "/f"},
 	} {
-		got, err := from(vars)
-		if err != nil {
-			t.Errorf("%s: %v", vars, err)
-		} else if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", vars, diff)
-		}
+		t.Run(vars, func(t *testing.T) {
+			got, err := from(vars)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
-func TestFromEnvironmentRefuses(t *testing.T) {
+func TestFromVariablesRefuses(t *testing.T) {
 	for vars, want := range map[string]string{
 		"RANK=x WORLD_SIZE=2 MASTER_ADDR=a":                `RANK is "x"`,
 		"RANK=1 WORLD_SIZE=-2 MASTER_ADDR=a":               `WORLD_SIZE is "-2"`,
@@ -62,9 +65,11 @@ func TestFromEnvironmentRefuses(t *testing.T) {
 		"FILE=/f":                     "set RANK and WORLD_SIZE",
 		"FILE=/f RANK=2 WORLD_SIZE=2": "rank 2 of 2",
 	} {
-		if p, err := from(vars); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, %v; want %q", vars, p, err, want)
-		}
+		t.Run(vars, func(t *testing.T) {
+			if r, err := from(vars); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, %v; want %q", r, err, want)
+			}
+		})
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package run
 
 import (
 	"fmt"
@@ -16,8 +16,8 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// progress shows how training goes: on a terminal a bar that stands still, else
-// a plain line now and then.
+// progress shows how training goes: a bar on a terminal, otherwise a plain line now
+// and then.
 type progress struct {
 	lm.NoObserver
 	w     io.Writer
@@ -27,6 +27,7 @@ type progress struct {
 	bars *mpb.Progress // nil without a terminal
 	bar  *mpb.Bar
 
+	now     func() time.Time
 	started time.Time
 	first   int64 // steps done before this process
 	printed time.Time
@@ -41,11 +42,11 @@ type progress struct {
 const plainEvery = 10 * time.Second
 
 func newProgress(w io.Writer, quiet bool, total, done int64) *progress {
-	p := &progress{w: w, quiet: quiet, total: total, first: done, started: time.Now(), printed: time.Now()}
+	p := &progress{w: w, quiet: quiet, total: total, first: done, now: time.Now, started: time.Now(), printed: time.Now()}
 	if f, ok := w.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
 		p.bars = mpb.New(mpb.WithOutput(w), mpb.WithRefreshRate(200*time.Millisecond))
-		// A bar made with its total is over when it reaches it, and then takes no
-		// more lines: the last evaluations come after that.
+		// A bar that was made with its total ends when it reaches it and then takes no
+		// more lines, but the last evaluations come later.
 		p.bar = p.bars.AddBar(0,
 			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return p.epoch() }, decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.Any(func(decor.Statistics) string { return "  " + p.figures() })))
@@ -59,7 +60,7 @@ func (p *progress) Stepped(s lm.Step) error {
 	p.take(s)
 	if p.bar != nil {
 		p.bar.SetCurrent(s.Step)
-	} else if time.Since(p.printed) >= plainEvery {
+	} else if p.now().Sub(p.printed) >= plainEvery {
 		p.say("%s", p.line())
 	}
 	return nil
@@ -90,11 +91,11 @@ func (p *progress) EpochEnded(e lm.Epoch) error {
 
 func (p *progress) Evaluated(e lm.Evaluation) error {
 	p.say("%s at step %s: loss %.4f, ppl %.2f (%s tokens in %s)", e.Split, humanize.Comma(e.Step), e.Result.Nats, e.Result.Perplexity(),
-		humanize.Comma(e.Result.Tokens), rounded(e.Took))
+		humanize.Comma(e.Result.Tokens), Rounded(e.Took))
 	return nil
 }
 
-// line is the whole state in a plain line.
+// line is the whole state as one line.
 func (p *progress) line() string {
 	of := ""
 	if p.total > 0 {
@@ -118,14 +119,14 @@ func (p *progress) figures() string {
 	nats := p.smoothed.Sum / (1 - math.Pow(0.98, float64(p.smoothed.Tokens)))
 	text := fmt.Sprintf("loss %.3f  ppl %.1f  %s tok/s", nats, math.Exp(nats), humanize.Comma(int64(p.speed)))
 	if steps := p.last.Step - p.first; p.total > 0 && steps > 0 {
-		left := time.Duration(float64(time.Since(p.started)) / float64(steps) * float64(p.total-p.last.Step))
+		left := time.Duration(float64(p.now().Sub(p.started)) / float64(steps) * float64(p.total-p.last.Step))
 		text += "  " + left.Round(time.Second).String() + " left"
 	}
 	return text
 }
 
-// rounded is a duration as people want it: two digits or so.
-func rounded(d time.Duration) time.Duration {
+// Rounded is a duration with about two digits.
+func Rounded(d time.Duration) time.Duration {
 	if d < time.Second {
 		return d.Round(time.Millisecond)
 	}
@@ -134,7 +135,7 @@ func rounded(d time.Duration) time.Duration {
 
 // say prints a line above the bar, or plainly.
 func (p *progress) say(format string, args ...any) {
-	p.printed = time.Now()
+	p.printed = p.now()
 	switch {
 	case p.quiet:
 	case p.bars != nil:
@@ -144,7 +145,7 @@ func (p *progress) say(format string, args ...any) {
 	}
 }
 
-// warn prints a line that matters, also when quiet.
+// warn prints a warning, also when quiet.
 func (p *progress) warn(format string, args ...any) {
 	quiet := p.quiet
 	p.quiet = false

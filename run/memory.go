@@ -1,4 +1,4 @@
-package main
+package run
 
 import (
 	"fmt"
@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// residentBytes is this process's resident memory, 0 where the system does not
-// tell. It is asked for with every row of metrics: of the files that say it, the
-// kernel makes this one fastest.
+// residentBytes is this process's resident memory, 0 if the system does not report
+// it. Every row of metrics has it, so it is read from the file that the kernel makes
+// fastest.
 func residentBytes() int64 {
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
@@ -21,9 +21,9 @@ func residentBytes() int64 {
 	return resident * int64(os.Getpagesize())
 }
 
-// peakBytes is the most that its resident memory has been, 0 where the system
-// does not tell.
-func peakBytes() int64 {
+// PeakBytes is the highest resident memory of this process so far, 0 if the system
+// does not report it.
+func PeakBytes() int64 {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0

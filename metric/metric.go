@@ -1,0 +1,54 @@
+// Package metric declares the names of the metrics that a run records. Whoever
+// writes, ranks or draws a metric names it by these constants.
+package metric
+
+// Metrics of training, since the last row of them.
+const (
+	TrainLoss       = "train_loss" // mean nats per token
+	TrainPPL        = "train_ppl"  // exp(train_loss)
+	LR              = "lr"
+	GradNorm        = "grad_norm" // before clipping
+	TokensPerSecond = "tokens_per_second"
+	ForwardMS       = "forward_ms" // the phases of a mean step
+	LossMS          = "loss_ms"
+	BackwardMS      = "backward_ms"
+	ReduceMS        = "reduce_ms" // waiting for other ranks
+	OptimizerMS     = "optimizer_ms"
+	RSSBytes        = "rss_bytes"     // resident memory
+	SkippedSteps    = "skipped_steps" // since the run's start
+	KoalaSigma      = "koala_sigma"   // of the KOALA kinds: variance of the state,
+	KoalaR          = "koala_r"       // variance of the measurement,
+	KoalaGain       = "koala_gain"    // and the filter's gain
+)
+
+// Metrics of a pass over the training text.
+const (
+	EpochLoss = "epoch_loss" // mean nats per token over the epoch
+	EpochPPL  = "epoch_ppl"  // exp(epoch_loss)
+)
+
+// Prefixes of the metrics of a split.
+const (
+	Valid = "val_"
+	Test  = "test_"
+)
+
+// Metrics of a split, behind its prefix.
+const (
+	Loss        = "loss"          // mean nats per token
+	PPL         = "ppl"           // exp(loss)
+	WordPPL     = "word_ppl"      // exp(loss * tokens / words)
+	BitsPerByte = "bits_per_byte" // loss * tokens / bytes / ln 2
+	UnigramPPL  = "unigram_ppl"   // of the training text's counts + 1
+)
+
+// Metrics by which runs are ranked.
+const (
+	ValidPPL        = Valid + PPL
+	ValidLoss       = Valid + Loss
+	TestPPL         = Test + PPL
+	ValidUnigramPPL = Valid + UnigramPPL
+)
+
+// SplitPrefix is the prefix of the metrics of each split that is evaluated.
+var SplitPrefix = map[string]string{"valid": Valid, "test": Test}

@@ -1,0 +1,142 @@
+// Package run makes a training run from a job: it opens the data, builds the model,
+// joins the group of ranks, restores a checkpoint, records the run in the store,
+// trains, and finishes. [Train] reads in that order.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/distributed"
+	"github.com/koala-lm/koala-lm/distributed/environment"
+	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/lm"
+)
+
+// A Job is a training run to make: new, resumed, forked or initialised from weights.
+// Paths are absolute.
+type Job struct {
+	Data     string           // dataset folder
+	Settings configs.Settings // resolved; the recorded ones of a run to resume
+
+	Store string // SQLite file that records the run
+	Runs  string // folder of the runs' folders, for checkpoints
+	Name  string
+	Tags  []string
+	Note  string
+
+	// At most one of these is not empty.
+	Resume string // id of the run to continue
+	Fork   string // id of the run whose weights to start from
+	Init   string // file or folder of weights to start from
+
+	Device  string // auto, cpu, cuda or cuda:N
+	Threads int    // for one operator; 0 is libtorch's choice
+	Ranks   distributed.Options
+
+	Build   string   // version of koala-lm, for the record
+	Command []string // command line, for the record
+
+	Quiet  bool
+	Stdout io.Writer // results of FindLR
+	Stderr io.Writer // progress and warnings
+}
+
+// Train makes the run, and returns when it has ended. Its error wraps
+// lm.ErrInterrupted if ctx ended it: the run is then saved and can be resumed.
+func Train(ctx context.Context, job Job) error {
+	dataset, err := data.Open(job.Data)
+	if err != nil {
+		return err
+	}
+	defer dataset.Close()
+	return torch.Main(job.threads(), func() error { return job.train(ctx, dataset) })
+}
+
+func (job Job) train(ctx context.Context, dataset *data.Dataset) (err error) {
+	group, err := distributed.Open(ctx, job.Ranks)
+	if err != nil {
+		return err
+	}
+	defer func() { err = group.Leave(err) }()
+	if !group.Leads() {
+		job.Stderr = io.Discard
+	}
+
+	device, err := group.Device(job.Device)
+	if err != nil {
+		return err
+	}
+	trainer, err := newTrainer(job.Settings, dataset, device, group.Shard())
+	if err != nil {
+		return err
+	}
+	defer closeTrainer(trainer)
+	trainer.Group = group
+
+	from, err := job.restore(trainer, dataset)
+	if err != nil {
+		return err
+	}
+	defer from.close()
+
+	invariants, err := job.invariants(trainer, dataset, from)
+	if err != nil {
+		return err
+	}
+	if err := group.Join(ctx, invariants, device); err != nil {
+		return err
+	}
+	if !group.Leads() {
+		return trainer.Run(ctx)
+	}
+
+	recording, err := job.record(ctx, trainer, dataset, from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, recording.close()) }()
+	return recording.finish(ctx, trainer.Run(ctx))
+}
+
+// threads is the number of threads of one operator of this rank.
+func (job Job) threads() int {
+	local := job.Ranks.NProc
+	if job.Ranks.Rank != nil {
+		local = job.Ranks.Rank.LocalWorldSize
+	}
+	return environment.Threads(job.Threads, local)
+}
+
+// invariants are the values that must be the same in all ranks for their steps to be
+// the same.
+func (job Job) invariants(trainer *lm.Trainer, dataset *data.Dataset, from start) ([]distributed.Invariant, error) {
+	if trainer.Group.Size() == 1 {
+		return nil, nil // there is nobody to compare a checksum of all weights with
+	}
+	weights, err := lm.Checksum(trainer.Model)
+	if err != nil {
+		return nil, err
+	}
+	kind := trainer.Device.Name
+	if trainer.Device == gotch.CPU {
+		kind = "a CPU with " + torch.CPUCapability()
+	}
+	all := []distributed.Invariant{
+		{Name: "koala-lm", Value: job.Build}, {Name: "libtorch", Value: torch.LibtorchVersion()},
+		{Name: "the device", Value: kind}, {Name: "the dataset's fingerprint", Value: dataset.Fingerprint()},
+	}
+	for _, kv := range job.Settings.Flat() {
+		all = append(all, distributed.Invariant{Name: kv.Key, Value: fmt.Sprint(kv.Value)})
+	}
+	return append(all,
+		distributed.Invariant{Name: "the step to continue after", Value: fmt.Sprint(from.step())},
+		distributed.Invariant{Name: "the checksum of the weights to start from", Value: fmt.Sprintf("%08x", weights)},
+	), nil
+}
