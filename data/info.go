@@ -36,6 +36,7 @@ type Info struct {
 	Split     SplitRule            `json:"split"`
 	Corpus    *CorpusInfo          `json:"corpus,omitempty"`
 	Sources   []SourceInfo         `json:"sources"`
+	Skipped   int64                `json:"skipped_records,omitempty"` // records that could not be read
 }
 
 // TokenizerInfo describes tokenizer.json.

@@ -40,10 +40,11 @@ func newPrepareCmd(a *app) *cobra.Command {
 from train, and writes a dataset folder that train and eval read.
 
 A PATH is a file, a folder, a glob, or - for standard input. Files are .txt
-.tokens .md .jsonl .parquet, each also as .gz .zst .bz2 .xz, and .zip and .tar.*
-that hold them; a record of .jsonl or .parquet is a document, --field its text.
-A folder with a train file in it (train.txt, wiki.train.tokens, ...) keeps its
-splits. Other text is divided: whole documents, drawn at random, if there are at
+.tokens .md .raw .jsonl .json .csv .tsv .parquet, each also as .gz .zst .bz2 .xz,
+and .zip and .tar.* that hold them; a record is a document, --field or --template
+its text. A file of another name that is given itself is text. A folder keeps its
+splits if it has a train file (train.txt, wiki.train.tokens, ...) or files of train
+and of another split in it (data/train-*.parquet, train/ and test/). Other text is divided: whole documents, drawn at random, if there are at
 least 100 of them, otherwise at line ends, the head to train, then valid, then
 test. Without a PATH the text is --corpus godoc: the English documentation in the
 source of the installed Go (for word tokens with punctuation apart, as WikiText
@@ -72,13 +73,18 @@ tokens (20000). 0 makes no such split.`,
 	f.StringVar(&opts.test, "test", "0.05", "`share` of test, likewise")
 	f.StringSliceVar(&opts.ValidFiles, "valid-file", nil, "`path` of the text of valid")
 	f.StringSliceVar(&opts.TestFiles, "test-file", nil, "`path` of the text of test")
-	f.StringVar(&opts.Field, "field", "", "the `name` of the field that holds the text of records (default text)")
+	f.StringVar(&opts.Field, "field", "", "the `name` of the field that holds the text of records, such as meta.text; of a list, each element's (default text)")
+	f.StringVar(&opts.Template, "template", "", "make the text of several fields: `pattern` such as \"{title}\\n\\n{text}\"")
+	f.StringVar(&opts.Format, "input-format", "", "what files hold, whatever their names: `format` "+strings.Join(corpus.Formats, ", "))
+	f.StringVar(&opts.Encoding, "encoding", "", "the `encoding` of text, such as utf-16, latin1 or shift_jis (default utf-8)")
+	f.BoolVar(&opts.SkipBad, "skip-bad", false, "pass over records that cannot be read, and count them")
 	f.Uint64Var(&opts.Seed, "seed", 1, "of the order in which documents are drawn for valid and test, and of corpus markov")
 	f.StringVar(&opts.Tokenizer, "tokenizer", "word", tokenizer.KindNames()+", or the `file` of a Hugging Face tokenizer.json")
 	f.IntVar(&opts.VocabSize, "vocab-size", 0, "the largest `number` of ids (default: every word or character; bpe 8192)")
 	f.IntVar(&opts.MinCount, "min-count", 0, "words or characters seen less often in train are <unk>, pairs are not merged (default `number`: 1; bpe 2)")
 	f.BoolVar(&opts.Lower, "lower", false, "put everything in lower case (word)")
 	f.BoolVar(&opts.SpecialInText, "special-in-text", false, "special tokens that the text spells out are those tokens, not text")
+	f.StringVar(&opts.Separator, "separator", "", "the `token` between documents, or none (default: the tokenizer's own, such as <|endoftext|>)")
 	f.StringVar(&opts.invalid, "invalid", "error", "what to do with `bytes` that are not UTF-8: error or replace")
 	f.IntVar(&opts.Workers, "workers", 0, "how many `threads` work (default: all processors)")
 	f.BoolVar(&opts.Force, "force", false, "replace the dataset that is there")
@@ -189,10 +195,13 @@ func printPrepared(w io.Writer, dir string, info data.Info) error {
 			continue
 		}
 		line := fmt.Sprintf("  %-5s  %14s tokens", name, humanize.Comma(split.Tokens))
-		if info.Tokenizer.Unknown != nil {
+		if info.Tokenizer.Unknown != nil && split.Tokens > 0 {
 			line += fmt.Sprintf("  %5.2f%% unknown", 100*float64(split.Unknowns)/float64(split.Tokens))
 		}
 		fmt.Fprintln(w, line)
+	}
+	if info.Skipped > 0 {
+		fmt.Fprintf(w, "  %s records were skipped\n", humanize.Comma(info.Skipped))
 	}
 	if info.Corpus != nil && info.Corpus.Floor != nil {
 		fmt.Fprintf(w, "  the source's own perplexity is %.2f; no model of its words gets below it\n", math.Exp(*info.Corpus.Floor))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -162,8 +163,16 @@ func (s *summary) print(w io.Writer) error {
 	}
 	var tokens []string
 	for _, f := range s.Frequent {
-		tokens = append(tokens, fmt.Sprintf("%s %.1f%%", f.Token, 100*f.Share))
+		tokens = append(tokens, fmt.Sprintf("%s %.1f%%", printable(f.Token), 100*f.Share))
 	}
 	_, err := fmt.Fprintf(w, "most frequent: %s\n", strings.Join(tokens, ", "))
 	return err
+}
+
+// printable writes a token so that a terminal shows it and obeys nothing in it.
+func printable(token string) string {
+	if quoted := strconv.Quote(token); quoted != `"`+token+`"` {
+		return quoted
+	}
+	return token
 }

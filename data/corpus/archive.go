@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -31,14 +32,14 @@ func (r reading) zip(from io.ReaderAt, size int64, name string) error {
 		members++
 		content, err := entry.Open()
 		if err != nil {
-			return damaged(name+": "+entry.Name, err)
+			return damaged(entryName(name, entry.Name), err)
 		}
 		guarded := &member{
 			unpacker: unpacker{name: name + ": " + entry.Name, from: content, packed: func() int64 { return int64(entry.CompressedSize64) }},
 			// Entries may overlap in the archive: all together are bounded too.
 			archive: name, total: &unpacked, size: size,
 		}
-		err = r.member(guarded, entry.Name, name+": "+entry.Name)
+		err = r.member(guarded, entry.Name, entryName(name, entry.Name))
 		if err := cmp.Or(err, content.Close()); err != nil {
 			return err
 		}
@@ -61,14 +62,28 @@ func (r reading) tar(from io.Reader, name string) error {
 		if err := checkEntry(name, entry.Name); err != nil {
 			return err
 		}
-		if entry.Typeflag != tar.TypeReg || !wanted(entry.Name) {
+		if entry.Typeflag != tar.TypeReg && entry.Typeflag != tar.TypeGNUSparse || !wanted(entry.Name) {
 			continue
 		}
+		if sparse(entry) {
+			return fmt.Errorf("%s: %q is a sparse file, whose holes would be read as zeros: unpack the archive first", name, entry.Name)
+		}
 		members++
-		if err := r.member(archive, entry.Name, name+": "+entry.Name); err != nil {
+		if err := r.member(archive, entry.Name, entryName(name, entry.Name)); err != nil {
 			return err
 		}
 	}
+}
+
+// sparse tells of a file with holes: a few bytes of an archive may stand for
+// terabytes.
+func sparse(entry *tar.Header) bool {
+	for key := range entry.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return entry.Typeflag == tar.TypeGNUSparse
 }
 
 // member reads one file of an archive.
@@ -91,6 +106,16 @@ func wanted(entry string) bool {
 	held, _ := formatOf(entry)
 	return held != "" && held != kindZip && held != kindTar &&
 		!strings.HasPrefix(path.Base(entry), ".") && !strings.HasPrefix(entry, "__MACOSX/")
+}
+
+// entryName is how messages call a file in an archive. Its name may hold what a
+// terminal would obey.
+func entryName(archive, entry string) string {
+	quoted := strconv.Quote(entry)
+	if quoted == `"`+entry+`"` {
+		return archive + ": " + entry
+	}
+	return archive + ": " + quoted
 }
 
 // checkEntry refuses names that lead out of a folder, although nothing is

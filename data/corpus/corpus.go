@@ -41,10 +41,14 @@ type Plan struct {
 
 // Options say how files are read.
 type Options struct {
-	Field          string      // the field of records that holds the text; "" is "text"
-	Stdin          io.Reader   // what the path "-" reads
-	ReplaceInvalid bool        // bytes that are not UTF-8 are left for the sink to replace
-	Progress       func(int64) // is told of every so many bytes of the sources that were read; may be nil
+	Field          string       // the path of the field of records that holds the text; "" is "text"
+	Template       *Template    // makes the text of several fields instead
+	Format         string       // what files hold, one of Formats; "" is what their names say
+	Encoding       string       // of text, such as utf-16 or latin1; "" is UTF-8
+	Skipped        func(string) // is told of each record that is passed over; nil: such a record is an error
+	Stdin          io.Reader    // what the path "-" reads
+	ReplaceInvalid bool         // bytes that are not UTF-8 are left for the sink to replace
+	Progress       func(int64)  // is told of every so many bytes of the sources that were read; may be nil
 }
 
 func (o Options) field() string {

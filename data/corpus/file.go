@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -11,7 +12,16 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 
 	"github.com/koala-lm/koala-lm/data"
 )
@@ -41,6 +51,9 @@ func (f *file) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	}
 	defer r.Close()
 	held, packing := formatOf(f.path)
+	if f.opts.Format != "" && held != kindZip && held != kindTar {
+		held = kind(f.opts.Format)
+	}
 	if held == "" {
 		held = kindText // it was given by name
 	}
@@ -76,7 +89,10 @@ func (s *stdin) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 		return data.SourceInfo{}, errors.New("there is no standard input")
 	}
 	held := kindText
-	if s.opts.Field != "" {
+	switch {
+	case s.opts.Format != "":
+		held = kind(s.opts.Format)
+	case s.opts.Field != "" || s.opts.Template != nil:
 		held = kindJSONL
 	}
 	read := reading{ctx: ctx, opts: s.opts, sink: sink}
@@ -109,9 +125,22 @@ func (r reading) stream(summed *summer, held kind, packing, name string) error {
 }
 
 func (r reading) unpacked(from io.Reader, held kind, name string) error {
+	if r.opts.Encoding != "" && held != kindTar && held != kindParquet && held != kindZip {
+		decoded, err := decode(from, r.opts.Encoding)
+		if err != nil {
+			return err
+		}
+		from = decoded
+	}
 	switch held {
 	case kindJSONL:
 		return r.jsonl(from, name)
+	case kindJSON:
+		return r.json(from, name)
+	case kindCSV:
+		return r.csv(from, ',', name)
+	case kindTSV:
+		return r.csv(from, '\t', name)
 	case kindTar:
 		return r.tar(from, name)
 	case kindParquet, kindZip:
@@ -142,12 +171,66 @@ func (r reading) spilled(from io.Reader, held kind, name string) (err error) {
 	return r.randomAccess(spill, size, held, name)
 }
 
-// text hands out a stream as one document.
+// decode reads text in an encoding that has a name with IANA or the web, such as
+// utf-16, latin1 or shift_jis.
+func decode(from io.Reader, name string) (io.Reader, error) {
+	encoding, err := findEncoding(name)
+	if err != nil {
+		return nil, err
+	}
+	return transform.NewReader(from, encoding.NewDecoder()), nil
+}
+
+func findEncoding(name string) (encoding.Encoding, error) {
+	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
+	case "utf-16", "utf16": // with a byte-order mark, or as Windows writes it
+		return unicode.UTF16(unicode.LittleEndian, unicode.UseBOM), nil
+	case "latin1", "latin-1", "iso-8859-1": // not windows-1252, as browsers have it
+		return charmap.ISO8859_1, nil
+	}
+	found, err := ianaindex.IANA.Encoding(name)
+	if err != nil || found == nil {
+		if found, err = htmlindex.Get(name); err != nil {
+			return nil, fmt.Errorf("--encoding %s is not known: want a name such as utf-16, latin1, windows-1252 or shift_jis", name)
+		}
+	}
+	return found, nil
+}
+
+// CheckEncoding tells whether an encoding is known.
+func CheckEncoding(name string) error {
+	_, err := findEncoding(name)
+	return err
+}
+
+// buffers are what texts are read into: an archive may have many small ones.
+var buffers = sync.Pool{New: func() any { return new([aheadSize]byte) }}
+
+// text hands out a stream as one document. A byte-order mark at its start is no
+// part of it.
 func (r reading) text(from io.Reader, name string) error {
 	if err := r.sink.Begin(name); err != nil {
 		return err
 	}
-	buffer := make([]byte, aheadSize)
+	array := buffers.Get().(*[aheadSize]byte)
+	defer buffers.Put(array)
+	buffer := array[:]
+	head := 0
+	for head < len(byteOrderMark) { // the mark may come in parts
+		n, err := from.Read(buffer[head:len(byteOrderMark)])
+		head += n
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return readError(name, err)
+		}
+	}
+	if !bytes.Equal(buffer[:head], byteOrderMark) {
+		if _, err := r.sink.Write(buffer[:head]); err != nil {
+			return err
+		}
+	}
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {

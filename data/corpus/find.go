@@ -11,8 +11,8 @@ import (
 )
 
 // Find finds the files that paths name: files, folders, globs, and "-" for
-// standard input. A folder with a train file in it keeps its splits and must
-// be prepared alone; a file that was given by name is never a split.
+// standard input. A folder in split layout keeps its splits and must be prepared
+// alone; a file that was given by name is never a split.
 func Find(paths []string, opts Options) (Plan, error) {
 	var plan Plan
 	for _, path := range paths {
@@ -30,13 +30,20 @@ func Find(paths []string, opts Options) (Plan, error) {
 				return Plan{}, err
 			}
 			if !stat.IsDir() {
-				if !stat.Mode().IsRegular() && stat.Mode()&(fs.ModeNamedPipe|fs.ModeCharDevice) == 0 {
+				if stat.Mode()&fs.ModeDevice != 0 {
+					return Plan{}, fmt.Errorf("%s is a device, not a text: want a file, a folder, or - for standard input", path)
+				}
+				if !stat.Mode().IsRegular() && stat.Mode()&fs.ModeNamedPipe == 0 {
 					return Plan{}, fmt.Errorf("%s is not a file", path)
 				}
 				plan.Loose = append(plan.Loose, newFile(path, stat, opts))
 				continue
 			}
-			splits, err := findSplits(path, opts)
+			files, err := walk(path, opts)
+			if err != nil {
+				return Plan{}, err
+			}
+			splits, err := splitLayout(path, files)
 			if err != nil {
 				return Plan{}, err
 			}
@@ -46,11 +53,9 @@ func Find(paths []string, opts Options) (Plan, error) {
 				}
 				return Plan{Splits: splits}, nil
 			}
-			files, err := walk(path, opts)
-			if err != nil {
-				return Plan{}, err
+			for _, f := range files {
+				plan.Loose = append(plan.Loose, f)
 			}
-			plan.Loose = append(plan.Loose, files...)
 		}
 	}
 	return plan, nil
@@ -78,65 +83,105 @@ func expand(path string) ([]string, error) {
 	return found, nil
 }
 
-// walk finds the readable files in a folder and the folders in it, in the
-// order of their paths. Hidden ones and those of other formats are passed over.
-func walk(dir string, opts Options) ([]Source, error) {
-	var files []Source
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+// walk finds the readable files in a folder and the folders in it, in the order of
+// their paths. Hidden ones and those of other formats are passed over. Symbolic
+// links are followed, but no folder is entered twice; one that leads nowhere is
+// passed over.
+func walk(dir string, opts Options) ([]*file, error) {
+	var files []*file
+	entered := map[string]bool{}
+	var enter func(path string) error
+	enter = func(path string) error {
+		real, err := filepath.EvalSymlinks(path)
 		if err != nil {
 			return err
 		}
-		if path != dir && strings.HasPrefix(entry.Name(), ".") {
-			if entry.IsDir() {
-				return filepath.SkipDir
+		if entered[real] {
+			return nil
+		}
+		entered[real] = true
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			if strings.HasPrefix(entry.Name(), ".") {
+				continue
 			}
-			return nil
-		}
-		if entry.IsDir() || !known(path) {
-			return nil
-		}
-		stat, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		if stat.Mode().IsRegular() {
-			files = append(files, newFile(path, stat, opts))
+			inner := filepath.Join(path, entry.Name())
+			stat, err := os.Stat(inner)
+			if err != nil {
+				if entry.Type()&fs.ModeSymlink != 0 && errors.Is(err, fs.ErrNotExist) {
+					continue
+				}
+				return err
+			}
+			if stat.IsDir() {
+				if err := enter(inner); err != nil {
+					return err
+				}
+			} else if stat.Mode().IsRegular() && known(inner) {
+				files = append(files, newFile(inner, stat, opts))
+			}
 		}
 		return nil
-	})
-	if err != nil {
+	}
+	if err := enter(dir); err != nil {
 		return nil, err
 	}
 	if len(files) == 0 {
 		return nil, fmt.Errorf("%s has no text in it: looked for %s", dir, readable)
 	}
+	slices.SortStableFunc(files, func(a, b *file) int { return strings.Compare(a.path, b.path) })
 	return files, nil
 }
 
-// findSplits returns the files of each split if dir is in split layout, and
-// nil if it is not.
-func findSplits(dir string, opts Options) (map[string][]Source, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	splits := map[string][]Source{}
-	for _, entry := range entries {
-		path := filepath.Join(dir, entry.Name())
-		split := splitOf(entry.Name())
-		if split == "" || entry.IsDir() || strings.HasPrefix(entry.Name(), ".") || !known(path) {
-			continue
-		}
-		stat, err := os.Stat(path)
+// splitLayout returns the files of each split if a folder is in split layout, and
+// nil if it is not. It is if a file in it is named after train (train.txt,
+// wiki.train.tokens), or if files deeper in it belong to train and to another
+// split, by their names or those of their folders (data/train-0.parquet, train/a.txt).
+func splitLayout(dir string, files []*file) (map[string][]Source, error) {
+	here, deep := map[string][]Source{}, map[string][]Source{}
+	var other, inSplit string
+	for _, f := range files {
+		relative, err := filepath.Rel(dir, f.path)
 		if err != nil {
 			return nil, err
 		}
-		splits[split] = append(splits[split], newFile(path, stat, opts))
+		folder, name := filepath.Split(relative)
+		split := splitOf(name)
+		if folder == "" && split != "" {
+			here[split] = append(here[split], f)
+		}
+		for _, part := range strings.Split(filepath.Clean(folder), string(filepath.Separator)) {
+			if of, ok := splitNames[strings.ToLower(part)]; ok && split == "" {
+				split = of
+			}
+		}
+		if split == "" {
+			if !strings.HasPrefix(strings.ToUpper(name), "README") && !strings.HasPrefix(strings.ToUpper(name), "LICENSE") {
+				other = f.path
+			}
+			continue
+		}
+		inSplit = f.path
+		deep[split] = append(deep[split], f)
 	}
-	if splits["train"] == nil {
+	if here["train"] != nil {
+		return here, nil
+	}
+	if deep["train"] == nil || len(deep) == 1 {
 		return nil, nil
 	}
-	return splits, nil
+	if other != "" {
+		return nil, fmt.Errorf("%s has files of splits (%s) and others (%s): prepare the files by name, or the folder of the splits alone", dir, inSplit, other)
+	}
+	return deep, nil
+}
+
+// splitNames are the words that name a split.
+var splitNames = map[string]string{
+	"train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test",
 }
 
 // splitOf tells the split from the name of a file: train.txt,
@@ -144,13 +189,8 @@ func findSplits(dir string, opts Options) (map[string][]Source, error) {
 func splitOf(name string) string {
 	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '.' || r == '-' || r == '_' })
 	for _, word := range words {
-		switch word {
-		case "train":
-			return "train"
-		case "valid", "validation", "val", "dev":
-			return "valid"
-		case "test":
-			return "test"
+		if split := splitNames[word]; split != "" && word != "training" {
+			return split
 		}
 	}
 	return ""

@@ -3,6 +3,7 @@ package corpus
 import (
 	"bufio"
 	"compress/bzip2"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -19,6 +20,9 @@ type kind string
 const (
 	kindText    kind = "text"
 	kindJSONL   kind = "jsonl"
+	kindJSON    kind = "json"
+	kindCSV     kind = "csv"
+	kindTSV     kind = "tsv"
 	kindParquet kind = "parquet"
 	kindZip     kind = "zip"
 	kindTar     kind = "tar"
@@ -26,17 +30,20 @@ const (
 
 // kinds are the endings that tell what a file holds.
 var kinds = map[string]kind{
-	".txt": kindText, ".tokens": kindText, ".md": kindText,
-	".jsonl": kindJSONL, ".ndjson": kindJSONL, ".parquet": kindParquet,
+	".txt": kindText, ".tokens": kindText, ".md": kindText, ".raw": kindText,
+	".jsonl": kindJSONL, ".ndjson": kindJSONL, ".json": kindJSON, ".csv": kindCSV, ".tsv": kindTSV, ".parquet": kindParquet,
 	".zip": kindZip, ".tar": kindTar,
 }
 
 // readable is what messages say of kinds.
-const readable = ".txt .tokens .md .jsonl .parquet, each also .gz .zst .bz2 .xz, .zip and .tar.*"
+const readable = ".txt .tokens .md .raw .jsonl .json .csv .tsv .parquet, each also .gz .zst .bz2 .xz, .zip and .tar.*"
+
+// Formats are the names that --format takes.
+var Formats = []string{"text", "jsonl", "json", "csv", "tsv", "parquet"}
 
 // packings are the endings of compressed files.
 var packings = map[string]func(io.Reader) (io.ReadCloser, error){
-	".gz":  func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) },
+	".gz":  newGzipReader,
 	".bz2": func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil },
 	".zst": func(r io.Reader) (io.ReadCloser, error) {
 		// The window bounds the memory; 128 MiB is what zstd --long makes.
@@ -56,6 +63,52 @@ var packings = map[string]func(io.Reader) (io.ReadCloser, error){
 }
 
 var shortTars = map[string]string{".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz", ".tzst": ".zst"}
+
+// gzipReader reads the members of a gzip file. Zeros may follow the last, as tapes
+// leave them; anything else is an error that says so.
+type gzipReader struct {
+	from *bufio.Reader
+	*gzip.Reader
+}
+
+func newGzipReader(r io.Reader) (io.ReadCloser, error) {
+	from := bufio.NewReader(r)
+	z, err := gzip.NewReader(from)
+	if err != nil {
+		return nil, err
+	}
+	z.Multistream(false)
+	return &gzipReader{from, z}, nil
+}
+
+func (g *gzipReader) Read(p []byte) (int, error) {
+	n, err := g.Reader.Read(p)
+	if err != io.EOF {
+		return n, err
+	}
+	for first := true; ; first = false {
+		c, peekErr := g.from.Peek(1)
+		switch {
+		case peekErr != nil:
+			return n, peekErr // io.EOF, or why reading fails
+		case c[0] == 0:
+			_, _ = g.from.Discard(1)
+			continue
+		case !first:
+			return n, errTrailing
+		}
+		if magic, _ := g.from.Peek(2); len(magic) < 2 || magic[0] != 0x1f || magic[1] != 0x8b {
+			return n, errTrailing
+		}
+		if err := g.Reader.Reset(g.from); err != nil {
+			return n, err
+		}
+		g.Reader.Multistream(false)
+		return n, nil
+	}
+}
+
+var errTrailing = errors.New("something that is not gzip follows its end")
 
 // formatOf tells from a name what a file holds and how it is packed ("" if it
 // is not). kind is "" if the ending is unknown.
@@ -130,6 +183,9 @@ func checkBomb(name string, unpacked, packed int64) error {
 func damaged(name string, err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return fmt.Errorf("%s is cut short: its end is missing", name)
+	}
+	if err == errTrailing {
+		return fmt.Errorf("%s: %w: cut that off, or unpack it first", name, err)
 	}
 	return fmt.Errorf("%s is damaged, or not what its name says: %w", name, err)
 }

@@ -2,14 +2,19 @@ package corpus
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/encoding/thrift"
+	"github.com/parquet-go/parquet-go/format"
+	"github.com/pierrec/lz4/v4"
 )
 
-// parquet reads the text of one column, page by page.
+// parquet reads the text of the columns that the template names, page by page.
 func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) {
 	// The library panics at some damaged files.
 	defer func() {
@@ -21,57 +26,241 @@ func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) 
 	if err != nil {
 		return fmt.Errorf("%s is no Parquet file, or damaged: %w", name, err)
 	}
-	field := r.opts.field()
-	column := f.Root().Column(field)
-	if column == nil {
-		var names []string
-		for _, c := range f.Root().Columns() {
-			names = append(names, c.Name())
+	t := r.opts.template()
+	var leaves []*leaf
+	defer func() {
+		for _, l := range leaves {
+			err = cmp.Or(err, l.pages.Close())
 		}
-		return fmt.Errorf("%s has no column %q, only %s: name the column of the text with --field", name, field, strings.Join(names, ", "))
+	}()
+	for _, path := range t.paths() {
+		column, err := findColumn(f.Root(), path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := checkLZ4(f, from, column); err != nil {
+			return fmt.Errorf("%s is a damaged Parquet file: %w", name, err)
+		}
+		leaves = append(leaves, &leaf{pages: column.Pages(), values: make([]parquet.Value, 256)})
 	}
-	if !column.Leaf() || column.MaxRepetitionLevel() > 0 || column.Type().Kind() != parquet.ByteArray {
-		return fmt.Errorf("%s: the column %q is not text", name, field)
-	}
-	pages := column.Pages()
-	defer func() { err = cmp.Or(err, pages.Close()) }()
-	values := make([]parquet.Value, 256)
-	for row := 1; ; {
+	values := make([][]byte, len(leaves))
+	for row := 1; ; row++ {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		page, err := pages.ReadPage()
-		if err == io.EOF {
+		place, ended := fmt.Sprintf("%s: row %d", name, row), 0
+		for i, l := range leaves {
+			values[i], err = l.next(values[i])
+			if err == io.EOF {
+				ended++
+			} else if err != nil {
+				return fmt.Errorf("%s: %w", place, err)
+			}
+		}
+		if ended > 0 {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("%s: row %d: %w", name, row, err)
-		}
-		if row, err = r.page(page, values, name, row); err != nil {
-			return err
+		if text := t.fill(values); text != nil {
+			if err := document(r.sink, place, text); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// page hands out the texts of a page, whose first is in the given row.
-func (r reading) page(page parquet.Page, values []parquet.Value, name string, row int) (int, error) {
-	defer parquet.Release(page)
-	from := page.Values()
-	for {
-		n, err := from.ReadValues(values)
-		for _, v := range values[:n] {
-			if !v.IsNull() {
-				if err := document(r.sink, fmt.Sprintf("%s: row %d", name, row), v.ByteArray()); err != nil {
-					return row, err
+// findColumn follows a path to a column of text. The layers that Parquet puts
+// around the elements of a list need no name.
+func findColumn(column *parquet.Column, path []string) (*parquet.Column, error) {
+	at, whole := column, strings.Join(path, ".")
+	for rest := path; ; {
+		if len(rest) > 0 {
+			if next := at.Column(rest[0]); next != nil {
+				at, rest = next, rest[1:]
+				continue
+			}
+		}
+		inner := at.Columns()
+		if at != column && len(inner) == 1 && slices.Contains([]string{"list", "element", "item", "array", "bag"}, inner[0].Name()) {
+			at = inner[0]
+			continue
+		}
+		if len(rest) > 0 {
+			var names []string
+			for _, c := range inner {
+				names = append(names, c.Name())
+			}
+			if len(names) == 0 {
+				return nil, fmt.Errorf("the column %q has no parts", at.Name())
+			}
+			return nil, fmt.Errorf("there is no column %q, only %s: name the column of the text with --field", rest[0], strings.Join(names, ", "))
+		}
+		break
+	}
+	if !at.Leaf() {
+		var names []string
+		for _, c := range at.Columns() {
+			names = append(names, whole+"."+c.Name())
+		}
+		return nil, fmt.Errorf("the column %q is not text: name a part of it, %s", whole, strings.Join(names, " or "))
+	}
+	if at.Type().Kind() != parquet.ByteArray {
+		return nil, fmt.Errorf("the column %q is not text", whole)
+	}
+	return at, nil
+}
+
+// leaf reads a column row by row. Of a list, the elements come a line each.
+type leaf struct {
+	pages  parquet.Pages
+	page   parquet.Page
+	from   parquet.ValueReader
+	values []parquet.Value
+	rest   []parquet.Value
+	ended  bool
+}
+
+// more makes sure that rest has a value.
+func (l *leaf) more() error {
+	for len(l.rest) == 0 {
+		if l.ended {
+			return io.EOF
+		}
+		if l.from == nil {
+			page, err := l.pages.ReadPage()
+			if err == io.EOF {
+				l.ended = true
+				return io.EOF
+			}
+			if err != nil {
+				return err
+			}
+			l.page, l.from = page, page.Values()
+		}
+		n, err := l.from.ReadValues(l.values)
+		l.rest = l.values[:n]
+		if err == io.EOF {
+			if n > 0 { // the values point into the page
+				for i := range l.rest {
+					l.rest[i] = l.rest[i].Clone()
 				}
 			}
-			row++
-		}
-		if err == io.EOF {
-			return row, nil
-		}
-		if err != nil {
-			return row, fmt.Errorf("%s: row %d: %w", name, row, err)
+			parquet.Release(l.page)
+			l.page, l.from = nil, nil
+		} else if err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// next returns the text of the next row in buffer; nil is a null.
+func (l *leaf) next(buffer []byte) ([]byte, error) {
+	if err := l.more(); err != nil {
+		return nil, err
+	}
+	text, null := buffer[:0], true
+	if text == nil {
+		text = []byte{}
+	}
+	for first := true; ; first = false {
+		if err := l.more(); err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		v := l.rest[0]
+		if !first && v.RepetitionLevel() == 0 {
+			break
+		}
+		l.rest = l.rest[1:]
+		if v.IsNull() {
+			continue
+		}
+		if !null {
+			text = append(text, '\n')
+		}
+		text, null = append(text, v.ByteArray()...), false
+	}
+	if null {
+		return nil, nil
+	}
+	return text, nil
+}
+
+// checkLZ4 unpacks the pages of a column that is packed with LZ4 into the sizes that
+// their headers give. At a damaged page the library would double its buffer until
+// the memory is used up.
+func checkLZ4(f *parquet.File, from io.ReaderAt, column *parquet.Column) error {
+	const largestPage = 1 << 30
+	var packed, plain []byte
+	for _, group := range f.Metadata().RowGroups {
+		for _, chunk := range group.Columns {
+			meta := chunk.MetaData
+			if meta.Codec != format.Lz4Raw || !slices.Equal(meta.PathInSchema, column.Path()) {
+				continue
+			}
+			start := meta.DataPageOffset
+			if meta.DictionaryPageOffset > 0 && meta.DictionaryPageOffset < start {
+				start = meta.DictionaryPageOffset
+			}
+			section := io.NewSectionReader(from, start, meta.TotalCompressedSize)
+			var protocol thrift.CompactProtocol
+			for at := int64(0); at < meta.TotalCompressedSize; {
+				if _, err := section.Seek(at, io.SeekStart); err != nil {
+					return err
+				}
+				header := new(format.PageHeader)
+				counted := &byteCounter{r: section}
+				if err := thrift.NewDecoder(protocol.NewReader(counted)).Decode(header); err != nil {
+					return fmt.Errorf("the header of a page: %w", err)
+				}
+				at += counted.n
+				size, full := int64(header.CompressedPageSize), int64(header.UncompressedPageSize)
+				levels := int64(0) // which stand unpacked before the data
+				if header.DataPageHeaderV2.Valid {
+					v2 := &header.DataPageHeaderV2.V
+					levels = int64(v2.RepetitionLevelsByteLength) + int64(v2.DefinitionLevelsByteLength)
+					if v2.IsCompressed.Valid && !v2.IsCompressed.V {
+						at += size
+						continue
+					}
+				}
+				if size < 0 || full < 0 || full > largestPage || at+size > meta.TotalCompressedSize || levels < 0 || levels > min(size, full) {
+					return errors.New("a page has an impossible size")
+				}
+				packed = slices.Grow(packed[:0], int(size))[:size]
+				if _, err := section.ReadAt(packed, at); err != nil {
+					return fmt.Errorf("a page is cut short: %w", err)
+				}
+				at += size
+				plain = slices.Grow(plain[:0], int(full-levels))[:full-levels]
+				if n, err := lz4.UncompressBlock(packed[levels:], plain); full > levels && (err != nil || n != len(plain)) {
+					return errors.New("a page cannot be unpacked")
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// byteCounter reads single bytes, so that it counts what was used and not what was
+// read ahead.
+type byteCounter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *byteCounter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func (c *byteCounter) ReadByte() (byte, error) {
+	var b [1]byte
+	_, err := io.ReadFull(c.r, b[:])
+	if err == nil {
+		c.n++
+	}
+	return b[0], err
 }

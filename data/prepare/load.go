@@ -11,8 +11,21 @@ import (
 )
 
 // find finds the sources that the options name.
-func find(ctx context.Context, opts Options) (corpus.Plan, error) {
-	from := corpus.Options{Field: opts.Field, Stdin: opts.Stdin, ReplaceInvalid: opts.ReplaceInvalid, Progress: opts.Progress.Add}
+func find(ctx context.Context, opts Options, skipped func(string)) (corpus.Plan, error) {
+	from := corpus.Options{
+		Field: opts.Field, Format: opts.Format, Encoding: opts.Encoding, Stdin: opts.Stdin,
+		ReplaceInvalid: opts.ReplaceInvalid, Progress: opts.Progress.Add,
+	}
+	if opts.Template != "" {
+		template, err := corpus.ParseTemplate(opts.Template)
+		if err != nil {
+			return corpus.Plan{}, fmt.Errorf("--template %w", err)
+		}
+		from.Template = template
+	}
+	if opts.SkipBad {
+		from.Skipped = skipped
+	}
 	var plan corpus.Plan
 	var err error
 	if opts.Corpus != "" || len(opts.Paths) == 0 {

@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
+	"strings"
 
+	"github.com/koala-lm/koala-lm/data/corpus"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
@@ -23,7 +26,11 @@ type Options struct {
 	Cache      string   // the folder of downloads; "" is corpus.CacheDir
 	ValidFiles []string // paths whose text is valid, whatever Valid says
 	TestFiles  []string
-	Field      string    // of records that holds the text; default "text"
+	Field      string    // the path of the field of records that holds the text; default "text"
+	Template   string    // makes the text of several fields: "{title}\\n\\n{text}"
+	Format     string    // what the files hold, one of corpus.Formats; default what their names say
+	Encoding   string    // of the text, such as utf-16 or latin1; default UTF-8
+	SkipBad    bool      // records that cannot be read are passed over and counted
 	Stdin      io.Reader // what "-" reads
 
 	Out   string // the folder to make
@@ -39,6 +46,7 @@ type Options struct {
 	MinCount      int    // words, characters or pairs seen less often in train are left out; 0 is the default of the tokenizer
 	Lower         bool   // everything in lower case (word)
 	SpecialInText bool   // special tokens that stand in the text are those tokens
+	Separator     string // the token between documents; "" is the tokenizer's own, "none" is none
 
 	ReplaceInvalid bool // bytes that are not UTF-8 become U+FFFD; otherwise they are an error
 	Workers        int  // default: as many as there are processors
@@ -80,6 +88,22 @@ func (o Options) Check() error {
 	}
 	if o.Tokens != 0 && o.Corpus != "markov" {
 		wrong("--tokens is the size of corpus markov, and has no meaning with other text")
+	}
+	if o.Template != "" {
+		if _, err := corpus.ParseTemplate(o.Template); err != nil {
+			wrong("--template %w", err)
+		}
+		if o.Field != "" {
+			wrong("--field and --template exclude each other")
+		}
+	}
+	if o.Format != "" && !slices.Contains(corpus.Formats, o.Format) {
+		wrong("--format is %q, want %s", o.Format, strings.Join(corpus.Formats, ", "))
+	}
+	if o.Encoding != "" {
+		if err := corpus.CheckEncoding(o.Encoding); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	for _, share := range []struct {
 		flag  string

@@ -275,6 +275,44 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
+// A text that gives no tokens makes no dataset.
+func TestNoTokens(t *testing.T) {
+	dir := tree(t, map[string]string{
+		"a.txt":     "\n \n",
+		"bert.json": `{"model":{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":100,"vocab":{"[UNK]":0,"a":1}},"pre_tokenizer":{"type":"WhitespaceSplit"}}`,
+	})
+	out := filepath.Join(t.TempDir(), "out")
+	_, err := Run(context.Background(), Options{Paths: []string{filepath.Join(dir, "a.txt")}, Out: out, Tokenizer: filepath.Join(dir, "bert.json")})
+	if err == nil || !strings.Contains(err.Error(), "gives no token") {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := os.Stat(out); !os.IsNotExist(err) {
+		t.Errorf("the folder is there: %v", err)
+	}
+}
+
+// --separator names the token between documents.
+func TestSeparator(t *testing.T) {
+	dir := tree(t, map[string]string{
+		"a.jsonl":    "{\"text\":\"a\"}\n{\"text\":\"b\"}\n",
+		"words.json": `{"model":{"type":"WordLevel","unk_token":"?","vocab":{"?":0,"a":1,"b":2,"<end>":3}},"pre_tokenizer":{"type":"WhitespaceSplit"}}`,
+	})
+	for separator, want := range map[string]string{"": "a b", "<end>": "a <end> b", "none": "a b"} {
+		t.Run(separator, func(t *testing.T) {
+			got, _ := run(t, Options{Paths: []string{filepath.Join(dir, "a.jsonl")}, Tokenizer: filepath.Join(dir, "words.json"), Separator: separator})
+			if got["train"] != want {
+				t.Errorf("train is %q, want %q", got["train"], want)
+			}
+		})
+	}
+	_, err := Run(context.Background(), Options{
+		Paths: []string{filepath.Join(dir, "a.jsonl")}, Tokenizer: filepath.Join(dir, "words.json"), Separator: "<no>", Out: filepath.Join(t.TempDir(), "out"),
+	})
+	if err == nil || !strings.Contains(err.Error(), `no token "<no>"`) {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestCancelLeavesNothing(t *testing.T) {
 	parent := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())

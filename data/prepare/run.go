@@ -26,7 +26,8 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	if err != nil {
 		return info, err
 	}
-	plan, err := find(ctx, opts)
+	skipped := int64(0)
+	plan, err := find(ctx, opts, func(string) { skipped++ })
 	if err != nil {
 		return info, err
 	}
@@ -57,6 +58,7 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	if err != nil {
 		return info, err
 	}
+	info.Skipped = skipped
 	if t == nil {
 		if t, err = trainTokenizer(ctx, s, splits["train"], opts); err != nil {
 			return info, err
@@ -65,6 +67,17 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	if opts.SpecialInText {
 		if err := tokenizer.SpecialInText(t); err != nil {
 			return info, fmt.Errorf("--special-in-text: %w", err)
+		}
+	}
+	switch opts.Separator {
+	case "":
+	case "none":
+		if err := tokenizer.SetSeparator(t, ""); err != nil {
+			return info, fmt.Errorf("--separator: %w", err)
+		}
+	default:
+		if err := tokenizer.SetSeparator(t, opts.Separator); err != nil {
+			return info, fmt.Errorf("--separator: %w", err)
 		}
 	}
 	if err := describeTokenizer(&info, t, opts, out); err != nil {
@@ -83,6 +96,9 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 		split, err := encodeSplit(ctx, s, name, extents, t, out.path, opts.Workers, opts.Progress)
 		if err != nil {
 			return info, err
+		}
+		if split.Tokens == 0 {
+			return info, fmt.Errorf("the text of %s gives no token with this tokenizer: is it white space alone?", name)
 		}
 		info.Splits[name] = split
 	}

@@ -241,7 +241,7 @@ func (t *vocabulary) addTokens(added []addedToken) error {
 }
 
 // SetSeparator makes a token of the vocabulary the one that stands between
-// documents.
+// documents; "" is none.
 func SetSeparator(t Tokenizer, token string) error {
 	p, ok := t.(interface{ setSeparator(token string) error })
 	if !ok {
@@ -251,6 +251,10 @@ func SetSeparator(t Tokenizer, token string) error {
 }
 
 func (t *vocabulary) setSeparator(token string) error {
+	if token == "" {
+		t.separator = -1
+		return nil
+	}
 	id, ok := t.byID[token]
 	if !ok {
 		return fmt.Errorf("the tokenizer has no token %q", token)

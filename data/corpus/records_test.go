@@ -1,0 +1,274 @@
+package corpus
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/parquet-go/parquet-go"
+	"golang.org/x/text/encoding/unicode"
+)
+
+func template(t *testing.T, source string) *Template {
+	t.Helper()
+	read, err := ParseTemplate(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read
+}
+
+type message struct {
+	Role    string `parquet:"role"`
+	Content string `parquet:"content"`
+}
+
+type chat struct {
+	Title    string    `parquet:"title"`
+	Doc      message   `parquet:"doc"`
+	Tags     []string  `parquet:"tags,list"`
+	Messages []message `parquet:"messages,list"`
+}
+
+func chats(t *testing.T, options ...parquet.WriterOption) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := parquet.NewGenericWriter[chat](&b, options...)
+	for _, row := range []chat{
+		{"one", message{"user", "first"}, []string{"a", "b"}, []message{{"user", "hello"}, {"model", "hi"}}},
+		{"two", message{"user", "second"}, nil, []message{{"user", "bye"}}},
+	} {
+		if _, err := w.Write([]chat{row}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// Records give the text of the fields that are named, in every format.
+func TestRecords(t *testing.T) {
+	utf16, err := unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewEncoder().Bytes([]byte("é\nb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nested := []byte(`{"meta":{"text":"a","tags":["x","y"]},"dotted.name":"d","messages":[{"content":"hello"},{"content":null},{"content":"hi"}]}`)
+	for name, c := range map[string]struct {
+		file    string
+		content []byte
+		opts    Options
+		want    []string
+	}{
+		"json lines":          {"a.json", []byte("{\"text\":\"a\\nb\"}\n{\"text\":\"c\"}\n"), Options{}, []string{"a\nb", "c"}},
+		"json array":          {"a.json", []byte("\ufeff [{\"story\":\"a\"},\n {\"story\":\"b\"}]\n"), Options{Field: "story"}, []string{"a", "b"}},
+		"json strings":        {"a.json", []byte(`["a","b"]`), Options{}, []string{"a", "b"}},
+		"json of one":         {"a.json", []byte("{\n \"text\": \"a\"\n}"), Options{}, []string{"a"}},
+		"json nothing":        {"a.json", []byte("\n"), Options{}, nil},
+		"json packed":         {"a.json.gz", pack(t, ".gz", []byte(`{"text":"a"}`)), Options{}, []string{"a"}},
+		"json NaN":            {"a.json", []byte(`[{"text":"NaN\"","x":NaN,"y":-Infinity},{"x":Infinity,"text":"b"}]`), Options{}, []string{`NaN"`, "b"}},
+		"jsonl NaN":           {"a.jsonl", []byte("{\"text\":\"a\",\"x\":NaN}\n{\"x\":[-Infinity,1],\"text\":\"-Infinity\"}"), Options{}, []string{"a", "-Infinity"}},
+		"path":                {"a.jsonl", nested, Options{Field: "meta.text"}, []string{"a"}},
+		"path with a dot":     {"a.jsonl", nested, Options{Field: "dotted.name"}, []string{"d"}},
+		"list":                {"a.jsonl", nested, Options{Field: "meta.tags"}, []string{"x\ny"}},
+		"list of objects":     {"a.jsonl", nested, Options{Field: "messages.content"}, []string{"hello\nhi"}},
+		"template":            {"a.jsonl", nested, Options{Template: template(t, `{meta.text}\n\n{{{dotted.name}}}`)}, []string{"a\n\n{d}"}},
+		"csv":                 {"a.csv", []byte("\ufeffid,text\n1,\"a, \"\"b\"\"\nc\"\n2,d\n"), Options{}, []string{"a, \"b\"\nc", "d"}},
+		"csv template":        {"a.csv", []byte("id,text\n1,a\n"), Options{Template: template(t, "{id}: {text}")}, []string{"1: a"}},
+		"tsv":                 {"a.tsv", []byte("id\ttext\n1\ta b\n"), Options{}, []string{"a b"}},
+		"format":              {"a.data", []byte(`{"text":"a"}`), Options{Format: "jsonl"}, []string{"a"}},
+		"source code":         {"a.go", []byte("package a\n"), Options{}, []string{"package a\n"}},
+		"raw":                 {"wiki.train.raw", []byte(" = A = \n"), Options{}, []string{" = A = \n"}},
+		"byte-order mark":     {"a.txt", []byte("\ufeffa\n"), Options{}, []string{"a\n"}},
+		"only a mark":         {"a.txt", []byte("\ufeff"), Options{}, []string{""}},
+		"two bytes":           {"a.txt", []byte("a\n"), Options{}, []string{"a\n"}},
+		"utf-16":              {"a.txt", utf16, Options{Encoding: "utf-16"}, []string{"é\nb"}},
+		"latin1":              {"a.txt", []byte("caf\xe9"), Options{Encoding: "latin1"}, []string{"café"}},
+		"windows-1252":        {"a.csv", []byte("text\n\x80\n"), Options{Encoding: "windows-1252"}, []string{"€"}},
+		"gzip and zeros":      {"a.txt.gz", append(append(pack(t, ".gz", []byte("a")), pack(t, ".gz", []byte("b"))...), make([]byte, 999)...), Options{}, []string{"ab"}},
+		"parquet path":        {"a.parquet", chats(t), Options{Field: "doc.content"}, []string{"first", "second"}},
+		"parquet list":        {"a.parquet", chats(t), Options{Field: "tags"}, []string{"a\nb"}},
+		"parquet messages":    {"a.parquet", chats(t), Options{Field: "messages.content"}, []string{"hello\nhi", "bye"}},
+		"parquet template":    {"a.parquet", chats(t), Options{Template: template(t, "{title}: {messages.role}")}, []string{"one: user\nmodel", "two: user"}},
+		"parquet lz4 v1":      {"a.parquet", chats(t, parquet.Compression(&parquet.Lz4Raw), parquet.DataPageVersion(1)), Options{Field: "title"}, []string{"one", "two"}},
+		"parquet lz4 v2":      {"a.parquet", chats(t, parquet.Compression(&parquet.Lz4Raw), parquet.DataPageVersion(2)), Options{Field: "messages.content"}, []string{"hello\nhi", "bye"}},
+		"skipped json record": {"a.jsonl", []byte("{\"text\":\"a\"}\n{\"text\":\n{\"text\":\"b\"}"), Options{Skipped: func(string) {}}, []string{"a", "b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := readAll([]string{put(t, t.TempDir(), c.file, c.content)}, c.opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got.texts); diff != "" {
+				t.Errorf("documents (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What cannot be read is said in one line that names the file and the record.
+func TestRecordsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		file    string
+		content []byte
+		opts    Options
+		want    string
+	}{
+		"no field":        {"a.json", []byte(`[{"text":"a"},{"txt":"b"}]`), Options{}, `a.json: record 2: there is no field "text"`},
+		"object":          {"a.jsonl", []byte(`{"text":{"a":"b"}}`), Options{}, "text.text"},
+		"number":          {"a.jsonl", []byte(`{"text":7}`), Options{}, "is not text"},
+		"cut":             {"a.json", []byte(`[{"text":"a"}`), Options{}, "record 2: the file is cut short"},
+		"no json":         {"a.json", []byte("hello"), Options{}, "a.json: record 1"},
+		"csv field":       {"a.csv", []byte("id,body\n1,a\n"), Options{}, `has no field "text", only id, body`},
+		"csv short":       {"a.csv", []byte("id,text\n1\n"), Options{}, "a.csv:2: there are 1 fields"},
+		"parquet list":    {"a.parquet", chats(t), Options{Field: "messages"}, "messages.role or messages.content"},
+		"parquet missing": {"a.parquet", chats(t), Options{Field: "doc.body"}, `no column "body", only role, content`},
+		"gzip garbage":    {"a.txt.gz", append(pack(t, ".gz", []byte("a")), "xx"...), Options{}, "something that is not gzip follows its end"},
+		"encoding":        {"a.txt", []byte("a"), Options{Encoding: "ebcdic-9"}, "ebcdic-9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := readAll([]string{put(t, t.TempDir(), c.file, c.content)}, c.opts)
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error is %v, want one line with %q", err, c.want)
+			}
+		})
+	}
+	for _, source := range []string{"", "text", "{text", "{}", "text}"} {
+		t.Run("template "+source, func(t *testing.T) {
+			if _, err := ParseTemplate(source); err == nil {
+				t.Error("no error")
+			}
+		})
+	}
+	if _, err := Find([]string{"/dev/zero"}, Options{}); err == nil || !strings.Contains(err.Error(), "device") {
+		t.Errorf("a device: %v", err)
+	}
+}
+
+// Whatever byte of an LZ4 Parquet file is damaged, reading it ends, in an error or
+// with a text, and takes no more memory than the file accounts for.
+func TestDamagedLZ4(t *testing.T) {
+	for _, version := range []int{1, 2} {
+		content := chats(t, parquet.Compression(&parquet.Lz4Raw), parquet.DataPageVersion(version))
+		path := put(t, t.TempDir(), "a.parquet", nil)
+		for i := range content {
+			damaged := bytes.Clone(content)
+			damaged[i] ^= 0xff
+			if err := os.WriteFile(path, damaged, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = readAll([]string{path}, Options{Field: "messages.content"})
+		}
+	}
+}
+
+// A file with holes in an archive is refused.
+func TestSparseTar(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	header := &tar.Header{Name: "a.txt", Mode: 0o644, Size: 1, Typeflag: tar.TypeReg, Format: tar.FormatPAX, PAXRecords: map[string]string{"comment": "sparse"}}
+	if err := w.WriteHeader(header); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if sparse(header) {
+		t.Error("a plain file counts as sparse")
+	}
+	for _, h := range []*tar.Header{{Typeflag: tar.TypeGNUSparse}, {Typeflag: tar.TypeReg, PAXRecords: map[string]string{"GNU.sparse.size": "9"}}} {
+		if !sparse(h) {
+			t.Errorf("%+v does not count as sparse", h)
+		}
+	}
+}
+
+// Folders of splits keep them, however they are laid out.
+func TestSplitLayouts(t *testing.T) {
+	for name, c := range map[string]struct {
+		files []string
+		want  string // split=files
+		err   string
+	}{
+		"names":            {[]string{"train.txt", "test.txt", "notes.md"}, "test=test.txt train=train.txt", ""},
+		"hugging face":     {[]string{"README.md", "data/train-00000-of-00001.jsonl", "data/test-00000-of-00001.jsonl"}, "test=data/test-00000-of-00001.jsonl train=data/train-00000-of-00001.jsonl", ""},
+		"converted":        {[]string{"default/train/0000.jsonl", "default/validation/0000.jsonl"}, "train=default/train/0000.jsonl valid=default/validation/0000.jsonl", ""},
+		"folders":          {[]string{"train/a.txt", "train/b.txt", "dev/c.txt"}, "train=train/a.txt,train/b.txt valid=dev/c.txt", ""},
+		"raw":              {[]string{"wiki.train.raw", "wiki.valid.raw"}, "train=wiki.train.raw valid=wiki.valid.raw", ""},
+		"none":             {[]string{"a.txt", "b/c.txt"}, "", ""},
+		"train alone":      {[]string{"a.txt", "train/c.txt"}, "", ""},
+		"splits and other": {[]string{"a.txt", "train/c.txt", "test/d.txt"}, "", "prepare the files by name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, f := range c.files {
+				put(t, dir, f, []byte("{\"text\":\"a\"}\n"))
+			}
+			plan, err := Find([]string{dir}, Options{})
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("error is %v, want %q", err, c.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, split := range []string{"test", "train", "valid"} {
+				var names []string
+				for _, s := range plan.Splits[split] {
+					rel, _ := filepath.Rel(dir, s.(*file).path)
+					names = append(names, rel)
+				}
+				if names != nil {
+					got = append(got, split+"="+strings.Join(names, ","))
+				}
+			}
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("splits are %q, want %q", strings.Join(got, " "), c.want)
+			}
+		})
+	}
+}
+
+// Symbolic links are followed once; those that lead nowhere are passed over.
+func TestLinks(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "real/a.txt", []byte("a"))
+	for from, to := range map[string]string{"real/loop": "../real", "real/none.txt": "nothing.txt", "link": "real", "real/deep": "../other"} {
+		if err := os.Symlink(to, filepath.Join(dir, from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, dir, "other/b.txt", []byte("b"))
+	got, err := readAll([]string{filepath.Join(dir, "link")}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a", "b"}, got.texts); diff != "" {
+		t.Errorf("documents (-want +got):\n%s", diff)
+	}
+}
+
+// Any content of a .json or .csv is read or refused without a panic.
+func FuzzRecords(f *testing.F) {
+	f.Add([]byte(`[{"text":"a","x":NaN},{"text":["b"]}]`))
+	f.Add([]byte("id,text\n1,\"a\n\"\n"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		for _, name := range []string{"a.json", "a.jsonl", "a.csv"} {
+			r := reading{ctx: context.Background(), sink: new(recorder)}
+			held, _ := formatOf(name)
+			_ = r.unpacked(bytes.NewReader(content), held, name)
+		}
+	})
+}
