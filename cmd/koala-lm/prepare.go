@@ -79,7 +79,7 @@ tokens (20000). 0 makes no such split.`,
 	f.StringVar(&opts.Encoding, "encoding", "", "the `encoding` of text, such as utf-16, latin1 or shift_jis (default utf-8)")
 	f.BoolVar(&opts.SkipBad, "skip-bad", false, "pass over records that cannot be read, and count them")
 	f.Uint64Var(&opts.Seed, "seed", 1, "of the order in which documents are drawn for valid and test, and of corpus markov")
-	f.StringVar(&opts.Tokenizer, "tokenizer", "word", tokenizer.KindNames()+", or the `file` of a Hugging Face tokenizer.json")
+	f.StringVar(&opts.Tokenizer, "tokenizer", "word", tokenizer.KindNames()+", or the `file` of one: tokenizer.json, .model, .tiktoken, tekken.json, vocab.json with merges.txt, vocab.txt, or a model's folder")
 	f.IntVar(&opts.VocabSize, "vocab-size", 0, "the largest `number` of ids (default: every word or character; bpe 8192)")
 	f.IntVar(&opts.MinCount, "min-count", 0, "words or characters seen less often in train are <unk>, pairs are not merged (default `number`: 1; bpe 2)")
 	f.BoolVar(&opts.Lower, "lower", false, "put everything in lower case (word)")

@@ -16,7 +16,7 @@ func givenTokenizer(opts Options) (tokenizer.Tokenizer, error) {
 	}
 	t, err := tokenizer.Load(opts.Tokenizer)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no tokenizer %q: want %s, or a tokenizer.json that exists", opts.Tokenizer, tokenizer.KindNames())
+		return nil, fmt.Errorf("no tokenizer %q: want %s, or the file of a tokenizer that exists", opts.Tokenizer, tokenizer.KindNames())
 	}
 	return t, err
 }

@@ -50,16 +50,16 @@ type bpe struct {
 
 // bpeModel is the model part of tokenizer.json as it is written.
 type bpeModel struct {
-	Type                    string       `json:"type"`
-	Dropout                 *float64     `json:"dropout"`
-	UnkToken                *string      `json:"unk_token"`
-	ContinuingSubwordPrefix *string      `json:"continuing_subword_prefix"`
-	EndOfWordSuffix         *string      `json:"end_of_word_suffix"`
-	FuseUnk                 bool         `json:"fuse_unk"`
-	ByteFallback            bool         `json:"byte_fallback"`
-	IgnoreMerges            bool         `json:"ignore_merges"`
-	Vocab                   orderedVocab `json:"vocab"`
-	Merges                  [][2]string  `json:"merges"`
+	Type                    string         `json:"type"`
+	Dropout                 *float64       `json:"dropout"`
+	UnkToken                *string        `json:"unk_token"`
+	ContinuingSubwordPrefix *string        `json:"continuing_subword_prefix"`
+	EndOfWordSuffix         *string        `json:"end_of_word_suffix"`
+	FuseUnk                 bool           `json:"fuse_unk"`
+	ByteFallback            bool           `json:"byte_fallback"`
+	IgnoreMerges            bool           `json:"ignore_merges"`
+	Vocab                   json.Marshaler `json:"vocab"`
+	Merges                  [][2]string    `json:"merges"`
 }
 
 // parseBPE reads a BPE model. overBytes tells that its pieces come as bytes, each

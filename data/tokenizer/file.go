@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 )
 
 // file is the layout of tokenizer.json. Parts whose shape depends on their
@@ -49,19 +48,6 @@ type rawFile struct {
 	PostProcessor json.RawMessage `json:"post_processor"`
 	Decoder       json.RawMessage `json:"decoder"`
 	Model         json.RawMessage `json:"model"`
-}
-
-// Load reads a tokenizer.json.
-func Load(path string) (Tokenizer, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	t, err := Parse(content)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return t, nil
 }
 
 // Parse reads the content of a tokenizer.json: one that this package wrote, or one

@@ -1,0 +1,387 @@
+package tokenizer
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Files of other tools are read as the tokenizer.json that gives the same ids:
+// tiktoken's ranks, vocab.json with merges.txt, BERT's vocab.txt, Mistral's
+// tekken.json, SentencePiece's .model (sentencepiece.go), and a model's folder with
+// one of them.
+
+// Load reads a tokenizer: a file of one of these formats, or the folder of a model.
+func Load(path string) (Tokenizer, error) {
+	stat, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if stat.IsDir() {
+		if path, err = findInFolder(path); err != nil {
+			return nil, err
+		}
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	t, err := parseNamed(path, content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return t, nil
+}
+
+// findInFolder finds the tokenizer in a model's folder: the first of the names that
+// transformers looks for.
+func findInFolder(dir string) (string, error) {
+	for _, name := range []string{"tokenizer.json", "tekken.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt"} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	for _, pattern := range []string{"*.tiktoken", "*.model"} {
+		if found, _ := filepath.Glob(filepath.Join(dir, pattern)); len(found) > 0 {
+			return found[0], nil
+		}
+	}
+	return "", fmt.Errorf("%s has no tokenizer in it: looked for tokenizer.json, tekken.json, *.model, vocab.json with merges.txt, vocab.txt, *.tiktoken", dir)
+}
+
+// parseNamed reads a file by what its name and its content say it is.
+func parseNamed(path string, content []byte) (Tokenizer, error) {
+	name := strings.ToLower(filepath.Base(path))
+	head := bytes.TrimLeft(content[:min(len(content), 1<<10)], " \t\r\n")
+	switch {
+	case len(head) > 0 && head[0] == '{' && !strings.HasSuffix(name, ".txt"):
+		return parseObject(path, content)
+	case strings.Contains(name, "merges"):
+		return parseMerges(path, content)
+	case strings.HasSuffix(name, ".tiktoken") || isTiktoken(head):
+		return parseTiktoken(content)
+	case strings.HasSuffix(name, ".model") || len(content) > 0 && content[0] == '\n' && !strings.HasSuffix(name, ".txt"):
+		return parseSentencePiece(content)
+	case strings.HasPrefix(name, "rwkv"):
+		return nil, errors.New("RWKV's own vocabulary (greedy longest match) is not supported: use the tokenizer.json of a model that has one")
+	case strings.HasSuffix(name, ".txt"):
+		return parseVocabTxt(path, content)
+	}
+	return Parse(content)
+}
+
+// parseObject reads a JSON file: tokenizer.json, tekken.json, or vocab.json, which
+// has its merges beside it.
+func parseObject(path string, content []byte) (Tokenizer, error) {
+	var keys struct {
+		Model  json.RawMessage `json:"model"`
+		Config json.RawMessage `json:"config"`
+		Vocab  json.RawMessage `json:"vocab"`
+	}
+	// A vocab.json may have tokens of these names.
+	object := func(part json.RawMessage, start byte) bool { return len(part) > 0 && part[0] == start }
+	if err := json.Unmarshal(content, &keys); err == nil && !object(keys.Model, '{') {
+		if object(keys.Config, '{') && object(keys.Vocab, '[') {
+			return parseTekken(content)
+		}
+		var vocab vocabObject
+		if json.Unmarshal(content, &vocab) == nil && len(vocab) > 0 {
+			for _, name := range beside(path, "vocab", "merges", ".txt") {
+				if text, err := os.ReadFile(name); err == nil {
+					return parseVocabMerges(vocab, text)
+				}
+			}
+			return nil, errors.New("a vocab.json needs its merges.txt beside it")
+		}
+	}
+	return Parse(content)
+}
+
+// beside returns the paths of the file that goes with another: x-merges.txt and
+// merges.txt with x-vocab.json.
+func beside(path, part, other, ending string) []string {
+	dir, name := filepath.Split(path)
+	name = strings.TrimSuffix(name, filepath.Ext(name))
+	return []string{filepath.Join(dir, strings.Replace(name, part, other, 1)+ending), filepath.Join(dir, other+ending)}
+}
+
+// parseMerges reads merges.txt, whose vocab.json lies beside it.
+func parseMerges(path string, content []byte) (Tokenizer, error) {
+	for _, name := range beside(path, "merges", "vocab", ".json") {
+		text, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var vocab vocabObject
+		if err := json.Unmarshal(text, &vocab); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		return parseVocabMerges(vocab, content)
+	}
+	return nil, errors.New("a merges.txt needs its vocab.json beside it")
+}
+
+// specialNames are the spellings of special tokens in files that do not say which
+// tokens are special.
+var specialNames = []string{
+	EndOfText, "<s>", "<pad>", "</s>", "<unk>", "<mask>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<|startoftext|>",
+}
+
+// specials returns the special tokens among the entries of a vocabulary.
+func specials(vocab []vocabEntry) (added []addedToken) {
+	for _, e := range vocab {
+		if slices.Contains(specialNames, e.token) {
+			added = append(added, addedToken{ID: e.id, Content: e.token, Special: true})
+		}
+	}
+	slices.SortFunc(added, func(a, b addedToken) int { return cmp.Compare(a.ID, b.ID) })
+	return added
+}
+
+// parseVocabMerges joins a vocabulary and its merges as GPT-2's tokenizer has them.
+func parseVocabMerges(vocab vocabObject, merges []byte) (Tokenizer, error) {
+	var pairs [][2]string
+	for line := range strings.Lines(string(merges)) {
+		line = strings.TrimRight(line, "\r\n")
+		if strings.HasPrefix(line, "#version") || line == "" {
+			continue
+		}
+		left, right, ok := strings.Cut(line, " ")
+		if !ok {
+			return nil, fmt.Errorf("merges.txt: %q is not two tokens", line)
+		}
+		pairs = append(pairs, [2]string{left, right})
+	}
+	for _, e := range vocab {
+		if strings.HasSuffix(e.token, "</w>") {
+			return nil, errors.New("a vocabulary with </w> does not say how its text is cleaned: save the tokenizer with transformers (save_pretrained) and use its tokenizer.json")
+		}
+	}
+	return build(file{
+		AddedTokens:  specials(vocab),
+		PreTokenizer: newByteLevel(true), PostProcessor: newByteLevel(true), Decoder: newByteLevel(true),
+		Model: bpeModel{Type: "BPE", Vocab: sparseVocab(vocab), Merges: pairs},
+	})
+}
+
+// build writes a tokenizer.json and reads it.
+func build(f file) (Tokenizer, error) {
+	var content bytes.Buffer
+	if err := writeJSON(&content, f); err != nil {
+		return nil, err
+	}
+	return Parse(content.Bytes())
+}
+
+// sparseVocab is written as an object in the order of the ids, which may have gaps.
+type sparseVocab []vocabEntry
+
+func (v sparseVocab) MarshalJSON() ([]byte, error) {
+	sorted := slices.Clone(v)
+	slices.SortFunc(sorted, func(a, b vocabEntry) int { return cmp.Compare(a.id, b.id) })
+	b := []byte{'{'}
+	for i, e := range sorted {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, quote(e.token)...)
+		b = strconv.AppendUint(append(b, ':'), uint64(e.id), 10)
+	}
+	return append(b, '}'), nil
+}
+
+// parseVocabTxt reads BERT's vocabulary: a token a line. It is cased if any token
+// has a capital, unless tokenizer_config.json beside it says otherwise.
+func parseVocabTxt(path string, content []byte) (Tokenizer, error) {
+	var vocab []vocabEntry
+	cased, unknown := false, false
+	for line := range strings.Lines(string(content)) {
+		token := strings.TrimRight(line, "\r\n")
+		vocab = append(vocab, vocabEntry{token, uint32(len(vocab))})
+		special := strings.HasPrefix(token, "[") && strings.HasSuffix(token, "]")
+		cased = cased || !special && strings.ToLower(token) != token
+		unknown = unknown || token == "[UNK]"
+	}
+	if !unknown {
+		return nil, errors.New("not a vocab.txt of BERT: it has no [UNK]; a tokenizer is a tokenizer.json, .model, .tiktoken, tekken.json, vocab.json with merges.txt, or a folder with one of them")
+	}
+	var config struct {
+		Lower *bool `json:"do_lower_case"`
+	}
+	if text, err := os.ReadFile(filepath.Join(filepath.Dir(path), "tokenizer_config.json")); err == nil && json.Unmarshal(text, &config) == nil && config.Lower != nil {
+		cased = !*config.Lower
+	}
+	return build(file{
+		AddedTokens:  specials(vocab),
+		Normalizer:   map[string]any{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": nil, "lowercase": !cased},
+		PreTokenizer: map[string]any{"type": "BertPreTokenizer"},
+		Decoder:      map[string]any{"type": "WordPiece", "prefix": "##", "cleanup": true},
+		Model: map[string]any{
+			"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": sparseVocab(vocab),
+		},
+	})
+}
+
+// isTiktoken tells whether a file starts with a line of base64, a space and a rank.
+func isTiktoken(head []byte) bool {
+	line, _, _ := bytes.Cut(head, []byte("\n"))
+	token, rank, ok := strings.Cut(strings.TrimSpace(string(line)), " ")
+	if !ok || len(token)%4 != 0 {
+		return false
+	}
+	_, err := base64.StdEncoding.DecodeString(token)
+	_, numErr := strconv.ParseUint(rank, 10, 32)
+	return err == nil && numErr == nil
+}
+
+// tiktokens are the known files of ranks: how many there are, and the split
+// expression and special tokens that go with them, which the file does not say.
+var tiktokens = []struct {
+	ranks   int
+	pattern string
+	nfc     bool
+	special map[uint32]string
+}{
+	{50256, gpt2Pattern, false, map[uint32]string{50256: EndOfText}},
+	{50257, gpt2Pattern, false, map[uint32]string{50257: EndOfText}}, // multilingual Whisper
+	{100256, cl100kPattern, false, map[uint32]string{100257: EndOfText, 100258: "<|fim_prefix|>", 100259: "<|fim_middle|>", 100260: "<|fim_suffix|>", 100276: "<|endofprompt|>"}},
+	{128000, cl100kPattern, false, map[uint32]string{128000: "<|begin_of_text|>", 128001: "<|end_of_text|>"}}, // Llama 3
+	{151643, qwen2Pattern, true, map[uint32]string{151643: EndOfText, 151644: "<|im_start|>", 151645: "<|im_end|>"}},
+	{199998, o200kPattern, false, map[uint32]string{199999: EndOfText, 200018: "<|endofprompt|>"}},
+}
+
+// parseTiktoken reads ranks: a line each of a token in base64 and its rank.
+func parseTiktoken(content []byte) (Tokenizer, error) {
+	ranks := make([][]byte, 0, bytes.Count(content, []byte("\n")))
+	for line := range strings.Lines(string(content)) {
+		token, rank, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if token == "" {
+			continue
+		}
+		text, err := base64.StdEncoding.DecodeString(strings.Trim(token, "=") + strings.Repeat("=", -len(strings.Trim(token, "="))&3))
+		n, numErr := strconv.ParseUint(rank, 10, 32)
+		if !ok || err != nil || numErr != nil || n != uint64(len(ranks)) {
+			return nil, fmt.Errorf("line %d is not a token in base64 and the next rank", len(ranks)+1)
+		}
+		ranks = append(ranks, text)
+	}
+	for _, known := range tiktokens {
+		if len(ranks) != known.ranks {
+			continue
+		}
+		var normalizer any
+		if known.nfc {
+			normalizer = map[string]any{"type": "NFC"}
+		}
+		return buildRanks(ranks, 0, known.pattern, normalizer, known.special)
+	}
+	return nil, fmt.Errorf("the split expression of a file of %d ranks is not known: save the tokenizer with transformers (save_pretrained) and use its tokenizer.json", len(ranks))
+}
+
+// parseTekken reads Mistral's tekken.json: ranks in base64 with their split
+// expression; the special tokens have the first ids.
+func parseTekken(content []byte) (Tokenizer, error) {
+	var read struct {
+		Config struct {
+			Pattern string `json:"pattern"`
+			Size    int    `json:"default_vocab_size"`
+			Special int    `json:"default_num_special_tokens"`
+		} `json:"config"`
+		Vocab []struct {
+			Rank  int    `json:"rank"`
+			Bytes []byte `json:"token_bytes"`
+		} `json:"vocab"`
+		Special []struct {
+			Rank uint32 `json:"rank"`
+			Text string `json:"token_str"`
+		} `json:"special_tokens"`
+	}
+	if err := json.Unmarshal(content, &read); err != nil {
+		return nil, jsonError("tekken.json", err)
+	}
+	c := read.Config
+	if c.Special < 0 || c.Special > c.Size || c.Size-c.Special > len(read.Vocab) || c.Size > maxVocabulary {
+		return nil, fmt.Errorf("config: %d ids with %d special ones do not fit a vocabulary of %d", c.Size, c.Special, len(read.Vocab))
+	}
+	ranks := make([][]byte, c.Size-c.Special)
+	for i := range ranks {
+		if read.Vocab[i].Rank != i {
+			return nil, fmt.Errorf("vocab: entry %d has the rank %d", i, read.Vocab[i].Rank)
+		}
+		ranks[i] = read.Vocab[i].Bytes
+	}
+	special := map[uint32]string{}
+	for i := range c.Special {
+		special[uint32(i)] = fmt.Sprintf("<SPECIAL_%d>", i)
+	}
+	names := []string{
+		"<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]",
+		"[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
+	}
+	for i, name := range names[:min(len(names), c.Special)] {
+		special[uint32(i)] = name
+	}
+	for _, s := range read.Special {
+		special[s.Rank] = s.Text
+	}
+	return buildRanks(ranks, uint32(c.Special), c.Pattern, nil, special)
+}
+
+// buildRanks makes a tokenizer.json of ranks, whose ids start at first. tiktoken
+// merges the two neighbours whose joined bytes have the lowest rank, and takes a
+// whole piece that is a token as it is: every way to divide a token into two others
+// becomes a merge, in the order of the ranks of what they make.
+func buildRanks(ranks [][]byte, first uint32, pattern string, normalizer any, special map[uint32]string) (Tokenizer, error) {
+	byText := make(map[string]int, len(ranks))
+	for i, text := range ranks {
+		byText[string(text)] = i
+	}
+	spelled := make([]string, len(ranks))
+	var vocab []vocabEntry
+	var merges [][2]string
+	type half struct{ left, right int }
+	for i, text := range ranks {
+		spelled[i] = string(bytesAsChars{}.see(nil, text))
+		vocab = append(vocab, vocabEntry{spelled[i], first + uint32(i)})
+		var halves []half
+		for n := 1; n < len(text); n++ {
+			left, okLeft := byText[string(text[:n])]
+			right, okRight := byText[string(text[n:])]
+			if okLeft && okRight && left < i && right < i {
+				halves = append(halves, half{left, right})
+			}
+		}
+		slices.SortFunc(halves, func(a, b half) int { return cmp.Or(cmp.Compare(a.left, b.left), cmp.Compare(a.right, b.right)) })
+		for _, h := range halves {
+			merges = append(merges, [2]string{spelled[h.left], spelled[h.right]})
+		}
+	}
+	var added []addedToken
+	for id, text := range special {
+		added = append(added, addedToken{ID: id, Content: text, Special: true})
+		vocab = append(vocab, vocabEntry{text, id}) // in the model, so that the id is kept
+	}
+	slices.SortFunc(added, func(a, b addedToken) int { return cmp.Compare(a.ID, b.ID) })
+	level := newByteLevel(false)
+	return build(file{
+		AddedTokens: added, Normalizer: normalizer,
+		PreTokenizer: map[string]any{"type": "Sequence", "pretokenizers": []any{
+			map[string]any{"type": "Split", "pattern": map[string]any{"Regex": pattern}, "behavior": "Isolated", "invert": false}, level,
+		}},
+		PostProcessor: newByteLevel(true), Decoder: newByteLevel(true),
+		Model: bpeModel{Type: "BPE", IgnoreMerges: true, Vocab: sparseVocab(vocab), Merges: merges},
+	})
+}

@@ -1,0 +1,145 @@
+package tokenizer
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// proto writes a field of a protocol buffer.
+func proto(number int, value any) []byte {
+	switch v := value.(type) {
+	case string:
+		return append(binary.AppendUvarint(binary.AppendUvarint(nil, uint64(number)<<3|2), uint64(len(v))), v...)
+	case float32:
+		return binary.LittleEndian.AppendUint32(binary.AppendUvarint(nil, uint64(number)<<3|5), math.Float32bits(v))
+	case int:
+		return binary.AppendUvarint(binary.AppendUvarint(nil, uint64(number)<<3), uint64(v))
+	}
+	panic("no such field")
+}
+
+// spFile writes a SentencePiece model.
+func spFile(kind int, fallback bool, pieces ...spPiece) []byte {
+	var content []byte
+	for _, p := range pieces {
+		content = append(content, proto(1, string(slices.Concat(proto(1, p.text), proto(2, p.score), proto(3, int(p.kind)))))...)
+	}
+	content = append(content, proto(2, string(slices.Concat(proto(3, kind), proto(35, boolInt(fallback)))))...)
+	return append(content, proto(3, string(slices.Concat(proto(1, "identity"), proto(3, 1), proto(4, 0))))...)
+}
+
+// A tokenizer of another format is found in its file and in a model's folder, gives
+// the right ids and is written as a tokenizer.json that gives them again.
+func TestFormats(t *testing.T) {
+	var ranks strings.Builder
+	for i := range 50256 {
+		text := []byte{byte(i)}
+		switch {
+		case i == 256:
+			text = []byte("ab")
+		case i == 257:
+			text = []byte("abc")
+		case i > 257:
+			text = fmt.Appendf(nil, "\x00%d", i)
+		}
+		fmt.Fprintf(&ranks, "%s %d\n", base64.StdEncoding.EncodeToString(text), i)
+	}
+	tekken := `{"config":{"pattern":"\\p{L}+|[^\\p{L}]","default_vocab_size":260,"default_num_special_tokens":3},"vocab":[`
+	for i := range 256 {
+		tekken += fmt.Sprintf(`{"rank":%d,"token_bytes":%q},`, i, base64.StdEncoding.EncodeToString([]byte{byte(i)}))
+	}
+	tekken += `{"rank":256,"token_bytes":"YWI="},{"rank":257,"token_bytes":"YmM="}]}`
+	for name, c := range map[string]struct {
+		files map[string]string
+		load  string // "" is the folder
+		text  string
+		want  []uint32
+	}{
+		"tiktoken":         {map[string]string{"gpt2.tiktoken": ranks.String()}, "", "abc ab c", []uint32{257, 32, 97 + 159, 32, 99}},
+		"tiktoken unnamed": {map[string]string{"tokenizer.model": ranks.String()}, "", "abcab", []uint32{257, 256}},
+		"tekken":           {map[string]string{"tekken.json": tekken}, "", "ab bc", []uint32{259, 35, 101, 102}},
+		"vocab and merges": {map[string]string{"vocab.json": `{"a":0,"b":1,"Ġ":2,"ab":3,"model":4,"Ġab":5}`, "merges.txt": "#version: 0.2\na b\nĠ ab\n"}, "", "ab ab", []uint32{3, 5}},
+		"merges by name":   {map[string]string{"x-vocab.json": `{"a":0,"b":1,"ab":2}`, "x-merges.txt": "a b\n"}, "x-merges.txt", "aab", []uint32{0, 2}},
+		"vocab by name":    {map[string]string{"x-vocab.json": `{"a":0,"b":1,"ab":2}`, "x-merges.txt": "a b\n"}, "x-vocab.json", "aab", []uint32{0, 2}},
+		"bert":             {map[string]string{"vocab.txt": "[PAD]\n[UNK]\nko\n##ala\n!\n"}, "", "Koala! x", []uint32{2, 3, 4, 1}},
+		"bert cased":       {map[string]string{"vocab.txt": "[UNK]\nKo\n##ala\n"}, "", "Koala koala", []uint32{1, 2, 0}},
+		"bert config":      {map[string]string{"vocab.txt": "[UNK]\nko\n##ala\n", "tokenizer_config.json": `{"do_lower_case":false}`}, "", "Koala koala", []uint32{0, 1, 2}},
+		"sentencepiece bpe": {map[string]string{"tokenizer.model": string(spFile(2, false,
+			spPiece{"<unk>", 0, spUnknown}, spPiece{"<s>", 0, spControl}, spPiece{"▁a", -1, spNormal}, spPiece{"ab", -2, spNormal},
+			spPiece{"▁", -3, spNormal}, spPiece{"a", -4, spNormal}, spPiece{"b", -5, spNormal}))}, "", "a ab<s>", []uint32{2, 2, 6, 0}},
+		"sentencepiece unigram": {map[string]string{"spiece.model": string(spFile(1, false,
+			spPiece{"<unk>", 0, spUnknown}, spPiece{"▁a", -1, spNormal}, spPiece{"b", -2, spNormal}, spPiece{"▁ab", -2.5, spNormal}, spPiece{"▁", -9, spNormal}))}, "", "ab  b", []uint32{3, 4, 4, 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, content := range c.files {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tok, err := Load(filepath.Join(dir, c.load))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var content bytes.Buffer
+			if err := tok.WriteJSON(&content); err != nil {
+				t.Fatal(err)
+			}
+			again, err := Parse(content.Bytes())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, tok := range []Tokenizer{tok, again} {
+				if got, err := Encode(tok, c.text); err != nil || !slices.Equal(got, c.want) {
+					t.Errorf("%q: %v, %v, want %v", c.text, got, err, c.want)
+				}
+			}
+		})
+	}
+}
+
+// What is no tokenizer is refused with what would be one.
+func TestFormatsRefused(t *testing.T) {
+	for name, c := range map[string]struct{ content, want string }{
+		"vocab.json":     {`{"a":0}`, "needs its merges.txt"},
+		"merges.txt":     {"a b\n", "needs its vocab.json"},
+		"words.txt":      {"a\nb\n", "it has no [UNK]"},
+		"rwkv_vocab.txt": {"1 'a' 1\n", "RWKV"},
+		"few.tiktoken":   {"YQ== 0\n", "a file of 1 ranks is not known"},
+		"bad.tiktoken":   {"YQ== 7\n", "line 1"},
+		"bad.model":      {"\n\xff\xff", "not a SentencePiece model"},
+		"empty.model":    {"", "it has no pieces"},
+		"words.model":    {string(spFile(3, false, spPiece{"a", 0, spNormal})), "words or characters"},
+		"clip.json":      {`{"a</w>":0,"a":1}`, "merges.txt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), name)
+			if err := os.WriteFile(path, []byte(c.content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Load(path); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error is %v, want one with %q", err, c.want)
+			}
+		})
+	}
+	if _, err := Load(t.TempDir()); err == nil || !strings.Contains(err.Error(), "looked for tokenizer.json") {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+func FuzzSentencePiece(f *testing.F) {
+	f.Add(spFile(2, true, spPiece{"<unk>", 0, spUnknown}, spPiece{"▁a", -1, spNormal}))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if tok, err := parseSentencePiece(content); err == nil {
+			_, _ = Encode(tok, "a ▁b\n")
+		}
+	})
+}
