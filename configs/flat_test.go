@@ -55,7 +55,7 @@ func TestFlatHasWhatApplies(t *testing.T) {
 func TestDiff(t *testing.T) {
 	a, b := build(t), build(t, "optimizer.kind=sgd", "train.seed=2")
 	want := []string{"optimizer.kind", "optimizer.lr", "optimizer.sigma", "optimizer.q", "optimizer.r", "optimizer.alpha_r",
-		"optimizer.decay_in_step", "optimizer.momentum", "optimizer.nesterov", "train.clip", "train.seed"}
+		"optimizer.target", "optimizer.decay_in_step", "optimizer.momentum", "optimizer.nesterov", "train.clip", "train.seed"}
 	if diff := cmp.Diff(want, Diff(a, b)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

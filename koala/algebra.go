@@ -136,7 +136,20 @@ func (a *tensor) with(others []spec.Tensor) []*ts.Tensor {
 
 func (a *tensor) At(i int64) spec.Tensor { return a.new(a.s().Select(a.t, 0, i)) }
 
-var types = map[spec.Type]gotch.DType{spec.BFloat16: gotch.BFloat16, spec.Float32: gotch.Float, spec.Float64: gotch.Double}
+var types = map[spec.Type]gotch.DType{
+	spec.Float16: gotch.Half, spec.BFloat16: gotch.BFloat16, spec.Float32: gotch.Float, spec.Float64: gotch.Double,
+}
+
+func (a *tensor) Type() spec.Type {
+	if a.t != nil {
+		for name, dtype := range types {
+			if a.t.DType() == dtype {
+				return name
+			}
+		}
+	}
+	return ""
+}
 
 func (a *tensor) To(t spec.Type) spec.Tensor {
 	dtype, ok := types[t]

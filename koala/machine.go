@@ -142,12 +142,11 @@ func (m *machine) Each(params []*spec.Param, f func(p *spec.Param)) {
 		if !m.scope.OK() {
 			return
 		}
-		m.within(func() { f(p) })
+		m.Within(func() { f(p) })
 	}
 }
 
-// within runs f on a scope of its own, which frees what f made.
-func (m *machine) within(f func()) {
+func (m *machine) Within(f func()) {
 	outer, inner := m.scope, torch.NewScope()
 	m.scope = inner
 	defer func() {

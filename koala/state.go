@@ -113,7 +113,7 @@ func (o *optimizer) read(s State) ([]map[string]*ts.Tensor, error) {
 			}
 		}
 		for _, number := range o.declared.Numbers {
-			r.scalar(spec.Scalar{Key: stateKey(number.Name, p), Min: number.Min})
+			r.scalar(spec.Scalar{Key: stateKey(number.Name, p), Min: number.Min, Max: number.Max})
 		}
 	}
 	return states, r.end()
@@ -177,12 +177,18 @@ func (r *stateReader) problem(format string, args ...any) {
 func (r *stateReader) scalar(f spec.Scalar) {
 	v, ok := r.scalars[f.Key]
 	delete(r.scalars, f.Key)
+	largest := f.Max
+	if largest == 0 {
+		largest = spec.Largest
+	}
 	switch {
 	case !ok:
 		r.problem("scalar %q is missing", f.Key)
-	case !(v >= f.Min && v <= spec.Largest), f.Open && v == f.Min:
+	case !(v >= f.Min && v <= largest), f.Open && v == f.Min:
 		want := "a finite number"
 		switch {
+		case f.Max != 0:
+			want = fmt.Sprintf("a number from %v to %v", f.Min, f.Max)
 		case f.Open:
 			want = fmt.Sprintf("a number above %v", f.Min)
 		case f.Min > spec.Lowest:

@@ -56,7 +56,12 @@ func (*adam) State() State {
 }
 
 func (o *adam) Update(st *Step) {
-	adamStep.Run(st, st.Params, func(p *Param) adamArgs {
+	o.step(st, st.Params)
+	st.Info.EffectiveLR = st.LR
+}
+
+func (o *adam) step(st *Step, params []*Param) {
+	adamStep.Run(st, params, func(p *Param) adamArgs {
 		p.Numbers["step"]++
 		lr, decay, keep := st.Rate(p), p.WeightDecay, 1.0
 		if o.decoupled {
@@ -68,7 +73,6 @@ func (o *adam) Update(st *Step) {
 			Keep: keep, Rate: lr / c1, RootCorrection: 1 / math.Sqrt(c2), Eps: o.eps,
 		}
 	})
-	st.Info.EffectiveLR = st.LR
 }
 
 type adamArgs struct {

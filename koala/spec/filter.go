@@ -6,10 +6,12 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// A filter is the part that the KOALA kinds share: the variance R of the
-// measurement, which is fixed or the running mean of the losses' mean squares, and
-// the numbers of a step along gradients.
+// A filter is the part that the KOALA kinds share: the measurement L of a target
+// loss L*, its variance R, which is fixed or the running mean of the losses' mean
+// squares, and the numbers of a step along gradients.
 type filter struct {
+	target float64 // L*
+
 	r     float64 // 0 before the first step if startsAtFirst
 	fixed bool
 	alpha float64
@@ -19,7 +21,7 @@ type filter struct {
 	moved, path float64 // sums of |g|^2, weighted by the squared rate and not
 }
 
-// filterSettings are the hyperparameters of the measurement's noise.
+// filterSettings are the hyperparameters of the measurement.
 func filterSettings() []setting.Declaration {
 	memory := share("alpha_r", "memory of the adaptive r", always(0.9))
 	memory.Idle = []setting.Idle{{When: []setting.Condition{setting.IsNot("r", "adaptive")}, Reason: "the variance is fixed"}}
@@ -27,15 +29,16 @@ func filterSettings() []setting.Declaration {
 		hyper("r", "variance of the measured loss; adaptive follows the losses' second moment",
 			setting.FloatOr{Word: "adaptive", Numbers: setting.Positive}, always("adaptive")),
 		memory,
+		hyper("target", "loss that the filter aims for, in nats; 0 as published, below the loss that can be reached", setting.Natural, always(0)),
 	}
 }
 
 // newFilter starts an adaptive R at start; at 0 it takes the first mean square.
 func newFilter(v setting.Values, start float64) filter {
 	if r := v.Float("r"); r > 0 {
-		return filter{r: r, fixed: true}
+		return filter{r: r, fixed: true, target: v.Float("target")}
 	}
-	return filter{r: start, alpha: v.Float("alpha_r")}
+	return filter{r: start, alpha: v.Float("alpha_r"), target: v.Float("target")}
 }
 
 // Predict does nothing.
@@ -95,8 +98,16 @@ func (st *Step) normSquare(p *Param) float64 {
 	return max(0, c*c*p.Sums["gg"]+2*c*wd*p.Sums["gp"]+wd*wd*p.Sums["pp"])
 }
 
-// lossOf returns the loss that the tensor's filter sees, decay included.
-func (st *Step) lossOf(p *Param) float64 { return st.Loss + p.WeightDecay/2*p.Sums["pp"] }
+// innovation is the measurement less its prediction, L - L*: how far the loss is
+// from the target. A minibatch whose loss is below the target moves the weights up
+// the gradient.
+func (f *filter) innovation(st *Step) float64 { return st.Loss - f.target }
+
+// innovationOf is the innovation of the tensor's own filter, whose loss has the
+// weight decay in it.
+func (f *filter) innovationOf(st *Step, p *Param) float64 {
+	return f.innovation(st) + p.WeightDecay/2*p.Sums["pp"]
+}
 
 // took takes a tensor with |h|^2 = n2 that moves by rate times its gradient into
 // the step's numbers.

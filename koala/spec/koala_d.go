@@ -43,13 +43,15 @@ var KoalaD = register(Kind{
 		eps(1e-8),
 	}, filterSettings()...),
 	Published: setting.Values{"lr": 1, "beta2": 0.99, "clip": 0},
-	New: func(v setting.Values) Rule {
-		return &koalaD{
-			filter: newFilter(v, 0), sigma: v.Float("sigma"), q: v.Float("q"),
-			beta1: v.Float("beta1"), beta2: v.Float("beta2"), eps: v.Float("eps"),
-		}
-	},
+	New:       func(v setting.Values) Rule { return newKoalaD(v) },
 })
+
+func newKoalaD(v setting.Values) *koalaD {
+	return &koalaD{
+		filter: newFilter(v, 0), sigma: v.Float("sigma"), q: v.Float("q"),
+		beta1: v.Float("beta1"), beta2: v.Float("beta2"), eps: v.Float("eps"),
+	}
+}
 
 type koalaD struct {
 	filter
@@ -72,13 +74,13 @@ func (o *koalaD) Measure(st *Step) {
 	if st.MayClip {
 		squares.Run(st, st.Params, nil)
 	} else {
-		o.scaledNorms(st)
+		o.scaledNorms(st, st.Params)
 	}
 }
 
 func (o *koalaD) Update(st *Step) {
 	if st.MayClip {
-		o.scaledNorms(st)
+		o.scaledNorms(st, st.Params)
 	}
 	o.begin(st)
 	r := o.noise(st.MeanSquare)
@@ -87,8 +89,29 @@ func (o *koalaD) Update(st *Step) {
 		n2 += p.Sums["gdg"]
 	}
 	s := o.sigma*n2 + r
-	step := st.LR * st.Loss * o.sigma / s
-	adamStep.Run(st, st.Params, func(p *Param) adamArgs {
+	step := st.LR * o.innovation(st) * o.sigma / s
+	o.stepDiagonal(st, st.Params, step)
+	st.Info.Gain, st.Info.EffectiveLR = o.sigma*n2/s, math.Abs(step)
+	o.sigma = condition(o.sigma, n2, r)
+	st.Info.Sigma, st.Info.R = o.sigma, r
+}
+
+// scaledNorms returns the sum of h.D h over params for the clipped gradients h.
+func (o *koalaD) scaledNorms(st *Step, params []*Param) float64 {
+	adamNorm.Run(st, params, func(p *Param) adamNormArgs {
+		_, c2 := corrections(o.beta1, o.beta2, p.Numbers["step"]+1)
+		return adamNormArgs{Clip: st.Clip, Beta2: o.beta2, Beta2Rest: 1 - o.beta2, Correction: 1 / c2, Eps: o.eps}
+	})
+	n2 := 0.0
+	for _, p := range params {
+		n2 += p.Sums["gdg"]
+	}
+	return n2
+}
+
+// stepDiagonal moves params by step D m.
+func (o *koalaD) stepDiagonal(st *Step, params []*Param, step float64) {
+	adamStep.Run(st, params, func(p *Param) adamArgs {
 		p.Numbers["step"]++
 		c1, c2 := corrections(o.beta1, o.beta2, p.Numbers["step"])
 		rate := step * p.LR
@@ -96,17 +119,6 @@ func (o *koalaD) Update(st *Step) {
 			Clip: st.Clip, Beta1Rest: 1 - o.beta1, Beta2: o.beta2,
 			Keep: 1 - rate*p.WeightDecay, Rate: rate / c1, RootCorrection: 1 / math.Sqrt(c2), Eps: o.eps,
 		}
-	})
-	st.Info.Gain, st.Info.EffectiveLR = o.sigma*n2/s, math.Abs(step)
-	o.sigma = condition(o.sigma, n2, r)
-	st.Info.Sigma, st.Info.R = o.sigma, r
-}
-
-// scaledNorms sums |g|^2, and h.D h for the clipped gradient h.
-func (o *koalaD) scaledNorms(st *Step) {
-	adamNorm.Run(st, st.Params, func(p *Param) adamNormArgs {
-		_, c2 := corrections(o.beta1, o.beta2, p.Numbers["step"]+1)
-		return adamNormArgs{Clip: st.Clip, Beta2: o.beta2, Beta2Rest: 1 - o.beta2, Correction: 1 / c2, Eps: o.eps}
 	})
 }
 

@@ -120,7 +120,7 @@ func (o *koalaM) Update(st *Step) {
 	r := o.noise(st.MeanSquare)
 	args := func(p *Param) koalaMArgs {
 		n2 := st.normSquare(p)
-		c := st.Rate(p) * st.lossOf(p) / (o.p00*n2 + r)
+		c := st.Rate(p) * o.innovationOf(st, p) / (o.p00*n2 + r)
 		o.took(st, p, n2, o.p00*c)
 		return koalaMArgs{
 			Clip: st.Clip, Decay: p.WeightDecay,

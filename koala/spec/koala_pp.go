@@ -70,7 +70,7 @@ func (o *koalaPP) Update(st *Step) {
 		hh, hv, parts := o.propagate(st, p, r)
 		along := hv + o.q*hh
 		s := along + r
-		rate := st.Rate(p) * st.lossOf(p) / s
+		rate := st.Rate(p) * o.innovationOf(st, p) / s
 		p.Numbers["s"], p.Numbers["square"], p.Numbers["along"] = s, hh, hv
 
 		st.Info.Gain = max(st.Info.Gain, along/s)

@@ -57,7 +57,7 @@ func (o *koalaV) Update(st *Step) {
 	r := o.noise(st.MeanSquare)
 	descent.Run(st, st.Params, func(p *Param) descentArgs {
 		n2 := st.normSquare(p)
-		rate := st.Rate(p) * st.lossOf(p) * o.sigma / (o.sigma*n2 + r)
+		rate := st.Rate(p) * o.innovationOf(st, p) * o.sigma / (o.sigma*n2 + r)
 		o.took(st, p, n2, rate)
 		keep := 1.0
 		if o.decayInStep {

@@ -43,13 +43,13 @@ type State struct {
 	Check   func(scalar func(key string) float64) error // how restored scalars fit together; nil if each stands alone
 }
 
-// A Scalar is a number of the rule. Min bounds restored values; with Open it is
-// itself too small.
+// A Scalar is a number of the rule. Min and Max bound restored values; with Open Min
+// is itself too small, and a Max of 0 is Largest.
 type Scalar struct {
-	Key  string
-	At   *float64
-	Min  float64
-	Open bool
+	Key      string
+	At       *float64
+	Min, Max float64
+	Open     bool
 }
 
 // An Int is a whole number of the rule, which restored is from Min to Max.
@@ -78,6 +78,7 @@ type ParamNumber struct {
 	Name  string
 	Start float64
 	Min   float64
+	Max   float64 // 0 for Largest
 }
 
 // Lowest and Largest bound the numbers of a restored state, so that products of a

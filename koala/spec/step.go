@@ -81,6 +81,10 @@ type Machine interface {
 	// Hold keeps t until the step ends.
 	Hold(t Tensor) Tensor
 
+	// Within runs f and frees the tensors that f made, except the ones that Hold
+	// returned.
+	Within(f func())
+
 	// Create makes the optional state tensor of p, as a copy of from.
 	Create(p *Param, name string, from Tensor)
 

@@ -10,6 +10,7 @@ package spec
 // act on the last two dimensions and treat the others as a batch.
 type Tensor interface {
 	Shape() []int64
+	Type() Type
 
 	// Elementwise.
 	Add(b Tensor) Tensor
@@ -58,7 +59,13 @@ type Tensor interface {
 type Type string
 
 const (
+	Float16  Type = "float16"
 	BFloat16 Type = "bfloat16"
 	Float32  Type = "float32"
 	Float64  Type = "float64"
 )
+
+// Epsilon is the distance from 1 to the next larger number of the type.
+func (t Type) Epsilon() float64 {
+	return map[Type]float64{Float16: 0x1p-10, BFloat16: 0x1p-7, Float32: 0x1p-23, Float64: 0x1p-52}[t]
+}

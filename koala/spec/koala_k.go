@@ -1,0 +1,125 @@
+package spec
+
+import (
+	"math"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
+)
+
+// KoalaK is KOALA-K, this project's own: the filter of KOALA-D with a
+// Kronecker-factored prior covariance for weight matrices.
+//
+// A matrix W has the momentum M = U S V^T, the filter's estimate of the gradient of
+// the expected loss. A diagonal covariance treats its entries as independent. The
+// prior of Shampoo (Gupta et al. 2018) knows that they are not: rows covary by
+// M M^T and columns by M^T M,
+//
+//	P = sigma D,  D = c (M M^T)^(-1/4) (x) (M^T M)^(-1/4),  c = 0.2 sqrt(max(m, n))
+//
+// with the largest variance along the directions in which the gradients are small.
+// The filter's step is along P M, and
+//
+//	D M = c (M M^T)^(-1/4) M (M^T M)^(-1/4) = c U S^(-1/2) S S^(-1/2) V^T = c U V^T
+//
+// which Newton-Schulz iterations compute without the factors: Muon's direction is
+// KOALA's under this prior, and the filter adds how far to go. c makes the entries
+// of the step as large as Adam's. Embeddings, output layers, biases and gains keep
+// KOALA-D's D = diag(1/(sqrt(v) + eps)). Then, as ever,
+//
+//	S = sigma n2 + R,  n2 = sum over all tensors of <G, D G>
+//	w <- w - lr (sigma (L - L*)/S) D M
+//	sigma <- sigma R/S,  and with each prediction sigma <- sigma + q
+//
+// For a matrix <G, D G> is, with D taken along G itself, c times G's nuclear norm.
+// It is at most c sqrt(min(m, n)) |G|, which n2 takes in its place: that is as good
+// (study/koala-k.md) and costs no second iteration. n2 is taken along G and not
+// along M, because along M it falls when successive gradients oppose each other,
+// as they do where steps are too long, and lengthens them.
+//
+// A matrix's M has Nesterov's look-ahead, beta1 m + (1 - beta1) g. Queries, keys and
+// values, a recurrent layer's gates and SwiGLU's halves are matrices of their own.
+// Weight decay is decoupled, as KOALA-D's. R starts as the first mean square.
+var KoalaK = register(Kind{
+	Name: "koala-k", Rank: 5, Filter: true, DecoupledDecay: true,
+	About: "Kalman filter with a Kronecker-factored covariance for matrices, diagonal for the rest (this project's own)",
+	Hyper: append([]setting.Declaration{
+		lr(always(3)), weightDecay(always(0)), usualClip(),
+		hyper("sigma", "initial variance of the parameters", setting.Positive, always(0.01)),
+		hyper("q", "variance added each step; the step grows with its root", setting.Natural, always(1e-3)),
+		share("beta1", "memory of the gradient's mean", always(0.9)),
+		share("beta2", "memory of the gradient's mean square", byFamily(0.999, 0.99)),
+		eps(1e-8),
+		hyper("nesterov", "look ahead along the momentum", setting.Bool{}, always(true)),
+	}, append(filterSettings(), newtonSchulzSettings()...)...),
+	Published: setting.Values{"lr": 1, "beta2": 0.99, "clip": 0},
+	New: func(v setting.Values) Rule {
+		return &koalaK{koalaD: newKoalaD(v), nesterov: v.Bool("nesterov"), orthogonal: newNewtonSchulz(v)}
+	},
+})
+
+type koalaK struct {
+	*koalaD
+	orthogonal newtonSchulz
+	nesterov   bool
+}
+
+func (o *koalaK) State() State {
+	s := o.koalaD.State()
+	s.Tensors = []TensorState{
+		{Name: "mean"},
+		{Name: "square", Squares: true, Shape: (*Param).shapeUnlessMatrix},
+	}
+	return s
+}
+
+// Measure sums the gradients' norms.
+func (o *koalaK) Measure(st *Step) { squares.Run(st, st.Params, nil) }
+
+func (o *koalaK) Update(st *Step) {
+	matrices, rest := st.split()
+	r := o.noise(st.MeanSquare)
+	n2 := o.normOfMatrices(st, matrices) + o.scaledNorms(st, rest)
+	s := o.sigma*n2 + r
+	step := st.LR * o.innovation(st) * o.sigma / s
+	o.stepMatrices(st, matrices, step)
+	o.stepDiagonal(st, rest, step)
+	st.Info.Gain, st.Info.EffectiveLR = o.sigma*n2/s, math.Abs(step)
+	o.sigma = condition(o.sigma, n2, r)
+	st.Info.Sigma, st.Info.R = o.sigma, r
+}
+
+// normOfMatrices is the sum of c sqrt(min(m, n)) |G| over all blocks.
+func (o *koalaK) normOfMatrices(st *Step, matrices []*Param) float64 {
+	var squares []Tensor
+	blocks := blocksOf(matrices)
+	st.Machine.Within(func() {
+		for _, b := range blocks {
+			g := b.of(b.p.Gradient)
+			squares = append(squares, st.Machine.Hold(g.Dot(g)))
+		}
+	})
+	n2 := 0.0
+	for i, gg := range st.Machine.Values(squares...) {
+		n2 += blocks[i].adamSize() * math.Sqrt(blocks[i].smaller()) * st.Clip * math.Sqrt(gg)
+	}
+	return n2
+}
+
+func (o *koalaK) stepMatrices(st *Step, matrices []*Param, step float64) {
+	st.Machine.Each(matrices, func(p *Param) {
+		p.Numbers["step"]++
+		m := p.State["mean"]
+		m.Set(m.Mix(o.beta1, p.Gradient, (1-o.beta1)*st.Clip))
+		p.Value.ScaleInPlace(1 - step*p.LR*p.WeightDecay)
+	})
+	direction := func(b block) Tensor {
+		m := b.of(b.p.State["mean"])
+		if o.nesterov {
+			m = m.Mix(o.beta1, b.of(b.p.Gradient), (1-o.beta1)*st.Clip)
+		}
+		return m
+	}
+	o.orthogonal.each(st, blocksOf(matrices), direction, func(b block, uv Tensor) {
+		b.of(b.p.Value).AddInPlace(uv.Scale(-step * b.p.LR * b.adamSize()))
+	})
+}
