@@ -18,51 +18,74 @@ import (
 const (
 	// pagePoints bounds the points of all curves on a page: some 3 MB.
 	pagePoints = 120_000
-	// A curve has at least and at most so many.
+	// The least and the most points of a curve.
 	fewestPoints, mostPoints = 40, 800
-	// firstDrawn is how many runs are drawn before the reader chooses.
+	// The page first draws firstDrawn runs.
 	firstDrawn = 10
-	// eventsFor is up to how many runs all events are on the page, and beyond
-	// it samples alone.
+	// A page of more than eventsFor runs holds, of their events, samples alone; one of
+	// more than diffsFor runs holds no diffs.
 	eventsFor = 50
+	diffsFor  = 20
 )
 
 // pageData is what page/script.js reads.
 type pageData struct {
 	Written   string                 `json:"written"`
-	Runs      []DetailRecord         `json:"runs"`
-	Common    map[string]any         `json:"common"`    // settings that all share
-	Differing []string               `json:"differing"` // keys of those that differ
-	Datasets  int                    `json:"datasets"`  // how many different ones
-	Outcomes  []string               `json:"outcomes"`  // metrics in the table
-	Metrics   []string               `json:"metrics"`   // metrics with curves
+	Live      bool                   `json:"live"` // served, and follows the store
+	Runs      []pageRun              `json:"runs"`
+	IDs       []string               `json:"ids,omitempty"` // of all runs, in an update
+	All       bool                   `json:"all,omitempty"` // the page must load everything again
+	Common    map[string]any         `json:"common"`        // settings that all share
+	Differing []string               `json:"differing"`     // keys of those that differ
+	Datasets  int                    `json:"datasets"`      // how many different ones
+	Outcomes  []string               `json:"outcomes"`      // metrics in the table
+	Metrics   []string               `json:"metrics"`       // metrics with curves
 	Curves    map[string][]pageCurve `json:"curves"`
 	Drawn     []int                  `json:"drawn"` // the runs that are drawn at first
 }
 
-// pageCurve is a metric of the run at place Run.
+// pageRun is a run on the page.
+type pageRun struct {
+	DetailRecord
+	Outcome tracking.Outcome `json:"outcome"` // of val_ppl, or of the metric that decides
+}
+
+// pageCurve is a metric of the run at index Run. Low and High are absent where every
+// point is one value.
 type pageCurve struct {
 	Run     int       `json:"run"`
 	Step    []int64   `json:"step"`
 	Tokens  []int64   `json:"tokens"`
 	Seconds []rounded `json:"seconds"`
 	Value   []rounded `json:"value"`
+	Low     []rounded `json:"low,omitempty"`
+	High    []rounded `json:"high,omitempty"`
 }
 
-// rounded is a number as exact as a picture needs, which halves the page.
+// rounded is a number with the five digits that a picture needs, which halves the page.
 type rounded float64
 
 func (r rounded) MarshalJSON() ([]byte, error) {
 	f := float64(r)
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return []byte("null"), nil
+	if notFinite(f) != "" {
+		return number(f).MarshalJSON()
 	}
 	return strconv.AppendFloat(nil, f, 'g', 5, 64), nil
 }
 
-// WriteHTML writes a page of the runs.
+func (r *rounded) UnmarshalJSON(text []byte) error { return (*number)(r).UnmarshalJSON(text) }
+
+// WriteHTML writes a self-contained page of the runs.
 func WriteHTML(ctx context.Context, w io.Writer, store *tracking.Store, runs []tracking.RunSummary, now time.Time) error {
-	data := pageData{Written: stamp(now), Runs: []DetailRecord{}, Common: map[string]any{}, Differing: []string{},
+	data, err := newPageData(ctx, store, runs, now)
+	if err != nil {
+		return err
+	}
+	return page.Write(w, data)
+}
+
+func newPageData(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary, now time.Time) (*pageData, error) {
+	data := &pageData{Written: stamp(now), Runs: []pageRun{}, Common: map[string]any{}, Differing: []string{},
 		Outcomes: []string{}, Metrics: []string{}, Curves: map[string][]pageCurve{}, Drawn: []int{}}
 	for _, metric := range outcomes {
 		if anyHas(runs, metric) {
@@ -77,16 +100,12 @@ func WriteHTML(ctx context.Context, w io.Writer, store *tracking.Store, runs []t
 		}
 	}
 	if err := data.addRuns(ctx, store, runs); err != nil {
-		return err
+		return nil, err
 	}
-	if err := data.addCurves(ctx, store, runs); err != nil {
-		return err
-	}
-	return page.Write(w, data)
+	return data, data.addCurves(ctx, store, runs)
 }
 
-// addRuns adds all that is known of each run, of its settings those that are not
-// common to all.
+// addRuns adds the whole record of each run; of its settings, those that differ.
 func (d *pageData) addRuns(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
 	datasets := map[string]bool{}
 	for _, run := range runs {
@@ -97,11 +116,13 @@ func (d *pageData) addRuns(ctx context.Context, store *tracking.Store, runs []tr
 		}
 		record := NewDetailRecord(detail)
 		maps.DeleteFunc(record.Settings, func(key string, _ any) bool { return !slices.Contains(d.Differing, key) })
-		record.Git.Diff = ""
+		if len(runs) > diffsFor {
+			record.Git.Diff = ""
+		}
 		if len(runs) > eventsFor {
 			record.Events = slices.DeleteFunc(record.Events, func(e RecordEvent) bool { return e.Kind != "sample" })
 		}
-		d.Runs = append(d.Runs, record)
+		d.Runs = append(d.Runs, pageRun{record, outcomeOf(run)})
 	}
 	d.Datasets = len(datasets)
 	byPerplexity := make([]int, len(runs))
@@ -109,8 +130,8 @@ func (d *pageData) addRuns(ctx context.Context, store *tracking.Store, runs []tr
 		byPerplexity[i] = i
 	}
 	perplexity := func(i int) float64 {
-		if m, has := runs[i].Metrics["val_ppl"]; has && !math.IsNaN(m.Best) {
-			return m.Best
+		if r := runs[i].Result("val_ppl"); !math.IsNaN(r.Best) {
+			return r.Best
 		}
 		return math.Inf(1)
 	}
@@ -119,7 +140,17 @@ func (d *pageData) addRuns(ctx context.Context, store *tracking.Store, runs []tr
 	return nil
 }
 
-// addCurves adds as many metrics as fit, the most telling first.
+// outcomeOf is the outcome in the first of the metrics that decide which run is best.
+func outcomeOf(run tracking.RunSummary) tracking.Outcome {
+	for _, metric := range tracking.BestMetrics {
+		if _, logged := run.Metrics[metric]; logged {
+			return run.Result(metric).Outcome
+		}
+	}
+	return run.Result(tracking.BestMetrics[0]).Outcome
+}
+
+// addCurves adds as many metrics as fit on the page, the most informative first.
 func (d *pageData) addCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
 	if len(runs) == 0 {
 		return nil
@@ -146,7 +177,8 @@ func (d *pageData) addCurves(ctx context.Context, store *tracking.Store, runs []
 	return nil
 }
 
-// drawnMetrics are those that any run has as a curve, the most telling first.
+// drawnMetrics lists the metrics that any run has as a curve, the most informative
+// first.
 func drawnMetrics(runs []tracking.RunSummary) []string {
 	first := []string{"val_ppl", "train_ppl", "train_loss", "epoch_ppl", "val_loss", "test_ppl", "lr", "grad_norm",
 		"tokens_per_second", "koala_sigma", "koala_r", "koala_gain"}
@@ -168,11 +200,12 @@ func drawnMetrics(runs []tracking.RunSummary) []string {
 	return metrics
 }
 
-// newPageCurve thins a curve by place among its points, which suits every axis.
+// newPageCurve thins a curve by the index of its points, which suits every axis. The
+// range of the values that a point averages stays: no spike disappears.
 func newPageCurve(run int, points []tracking.CurvePoint, most int) pageCurve {
 	line := make([]chart.Point, len(points))
 	for i, p := range points {
-		line[i] = chart.At(float64(i), p.Value)
+		line[i] = chart.Point{X: float64(i), Y: p.Value, Low: p.Lowest, High: p.Highest}
 	}
 	c := pageCurve{Run: run, Step: []int64{}, Tokens: []int64{}, Seconds: []rounded{}, Value: []rounded{}}
 	for _, p := range chart.Thin(line, most, false) {
@@ -181,6 +214,10 @@ func newPageCurve(run int, points []tracking.CurvePoint, most int) pageCurve {
 		c.Tokens = append(c.Tokens, at.Tokens)
 		c.Seconds = append(c.Seconds, rounded(at.Seconds))
 		c.Value = append(c.Value, rounded(p.Y))
+		c.Low, c.High = append(c.Low, rounded(p.Low)), append(c.High, rounded(p.High))
+	}
+	if slices.Equal(c.Low, c.Value) && slices.Equal(c.High, c.Value) {
+		c.Low, c.High = nil, nil
 	}
 	return c
 }

@@ -75,12 +75,13 @@ type Event struct {
 
 // Query selects runs. The zero value selects all, the newest first.
 type Query struct {
-	IDs   []string // only these
-	Tags  []string // only runs with any of these tags; nil is no filter
-	Where string   // an expression over names, see Name; "" is no filter
-	Sort  string   // names with commas between them; the prefix - means descending
-	Limit int      // 0 is no limit
-	Parts *Parts   // nil is everything
+	IDs   []string  // only these
+	Since time.Time // only runs with a sign of life at or after it, and running ones
+	Tags  []string  // only runs with any of these tags; nil is no filter
+	Where string    // an expression over names, see Name; "" is no filter
+	Sort  string    // names with commas between them; the prefix - means descending
+	Limit int       // 0 is no limit
+	Parts *Parts    // nil is everything
 }
 
 // Parts lists what to read beside the fields of runs. Reading the unused settings
@@ -155,6 +156,10 @@ func (s *Store) conditions(ctx context.Context, q queryer, query Query) (string,
 		}
 		conditions = append(conditions, "id IN (SELECT value FROM json_each(?))")
 		args = append(args, string(ids))
+	}
+	if !query.Since.IsZero() {
+		conditions = append(conditions, "(heartbeat >= ? OR status = 'running')")
+		args = append(args, formatTime(query.Since))
 	}
 	if query.Tags != nil {
 		tags, err := json.Marshal(query.Tags)

@@ -92,6 +92,21 @@ func OpenReadOnly(path string) (*Store, error) {
 	return s, nil
 }
 
+// Version returns values that change whenever a run starts, makes progress, ends, or is
+// edited or removed.
+func (s *Store) Version(ctx context.Context) ([]any, error) {
+	version := make([]any, 6)
+	into := make([]any, len(version))
+	for i := range version {
+		into[i] = &version[i]
+	}
+	err := s.read.QueryRowContext(ctx, `
+		SELECT count(*), max(heartbeat), total(length(note)), count(*) FILTER (WHERE status = 'running'),
+		       (SELECT count(*) FROM run_tags), (SELECT max(event) FROM run_events)
+		FROM observed_runs`).Scan(into...)
+	return version, explain(err)
+}
+
 // OpenCurrent opens an existing store for reading. It first migrates an older store,
 // and changes the journal mode of one that was copied to a network file system; both
 // need write access.

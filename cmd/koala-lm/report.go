@@ -64,7 +64,7 @@ the strings "NaN", "Infinity" and "-Infinity".`,
 	cmd.AddCommand(
 		list, newReportShowCmd(opts), newReportCompareCmd(opts), newReportBestCmd(opts), newReportQueryCmd(opts),
 		newReportTagCmd(opts), newReportNoteCmd(opts), newReportRmCmd(opts), newReportGCCmd(opts),
-		newReportSweepCmd(opts), newReportCurveCmd(opts), newReportHTMLCmd(opts), newReportExportCmd(opts), newReportImportCmd(opts),
+		newReportSweepCmd(opts), newReportCurveCmd(opts), newReportHTMLCmd(opts), newReportExportCmd(opts), newReportImportCmd(opts), newReportServeCmd(opts),
 	)
 	for _, verb := range cmd.Commands() {
 		if strings.Contains(verb.Use, "RUN") {

@@ -1,6 +1,6 @@
-// Package page makes one HTML file of runs: a sortable table, interactive
-// curves, settings, environments and samples. The file needs nothing beside it
-// and loads nothing.
+// Package page makes an HTML page of runs: a sortable table, interactive curves,
+// settings, environments and samples. As a file, the page is self-contained and loads
+// nothing; served, it follows the store.
 package page
 
 import (
@@ -19,26 +19,41 @@ var (
 	style string
 	//go:embed script.js
 	script string
+	//go:embed live.js
+	live string
 )
 
 // Write writes the page around data, the value that script.js reads.
 //
-// Names in the data are not ours. encoding/json writes <, > and & as escapes, so
-// that no text of a run can end the element it stands in; the script puts text on
-// the page as text only; and the page's policy allows no script but this one, by
-// its hash.
-func Write(w io.Writer, data any) error {
+// Users choose the names in the data freely. encoding/json escapes <, > and &, so
+// that no text can end the element that holds it; the script adds text to the page as
+// text only; and the page's policy allows only its own scripts, by their hashes.
+func Write(w io.Writer, data any) error { return write(w, data, "", "", "") }
+
+// WriteLive writes the page as a server sends it: it asks the same server for
+// changes.
+func WriteLive(w io.Writer, data any) error {
+	return write(w, data, " "+hashOf(live), "; connect-src 'self'", "<script>"+live+"</script>")
+}
+
+func write(w io.Writer, data any, moreHashes, connect, liveScript string) error {
 	text, err := json.Marshal(data)
 	if err != nil {
 		return err
 	}
-	hash := sha256.Sum256([]byte(script))
 	parts := strings.NewReplacer(
-		"{{script-hash}}", "sha256-"+base64.StdEncoding.EncodeToString(hash[:]),
+		"{{script-hashes}}", hashOf(script)+moreHashes,
+		"{{connect}}", connect,
 		"{{style}}", style,
 		"{{data}}", string(text),
 		"{{script}}", script,
+		"{{live}}", liveScript,
 	)
 	_, err = parts.WriteString(w, document)
 	return err
+}
+
+func hashOf(script string) string {
+	hash := sha256.Sum256([]byte(script))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'"
 }

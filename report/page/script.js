@@ -1,8 +1,10 @@
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
+let data = JSON.parse(document.getElementById("data").textContent);
 const byID = (id) => document.getElementById(id);
 
-// All text gets onto the page as text: names are not ours.
+// ---- helpers --------------------------------------------------------------
+
+// Every text gets onto the page as text: users choose names freely.
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {
@@ -16,13 +18,19 @@ function make(tag, attributes = {}, ...children) {
 
 function makeSVG(tag, attributes = {}, text = "") {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  for (const [key, value] of Object.entries(attributes)) if (value != null && value !== "") element.setAttribute(key, value);
   element.textContent = text;
   return element;
 }
 
+// JSON has no NaN and no infinity: they come as strings.
+const numberOf = (v) => (v === "NaN" || v === "Infinity" || v === "-Infinity" ? Number(v) : v);
+
 function formatNumber(v) {
+  v = numberOf(v);
   if (v == null) return "";
+  if (Number.isNaN(v)) return "NaN";
+  if (!Number.isFinite(v)) return v > 0 ? "inf" : "-inf";
   const size = Math.abs(v);
   if (size !== 0 && (size < 1e-3 || size >= 1e9)) return v.toExponential(2);
   if (size >= 1000) return Math.round(v).toLocaleString("en");
@@ -38,34 +46,65 @@ function formatSeconds(s) {
   return Math.floor(minutes / 60) + "h" + String(minutes % 60).padStart(2, "0") + "m";
 }
 
-// Settings and facts are shown as they were given.
 const formatValue = (v) => (v == null ? "" : typeof v === "object" ? JSON.stringify(v) : String(v));
+
+function compareValues(a, b) {
+  a = numberOf(a);
+  b = numberOf(b);
+  if (a == null || b == null) return (a == null) - (b == null);
+  if (typeof a === "number" && typeof b === "number") return Number.isNaN(a) || Number.isNaN(b) ? Number.isNaN(a) - Number.isNaN(b) : a - b;
+  return String(a).localeCompare(String(b), "en", { numeric: true });
+}
+
+const settingOf = (run, key) => (key in run.settings ? run.settings[key] : data.common[key]);
+
+// ---- the state, kept in the address ---------------------------------------
+
+const state = { filter: "", sort: "", metric: "", smooth: "0", logy: "", logx: "", group: "", over: "", draw: "", run: "", hide: "" };
+for (const [key, value] of new URLSearchParams(location.hash.slice(1))) if (key in state) state[key] = value;
+
+function keepState() {
+  const kept = Object.entries(state).filter(([key, value]) => value && !(key === "smooth" && value === "0"));
+  history.replaceState(null, "", location.pathname + location.search + (kept.length ? "#" + new URLSearchParams(kept) : ""));
+}
 
 // ---- which runs are drawn -------------------------------------------------
 
-// Each drawn run holds a place, which gives it a colour and a dash; the lowest
-// free place is taken, so that few curves differ most.
+// Each drawn run holds a place, which gives it a colour and a dash; a new run takes
+// the lowest free place, so that few curves differ most. Runs are known by their ids.
 const drawn = new Map();
-function draw(run) {
-  if (drawn.has(run)) return;
+function draw(id) {
+  if (drawn.has(id)) return;
   const taken = new Set(drawn.values());
   let place = 0;
   while (taken.has(place)) place++;
-  drawn.set(run, place);
+  drawn.set(id, place);
 }
-data.drawn.forEach(draw);
-const colorOf = (run) => `var(--c${drawn.get(run) % 8})`;
-const dashOf = (run) => ["", "7 4", "2 3", "10 3 2 3"][Math.floor(drawn.get(run) / 8) % 4];
-function swatchOf(run) {
-  const swatch = make("span", { class: "swatch" });
-  swatch.style.borderTopColor = drawn.has(run) ? colorOf(run) : "transparent";
-  swatch.style.borderTopStyle = drawn.has(run) && dashOf(run) ? "dashed" : "solid";
+const colorAt = (place) => `var(--c${place % 8})`;
+const dashAt = (place) => ["", "7 4", "2 3", "10 3 2 3", "14 5", "10 3 2 3 2 3"][Math.floor(place / 8) % 6];
+function swatchAt(place) {
+  const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
+  swatch.style.borderTopColor = place == null ? "transparent" : colorAt(place);
+  swatch.style.borderTopStyle = place != null && dashAt(place) ? "dashed" : "solid";
   return swatch;
+}
+function choose(id, chosen) {
+  if (chosen) draw(id);
+  else drawn.delete(id);
+  const row = rowOf.get(id);
+  if (row) row.update();
+  drawnChanged();
+}
+function drawnChanged() {
+  state.draw = [...drawn.keys()].slice(0, 60).join(" ");
+  keepState();
+  drawCharts();
 }
 
 // ---- charts ---------------------------------------------------------------
 
-const margin = { top: 12, right: 14, bottom: 30, left: 58 };
+const margin = { top: 18, right: 14, bottom: 30, left: 58 };
+const zoom = {}; // axis -> [from, to]
 
 function ticksBetween(low, high, count, log) {
   const ticks = [];
@@ -89,6 +128,7 @@ function ticksBetween(low, high, count, log) {
 
 function formatTick(v) {
   const size = Math.abs(v), round = (x) => String(Math.round(x * 1e6) / 1e6);
+  if (size >= 1e15) return v.toExponential(1);
   if (size >= 1e9) return round(v / 1e9) + "G";
   if (size >= 1e6) return round(v / 1e6) + "M";
   if (size >= 1e4) return round(v / 1e3) + "k";
@@ -99,29 +139,94 @@ function formatTick(v) {
 function smoothed(values, weight) {
   let sum = 0, norm = 0;
   return values.map((v) => {
-    if (v == null || weight === 0) return v;
+    if (v == null || !Number.isFinite(v) || weight === 0) return v;
     sum = weight * sum + (1 - weight) * v;
     norm = weight * norm + (1 - weight);
     return sum / norm;
   });
 }
 
+// A line is {name, place, points: [[x, y, low, high] or null for a gap], lost: [x of NaN and inf]}.
 function linesOf(axis) {
   const logX = byID("log-x").checked, logY = byID("log-y").checked, weight = Number(byID("smooth").value);
+  const visible = (x, y) => y != null && Number.isFinite(y) && (!logY || y > 0) && (!logX || x > 0);
   const lines = [];
   for (const curve of data.curves[byID("metric").value] || []) {
-    if (!drawn.has(curve.run)) continue;
-    const values = smoothed(curve.value, weight);
-    const points = [];
+    const run = data.runs[curve.run];
+    if (!drawn.has(run.id)) continue;
+    const raw = curve.value.map(numberOf), values = smoothed(raw, weight);
+    const points = [], lost = [];
     curve[axis].forEach((x, i) => {
-      const y = values[i];
-      const visible = y != null && (!logY || y > 0) && (!logX || x > 0);
-      if (visible) points.push([x, y]);
-      else if (y == null) points.push(null); // a gap
+      if (zoom[axis] && (x < zoom[axis][0] || x > zoom[axis][1])) return;
+      const y = values[i], low = curve.low ? numberOf(curve.low[i]) : raw[i], high = curve.high ? numberOf(curve.high[i]) : raw[i];
+      if (visible(x, y)) points.push([x, y, visible(x, low) ? low : y, visible(x, high) ? high : y]);
+      else if (y == null || !Number.isFinite(y)) {
+        points.push(null);
+        lost.push(x);
+      }
     });
-    if (points.some((p) => p)) lines.push({ run: curve.run, points });
+    if (points.some((p) => p) || lost.length) lines.push({ id: run.id, run, name: run.name, place: drawn.get(run.id), points, lost });
   }
-  return lines;
+  return state.group ? groupsOf(lines) : lines;
+}
+
+function valueAt(points, x) {
+  for (let i = 0; i < points.length; i++) {
+    if (points[i][0] === x) return points[i][1];
+    if (points[i][0] > x) {
+      if (i === 0) return null;
+      const [a, b] = [points[i - 1], points[i]];
+      return a[1] + ((b[1] - a[1]) * (x - a[0])) / (b[0] - a[0]);
+    }
+  }
+  return null;
+}
+
+// Runs that share the value of a setting become their mean with one standard
+// deviation. A run that diverged or failed has no part in it and is counted.
+function groupsOf(lines) {
+  const groups = new Map();
+  for (const line of lines) {
+    const value = formatValue(settingOf(line.run, state.group));
+    if (!groups.has(value)) groups.set(value, []);
+    groups.get(value).push(line);
+  }
+  return [...groups].sort(([a], [b]) => compareValues(a, b)).map(([value, all], place) => {
+    const members = all.filter((l) => !["diverged", "failed"].includes(l.run.outcome) && l.points.some((p) => p));
+    const lost = all.length - members.length;
+    let points = [];
+    if (members.length === 1) points = members[0].points;
+    else if (members.length > 1) {
+      const whole = members.map((l) => l.points.filter((p) => p));
+      const longest = whole.reduce((a, b) => (b.length > a.length ? b : a));
+      for (const [x] of longest) {
+        const values = whole.map((p) => valueAt(p, x));
+        if (values.includes(null)) continue;
+        const mean = values.reduce((a, b) => a + b) / values.length;
+        const sd = Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / (values.length - 1));
+        points.push([x, mean, mean - sd, mean + sd]);
+      }
+    }
+    const name = `${state.group} ${value} (${members.length === 1 ? "1 run" : "mean of " + members.length}${lost ? `, ${lost} diverged or failed` : ""})`;
+    return { id: value, name, place, points, lost: [], run: null };
+  });
+}
+
+// The results of the drawn runs against a setting.
+function linesOver() {
+  const metric = byID("metric").value, key = state.over, logX = byID("log-x").checked, logY = byID("log-y").checked;
+  const lines = new Map();
+  for (const run of data.runs) {
+    if (!drawn.has(run.id)) continue;
+    const x = settingOf(run, key), y = numberOf(run.best[metric]);
+    if (typeof x !== "number" || (logX && x <= 0)) continue;
+    const name = state.group && state.group !== key ? `${state.group} ${formatValue(settingOf(run, state.group))}` : "all drawn runs";
+    if (!lines.has(name)) lines.set(name, { name, id: name, place: lines.size, points: [], lost: [], run: null, dots: true });
+    if (run.outcome === "diverged" || y == null || !Number.isFinite(y) || (logY && y <= 0)) lines.get(name).lost.push(x);
+    else lines.get(name).points.push([x, y, y, y]);
+  }
+  for (const line of lines.values()) line.points.sort((a, b) => a[0] - b[0]);
+  return [...lines.values()];
 }
 
 function scaleOf(values, log, from, to, room) {
@@ -133,7 +238,7 @@ function scaleOf(values, log, from, to, room) {
   if (low > high) [low, high] = [1, 10];
   const f = log ? Math.log : (v) => v, back = log ? Math.exp : (v) => v;
   let a = f(low), b = f(high);
-  if (a === b) [a, b] = log ? [a - 0.7, b + 0.7] : [a - (Math.abs(a) || 1) / 10, b + (Math.abs(b) || 1) / 10];
+  if (a === b) [a, b] = log ? [a - 0.7, b + 0.7] : a === 0 ? [0, 1] : [a - Math.abs(a) / 10, b + Math.abs(b) / 10];
   [a, b] = [a - room * (b - a), b + room * (b - a)];
   const place = (v) => from + ((f(v) - a) / (b - a)) * (to - from);
   return { place, low: back(a), high: back(b), log, value: (p) => back(a + ((p - from) / (to - from)) * (b - a)) };
@@ -141,31 +246,51 @@ function scaleOf(values, log, from, to, room) {
 
 function drawChart(holder, axis, label, format) {
   const width = Math.max(280, holder.clientWidth), height = window.innerWidth <= 600 ? 260 : 320;
-  const lines = linesOf(axis), metric = byID("metric").value;
+  const lines = axis === "over" ? linesOver() : linesOf(axis), metric = byID("metric").value;
   const points = lines.flatMap((l) => l.points.filter((p) => p));
-  const x = scaleOf(points.map((p) => p[0]), byID("log-x").checked, margin.left, width - margin.right, 0);
-  const y = scaleOf(points.map((p) => p[1]), byID("log-y").checked, height - margin.bottom, margin.top, 0.04);
-  const svg = makeSVG("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${metric} against ${label}, ${lines.length} runs` });
-  if (!lines.length) svg.append(makeSVG("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no run with values is chosen"));
-  for (const v of lines.length ? ticksBetween(y.low, y.high, 5, y.log) : []) {
+  const xs = points.map((p) => p[0]).concat(lines.flatMap((l) => l.lost));
+  const x = scaleOf(xs, byID("log-x").checked, margin.left, width - margin.right, axis === "over" ? 0.03 : 0);
+  const y = scaleOf(points.flatMap((p) => [p[1], p[2], p[3]]), byID("log-y").checked, height - margin.bottom, margin.top, 0.04);
+  const svg = makeSVG("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${metric} against ${label}, ${lines.length} curves` });
+  const message = drawn.size === 0 ? "choose runs in the table" : "the drawn runs have no values here";
+  if (!lines.length) svg.append(makeSVG("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, message));
+  for (const v of points.length ? ticksBetween(y.low, y.high, 5, y.log) : []) {
     svg.append(makeSVG("line", { class: "rule", x1: margin.left, x2: width - margin.right, y1: y.place(v), y2: y.place(v) }));
     svg.append(makeSVG("text", { x: margin.left - 6, y: y.place(v) + 4, "text-anchor": "end" }, formatTick(v)));
   }
-  for (const v of lines.length ? ticksBetween(x.low, x.high, width / 80, x.log) : []) {
-    svg.append(makeSVG("line", { class: "rule", y1: margin.top, y2: height - margin.bottom, x1: x.place(v), x2: x.place(v) }));
-    svg.append(makeSVG("text", { x: x.place(v), y: height - 10, "text-anchor": "middle" }, format(v)));
+  for (const v of lines.length ? ticksBetween(x.low, x.high, width / 90, x.log) : []) {
+    const at = x.place(v);
+    svg.append(makeSVG("line", { class: "rule", y1: margin.top, y2: height - margin.bottom, x1: at, x2: at }));
+    svg.append(makeSVG("text", { x: at, y: height - 10, "text-anchor": at > width - 40 ? "end" : "middle" }, format(v)));
+  }
+  const at = (px, py) => px.toFixed(1) + " " + py.toFixed(1);
+  for (const line of lines) {
+    const whole = line.points.filter((p) => p);
+    if (whole.some((p) => p[2] < p[3])) {
+      const band = "M" + whole.map((p) => at(x.place(p[0]), y.place(p[3]))).join("L") + "L" + whole.toReversed().map((p) => at(x.place(p[0]), y.place(p[2]))).join("L") + "Z";
+      svg.append(makeSVG("path", { class: "band", d: band, fill: colorAt(line.place) }));
+    }
   }
   for (const line of lines) {
     let path = "", command = "M";
     for (const p of line.points) {
       if (!p) { command = "M"; continue; }
-      path += command + x.place(p[0]).toFixed(1) + " " + y.place(p[1]).toFixed(1);
+      path += command + at(x.place(p[0]), y.place(p[1]));
       command = "L";
     }
-    svg.append(makeSVG("path", { class: "line", d: path, stroke: colorOf(line.run), "stroke-dasharray": dashOf(line.run) }));
-    if (line.points.length <= 30)
+    if (!line.dots) svg.append(makeSVG("path", { class: "line", d: path || "M0 0", stroke: colorAt(line.place), "stroke-dasharray": dashAt(line.place) }));
+    if (line.points.length <= 30 || line.dots)
       for (const p of line.points.filter((p) => p))
-        svg.append(makeSVG("circle", { cx: x.place(p[0]).toFixed(1), cy: y.place(p[1]).toFixed(1), r: 2.4, fill: colorOf(line.run) }));
+        svg.append(makeSVG("circle", { cx: x.place(p[0]).toFixed(1), cy: y.place(p[1]).toFixed(1), r: line.dots ? 4 : 2.4, fill: colorAt(line.place) }));
+    let last = -Infinity;
+    for (const v of line.lost) {
+      const px = x.place(v);
+      if (px - last < 10) continue;
+      last = px;
+      const mark = makeSVG("path", { class: "line lost", d: `M${px - 4} 6l8 8m0 -8l-8 8`, stroke: colorAt(line.place) });
+      mark.append(makeSVG("title", {}, `${line.name}: not a finite number`));
+      svg.append(mark);
+    }
   }
   holder.replaceChildren(svg);
   if (lines.length) followPointer(holder, svg, lines, x, y, width, height, axis, label);
@@ -177,29 +302,61 @@ function nearestPoint(points, x) {
   return best;
 }
 
+// A pointer or a finger reads values; dragging a mouse over a part zooms into it.
 function followPointer(holder, svg, lines, x, y, width, height, axis, label) {
   const cross = makeSVG("line", { class: "cross", y1: margin.top, y2: height - margin.bottom, visibility: "hidden" });
+  const range = makeSVG("rect", { class: "range", y: margin.top, height: height - margin.top - margin.bottom, visibility: "hidden" });
   const tip = make("div", { class: "tip", hidden: true });
-  svg.append(cross);
+  svg.append(range, cross);
   holder.append(tip);
-  svg.addEventListener("pointerleave", () => { tip.hidden = true; cross.setAttribute("visibility", "hidden"); });
-  svg.addEventListener("pointermove", (event) => {
+  const valueOf = (event) => {
     const box = svg.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * width, level = ((event.clientY - box.top) / box.height) * height;
-    const value = x.value(Math.min(width - margin.right, Math.max(margin.left, at)));
-    const near = lines.map((l) => ({ run: l.run, point: nearestPoint(l.points, value) }))
+    const at = ((event.clientX - box.left) / box.width) * width;
+    return [x.value(Math.min(width - margin.right, Math.max(margin.left, at))), at, ((event.clientY - box.top) / box.height) * height];
+  };
+  const hide = () => { tip.hidden = true; cross.setAttribute("visibility", "hidden"); };
+  let from = null;
+  const read = (event) => {
+    const [value, at, level] = valueOf(event);
+    const near = lines.map((l) => ({ line: l, point: nearestPoint(l.points, value) })).filter((n) => n.point)
       .sort((a, b) => Math.abs(y.place(a.point[1]) - level) - Math.abs(y.place(b.point[1]) - level)).slice(0, 10)
       .sort((a, b) => b.point[1] - a.point[1]);
     cross.setAttribute("x1", x.place(value));
     cross.setAttribute("x2", x.place(value));
     cross.setAttribute("visibility", "visible");
-    const place = axis === "seconds" ? formatSeconds(value) : Math.round(value).toLocaleString("en");
+    const place = axis === "seconds" ? formatSeconds(value) : axis === "over" ? formatNumber(value) : Math.round(value).toLocaleString("en");
     tip.replaceChildren(make("div", {}, `${place} ${label}`), ...near.map((n) => {
-      return make("div", {}, swatchOf(n.run), `${formatNumber(n.point[1])}  ${data.runs[n.run].name}`);
+      const range = n.point[2] < n.point[3] ? ` (${formatNumber(n.point[2])} to ${formatNumber(n.point[3])})` : "";
+      return make("div", {}, swatchAt(n.line.place), `${formatNumber(n.point[1])}${range}  ${n.line.name}`);
     }));
     tip.hidden = false;
     tip.style.left = at < width / 2 ? "auto" : "66px";
     tip.style.right = at < width / 2 ? "18px" : "auto";
+    if (from != null) {
+      const [a, b] = [x.place(from), x.place(value)].sort((p, q) => p - q);
+      range.setAttribute("x", a);
+      range.setAttribute("width", b - a);
+      range.setAttribute("visibility", "visible");
+    }
+  };
+  svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse" && from == null) hide(); });
+  svg.addEventListener("pointermove", read);
+  svg.addEventListener("pointerdown", (event) => {
+    read(event);
+    if (event.pointerType !== "mouse" || axis === "over") return;
+    from = valueOf(event)[0];
+    svg.setPointerCapture(event.pointerId);
+  });
+  svg.addEventListener("pointerup", (event) => {
+    if (from == null) return;
+    const to = valueOf(event)[0];
+    if (Math.abs(x.place(to) - x.place(from)) > 8) {
+      zoom[axis] = [from, to].sort((a, b) => a - b);
+      byID("zoom-out").hidden = false;
+      drawCharts();
+    }
+    from = null;
+    range.setAttribute("visibility", "hidden");
   });
 }
 
@@ -208,79 +365,146 @@ function drawCharts() {
   drawChart(byID("by-tokens"), "tokens", "tokens", formatTick);
   drawChart(byID("by-time"), "seconds", "of training", formatSeconds);
   drawChart(byID("by-steps"), "step", "steps", formatTick);
+  byID("over-figure").hidden = !state.over;
+  if (state.over) drawChart(byID("by-setting"), "over", state.over, formatTick);
+  const lines = state.group ? linesOf("step") : [];
+  byID("legend").replaceChildren(...lines.map((l) => make("span", {}, swatchAt(l.place), l.name)));
+  drawComparison();
 }
 
 // ---- the table of runs ----------------------------------------------------
 
-// What came out stands before what was set: settings that differ may be many.
-const kinds = ["optimizer.kind", "model.kind"].filter((key) => data.differing.includes(key));
-const settingColumn = (key) => ({ title: key, value: (r) => r.settings[key] });
-const columns = [
-  { title: "name", value: (r) => r.name, show: (r) => make("button", { type: "button", class: "name", on: { click: () => showDetail(r) } }, r.name || "(no name)") },
-  { title: "status", value: (r) => r.status, show: (r) => make("span", { class: r.status }, r.status) },
-  ...kinds.map(settingColumn),
-  ...(data.datasets > 1 ? [{ title: "dataset", value: (r) => r.dataset.name + " " + r.dataset.fingerprint.slice(0, 8) }] : []),
-  ...data.outcomes.map((metric) => ({
-    title: metric, value: (r) => r.metrics[metric], number: true,
-    lowest: metric.endsWith("_ppl") && !metric.includes("unigram"),
-  })),
-  { title: "steps", value: (r) => r.steps, number: true },
-  { title: "time", value: (r) => r.seconds, number: true, text: (r) => formatSeconds(r.seconds) },
-  ...data.differing.filter((key) => !kinds.includes(key)).map(settingColumn),
-  { title: "started", value: (r) => r.started, text: (r) => r.started.slice(0, 16).replace("T", " ") },
-  { title: "tags", value: (r) => r.tags.join(", ") },
-];
-let order = { column: null, falling: false };
-
-function compareValues(a, b) {
-  if (a == null || b == null) return (a == null) - (b == null);
-  if (typeof a === "number" && typeof b === "number") return a - b;
-  return String(a).localeCompare(String(b), "en", { numeric: true });
+// Results stand before settings: settings that differ may be many.
+let columns = [];
+function makeColumns() {
+  const kinds = ["model.kind", "optimizer.kind"].filter((k) => data.differing.includes(k) || data.common[k] != null);
+  const settingColumn = (key) => ({ title: key, value: (r) => settingOf(r, key) });
+  columns = [
+    { title: "name", always: true, value: (r) => r.name, show: (r) => make("button", { type: "button", class: "name", on: { click: () => showDetail(r) } }, r.name || "(no name)") },
+    { title: "status", value: (r) => r.status, show: (r) => make("span", { class: r.status }, r.status + (r.outcome === "diverged" ? ", diverged" : "")) },
+    { title: "progress", value: progressOf, show: progressBar, hideUnless: () => data.runs.some((r) => r.status === "running") },
+    ...kinds.map(settingColumn),
+    ...(data.datasets > 1 ? [{ title: "dataset", value: (r) => r.dataset.name + " " + r.dataset.fingerprint.slice(0, 8) }] : []),
+    ...data.outcomes.flatMap((metric) => {
+      const result = { title: "best " + metric, value: (r) => (r.outcome === "diverged" && r.metrics[metric] != null ? "NaN" : r.best[metric]), number: true, lowest: metric.endsWith("_ppl") && !metric.includes("unigram") };
+      const last = { title: metric.includes("unigram") ? metric : "last " + metric, value: (r) => r.metrics[metric], number: true };
+      return metric.endsWith("_ppl") && !metric.includes("unigram") ? [result, last] : [last];
+    }),
+    { title: "steps", value: (r) => r.steps, number: true },
+    { title: "time", value: (r) => r.seconds, number: true, text: (r) => formatSeconds(r.seconds) },
+    ...data.differing.filter((key) => !kinds.includes(key)).map(settingColumn),
+    { title: "started", value: (r) => r.started, text: (r) => r.started.slice(0, 16).replace("T", " ") },
+    { title: "tags", value: (r) => r.tags.join(", ") },
+  ].filter((c) => !c.hideUnless || c.hideUnless());
+  const hidden = new Set(state.hide.split("|").filter(Boolean));
+  byID("columns").replaceChildren(...columns.filter((c) => !c.always).map((c) => {
+    const box = make("input", { type: "checkbox", on: { change: () => {
+      if (box.checked) hidden.delete(c.title);
+      else hidden.add(c.title);
+      state.hide = [...hidden].join("|");
+      keepState();
+      makeColumns();
+      drawTable();
+    } } });
+    box.checked = !hidden.has(c.title);
+    return make("label", {}, box, c.title);
+  }));
+  columns = columns.filter((c) => !hidden.has(c.title));
+  rowOf.clear();
 }
 
+// The share of the run that is done, and the time left.
+function progressOf(r) {
+  const total = settingOf(r, "train.steps");
+  return r.status === "running" && total > 0 ? Math.min(1, r.steps / total) : null;
+}
+function progressBar(r) {
+  const part = progressOf(r);
+  if (part == null) return "";
+  const left = part > 0 ? formatSeconds((r.seconds * (1 - part)) / part) + " left" : "";
+  return make("span", {}, make("progress", { max: 1, value: part, "aria-label": "progress of " + r.name }), ` ${Math.round(100 * part)} % ${left}`);
+}
+
+const rowOf = new Map(); // id -> row, made when it is first shown
+let matching = null; // ids that a condition selects, on a served page
+let shownRows = 200;
+
 function listed() {
-  const words = byID("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const indices = data.runs.map((_, i) => i).filter((i) => words.every((w) => data.runs[i].text.includes(w)));
-  const c = order.column;
-  if (c) indices.sort((i, j) => {
-    const a = c.value(data.runs[i]), b = c.value(data.runs[j]);
-    return (a == null || b == null) ? compareValues(a, b) : (order.falling ? -1 : 1) * compareValues(a, b);
-  });
-  return indices;
+  const words = matching ? [] : state.filter.toLowerCase().split(/\s+/).filter(Boolean);
+  const runs = data.runs.filter((r) => (matching ? matching.has(r.id) : words.every((w) => r.text.includes(w))));
+  const falling = state.sort.startsWith("-"), c = columns.find((c) => c.title === state.sort.replace(/^-/, ""));
+  if (c) {
+    const keys = new Map(runs.map((r) => [r, c.value(r)]));
+    runs.sort((a, b) => {
+      const x = keys.get(a), y = keys.get(b);
+      return x == null || y == null ? compareValues(x, y) : (falling ? -1 : 1) * compareValues(x, y);
+    });
+  }
+  return runs;
+}
+
+function makeRow(run) {
+  const box = make("input", { type: "checkbox", "aria-label": "draw " + run.name, on: { change: () => choose(run.id, box.checked) } });
+  const cell = make("td", {}, make("span"), box);
+  const cells = columns.map((c) => make("td", { class: c.number ? "number" : null }, c.show ? c.show(run) : c.text ? c.text(run) : c.number ? formatNumber(c.value(run)) : formatValue(c.value(run))));
+  const row = make("tr", {}, cell, ...cells);
+  row.update = (best) => {
+    box.checked = drawn.has(run.id);
+    cell.firstChild.replaceWith(swatchAt(drawn.get(run.id)));
+    if (best) columns.forEach((c, i) => { if (c.lowest) cells[i].classList.toggle("best", best.has(c) && numberOf(c.value(run)) === best.get(c)); });
+  };
+  return row;
+}
+
+function drawHead() {
+  byID("head").replaceChildren(make("tr", {}, make("th", { scope: "col" }, "draw"), ...columns.map((c) => {
+    const header = make("th", { scope: "col", class: c.number ? "number" : null });
+    const button = make("button", { type: "button", on: { click: () => {
+      state.sort = state.sort === c.title ? "-" + c.title : c.title;
+      keepState();
+      markSorted();
+      drawRows();
+    } } });
+    header.append(button);
+    header.column = c;
+    return header;
+  })));
+  markSorted();
+}
+
+// The headers stay in place while the rows change: the keyboard's focus stays too.
+function markSorted() {
+  for (const header of byID("head").querySelectorAll("th")) {
+    const c = header.column;
+    if (!c) continue;
+    const direction = state.sort === c.title ? "ascending" : state.sort === "-" + c.title ? "descending" : null;
+    if (direction) header.setAttribute("aria-sort", direction);
+    else header.removeAttribute("aria-sort");
+    header.firstChild.textContent = c.title + (direction === "ascending" ? " ▴" : direction === "descending" ? " ▾" : "");
+  }
+}
+
+function drawRows() {
+  const best = new Map();
+  for (const c of columns.filter((c) => c.lowest)) {
+    const values = data.runs.map((r) => numberOf(c.value(r))).filter((v) => v != null && Number.isFinite(v));
+    if (values.length > 1) best.set(c, values.reduce((a, b) => Math.min(a, b)));
+  }
+  const runs = listed();
+  byID("body").replaceChildren(...runs.slice(0, shownRows).map((run) => {
+    if (!rowOf.has(run.id)) rowOf.set(run.id, makeRow(run));
+    const row = rowOf.get(run.id);
+    row.update(best);
+    return row;
+  }));
+  byID("shown").textContent = `${runs.length} of ${data.runs.length} runs`;
+  byID("more").hidden = runs.length <= shownRows;
+  byID("more").textContent = `Show ${Math.min(200, runs.length - shownRows)} more`;
 }
 
 function drawTable() {
-  const head = make("tr", {}, make("th", { scope: "col" }, "draw"), ...columns.map((c) => {
-    const sorted = order.column === c;
-    const arrow = sorted ? (order.falling ? " ▾" : " ▴") : "";
-    return make("th", { scope: "col", class: c.number ? "number" : null, "aria-sort": sorted ? (order.falling ? "descending" : "ascending") : null },
-      make("button", { type: "button", on: { click: () => { order = { column: c, falling: sorted && !order.falling }; drawTable(); } } }, c.title + arrow));
-  }));
-  const best = new Map();
-  for (const c of columns.filter((c) => c.lowest)) {
-    const values = data.runs.map(c.value).filter((v) => v != null);
-    if (values.length > 1) best.set(c, values.reduce((a, b) => Math.min(a, b)));
-  }
-  const indices = listed();
-  const rows = indices.map((i) => {
-    const run = data.runs[i];
-    const box = make("input", { type: "checkbox", "aria-label": "draw " + run.name, on: { change: () => choose(box.checked) } });
-    box.checked = drawn.has(i);
-    const cell = make("td", {}, swatchOf(i), box);
-    const choose = (chosen) => {
-      if (chosen) draw(i);
-      else drawn.delete(i);
-      cell.firstChild.replaceWith(swatchOf(i));
-      drawCharts();
-    };
-    return make("tr", {}, cell, ...columns.map((c) => {
-      const content = c.show ? c.show(run) : c.text ? c.text(run) : c.number ? formatNumber(c.value(run)) : formatValue(c.value(run));
-      const isBest = best.has(c) && c.value(run) === best.get(c);
-      return make("td", { class: [c.number && "number", isBest && "best"].filter(Boolean).join(" ") || null }, content);
-    }));
-  });
-  byID("runs").replaceChildren(make("caption", { hidden: true }, "Runs"), make("thead", {}, head), make("tbody", {}, ...rows));
-  byID("shown").textContent = `${indices.length} of ${data.runs.length} runs`;
+  drawHead();
+  drawRows();
 }
 
 // ---- details --------------------------------------------------------------
@@ -291,46 +515,105 @@ function pairsTable(title, pairs) {
 }
 
 function showDetail(r, jump = true) {
+  state.run = r.id;
+  keepState();
   const samples = r.events.filter((e) => e.kind === "sample"), events = r.events.filter((e) => e.kind !== "sample");
   const perplexities = ["val", "test"].filter((s) => r.metrics[s + "_ppl"] != null || r.metrics[s + "_unigram_ppl"] != null).map((s) =>
-    [s === "val" ? "valid" : s, `${formatNumber(r.metrics[s + "_ppl"])} (best ${formatNumber(r.best[s + "_ppl"])}; unigram ${formatNumber(r.metrics[s + "_unigram_ppl"])})`]);
+    [s === "val" ? "valid" : s, `best ${formatNumber(r.best[s + "_ppl"])}, last ${formatNumber(r.metrics[s + "_ppl"])}; unigram ${formatNumber(r.metrics[s + "_unigram_ppl"])}`]);
+  const koala = Object.entries(r.metrics).filter(([k]) => k.startsWith("koala_")).map(([k, v]) => [k, formatNumber(v)]);
   byID("detail").replaceChildren(
     make("h3", { tabindex: "-1" }, r.name),
     make("div", { class: "columns" },
       pairsTable("Run", [["id", r.id], ["status", r.status + (r.reason ? ": " + r.reason : "")], ["note", r.note], ["tags", r.tags.join(", ")],
         ["started", r.started], ["ended", r.ended], ["trained", `${r.steps.toLocaleString("en")} steps, ${r.tokens.toLocaleString("en")} tokens, ${formatSeconds(r.seconds)}`], ["parent", r.parent]]),
       pairsTable("Perplexity", perplexities),
+      pairsTable("KOALA", koala),
       pairsTable("Dataset", [["name", r.dataset.name], ["path", r.dataset.path], ["fingerprint", r.dataset.fingerprint], ...Object.entries(r.dataset_facts || {})]),
       pairsTable("Environment", [["host", r.host], ["cpu", r.cpu], ["device", r.device], ["threads", r.threads], ["git", r.git.commit + (r.git.dirty ? " with local changes" : "")],
         ["command", r.command.join(" ")], ...Object.entries(r.versions || {})]),
       pairsTable("Settings", Object.entries({ ...data.common, ...r.settings }).sort(([a], [b]) => compareValues(a, b))),
       pairsTable("Metrics", Object.entries(r.metrics).sort(([a], [b]) => compareValues(a, b)).map(([k, v]) => [k, formatNumber(v)])),
       pairsTable("Events", events.map((e) => [e.time.slice(0, 19).replace("T", " ") + " " + e.kind, e.message]))),
-    ...(samples.length ? [make("h3", {}, "Samples"), ...samples.map((s) => make("pre", { tabindex: "0" }, s.message))] : []));
+    ...(r.git.diff ? [make("h3", {}, "Code that differs from the commit"), make("pre", { tabindex: "0", "aria-label": "diff" }, r.git.diff)] : []),
+    ...(samples.length ? [make("h3", {}, "Samples"), ...samples.map((s) => make("pre", { tabindex: "0", "aria-label": "sample of " + s.time }, s.message))] : []));
   if (!jump) return;
   byID("detail").querySelector("h3").focus();
   byID("detail-title").scrollIntoView();
 }
 
+// The settings in which the drawn runs differ, side by side, with their results.
+function drawComparison() {
+  const runs = data.runs.filter((r) => drawn.has(r.id)).slice(0, 8);
+  byID("comparison-section").hidden = runs.length < 2;
+  if (runs.length < 2) return;
+  const keys = data.differing.filter((key) => runs.some((r) => formatValue(settingOf(r, key)) !== formatValue(settingOf(runs[0], key))));
+  const rows = [
+    ...keys.map((key) => [key, ...runs.map((r) => formatValue(settingOf(r, key)))]),
+    ...data.outcomes.map((m) => ["best " + m, ...runs.map((r) => formatNumber(r.outcome === "diverged" && r.metrics[m] != null ? "NaN" : r.best[m]))]),
+  ];
+  byID("comparison").replaceChildren(
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "setting"), ...runs.map((r) => make("th", { scope: "col" }, swatchAt(drawn.get(r.id)), r.name)))),
+    make("tbody", {}, ...rows.map(([key, ...values]) => make("tr", {}, make("th", { scope: "row" }, key), ...values.map((v) => make("td", {}, v))))));
+}
+
 // ---- start ----------------------------------------------------------------
 
-for (const run of data.runs)
-  run.text = [run.id, run.name, run.status, run.note, ...run.tags, ...Object.entries(run.settings).map(([k, v]) => k + "=" + formatValue(v))].join(" ").toLowerCase();
-byID("about").textContent = `${data.runs.length} ${data.runs.length === 1 ? "run" : "runs"}, written ${data.written.slice(0, 16).replace("T", " ")} UTC`;
-if (data.datasets > 1) {
-  byID("warning").hidden = false;
-  byID("warning").textContent = `These runs were trained on ${data.datasets} different datasets: their perplexities do not compare.`;
+function indexRuns() {
+  for (const run of data.runs)
+    run.text = [run.id, run.name, run.status, run.outcome, run.note, ...run.tags, ...Object.entries(run.settings).map(([k, v]) => k + "=" + formatValue(v))].join(" ").toLowerCase();
 }
-byID("metric").append(...data.metrics.map((m) => make("option", { value: m }, m)));
-byID("controls").addEventListener("input", drawCharts);
+
+function fillSelect(id, options, chosen) {
+  byID(id).replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
+  byID(id).value = options.some(([value]) => value === chosen) ? chosen : options.length ? options[0][0] : "";
+}
+
+// show draws everything that depends on which runs and settings there are.
+function show() {
+  indexRuns();
+  byID("about").textContent = `${data.runs.length} ${data.runs.length === 1 ? "run" : "runs"}, ${data.live ? "live" : "written " + data.written.slice(0, 16).replace("T", " ") + " UTC"}`;
+  byID("warning").hidden = data.datasets < 2;
+  byID("warning").textContent = `These runs were trained on ${data.datasets} different datasets: their perplexities do not compare.`;
+  fillSelect("metric", data.metrics.map((m) => [m, m]), state.metric);
+  const numeric = data.differing.filter((key) => data.runs.some((r) => typeof r.settings[key] === "number"));
+  fillSelect("group", [["", "nothing"], ...data.differing.map((k) => [k, k])], state.group);
+  fillSelect("over", [["", "nothing"], ...numeric.map((k) => [k, k])], state.over);
+  const common = Object.entries(data.common).sort(([a], [b]) => compareValues(a, b));
+  byID("common").replaceChildren(make("caption", { hidden: true }, "Settings that all runs share"), make("tbody", {}, ...common.map(([k, v]) => make("tr", {}, make("th", { scope: "row" }, k), make("td", { class: "wide" }, formatValue(v))))));
+  makeColumns();
+  drawTable();
+  drawCharts();
+}
+
+const ids = new Set(data.runs.map((r) => r.id));
+if (state.draw) state.draw.split(" ").filter((id) => ids.has(id)).forEach(draw);
+else data.drawn.forEach((i) => draw(data.runs[i].id));
+byID("smooth").value = state.smooth;
+byID("log-y").checked = state.logy === "1";
+byID("log-x").checked = state.logx === "1";
+byID("filter").value = state.filter;
+show();
+byID("controls").addEventListener("input", () => {
+  Object.assign(state, { metric: byID("metric").value, smooth: byID("smooth").value, logy: byID("log-y").checked ? "1" : "", logx: byID("log-x").checked ? "1" : "",
+    group: byID("group").value, over: byID("over").value });
+  keepState();
+  drawCharts();
+});
 byID("controls").addEventListener("submit", (event) => event.preventDefault());
-byID("filter").addEventListener("input", drawTable);
-byID("show-shown").addEventListener("click", () => { drawn.clear(); listed().forEach(draw); drawTable(); drawCharts(); });
-byID("show-none").addEventListener("click", () => { drawn.clear(); drawTable(); drawCharts(); });
+byID("zoom-out").addEventListener("click", () => { for (const axis in zoom) delete zoom[axis]; byID("zoom-out").hidden = true; drawCharts(); });
+let filterWith = () => {}; // live.js asks the server about conditions
+byID("filter").addEventListener("input", () => {
+  state.filter = byID("filter").value;
+  keepState();
+  shownRows = 200;
+  matching = null;
+  filterWith(state.filter);
+  drawRows();
+});
+byID("more").addEventListener("click", () => { shownRows += 200; drawRows(); });
+byID("show-shown").addEventListener("click", () => { drawn.clear(); listed().forEach((r) => draw(r.id)); drawRows(); drawnChanged(); });
+byID("show-none").addEventListener("click", () => { drawn.clear(); drawRows(); drawnChanged(); });
 let resizing = 0;
 window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(drawCharts); });
-const common = Object.entries(data.common).sort(([a], [b]) => compareValues(a, b));
-byID("common").append(make("caption", { hidden: true }, "Settings that all runs share"), make("tbody", {}, ...common.map(([k, v]) => make("tr", {}, make("th", { scope: "row" }, k), make("td", { class: "wide" }, formatValue(v))))));
-drawTable();
-drawCharts();
-if (data.runs.length === 1) showDetail(data.runs[0], false);
+const chosen = data.runs.find((r) => r.id === state.run) || (data.runs.length === 1 ? data.runs[0] : null);
+if (chosen) showDetail(chosen, false);

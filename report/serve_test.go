@@ -1,0 +1,176 @@
+package report
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/koala-lm/koala-lm/tracking"
+	"github.com/koala-lm/koala-lm/tracking/storetest"
+)
+
+// served starts a server of the store's page.
+func served(t *testing.T, s *Server) *httptest.Server {
+	t.Helper()
+	s.Every = time.Millisecond
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	return server
+}
+
+func get(t *testing.T, address string) (int, string) {
+	t.Helper()
+	response, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
+}
+
+func TestServeFollowsTheStore(t *testing.T) {
+	store := filled(t)
+	server := served(t, &Server{Store: store})
+	code, text := get(t, server.URL)
+	if code != 200 || !strings.Contains(text, "connect-src 'self'") || strings.Count(text, "<script") != 3 {
+		t.Fatalf("%d %.500s", code, text)
+	}
+	_, text = get(t, server.URL+"/data")
+	var data pageData
+	if err := json.Unmarshal([]byte(text), &data); err != nil || len(data.Runs) != 4+len(storetest.DangerousNames) || !data.Live {
+		t.Fatalf("%d runs (%v)", len(data.Runs), err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, "GET", server.URL+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Body.Close()
+	lines := bufio.NewScanner(events.Body)
+	await := func() { // a change, or the test's time limit
+		t.Helper()
+		for lines.Scan() {
+			if lines.Text() == "event: changed" {
+				return
+			}
+		}
+		t.Fatal("the events ended")
+	}
+	run, err := store.StartRun(t.Context(), storetest.Example("live", "adam", 1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	await()
+	if err := run.Log(tracking.Point{Step: 7, Values: map[string]float64{"val_ppl": 99, "train_loss": 3}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await()
+	_, text = get(t, server.URL+"/data?since="+url.QueryEscape(time.Now().Add(time.Minute).UTC().Format(time.RFC3339Nano)))
+	var changes pageData
+	if err := json.Unmarshal([]byte(text), &changes); err != nil || len(changes.Runs) != 1 || changes.Runs[0].Name != "live" ||
+		changes.Runs[0].Steps != 7 || len(changes.IDs) != len(data.Runs)+1 || len(changes.Curves["val_ppl"]) != 1 ||
+		changes.Runs[0].Settings["model.hidden"] != 200.0 {
+		t.Errorf("%d runs, %d ids (%v): %.2000s", len(changes.Runs), len(changes.IDs), err, text)
+	}
+	if err := run.Finish(tracking.Finished, ""); err != nil {
+		t.Fatal(err)
+	}
+	await()
+}
+
+func TestServeFilters(t *testing.T) {
+	server := served(t, &Server{Store: filled(t), Query: tracking.Query{Where: "steps >= 20"}})
+	for condition, want := range map[string]string{
+		"steps >= 200 && steps < 250": `"ids":["`,
+		"steps < 5":                   `"ids":[]`,
+		"val_pll < 3":                 "did you mean val_ppl",
+		"optimizer.lr < '1'":          "optimizer.lr is a number",
+	} {
+		t.Run(condition, func(t *testing.T) {
+			if code, text := get(t, server.URL+"/where?q="+url.QueryEscape(condition)); code != 200 || !strings.Contains(text, want) {
+				t.Errorf("%d %s", code, text)
+			}
+		})
+	}
+}
+
+// Only who has the token, or on loopback only who asks for a loopback host, gets an
+// answer; nothing but GET is answered.
+func TestServeKeepsOthersOut(t *testing.T) {
+	store := filled(t)
+	open, closed := served(t, &Server{Store: store}), served(t, &Server{Store: store, Token: "secret"})
+	for name, test := range map[string]struct {
+		method, address, host string
+		want                  int
+	}{
+		"loopback":              {"GET", open.URL + "/", "", 200},
+		"localhost":             {"GET", open.URL + "/", "localhost:7007", 200},
+		"another name":          {"GET", open.URL + "/", "evil.example", 403},
+		"another name's data":   {"GET", open.URL + "/data", "evil.example:80", 403},
+		"no token":              {"GET", closed.URL + "/", "", 403},
+		"wrong token":           {"GET", closed.URL + "/data?token=x", "", 403},
+		"token":                 {"GET", closed.URL + "/?token=secret", "", 200},
+		"token for another":     {"GET", closed.URL + "/data?token=secret", "gpu.example", 200},
+		"events without token":  {"GET", closed.URL + "/events", "", 403},
+		"post":                  {"POST", open.URL + "/data", "", 405},
+		"no such page":          {"GET", open.URL + "/../etc/passwd", "", 404},
+		"a time that is no one": {"GET", open.URL + "/data?since=x", "", 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			request, err := http.NewRequest(test.method, test.address, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Host = test.host
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != test.want {
+				t.Errorf("%d, want %d", response.StatusCode, test.want)
+			}
+		})
+	}
+}
+
+// A spike that a long curve averages away stays in its range, and values that are
+// not finite stay what they are.
+func TestPageHidesNoSpike(t *testing.T) {
+	points := make([]tracking.CurvePoint, 10_000)
+	for i := range points {
+		points[i] = tracking.CurvePoint{Step: int64(i), Last: int64(i), Value: 5, Lowest: 5, Highest: 5, Count: 1}
+	}
+	points[4321].Value, points[4321].Lowest, points[4321].Highest = 80, 80, 80
+	c := newPageCurve(0, points, 100)
+	highest := rounded(0)
+	for _, v := range c.High {
+		highest = max(highest, v)
+	}
+	if len(c.Value) != 100 || highest != 80 {
+		t.Errorf("%d points up to %v, want 100 up to 80", len(c.Value), highest)
+	}
+	if flat := newPageCurve(0, points[:50], 100); flat.Low != nil || flat.High != nil {
+		t.Error("a curve of single values has a band")
+	}
+}
