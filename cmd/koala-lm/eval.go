@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
-	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 type evalOptions struct {
@@ -83,8 +82,8 @@ func runEval(ctx context.Context, opts *evalOptions) error {
 	if err != nil {
 		return err
 	}
-	if kind := kindOf(run); opts.stride > 0 && kind != "" && kind != spec.Transformer {
-		return fmt.Errorf("--stride is for Transformers: run %s is of kind %s and carries its state", run.ID, kind)
+	if kind := kindOf(run); opts.stride > 0 && kind.CarriesState {
+		return fmt.Errorf("--stride needs a model that reads windows, and run %s carries its state: it is of kind %s", run.ID, kind.Name)
 	}
 	r := &request.Eval{
 		Common: opts.compute.common(opts.app), Model: model,

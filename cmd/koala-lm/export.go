@@ -10,7 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/lm/huggingface/config"
 	"github.com/koala-lm/koala-lm/lm/spec"
+	"github.com/koala-lm/koala-lm/tracking"
 )
 
 type exportOptions struct {
@@ -60,12 +63,33 @@ func runExport(ctx context.Context, opts *exportOptions) error {
 	if err != nil {
 		return err
 	}
-	if kind := kindOf(run); opts.to == "huggingface" && kind != "" && kind != spec.Transformer {
-		return fmt.Errorf("run %s is of kind %s, and --to huggingface knows Transformers only: use --to safetensors", run.ID, kind)
+	if run != nil && opts.to == "huggingface" {
+		if err := checkExport(run); err != nil {
+			return err
+		}
 	}
 	// Writing files takes no accelerator.
 	opts.compute.device = "cpu"
 	return request.Exec("export", &request.Export{
 		Common: opts.compute.common(opts.app), Model: model, To: opts.to, Out: out, Force: opts.force,
 	})
+}
+
+// checkExport returns an error if transformers has no model like a run's.
+func checkExport(run *tracking.RunDetail) error {
+	var b configs.Builder
+	b.Values("run "+run.ID, run.Settings)
+	settings, err := b.Settings()
+	if err != nil {
+		return err
+	}
+	shape := settings.Model
+	shape.Vocab = max(1, shape.Vocab) // the dataset's, which changes nothing here
+	if shape.Softmax == spec.Adaptive {
+		shape.Vocab = max(shape.Vocab, shape.Tails()[len(shape.Tails())-1]+1)
+	}
+	if _, _, err := config.Describe(shape); err != nil {
+		return fmt.Errorf("run %s: %w", run.ID, err)
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/lm/spec"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -90,13 +91,13 @@ func (m *modelFlags) resolve(ctx context.Context) (request.Model, *tracking.RunD
 	return model, &run, nil
 }
 
-// kindOf is the kind of a run's model, empty where that is not known.
-func kindOf(run *tracking.RunDetail) string {
+// kindOf is the kind of a run's model, the zero Kind where that is not known.
+func kindOf(run *tracking.RunDetail) spec.Kind {
 	if run == nil {
-		return ""
+		return spec.Kind{}
 	}
-	kind, _ := run.Settings["model.kind"].(string)
-	return kind
+	name, _ := run.Settings["model.kind"].(string)
+	return spec.Model{Kind: name}.KindOf()
 }
 
 // splitOf makes sure that a dataset has a split.
