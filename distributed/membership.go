@@ -185,13 +185,22 @@ func (m *Membership) introduce(leader *peer) error {
 	return leader.send(h, m.silence)
 }
 
-// accept takes connections until the listener is closed.
+// accept takes connections until the listener is closed. Where the table of
+// descriptors is full it tries again: another connection may close.
 func (m *Membership) accept(l net.Listener) {
 	pending := make(chan struct{}, maxPending)
 	for {
 		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
 		if err != nil {
-			return // closed
+			select {
+			case <-m.end:
+				return
+			case <-time.After(retryInterval):
+				continue
+			}
 		}
 		select {
 		case pending <- struct{}{}:

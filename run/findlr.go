@@ -30,11 +30,13 @@ func FindLR(ctx context.Context, job Job) error {
 	if err != nil {
 		return err
 	}
-	defer dataset.Close()
-	return torch.Main(job.Threads, func() error { return job.findLR(ctx, dataset) })
+	return untilBuilt(ctx, func(built func()) error {
+		defer dataset.Close()
+		return torch.Main(job.Threads, func() error { return job.findLR(ctx, dataset, built) })
+	})
 }
 
-func (job Job) findLR(ctx context.Context, dataset *data.Dataset) error {
+func (job Job) findLR(ctx context.Context, dataset *data.Dataset, built func()) error {
 	device, err := torch.ParseDevice(job.Device)
 	if err != nil {
 		return err
@@ -44,6 +46,7 @@ func (job Job) findLR(ctx context.Context, dataset *data.Dataset) error {
 		return err
 	}
 	defer closeTrainer(trainer)
+	built()
 	from, err := job.restore(trainer, dataset)
 	if err != nil {
 		return err

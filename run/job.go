@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"time"
 
 	"github.com/sugarme/gotch"
 
@@ -55,11 +57,13 @@ func Train(ctx context.Context, job Job) error {
 	if err != nil {
 		return err
 	}
-	defer dataset.Close()
-	return torch.Main(job.threads(), func() error { return job.train(ctx, dataset) })
+	return untilBuilt(ctx, func(built func()) error {
+		defer dataset.Close()
+		return torch.Main(job.threads(), func() error { return job.train(ctx, dataset, built) })
+	})
 }
 
-func (job Job) train(ctx context.Context, dataset *data.Dataset) (err error) {
+func (job Job) train(ctx context.Context, dataset *data.Dataset, built func()) (err error) {
 	group, err := distributed.Open(ctx, job.Ranks)
 	if err != nil {
 		return err
@@ -78,6 +82,7 @@ func (job Job) train(ctx context.Context, dataset *data.Dataset) (err error) {
 		return err
 	}
 	defer closeTrainer(trainer)
+	built()
 	trainer.Group = group
 
 	from, err := job.restore(trainer, dataset)
@@ -103,6 +108,31 @@ func (job Job) train(ctx context.Context, dataset *data.Dataset) (err error) {
 	}
 	defer func() { err = errors.Join(err, recording.close()) }()
 	return recording.finish(ctx, trainer.Run(ctx))
+}
+
+// buildGrace is the time that building a model gets to end by itself after an
+// interruption.
+const buildGrace = 500 * time.Millisecond
+
+// untilBuilt runs work and returns its error. A large model takes seconds to build,
+// in which libtorch hears nothing: if ctx ends before work has called built,
+// untilBuilt returns without it, since nothing is lost if the process ends now.
+func untilBuilt(ctx context.Context, work func(built func()) error) error {
+	done, built := make(chan error, 1), make(chan struct{})
+	go func() { done <- work(sync.OnceFunc(func() { close(built) })) }()
+	var late <-chan time.Time
+	for interrupted := ctx.Done(); ; interrupted = nil {
+		select {
+		case err := <-done:
+			return err
+		case <-built:
+			return <-done
+		case <-interrupted:
+			late = time.After(buildGrace)
+		case <-late:
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // threads is the number of threads of one operator of this rank.

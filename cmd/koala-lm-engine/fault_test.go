@@ -198,3 +198,20 @@ func TestFailingCalls(t *testing.T) {
 		})
 	}
 }
+
+// A run whose folder somebody removes makes it again with its next checkpoint.
+func TestRunFolderRemoved(t *testing.T) {
+	s := long(t)
+	w, want := fresh(t)
+	p := w.train(w.request(s, ""))
+	w.awaitCheckpoint()
+	run, _ := w.run()
+	gone := filepath.Join(filepath.Dir(w.runs), "gone")
+	if err := os.Rename(filepath.Join(w.runs, run.ID), gone); err != nil {
+		t.Fatal(err)
+	}
+	p.mustEnd(t, exit.OK)
+	if diff := cmp.Diff(want, w.ended()); diff != "" {
+		t.Errorf("(-left alone +folder removed):\n%s", diff)
+	}
+}

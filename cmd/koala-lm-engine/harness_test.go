@@ -184,6 +184,16 @@ func (p *process) await(t testing.TB, text string) {
 // train starts an engine on a request.
 func (w *workshop) train(r *request.Train) *process {
 	w.t.Helper()
+	p := w.command(r)
+	if err := p.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// command is an engine on a request, to be started.
+func (w *workshop) command(r *request.Train) *process {
+	w.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		w.t.Fatal(err)
@@ -195,9 +205,6 @@ func (w *workshop) train(r *request.Train) *process {
 	p := &process{Cmd: exec.Command(self, "train", text)}
 	p.Env = append(os.Environ(), engineVariable+"=1")
 	p.Stderr = &p.stderr
-	if err := p.Start(); err != nil {
-		w.t.Fatal(err)
-	}
 	return p
 }
 

@@ -398,9 +398,15 @@ func TestFailureOfARankIsToldByAll(t *testing.T) {
 	all := w.placed(s, "", 2, nil)
 	w.awaitStep(10)
 	run, _ := w.run()
+	// A file in place of the folder; rank 0 makes a folder again that is only gone.
 	folder := w.checkpoints(run.ID)
-	if err := os.Rename(folder, folder+".gone"); err != nil { // at once: rank 0 writes into it
-		t.Fatal(err)
+	for n := 0; ; n++ {
+		if err := os.Rename(folder, fmt.Sprint(folder, ".gone", n)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(folder, nil, 0o644); err == nil {
+			break
+		}
 	}
 	for rank, p := range all {
 		p.mustEnd(t, exit.Failed)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 )
 
 // A Reader reads tensors from a file that has passed all checks. It may be used
@@ -22,7 +23,8 @@ type Reader struct {
 
 // Open opens the file with the given name. Close closes it.
 func Open(name string) (*Reader, error) {
-	f, err := os.Open(name)
+	// Without O_NONBLOCK a FIFO opens when somebody writes into it.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,11 @@ package torch
 
 import (
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
-	"path/filepath"
+	"path"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -45,33 +47,49 @@ func unlimitMemory() {
 func FreeMemory() (bytes uint64, known bool) {
 	available, ok := field("/proc/meminfo", "MemAvailable:")
 	swap, _ := field("/proc/meminfo", "SwapFree:")
-	return min((available+swap)<<10, controlGroupFree()), ok
+	return min((available+swap)<<10, controlGroupFree(os.DirFS("/"))), ok
 }
 
-// controlGroupFree returns how many bytes the limits of this process's control group
-// (version 2) and of the groups above it leave.
-func controlGroupFree() uint64 {
+// controlGroupFree returns how many bytes the memory limits of this process's control
+// groups, and of the groups above them, leave. system is the root of the file system.
+func controlGroupFree(system fs.FS) uint64 {
 	free := uint64(math.MaxInt64)
-	text, err := os.ReadFile("/proc/self/cgroup")
-	path, found := strings.CutPrefix(strings.TrimSpace(string(text)), "0::")
-	if err != nil || !found {
+	groups, err := fs.ReadFile(system, "proc/self/cgroup")
+	if err != nil {
 		return free
 	}
-	const root = "/sys/fs/cgroup"
-	for dir := filepath.Join(root, path); strings.HasPrefix(dir, root); dir = filepath.Dir(dir) {
-		most, limited := field(filepath.Join(dir, "memory.max"), "") // "max" is none
-		used, _ := field(filepath.Join(dir, "memory.stat"), "anon ")
-		if limited {
-			free = min(free, most-min(most, used))
+	for line := range strings.Lines(string(groups)) {
+		// HIERARCHY:CONTROLLERS:PATH, and 0::PATH for version 2.
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) < 3 {
+			continue
+		}
+		root, limit, usage := "sys/fs/cgroup", "memory.max", "anon "
+		if slices.Contains(strings.Split(parts[1], ","), "memory") { // version 1
+			root, limit, usage = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "total_rss "
+		} else if parts[1] != "" {
+			continue
+		}
+		// In a container the path may be that of the host: then the root is the group.
+		for dir := path.Join(root, parts[2]); strings.HasPrefix(dir, root); dir = path.Dir(dir) {
+			most, limited := fieldOf(system, path.Join(dir, limit), "") // "max" is none
+			used, _ := fieldOf(system, path.Join(dir, "memory.stat"), usage)
+			if limited {
+				free = min(free, most-min(most, used))
+			}
 		}
 	}
 	return free
 }
 
-// field reads the number after name at the start of a line, such as 1234 in
+// field reads the number after name at the start of a line of a file, such as 1234 in
 // "VmData:  1234 kB".
-func field(path, name string) (n uint64, ok bool) {
-	text, err := os.ReadFile(path)
+func field(file, name string) (n uint64, ok bool) {
+	return fieldOf(os.DirFS("/"), strings.TrimPrefix(file, "/"), name)
+}
+
+func fieldOf(system fs.FS, file, name string) (n uint64, ok bool) {
+	text, err := fs.ReadFile(system, file)
 	if err != nil {
 		return 0, false
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/koala-lm/koala-lm/internal/safetensors"
@@ -49,6 +50,34 @@ func TestEveryDamageIsNoticed(t *testing.T) {
 			}
 			content[i] ^= bit
 		}
+	}
+}
+
+// A file that cannot be opened is passed by, as a damaged one is.
+func TestLatestPassesByUnopenableFiles(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"a dangling link":  func(path string) error { return os.Symlink("/nonexistent", path) },
+		"a link to itself": func(path string) error { return os.Symlink(path, path) },
+		"a folder":         func(path string) error { return os.Mkdir(path, 0o755) },
+		"a FIFO":           func(path string) error { return syscall.Mkfifo(path, 0o644) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			if err := os.WriteFile(filepath.Join(folder, fileName(3)), small(t), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := make(filepath.Join(folder, fileName(9))); err != nil {
+				t.Fatal(err)
+			}
+			f, damaged, err := Latest(folder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if f.State.Progress.Step != 3 || len(damaged) != 1 || damaged[0].Path != filepath.Join(folder, fileName(9)) {
+				t.Errorf("opened step %d, passed by %v", f.State.Progress.Step, damaged)
+			}
+		})
 	}
 }
 

@@ -66,13 +66,17 @@ func Latest(folder string) (*File, []*DamagedError, error) {
 	}
 	var damaged []*DamagedError
 	for _, s := range found {
-		f, err := Open(filepath.Join(folder, s.name))
+		path := filepath.Join(folder, s.name)
+		f, err := Open(path)
 		var d *DamagedError
+		var unreadable *fs.PathError // a dangling link, or a file of another user's
 		switch {
 		case err == nil:
 			return f, damaged, nil
 		case errors.As(err, &d):
 			damaged = append(damaged, d)
+		case errors.As(err, &unreadable):
+			damaged = append(damaged, &DamagedError{path, unreadable.Err})
 		default:
 			return nil, damaged, err
 		}

@@ -1,7 +1,9 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -146,6 +148,9 @@ func (k *Keeper) write(step int64, best bool) result {
 			return result{failed: err}
 		}
 	}
+	if err := k.restoreFolder(); err != nil {
+		return result{failed: err}
+	}
 	if err := atomicfile.Write(filepath.Join(k.config.Folder, fileName(step)), k.image.write); err != nil {
 		return result{failed: err}
 	}
@@ -158,6 +163,16 @@ func (k *Keeper) write(step int64, best bool) result {
 		err = prune(k.config.Folder, step, k.config.Keep, k.best)
 	}
 	return result{untidy: err}
+}
+
+// restoreFolder makes the folder again if somebody has removed it, and with it all
+// checkpoints.
+func (k *Keeper) restoreFolder() error {
+	if _, err := os.Stat(k.config.Folder); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	k.best = 0
+	return os.MkdirAll(k.config.Folder, 0o755)
 }
 
 // links brings the links up to date.

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -62,8 +61,8 @@ func (w *watched) String() string {
 	return w.buf.String()
 }
 
-// interrupt is `interrupt FILE TEXT COMMAND [ARG...]`: SIGINT a moment after the
-// command has written TEXT to stdout or stderr, which go to FILE; the exit code must
+// interrupt is `interrupt FILE TEXT COMMAND [ARG...]`: SIGINT as soon as the command
+// has written TEXT to stdout or stderr, which go to FILE; the exit code must
 // be 130.
 func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
@@ -78,7 +77,6 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	var err error
 	select {
 	case <-output.seen:
-		time.Sleep(300 * time.Millisecond)
 		ts.Check(cmd.Process.Signal(os.Interrupt))
 		err = <-ended
 	case err = <-ended:

@@ -52,6 +52,13 @@ func Exec(verb string, r Request) error {
 	if err != nil {
 		return err
 	}
+	// MKL ends a process whose working folder was removed as soon as it is loaded. A
+	// request has absolute paths.
+	if _, err := os.Getwd(); err != nil {
+		if err := os.Chdir("/"); err != nil {
+			return fmt.Errorf("the working folder was removed: %w", err)
+		}
+	}
 	if err := syscall.Exec(path, []string{path, verb, text}, engineEnvironment(os.Environ())); err != nil {
 		return fmt.Errorf("start %s: %w", path, err)
 	}

@@ -31,5 +31,19 @@ func Parse(text string, r Request) error {
 	if _, err := ParseDevice(string(r.common().Device)); err != nil {
 		return fmt.Errorf("read request: %w", err)
 	}
+	for _, id := range r.runs() {
+		if err := checkRun(id); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// checkRun refuses a run id that is not the name of a folder: a store that somebody
+// else made may say ../../x, and checkpoints are read, written and removed there.
+func checkRun(id string) error {
+	if id == "" || id != "." && id != ".." && !strings.ContainsAny(id, "/\x00") {
+		return nil
+	}
+	return fmt.Errorf("run id %q is not the name of a folder: the store was not made by koala-lm, or is damaged", id)
 }

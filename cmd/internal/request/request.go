@@ -35,8 +35,19 @@ func (r *Train) Ranks() int {
 // common lets functions over all requests reach what they share.
 func (c *Common) common() *Common { return c }
 
+// runs are the ids of runs that a request names, empty ones among them.
+func (c *Common) runs() []string { return nil }
+
+func (r *Train) runs() []string    { return []string{r.Resume, r.Fork} }
+func (r *Eval) runs() []string     { return []string{r.Model.Run} }
+func (r *Generate) runs() []string { return []string{r.Model.Run} }
+func (r *Export) runs() []string   { return []string{r.Model.Run} }
+
 // A Request is a pointer to one of the request types.
-type Request interface{ common() *Common }
+type Request interface {
+	common() *Common
+	runs() []string
+}
 
 // Train asks for a training run, new, resumed or forked, or with FindLR for a
 // learning-rate range test. Paths are absolute.

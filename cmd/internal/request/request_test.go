@@ -3,6 +3,7 @@ package request
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -124,4 +125,29 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%s: %v", again, err)
 		}
 	})
+}
+
+// A run id is a folder's name: a store that somebody else made must not lead out of
+// the folder of runs.
+func TestParseRefusesRunIDs(t *testing.T) {
+	for _, id := range []string{"..", ".", "../../victim", "/etc", "a/b", "a\x00b"} {
+		for name, r := range map[string]Request{
+			"resume":   &Train{Common: Common{Device: "cpu"}, Settings: settings(t), Resume: id},
+			"fork":     &Train{Common: Common{Device: "cpu"}, Settings: settings(t), Fork: id},
+			"eval":     &Eval{Common: Common{Device: "cpu"}, Model: Model{Run: id}},
+			"generate": &Generate{Common: Common{Device: "cpu"}, Model: Model{Run: id}},
+			"export":   &Export{Common: Common{Device: "cpu"}, Model: Model{Run: id}},
+		} {
+			t.Run(name+" "+id, func(t *testing.T) {
+				text, err := Encode(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				into := reflect.New(reflect.TypeOf(r).Elem()).Interface().(Request)
+				if err := Parse(text, into); err == nil || !strings.Contains(err.Error(), "is not the name of a folder") {
+					t.Errorf("%v", err)
+				}
+			})
+		}
+	}
 }
