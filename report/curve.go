@@ -267,6 +267,30 @@ func (c *Curves) Table() Table {
 	return t
 }
 
+// lines lists the points as they are drawn: means of groups, and smoothed.
+func (c *Curves) lines() Table {
+	t := Table{Columns: []Column{
+		{Name: "series", Title: "series"}, {Name: "x", Title: cmp.Or(c.options.X, "step"), Right: true},
+		{Name: "value", Title: "value", Right: true, Human: significant},
+		{Name: "low", Title: "low", Right: true, Human: significant}, {Name: "high", Title: "high", Right: true, Human: significant},
+	}}
+	for _, series := range c.Chart().Series {
+		for _, p := range series.Points {
+			t.Rows = append(t.Rows, []any{series.Name, p.X, p.Y, p.Low, p.High})
+		}
+	}
+	return t
+}
+
+// listing is the table of points: as they were logged, or as they are drawn where the
+// user asked for groups, smoothing or a setting as x.
+func (c *Curves) listing() Table {
+	if len(c.options.GroupBy) > 0 || c.options.Smooth > 0 || c.over != "" {
+		return c.lines()
+	}
+	return c.Table()
+}
+
 // Write draws the curves on a terminal, and else lists their points.
 func (c *Curves) Write(o Output) error {
 	switch o.Format {
@@ -277,9 +301,9 @@ func (c *Curves) Write(o Output) error {
 		}
 		return picture.WriteTerminal(o.W, chart.Terminal{Width: o.Width, Color: o.Color, Unicode: o.Unicode})
 	case JSON:
-		return writeJSON(o.W, c.Table().objects())
+		return writeJSON(o.W, c.listing().objects())
 	}
-	return o.Render(c.Table())
+	return o.Render(c.listing())
 }
 
 // ranged reports whether x grows during a run, unlike a setting.

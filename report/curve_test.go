@@ -162,3 +162,28 @@ func TestCurvesOfDivergedRuns(t *testing.T) {
 		t.Errorf("three runs diverged:\n%s", aligned)
 	}
 }
+
+// In a pipe, the points are those that would be drawn.
+func TestCurvesListMeans(t *testing.T) {
+	done := tracking.Finished
+	s := sweepStore(t, sweepRun{"a", 1, 1, 300, 200, 2, done}, sweepRun{"a", 1, 2, 320, 220, 2, done})
+	for name, test := range map[string]struct {
+		options CurveOptions
+		want    string
+	}{
+		"groups": {CurveOptions{Metrics: []string{"val_ppl"}, X: "step", GroupBy: []string{"optimizer.kind"}},
+			"series,x,value,low,high\noptimizer.kind a (mean of 2 ± sd),50,310,295.85786437626905,324.14213562373095\noptimizer.kind a (mean of 2 ± sd),100,210,195.85786437626905,224.14213562373095\n"},
+		"a setting": {CurveOptions{Metrics: []string{"val_ppl"}, X: "optimizer.lr"},
+			"series,x,value,low,high\nall runs,1,210,195.85786437626905,224.14213562373095\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := written(t, Output{Format: CSV}, newCurves(t, s, "", test.options).Write); got != test.want {
+				t.Errorf("%q\nwant %q", got, test.want)
+			}
+		})
+	}
+	smooth := newCurves(t, s, "train.seed == 1", CurveOptions{Metrics: []string{"val_ppl"}, X: "step", Smooth: 0.5})
+	if got := written(t, Output{Format: CSV}, smooth.Write); !strings.Contains(got, "x,100,233.33333333333334,200,200") {
+		t.Errorf("%q", got)
+	}
+}

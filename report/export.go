@@ -78,7 +78,8 @@ func ExportJSONLines(ctx context.Context, w io.Writer, store *tracking.Store, ru
 }
 
 // ExportTensorBoard writes an event file for each run, in a folder of its own under
-// folder. It leaves out NaN, which TensorBoard cannot draw.
+// folder: metrics, settings as hyperparameters, and sample texts. It leaves out NaN,
+// which TensorBoard cannot draw.
 func ExportTensorBoard(ctx context.Context, folder string, store *tracking.Store, runs []tracking.RunSummary, metrics []string) error {
 	for _, run := range runs {
 		target := filepath.Join(folder, fileName(run))
@@ -88,6 +89,9 @@ func ExportTensorBoard(ctx context.Context, folder string, store *tracking.Store
 		file := filepath.Join(target, fmt.Sprintf("events.out.tfevents.%d.koala-lm", run.Started.Unix()))
 		err := atomicfile.Write(file, func(w io.Writer) error {
 			events := tensorboard.NewWriter(w, run.Started)
+			if err := exportDetails(ctx, store, run, events); err != nil {
+				return err
+			}
 			err := eachPoint(ctx, store, []tracking.RunSummary{run}, metrics, func(_ tracking.RunSummary, metric string, p tracking.Logged) error {
 				if !math.IsNaN(p.Value) {
 					events.Scalar(metric, p.Time, p.Step, p.Value)
@@ -104,6 +108,32 @@ func ExportTensorBoard(ctx context.Context, folder string, store *tracking.Store
 		}
 	}
 	return nil
+}
+
+// exportDetails writes the settings, the end and the sample texts of a run.
+func exportDetails(ctx context.Context, store *tracking.Store, run tracking.RunSummary, events *tensorboard.Writer) error {
+	detail, err := store.Run(ctx, run.ID)
+	if err != nil {
+		return err
+	}
+	settings := maps.Clone(detail.Settings)
+	for key, value := range settings {
+		if list, ok := value.([]any); ok {
+			settings[key] = plain(list)
+		}
+	}
+	events.HParams(run.Started, settings)
+	if run.Status != tracking.Running {
+		events.Ended(run.Ended, run.Status == tracking.Finished || run.Status == tracking.Interrupted)
+	}
+	samples := int64(0)
+	for _, e := range detail.Events {
+		if e.Kind == "sample" {
+			samples++
+			events.Text("sample", e.Time, samples, e.Message)
+		}
+	}
+	return events.Err()
 }
 
 // fileName is the part of a run's name that every file system accepts, and its id.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -89,5 +91,45 @@ func TestPageOfNothing(t *testing.T) {
 func TestPageRefusesWhatJSONCannotHold(t *testing.T) {
 	if err := page.Write(&bytes.Buffer{}, func() {}); err == nil {
 		t.Error("a function was written")
+	}
+}
+
+// A browser, where one is installed, draws the page without an error.
+func TestPageInBrowser(t *testing.T) {
+	browser := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			browser = path
+		}
+	}
+	if browser == "" || testing.Short() {
+		t.Skip("no browser is installed")
+	}
+	text, _ := pageOf(t, filled(t))
+	file := filepath.Join(t.TempDir(), "page.html")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var errOut bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
+		"--virtual-time-budget=2000", "--enable-logging=stderr", "--dump-dom", "file://"+file)
+	cmd.Stderr = &errOut
+	out, err := cmd.Output()
+	if err != nil {
+		t.Skipf("the browser does not run here: %v", err)
+	}
+	for line := range strings.Lines(errOut.String()) {
+		if strings.Contains(line, "CONSOLE") {
+			t.Errorf("the console: %s", line)
+		}
+	}
+	dom := string(out)
+	for _, part := range []string{"12 of 12 runs", `aria-label="val_ppl against steps, 10 curves"`, "koala++ 2</button>",
+		"&lt;/script&gt;&lt;script&gt;alert('x')&lt;/script&gt;"} {
+		if !strings.Contains(dom, part) {
+			t.Errorf("the page does not show %q", part)
+		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,6 +77,11 @@ func runReportServe(ctx context.Context, opts *reportServeOptions) error {
 	server := &http.Server{Handler: site.Handler(), ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	address := url.URL{Scheme: "http", Host: listener.Addr().String(), Path: "/"}
+	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		if name, err := os.Hostname(); err == nil {
+			address.Host = net.JoinHostPort(name, strconv.Itoa(tcp.Port))
+		}
+	}
 	if opts.token != "" {
 		address.RawQuery = url.Values{"token": {opts.token}}.Encode()
 	}

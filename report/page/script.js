@@ -207,7 +207,7 @@ function groupsOf(lines) {
         points.push([x, mean, mean - sd, mean + sd]);
       }
     }
-    const name = `${state.group} ${value} (${members.length === 1 ? "1 run" : "mean of " + members.length}${lost ? `, ${lost} diverged or failed` : ""})`;
+    const name = `${state.group} ${value} (${[members.length === 1 ? "1 run" : members.length ? "mean of " + members.length : "", lost ? lost + " diverged or failed" : ""].filter(Boolean).join(", ")})`;
     return { id: value, name, place, points, lost: [], run: null };
   });
 }
@@ -410,6 +410,7 @@ function makeColumns() {
     return make("label", {}, box, c.title);
   }));
   columns = columns.filter((c) => !hidden.has(c.title));
+  best = null;
   rowOf.clear();
 }
 
@@ -427,7 +428,8 @@ function progressBar(r) {
 
 const rowOf = new Map(); // id -> row, made when it is first shown
 let matching = null; // ids that a condition selects, on a served page
-let shownRows = 200;
+const rowsAtOnce = 50; // more follow as the reader scrolls
+let shownRows = rowsAtOnce;
 
 function listed() {
   const words = matching ? [] : state.filter.toLowerCase().split(/\s+/).filter(Boolean);
@@ -484,12 +486,17 @@ function markSorted() {
   }
 }
 
-function drawRows() {
-  const best = new Map();
+let best = null; // column -> its lowest value; null after the runs have changed
+function findBest() {
+  best = new Map();
   for (const c of columns.filter((c) => c.lowest)) {
     const values = data.runs.map((r) => numberOf(c.value(r))).filter((v) => v != null && Number.isFinite(v));
     if (values.length > 1) best.set(c, values.reduce((a, b) => Math.min(a, b)));
   }
+}
+
+function drawRows() {
+  if (!best) findBest();
   const runs = listed();
   byID("body").replaceChildren(...runs.slice(0, shownRows).map((run) => {
     if (!rowOf.has(run.id)) rowOf.set(run.id, makeRow(run));
@@ -499,7 +506,7 @@ function drawRows() {
   }));
   byID("shown").textContent = `${runs.length} of ${data.runs.length} runs`;
   byID("more").hidden = runs.length <= shownRows;
-  byID("more").textContent = `Show ${Math.min(200, runs.length - shownRows)} more`;
+  byID("more").textContent = `Show ${Math.min(rowsAtOnce, runs.length - shownRows)} more`;
 }
 
 function drawTable() {
@@ -559,6 +566,7 @@ function drawComparison() {
 // ---- start ----------------------------------------------------------------
 
 function indexRuns() {
+  best = null;
   for (const run of data.runs)
     run.text = [run.id, run.name, run.status, run.outcome, run.note, ...run.tags, ...Object.entries(run.settings).map(([k, v]) => k + "=" + formatValue(v))].join(" ").toLowerCase();
 }
@@ -605,12 +613,15 @@ let filterWith = () => {}; // live.js asks the server about conditions
 byID("filter").addEventListener("input", () => {
   state.filter = byID("filter").value;
   keepState();
-  shownRows = 200;
+  shownRows = rowsAtOnce;
   matching = null;
   filterWith(state.filter);
   drawRows();
 });
-byID("more").addEventListener("click", () => { shownRows += 200; drawRows(); });
+const showMore = () => { shownRows += rowsAtOnce; drawRows(); };
+byID("more").addEventListener("click", showMore);
+const box = byID("runs").parentElement;
+box.addEventListener("scroll", () => { if (!byID("more").hidden && box.scrollTop + box.clientHeight > box.scrollHeight - 400) showMore(); });
 byID("show-shown").addEventListener("click", () => { drawn.clear(); listed().forEach((r) => draw(r.id)); drawRows(); drawnChanged(); });
 byID("show-none").addEventListener("click", () => { drawn.clear(); drawRows(); drawnChanged(); });
 let resizing = 0;

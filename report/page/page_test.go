@@ -1,0 +1,77 @@
+package page
+
+import (
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The functions of script.js that compute, without a page around them, in Node.js
+// where that is installed.
+func TestScriptComputes(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("Node.js is not installed")
+	}
+	var program strings.Builder
+	program.WriteString("\"use strict\";\nconst data = { common: { a: 1 } };\nconst assert = require('node:assert/strict');\n")
+	for _, name := range []string{"formatNumber", "formatSeconds", "compareValues", "ticksBetween", "formatTick", "smoothed", "valueAt", "scaleOf"} {
+		found := regexp.MustCompile(fmt.Sprintf(`(?ms)^function %s\(.*?^\}$`, name)).FindString(script)
+		if found == "" {
+			t.Fatalf("script.js has no function %s", name)
+		}
+		program.WriteString(found + "\n")
+	}
+	for _, name := range []string{"numberOf", "settingOf"} {
+		found := regexp.MustCompile(fmt.Sprintf(`(?m)^const %s = .*$`, name)).FindString(script)
+		if found == "" {
+			t.Fatalf("script.js has no function %s", name)
+		}
+		program.WriteString(found + "\n")
+	}
+	program.WriteString(`
+const near = (a, b) => assert(Math.abs(a - b) < 1e-9, a + " is not " + b);
+for (const [v, want] of [[0, "0"], [8.1234, "8.123"], [12345.6, "12,346"], [1e-5, "1.00e-5"], ["NaN", "NaN"], ["Infinity", "inf"], ["-Infinity", "-inf"], [null, ""], [7, "7"]])
+  assert.equal(formatNumber(v), want);
+for (const [v, want] of [[0.5, "500ms"], [59.94, "59.9s"], [61, "1m01s"], [3725, "1h02m"], [null, ""]]) assert.equal(formatSeconds(v), want);
+for (const [v, want] of [[0, "0"], [2500000, "2.5M"], [6e29, "6.0e+29"], [0.00001, "1.0e-5"], [12000, "12k"]]) assert.equal(formatTick(v), want);
+assert.deepEqual([3, "NaN", 1, null, 2].sort(compareValues), [1, 2, 3, "NaN", null]);
+assert.deepEqual(["run 10", "run 9"].sort(compareValues), ["run 9", "run 10"]);
+assert.deepEqual(smoothed([4, 4, 4], 0.9).map((v) => Math.round(v * 1e9) / 1e9), [4, 4, 4]); // no bias to the start
+near(smoothed([0, 1], 0.5)[1], 2 / 3);
+assert.deepEqual(smoothed([1, NaN, null], 0), [1, NaN, null]);
+assert.deepEqual(ticksBetween(0, 10, 5, false), [0, 2, 4, 6, 8, 10]);
+assert.deepEqual(ticksBetween(1, 1000, 5, true), [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]);
+near(valueAt([[0, 0], [10, 20]], 5), 10);
+assert.equal(valueAt([[5, 1]], 4), null);
+const scale = scaleOf([0], false, 0, 100, 0);
+assert.deepEqual([scale.low, scale.high], [0, 1]);
+near(scaleOf([1, 100], true, 0, 100, 0).place(10), 50);
+assert.equal(settingOf({ settings: {} }, "a"), 1);
+assert.equal(settingOf({ settings: { a: null } }, "a"), null);
+`)
+	cmd := exec.Command(node, "-")
+	cmd.Stdin = strings.NewReader(program.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Both scripts compile: a page with a broken script is empty.
+func TestScriptsCompile(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("Node.js is not installed")
+	}
+	for name, source := range map[string]string{"script.js": script, "live.js": live, "both": script + "\n" + live} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command(node, "--check", "-")
+			cmd.Stdin = strings.NewReader(source)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
