@@ -10,22 +10,21 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// Compare shows runs beside each other: of what they were told only what
-// differs, and what came out.
+// Compare shows runs side by side: the settings that differ, and the metrics.
 type Compare struct {
 	Runs   []tracking.RunSummary
 	Prefix int
 	Now    time.Time
 }
 
-// outcomes are the metrics a comparison shows where any run has them.
+// outcomes are the metrics that a comparison shows if any run has them.
 var outcomes = []string{"val_ppl", "test_ppl", "val_unigram_ppl", "train_ppl", "epoch_ppl", "tokens_per_second"}
 
-// circumstances are the fields that a comparison shows where they differ.
+// circumstances are the fields that a comparison shows if they differ.
 var circumstances = []string{"status", "dataset", "dataset_fingerprint", "device", "threads", "host", "cpu"}
 
-// Write writes the comparison: a row a run, or where that is too wide for the
-// terminal a column a run.
+// Write writes the comparison with a row for each run, or with a column for each run
+// where the rows are too wide for the terminal.
 func (c Compare) Write(o Output) error {
 	if o.Format == JSON {
 		return writeJSON(o.W, c.records())
@@ -61,7 +60,7 @@ func (c Compare) columns() Columns {
 	return columns
 }
 
-// differing are the keys of the settings that are not the same in all runs.
+// differing returns the keys of the settings that differ between runs.
 func (c Compare) differing() []string {
 	keys := map[string]bool{}
 	for _, run := range c.Runs {
@@ -94,7 +93,7 @@ func anyHas(runs []tracking.RunSummary, metric string) bool {
 	})
 }
 
-// records are the runs with the settings that differ alone.
+// records returns the runs with only the settings that differ.
 func (c Compare) records() []Record {
 	different := c.differing()
 	records := make([]Record, len(c.Runs))
@@ -110,8 +109,7 @@ func (c Compare) records() []Record {
 	return records
 }
 
-// MixedDatasets says in words that the runs were not all trained on the same
-// data, or nothing.
+// MixedDatasets returns a warning if the runs were trained on different data, else "".
 func MixedDatasets(runs []tracking.RunSummary) string {
 	datasets := map[string]bool{}
 	for _, run := range runs {

@@ -74,7 +74,7 @@ type SweepChart struct {
 // flatten the rest.
 const shown = 10
 
-// byName orders searches so that those of like sweeps have like colours.
+// byName sorts searches by name, so that similar sweeps get the same colours.
 func byName(searches []*search) []*search {
 	slices.SortStableFunc(searches, func(a, b *search) int { return strings.Compare(a.name, b.name) })
 	return searches
@@ -116,7 +116,7 @@ func (s *Sweep) Charts() []SweepChart {
 	return charts
 }
 
-// stretched is the line with x in other units.
+// stretched returns the line with x in another unit.
 func stretched(line []chart.Point, by float64) []chart.Point {
 	points := make([]chart.Point, len(line))
 	for i, p := range line {

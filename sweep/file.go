@@ -123,7 +123,7 @@ func parse(path string, content []byte) (*File, error) {
 	return f, nil
 }
 
-// file reads the top of a sweep: its own keys, and those of a search.
+// file reads the top level of a sweep: its own keys, and the keys of a search.
 func (r *reader) file(f *File, n *yaml.Node) {
 	top := search{trials: -1, seed: 1}
 	var more *yaml.Node

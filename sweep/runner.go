@@ -531,7 +531,7 @@ func (r *Runner) trainOne(ctx context.Context, trial Trial, run string, resume b
 	return err
 }
 
-// nameAndTags are those of a trial's run.
+// nameAndTags returns the name and the tags of a trial's run.
 func (r *Runner) nameAndTags(trial Trial) (name string, tags []string) {
 	name = r.File.Name
 	for _, part := range []string{trial.Search, trial.Label} {
@@ -546,7 +546,7 @@ func (r *Runner) nameAndTags(trial Trial) (name string, tags []string) {
 	return name, tags
 }
 
-// arguments are those of `koala-lm train` for a new run of the trial.
+// arguments returns the arguments of `koala-lm train` for a new run of the trial.
 func (r *Runner) arguments(trial Trial) []string {
 	name, tags := r.nameAndTags(trial)
 	args := append([]string{"train"}, r.Train...)

@@ -25,9 +25,9 @@ type Trial struct {
 	Settings configs.Settings
 }
 
-// Trials lists the trials in the order of the file, the seeds innermost.
-// dataset is the dataset's fingerprint. A trial that comes twice is listed
-// once. All problems with settings are returned at once.
+// Trials lists the trials in the order of the file, the seeds innermost. dataset is
+// the dataset's fingerprint. Equal trials are listed once. The error holds all problems
+// with settings.
 func (f *File) Trials(dataset string) ([]Trial, error) {
 	l := list{file: f, dataset: dataset}
 	for i := range f.searches {
@@ -48,8 +48,8 @@ func (f *File) Trials(dataset string) ([]Trial, error) {
 	return l.trials, nil
 }
 
-// Set lays a setting over those of every search; what a grid or random draws vary
-// stays theirs.
+// Set gives every search a setting. The values of a grid and of random draws take
+// precedence over it.
 func (f *File) Set(assignment, where string) error {
 	key, value, ok := strings.Cut(assignment, "=")
 	if !ok {
@@ -90,7 +90,7 @@ func (l *list) add(s *search, p point) {
 	}
 }
 
-// point is one combination of values; what varies is labelled.
+// point is one combination of values.
 type point struct {
 	set    []string // key=value
 	where  []string // of each
@@ -106,7 +106,7 @@ func (p point) with(key string, v text, varies bool) point {
 	return next
 }
 
-// seeded is the point with each of the seeds; without any it has its own.
+// seeded returns the point with each of the seeds, or as it is without seeds.
 func (p point) seeded(seeds []text) []point {
 	if len(seeds) == 0 {
 		return []point{p}
@@ -114,10 +114,10 @@ func (p point) seeded(seeds []text) []point {
 	return times([]point{p}, "train.seed", seeds, true)
 }
 
-// extended appends to a copy, as points share what they begin with.
+// extended appends to a copy, since points share their first elements.
 func extended(list []string, s string) []string { return append(list[:len(list):len(list)], s) }
 
-// points expands a search, leaving the seeds aside.
+// points expands a search without its seeds.
 func (s *search) points() ([]point, error) {
 	count := max(1, len(s.seeds)+len(s.bestSeeds)) * max(1, s.trials)
 	for _, c := range s.grid {
@@ -152,8 +152,8 @@ func times(points []point, key string, values []text, varies bool) []point {
 	return list
 }
 
-// draw makes the random points. Each depends on the seed and on its number
-// alone, so that raising trials adds points and changes none.
+// draw draws the random points. A point depends only on the seed and its number: a
+// higher trials adds points and changes none.
 func (s *search) draw(base point) []point {
 	var list []point
 	for i := range s.trials {

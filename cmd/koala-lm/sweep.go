@@ -105,7 +105,7 @@ For job arrays (Slurm, GNU parallel, Kubernetes), --list prints the trials and
 	}
 	f := cmd.Flags()
 	f.StringVarP(&opts.data, "data", "d", "", "dataset `folder` (default: the file's data)")
-	f.StringArrayVarP(&opts.set, "set", "s", nil, "one setting as `key=value` for all trials, over those of the file (repeatable)")
+	f.StringArrayVarP(&opts.set, "set", "s", nil, "one setting as `key=value` for all trials; replaces the file's (repeatable)")
 	f.IntVarP(&opts.jobs, "jobs", "j", 1, "train this many `runs` at a time; they share the cores unless --threads is given")
 	f.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
 	f.StringVar(&opts.runs, "runs", "", runsHelp)

@@ -18,7 +18,7 @@ type canvas interface {
 
 type place struct{ x, y float64 }
 
-// style is how a text stands at its place.
+// style is the size, weight and alignment of a text.
 type style struct {
 	size   float64
 	anchor anchor
@@ -108,7 +108,7 @@ func (c Chart) drawSeries(on canvas, x, y scale) {
 		if i >= len(c.lost) {
 			continue
 		}
-		// Marks of values that are not finite stand at the top, a few pixels apart.
+		// Values that are not finite get a mark at the top of the plot.
 		const apart = 10
 		last := math.Inf(-1)
 		for _, at := range c.lost[i] {

@@ -374,7 +374,7 @@ function drawCharts() {
 
 // ---- the table of runs ----------------------------------------------------
 
-// Results stand before settings: settings that differ may be many.
+// Results come before settings: many settings may differ.
 let columns = [];
 function makeColumns() {
   const kinds = ["model.kind", "optimizer.kind"].filter((k) => data.differing.includes(k) || data.common[k] != null);
