@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -375,5 +376,46 @@ func TestCutLines(t *testing.T) {
 		if got := string(cutLines([]byte(page), 80, height)); got != want {
 			t.Errorf("%d rows: %q", height, got)
 		}
+	}
+}
+
+// prompted calls then when the prompt is written.
+type prompted struct {
+	bytes.Buffer
+	then func()
+}
+
+func (p *prompted) Write(text []byte) (int, error) {
+	if bytes.Contains(text, []byte("[y/N]")) {
+		p.then()
+	}
+	return p.Buffer.Write(text)
+}
+
+// The first Ctrl-C ends the prompt of rm, although nobody answers; a yes removes.
+func TestReportRmPrompt(t *testing.T) {
+	store := filledStore(t)
+	t.Setenv("KOALA_LM_STORE", store)
+	in, answer := io.Pipe()
+	defer answer.Close()
+	for name, test := range map[string]struct {
+		reply string // "" is Ctrl-C
+		code  int
+		left  string
+	}{"interrupted": {"", exit.Interrupted, "13"}, "no": {"n\n", exit.OK, "13"}} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			var in io.Reader = in
+			errOut := &prompted{then: func() { cancel(errInterrupted) }}
+			if test.reply != "" {
+				in, errOut.then = strings.NewReader(test.reply), func() {}
+			}
+			code := execute(ctx, &streams{In: in, Out: io.Discard, ErrOut: errOut, InIsTerminal: true, Width: 80}, []string{"report", "rm", "sgd 3"})
+			_, out, _ := reported(t, store, "query", "SELECT count(*) FROM runs", "--format", "tsv")
+			if code != test.code || strings.Fields(out)[1] != test.left || !strings.Contains(errOut.String(), "remove 1 run?") {
+				t.Errorf("exit code %d, %s runs left: %s", code, out, errOut)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"unicode"
@@ -204,6 +205,18 @@ func (opts *trainOptions) request(ctx context.Context) (*request.Train, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if job, restarted := torchrunJob(os.Getenv); job != "" && opts.fork == "" && !r.FindLR {
+		r.Tags = append(r.Tags, job)
+		if restarted {
+			if run, err := opts.ofJob(ctx, r, job); err != nil {
+				return nil, err
+			} else if run != "" {
+				opts.app.notef("torchrun has restarted this job: it continues run %s", run)
+				opts.resume = run
+				return opts.resumed(ctx, r)
+			}
+		}
 	}
 	if err := checkInit(r.Init); err != nil {
 		return nil, err

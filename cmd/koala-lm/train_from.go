@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,6 +51,44 @@ func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*reque
 		r.Device = device
 	}
 	return r, nil
+}
+
+// torchrunJob returns the tag of the runs of a torchrun job, "" without torchrun, and
+// whether torchrun has restarted the job after a failure. The variables are those of
+// https://pytorch.org/docs/stable/elastic/run.html.
+func torchrunJob(getenv func(string) string) (tag string, restarted bool) {
+	id, restarts := getenv("TORCHELASTIC_RUN_ID"), getenv("TORCHELASTIC_RESTART_COUNT")
+	if id == "" {
+		return "", false
+	}
+	return "torchrun:" + id, restarts != "" && restarts != "0"
+}
+
+// ofJob returns the id of the run to continue after a restart: the newest one of the
+// job, if it has the same data and settings and has not finished. Every rank comes to
+// the same answer.
+func (opts *trainOptions) ofJob(ctx context.Context, r *request.Train, tag string) (string, error) {
+	store, err := tracking.OpenCurrent(r.Store)
+	if errors.Is(err, tracking.ErrNoStore) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	runs, err := store.Runs(ctx, tracking.Query{Tags: []string{tag}, Limit: 1})
+	if err != nil || len(runs) == 0 || runs[0].Status == tracking.Finished {
+		return "", err
+	}
+	var b configs.Builder
+	b.Values("run "+runs[0].ID, runs[0].Settings)
+	before, err := b.Settings()
+	if err != nil || len(configs.Diff(before, r.Settings)) > 0 {
+		return "", nil // another job of the same name
+	}
+	if place, err := datasetOf(runs[0], r.Store, r.Data); err != nil || place == "" {
+		return "", nil
+	}
+	return runs[0].ID, nil
 }
 
 // forked completes the request for a child of a run: its settings with the
