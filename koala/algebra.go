@@ -92,9 +92,18 @@ func (a *tensor) Norm(dims ...int64) spec.Tensor { return a.Square().Sum(dims...
 func (a *tensor) MatMul(b spec.Tensor) spec.Tensor { return a.new(a.s().MatMul(a.t, raw(b))) }
 func (a *tensor) T() spec.Tensor                   { return a.new(a.s().Transpose(a.t, -1, -2)) }
 
+// Factorizations exist in float32 and float64 alone.
+func (a *tensor) factorizable() *tensor {
+	if t := a.Type(); t == spec.Float16 || t == spec.BFloat16 {
+		return &tensor{a.m, raw(a.To(spec.Float32))}
+	}
+	return a
+}
+
 func (a *tensor) QR() spec.Tensor {
-	return a.apply("linalg_qr", func() (*ts.Tensor, error) {
-		q, r, err := ts.LinalgQr(a.t, "reduced")
+	x := a.factorizable()
+	return x.apply("linalg_qr", func() (*ts.Tensor, error) {
+		q, r, err := ts.LinalgQr(x.t, "reduced")
 		if err == nil {
 			err = r.Drop()
 		}
@@ -103,13 +112,23 @@ func (a *tensor) QR() spec.Tensor {
 }
 
 func (a *tensor) Eigenvectors() spec.Tensor {
-	return a.apply("linalg_eigh", func() (*ts.Tensor, error) {
-		values, vectors, err := a.t.LinalgEigh("L", false)
+	x := a.factorizable()
+	vectors := x.apply("linalg_eigh", func() (*ts.Tensor, error) {
+		values, vectors, err := x.t.LinalgEigh("L", false)
 		if err == nil {
 			err = values.Drop()
 		}
 		return vectors, err
 	})
+	return a.apply("flip", func() (*ts.Tensor, error) { return raw(vectors).Flip([]int64{-1}, false) }, raw(vectors))
+}
+
+func (a *tensor) Descending() spec.Tensor {
+	return a.apply("argsort", func() (*ts.Tensor, error) { return a.t.Argsort(0, true, false) })
+}
+
+func (a *tensor) Pick(dim int64, order spec.Tensor) spec.Tensor {
+	return a.new(a.s().IndexSelect(a.t, dim, raw(order)))
 }
 
 func (a *tensor) Reshape(shape ...int64) spec.Tensor { return a.new(a.s().Reshape(a.t, shape...)) }

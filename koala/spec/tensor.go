@@ -37,12 +37,14 @@ type Tensor interface {
 	MatMul(b Tensor) Tensor
 	T() Tensor
 	QR() Tensor           // the orthonormal factor Q
-	Eigenvectors() Tensor // of a symmetric matrix, in the columns, by ascending eigenvalues
+	Eigenvectors() Tensor // of a symmetric matrix, in the columns, by falling eigenvalues
 	Reshape(shape ...int64) Tensor
 	Narrow(dim, from, length int64) Tensor // shares storage
 	Stack(others ...Tensor) Tensor         // this one and the others along a new first dimension
 	Join(dim int64, others ...Tensor) Tensor
-	At(i int64) Tensor // slice i of the first dimension, which goes; shares storage
+	At(i int64) Tensor                   // slice i of the first dimension, which goes; shares storage
+	Descending() Tensor                  // the order that sorts a vector from its largest number on
+	Pick(dim int64, order Tensor) Tensor // slices of dim in that order
 
 	// Types.
 	To(t Type) Tensor
