@@ -30,9 +30,12 @@ type job struct {
 	whole  int // texts in a batch
 }
 
+// trainedOn is the device of jobs.
+var trainedOn = gotch.CPU
+
 func (j job) trainer(t *testing.T, c *localGroup, rank int) *lm.Trainer {
 	t.Helper()
-	m, err := lm.New(j.model, 1, gotch.CPU)
+	m, err := lm.New(j.model, 1, trainedOn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +75,7 @@ func (j job) trainer(t *testing.T, c *localGroup, rank int) *lm.Trainer {
 	}
 	j.config.Schedule.Kind = "constant"
 	trainer := &lm.Trainer{
-		Config: j.config, Model: m, Optimizer: optimizer, Train: train, Device: gotch.CPU,
+		Config: j.config, Model: m, Optimizer: optimizer, Train: train, Device: trainedOn,
 		Valid: func() (data.Batcher, error) { return open(noisy(150, int(j.model.Vocab)), data.Evaluation()) },
 	}
 	if size > 1 {
