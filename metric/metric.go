@@ -42,12 +42,15 @@ const (
 	UnigramPPL  = "unigram_ppl"   // of the training text's counts + 1
 )
 
-// Metrics by which runs are ranked.
+// Metrics of splits by which runs are ranked and compared.
 const (
-	ValidPPL        = Valid + PPL
-	ValidLoss       = Valid + Loss
-	TestPPL         = Test + PPL
-	ValidUnigramPPL = Valid + UnigramPPL
+	ValidPPL         = Valid + PPL
+	ValidLoss        = Valid + Loss
+	ValidBitsPerByte = Valid + BitsPerByte
+	ValidUnigramPPL  = Valid + UnigramPPL
+	TestPPL          = Test + PPL
+	TestLoss         = Test + Loss
+	TestUnigramPPL   = Test + UnigramPPL
 )
 
 // SplitPrefix is the prefix of the metrics of each split that is evaluated.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -88,9 +89,9 @@ func metricOf(name, metric string, value func(tracking.RunSummary) any) field {
 // metricTitle abbreviates the longest of the common names.
 func metricTitle(name string) string {
 	switch name {
-	case "tokens_per_second":
+	case metric.TokensPerSecond:
 		return "tok/s"
-	case "val_unigram_ppl":
+	case metric.ValidUnigramPPL:
 		return "unigram"
 	}
 	if metric, ok := strings.CutPrefix(name, "best."); ok {
@@ -99,8 +100,8 @@ func metricTitle(name string) string {
 	return strings.TrimPrefix(name, "metrics.")
 }
 
-func metricFormat(metric string) func(any) string {
-	if metric == "tokens_per_second" || metric == "rss_bytes" {
+func metricFormat(name string) func(any) string {
+	if name == metric.TokensPerSecond || name == metric.RSSBytes {
 		return count
 	}
 	return significant
@@ -122,8 +123,8 @@ func DefaultColumns(now time.Time) Columns {
 		titled(setting("optimizer.kind", "optimizer.kind"), "optimizer"),
 		spare(runField("dataset", now), 7), spare(runField("steps", now), 1),
 		spare(runField("tokens", now), 5), spare(runField("seconds", now), 4),
-		spare(lastOf("tokens_per_second", "tokens_per_second"), 2),
-		bestOf("best.val_ppl", "val_ppl"), spare(bestOf("best.test_ppl", "test_ppl"), 1), spare(lastOf("val_unigram_ppl", "val_unigram_ppl"), 8),
+		spare(lastOf(metric.TokensPerSecond, metric.TokensPerSecond), 2),
+		bestOf("best.val_ppl", metric.ValidPPL), spare(bestOf("best.test_ppl", metric.TestPPL), 1), spare(lastOf(metric.ValidUnigramPPL, metric.ValidUnigramPPL), 8),
 		spare(runField("started", now), 3),
 	}
 }

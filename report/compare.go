@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -18,7 +19,7 @@ type Compare struct {
 }
 
 // outcomes are the metrics that a comparison shows if any run has them.
-var outcomes = []string{"val_ppl", "test_ppl", "val_unigram_ppl", "train_ppl", "epoch_ppl", "tokens_per_second"}
+var outcomes = []string{metric.ValidPPL, metric.TestPPL, metric.ValidUnigramPPL, metric.TrainPPL, metric.EpochPPL, metric.TokensPerSecond}
 
 // circumstances are the fields that a comparison shows if they differ.
 var circumstances = []string{"status", "dataset", "dataset_fingerprint", "device", "threads", "host", "cpu"}
@@ -48,13 +49,13 @@ func (c Compare) columns() Columns {
 		columns = append(columns, setting(key, key))
 	}
 	columns = append(columns, runField("steps", c.Now), runField("seconds", c.Now))
-	for _, metric := range outcomes {
-		if !anyHas(c.Runs, metric) {
+	for _, name := range outcomes {
+		if !anyHas(c.Runs, name) {
 			continue
 		}
-		columns = append(columns, lastOf(metric, metric))
-		if metric == "val_ppl" {
-			columns = append(columns, bestOf("best.val_ppl", metric))
+		columns = append(columns, lastOf(name, name))
+		if name == metric.ValidPPL {
+			columns = append(columns, bestOf("best."+name, name))
 		}
 	}
 	return columns

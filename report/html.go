@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/report/chart"
 	"github.com/koala-lm/koala-lm/report/page"
 	"github.com/koala-lm/koala-lm/tracking"
@@ -130,7 +131,7 @@ func (d *pageData) addRuns(ctx context.Context, store *tracking.Store, runs []tr
 		byPerplexity[i] = i
 	}
 	perplexity := func(i int) float64 {
-		if r := runs[i].Result("val_ppl"); !math.IsNaN(r.Best) {
+		if r := runs[i].Result(metric.ValidPPL); !math.IsNaN(r.Best) {
 			return r.Best
 		}
 		return math.Inf(1)
@@ -180,8 +181,8 @@ func (d *pageData) addCurves(ctx context.Context, store *tracking.Store, runs []
 // drawnMetrics lists the metrics that any run has as a curve, the most informative
 // first.
 func drawnMetrics(runs []tracking.RunSummary) []string {
-	first := []string{"val_ppl", "train_ppl", "train_loss", "epoch_ppl", "val_loss", "test_ppl", "lr", "grad_norm",
-		"tokens_per_second", "koala_sigma", "koala_r", "koala_gain"}
+	first := []string{metric.ValidPPL, metric.TrainPPL, metric.TrainLoss, metric.EpochPPL, metric.ValidLoss, metric.TestPPL, metric.LR, metric.GradNorm,
+		metric.TokensPerSecond, metric.KoalaSigma, metric.KoalaR, metric.KoalaGain}
 	all := map[string]bool{}
 	for _, run := range runs {
 		for name, m := range run.Metrics {

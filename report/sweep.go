@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/report/chart"
 	"github.com/koala-lm/koala-lm/sweep"
 	"github.com/koala-lm/koala-lm/tracking"
@@ -126,7 +127,7 @@ func (f *search) divide(runs []tracking.RunSummary) {
 			index[text] = p
 			f.points = append(f.points, p)
 		}
-		result := run.Result("val_ppl")
+		result := run.Result(metric.ValidPPL)
 		switch {
 		case result.Outcome != tracking.Reached:
 		case run.Status == tracking.Finished:

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/report/chart"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -19,7 +20,7 @@ func (s *Sweep) readCurves(ctx context.Context, store *tracking.Store) error {
 		}
 		var lines, soFar [][]chart.Point
 		for _, run := range f.best.finished {
-			points, err := store.Curve(ctx, run.ID, "val_ppl")
+			points, err := store.Curve(ctx, run.ID, metric.ValidPPL)
 			if err != nil {
 				return err
 			}
@@ -83,8 +84,8 @@ func byName(searches []*search) []*search {
 // Charts are how the best points of the searches fell, by tokens and by time, and
 // what the others of each search reached.
 func (s *Sweep) Charts() []SweepChart {
-	tokens := chart.Chart{Title: s.Name + ": val_ppl by tokens", XLabel: "tokens trained on", YLabel: "val_ppl", LogY: true}
-	time := chart.Chart{Title: s.Name + ": val_ppl by time", XLabel: "seconds: steps × the median cost of a step", YLabel: "val_ppl", LogY: true}
+	tokens := chart.Chart{Title: s.Name + ": val_ppl by tokens", XLabel: "tokens trained on", YLabel: metric.ValidPPL, LogY: true}
+	time := chart.Chart{Title: s.Name + ": val_ppl by time", XLabel: "seconds: steps × the median cost of a step", YLabel: metric.ValidPPL, LogY: true}
 	for _, f := range byName(s.ranked()) {
 		perStep := float64(f.best.finished[0].Tokens) / float64(f.steps())
 		tokens.Series = append(tokens.Series, chart.Series{Name: f.name, Points: stretched(f.curve, perStep)})
@@ -94,7 +95,7 @@ func (s *Sweep) Charts() []SweepChart {
 		{Name: s.Name + "-tokens", Caption: "The best of each search: mean over its seeds, and one standard deviation around it", Chart: tokens},
 		{Name: s.Name + "-time", Caption: "The same by time", Chart: time},
 	}
-	sense := chart.Chart{Title: s.Name + ": val_ppl by the distance from the best value", XLabel: "value / best value", YLabel: "val_ppl", LogX: true, LogY: true}
+	sense := chart.Chart{Title: s.Name + ": val_ppl by the distance from the best value", XLabel: "value / best value", YLabel: metric.ValidPPL, LogX: true, LogY: true}
 	sensitive := s.sensitive()
 	ceiling := math.Inf(1)
 	for _, f := range sensitive {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -26,7 +27,7 @@ func (s *Sweep) Results() Table {
 		Column{Name: "missing", Title: "missing", Right: true, Zero: true},
 		number("best.val_ppl", "best val_ppl", 0), number("best.val_ppl_sd", "± sd", 2), number("best.test_ppl", "best test_ppl", 0), number("best.test_ppl_sd", "± sd", 2))
 	if s.Last {
-		t.Columns = append(t.Columns, number("val_ppl", "last val_ppl", 0), number("test_ppl", "last test_ppl", 0))
+		t.Columns = append(t.Columns, number(metric.ValidPPL, "last val_ppl", 0), number(metric.TestPPL, "last test_ppl", 0))
 	}
 	t.Columns = append(t.Columns, number("best.val_ppl_equal_time", "at equal time", 1), number("step_ms", "ms a step", 3), number("optimizer_ms", "of it the optimizer", 4))
 	for _, f := range s.ranked() {
@@ -34,7 +35,7 @@ func (s *Sweep) Results() Table {
 		for _, key := range s.keys {
 			row = append(row, f.value(key))
 		}
-		val, test := f.best.over("val_ppl"), f.best.over("test_ppl")
+		val, test := f.best.over(metric.ValidPPL), f.best.over(metric.TestPPL)
 		row = append(row, int64(val.n), int64(f.best.result.diverged), int64(f.best.result.failed), int64(f.best.result.runs()-val.n-f.best.result.diverged-f.best.result.failed),
 			val.value(), val.spread(), test.value(), test.spread())
 		if s.Last {
@@ -58,7 +59,7 @@ func orNil(v float64) any {
 func (s *Sweep) ranked() []*search {
 	ranked := slices.DeleteFunc(slices.Clone(s.searches), func(f *search) bool { return f.best == nil })
 	slices.SortStableFunc(ranked, func(a, b *search) int {
-		return cmp.Compare(a.best.over("val_ppl").mean, b.best.over("val_ppl").mean)
+		return cmp.Compare(a.best.over(metric.ValidPPL).mean, b.best.over(metric.ValidPPL).mean)
 	})
 	return ranked
 }
@@ -129,7 +130,7 @@ func (f *search) result(p *point) float64 {
 	var g group
 	for _, run := range p.finished {
 		if f.everywhere(run.Settings[seedKey]) {
-			g.addResult(run.Result("val_ppl"), run.ID, false)
+			g.addResult(run.Result(metric.ValidPPL), run.ID, false)
 		}
 	}
 	return orNaN(g.value())

@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/koala-lm/koala-lm/internal/suggest"
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -150,7 +151,7 @@ func (r *reader) file(f *File, n *yaml.Node) {
 			f.TimeLimit = limit
 		},
 	}, r.searchKeys(&top))
-	f.Metric = cmp.Or(f.Metric, "val_ppl")
+	f.Metric = cmp.Or(f.Metric, metric.ValidPPL)
 	f.Highest = tracking.HigherIsBetter(f.Metric)
 	if highest != nil {
 		f.Highest = *highest == "max"

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking/environment"
 )
 
@@ -35,7 +36,7 @@ const (
 )
 
 // HigherIsBetter reports whether the best value of a metric is its highest.
-func HigherIsBetter(metric string) bool { return metric == "tokens_per_second" }
+func HigherIsBetter(name string) bool { return name == metric.TokensPerSecond }
 
 // timeLayout is RFC 3339 with a fixed width, so that text sorts as time does.
 const timeLayout = "2006-01-02T15:04:05.000Z"

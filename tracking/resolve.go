@@ -8,13 +8,14 @@ import (
 	"strings"
 
 	"github.com/koala-lm/koala-lm/internal/suggest"
+	"github.com/koala-lm/koala-lm/metric"
 )
 
 // ErrNoRun means that no run matches.
 var ErrNoRun = errors.New("no such run")
 
 // BestMetrics decide the reference "best": the first one that any run has a result in.
-var BestMetrics = []string{"val_ppl", "val_loss", "train_loss"}
+var BestMetrics = []string{metric.ValidPPL, metric.ValidLoss, metric.TrainLoss}
 
 // Resolve returns the id of the run that ref names. A ref is a whole id, "latest"
 // (the newest run), "best" (the best result in validation perplexity on the dataset

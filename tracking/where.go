@@ -13,6 +13,8 @@ import (
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
+
+	"github.com/koala-lm/koala-lm/metric"
 )
 
 // ErrBadQuestion marks a wrong filter, order or query. The error's text points at
@@ -173,7 +175,7 @@ func dotted(node ast.Node) (string, bool) {
 
 // example is a comparison that suits the operand's type.
 func (o operand) example() string {
-	name := "val_ppl"
+	name := metric.ValidPPL
 	if o.isName {
 		name = o.label
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/report"
 )
 
@@ -38,7 +39,7 @@ different datasets are never in one group.
 		RunE: func(cmd *cobra.Command, _ []string) error { return asUsage(runReportBest(cmd.Context(), opts)) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&opts.by, "by", "val_ppl", "rank by this `metric`")
+	flags.StringVar(&opts.by, "by", metric.ValidPPL, "rank by this `metric`")
 	flags.BoolVar(&opts.last, "last", false, "show the last values beside the best")
 	flags.StringSliceVar(&opts.groupBy, "group-by", nil, "`names` whose values the runs of a group share")
 	flags.StringVar(&opts.where, "where", "", "only runs for which this `condition` holds")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/report"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -53,7 +54,7 @@ a point: its best value against its value of the setting.
 	}
 	opts.selection.addFlags(cmd, 20)
 	flags := cmd.Flags()
-	flags.StringSliceVar(&opts.Metrics, "metric", []string{"val_ppl"}, "draw this `metric`, or several with commas between them")
+	flags.StringSliceVar(&opts.Metrics, "metric", []string{metric.ValidPPL}, "draw this `metric`, or several with commas between them")
 	flags.StringVar(&opts.X, "x", "step", "the horizontal `axis`: step, tokens, time, or a setting")
 	// The only error is a flag that does not exist or has its completion already.
 	_ = cmd.RegisterFlagCompletionFunc("x", cobra.FixedCompletions(report.CurveAxes, cobra.ShellCompDirectiveNoFileComp))

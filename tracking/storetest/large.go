@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -39,9 +40,9 @@ func trainLong(ctx context.Context, run *tracking.Run, points int, random *rand.
 	level := 4 + random.Float64()
 	for step := 1; step <= points; step++ {
 		loss := level*math.Pow(float64(step), -0.1) + 0.1*random.NormFloat64()
-		values := map[string]float64{"train_loss": loss}
+		values := map[string]float64{metric.TrainLoss: loss}
 		if step%max(1, points/20) == 0 {
-			values["val_ppl"], values["test_ppl"], values["tokens_per_second"] = math.Exp(loss), math.Exp(loss), 2000*random.Float64()
+			values[metric.ValidPPL], values[metric.TestPPL], values[metric.TokensPerSecond] = math.Exp(loss), math.Exp(loss), 2000*random.Float64()
 		}
 		if err := run.Log(tracking.Point{Step: int64(step), Tokens: int64(step) * 700, Values: values}); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 	"github.com/koala-lm/koala-lm/tracking/environment"
 )
@@ -86,7 +87,7 @@ func Example(name, optimizer string, seed, model int) tracking.NewRun {
 		Dataset: tracking.Dataset{
 			Name: "godoc", Path: "/data/godoc", Fingerprint: "5f2a9c0d1e7b4a68",
 			Facts:   map[string]any{"tokenizer": "word", "vocabulary": 8000, "train_tokens": 3_100_000},
-			Metrics: map[string]float64{"val_unigram_ppl": 612.31, "test_unigram_ppl": 605.77},
+			Metrics: map[string]float64{metric.ValidUnigramPPL: 612.31, metric.TestUnigramPPL: 605.77},
 		},
 		Git:     environment.Git{Commit: "0123456789abcdef0123456789abcdef01234567"},
 		Command: []string{"koala-lm", "train", "--data", "prepared/godoc", "--name", name},
@@ -100,13 +101,13 @@ func train(run *tracking.Run, from, to int64, start float64, random *rand.Rand) 
 	for step := from; step <= to; step++ {
 		ppl := start * math.Pow(float64(step), -0.25) * (1 + 0.02*random.NormFloat64())
 		values := map[string]float64{
-			"train_loss": math.Log(ppl), "train_ppl": ppl, "lr": 1, "grad_norm": 1 + random.Float64(),
-			"tokens_per_second": 2000 + 100*random.NormFloat64(),
+			metric.TrainLoss: math.Log(ppl), metric.TrainPPL: ppl, metric.LR: 1, metric.GradNorm: 1 + random.Float64(),
+			metric.TokensPerSecond: 2000 + 100*random.NormFloat64(),
 		}
 		if step%50 == 0 || step == to {
-			values["val_loss"], values["val_ppl"] = math.Log(1.1*ppl), 1.1*ppl
-			values["test_loss"], values["test_ppl"] = math.Log(1.08*ppl), 1.08*ppl
-			values["val_bits_per_byte"] = math.Log2(1.1*ppl) / 5.7
+			values[metric.ValidLoss], values[metric.ValidPPL] = math.Log(1.1*ppl), 1.1*ppl
+			values[metric.TestLoss], values[metric.TestPPL] = math.Log(1.08*ppl), 1.08*ppl
+			values[metric.ValidBitsPerByte] = math.Log2(1.1*ppl) / 5.7
 		}
 		if err := run.Log(tracking.Point{Step: step, Tokens: 700 * step, Values: values}); err != nil {
 			return err
