@@ -17,11 +17,11 @@ import (
 //
 // What is tuned for one kind is not carried to another: if a source changes
 // optimizer.kind, the optimizer's settings of the sources before it, and the
-// others that exist or have a default by that kind, are dropped; if it changes
-// the family of model.kind, the model's, the optimizer's and those by family are.
-// So `--set optimizer.kind=sgd`
-// alone, on any preset, trains with SGD's own defaults. Likewise a source that
-// sets only one of train.steps and train.epochs replaces both.
+// others whose default depends on that kind, are dropped; if it changes the family
+// of model.kind, the model's, the optimizer's and those by family are. So
+// `--set optimizer.kind=sgd` alone, on any preset, trains with SGD's own defaults.
+// Likewise a source that sets only one of train.steps and train.epochs replaces
+// both.
 type Builder struct {
 	layers   []*layer
 	problems Problems

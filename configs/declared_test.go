@@ -37,6 +37,9 @@ func combinations() [][]string {
 		}
 		list = append(list, set)
 	}
+	for _, average := range words("train.average") {
+		list = append(list, []string{"train.average=" + average})
+	}
 	return list
 }
 

@@ -170,6 +170,7 @@ func TestEverySettingChangesTraining(t *testing.T) {
 		{"llama3", scaled("llama3"), sections("model.rotary.")},
 		{"yarn", scaled("yarn"), sections("model.rotary.")},
 		{"a run that does not get better", append(base("optimizer.kind=sgd", "optimizer.lr=300"), "eval.every=1"), sections("eval.patience")},
+		{"averaged weights", base("train.average=exponential", "optimizer.kind=sgd"), sections("train.average")},
 	}
 	for _, kind := range optimizers.Names() {
 		for _, model := range []string{"lstm", "transformer"} {

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/koala-lm/koala-lm/internal/setting"
 	optimizers "github.com/koala-lm/koala-lm/koala/spec"
@@ -19,7 +20,9 @@ var defaultOptimizer = optimizers.KoalaV.Name
 
 // A hyperparameter whose key is in elsewhere is set under another one than
 // optimizer.KEY.
-var elsewhere = map[string]string{"clip": "train.clip"}
+var elsewhere = map[string]string{
+	"clip": "train.clip", "average": "train.average", "average_memory": "train.average_memory", "average_start": "train.average_start",
+}
 
 // settings declares optimizer.kind and the hyperparameters of all kinds, each once,
 // bound to o.
@@ -59,13 +62,17 @@ func settingKey(key string) string {
 
 // asSetting is a kind's hyperparameter as a setting of this kind alone.
 func asSetting(d setting.Declaration) setting.Declaration {
-	d.Key = settingKey(d.Key)
 	var families []any
 	for _, family := range spec.Families() {
 		families = append(families, string(family))
 	}
 	d.Default = d.Default.Over(spec.FamilyKey, families...)
-	return d.Within("optimizer")
+	return d.Renamed(func(key string) string {
+		if strings.Contains(key, ".") {
+			return key
+		}
+		return settingKey(key)
+	})
 }
 
 // A variant is a setting as some kinds declare it.
@@ -80,10 +87,11 @@ type variant struct {
 // that differ.
 func merged(key string) setting.Declaration {
 	var defaults, meanings []variant
-	var kinds []any
+	var kinds, others []any // with the hyperparameter and without
 	for _, k := range optimizers.Kinds() {
 		i := slices.IndexFunc(k.Hyper, func(d setting.Declaration) bool { return d.Key == key })
 		if i < 0 {
+			others = append(others, k.Name)
 			continue
 		}
 		d := asSetting(k.Hyper[i])
@@ -106,8 +114,12 @@ func merged(key string) setting.Declaration {
 			m.Default = m.Default.When(setting.Is("optimizer.kind", v.kinds...), v.Default)
 		}
 	}
-	if len(kinds) < len(optimizers.Kinds()) {
-		m.Only = append(slices.Clip(m.Only), setting.Is("optimizer.kind", kinds...))
+	if len(others) > 0 {
+		only := setting.Is("optimizer.kind", kinds...)
+		if 3*len(others) < len(kinds) {
+			only = setting.IsNot("optimizer.kind", others...)
+		}
+		m.Only = append(slices.Clip(m.Only), only)
 	}
 	return m
 }

@@ -66,12 +66,12 @@ func (r *resolved) drop(l *layer) {
 	tuned := func(setting.Declaration) bool { return false }
 	if kind, ok := l.values["optimizer.kind"]; ok && kind.value != r.valueOf("optimizer.kind") {
 		tuned = func(d setting.Declaration) bool {
-			return sectionOf(d.Key) == "optimizer" || d.DependsOn("optimizer.kind")
+			return sectionOf(d.Key) == "optimizer" || d.Default.DependsOn("optimizer.kind")
 		}
 	}
 	if kind, ok := l.values["model.kind"]; ok && familyOf(kind.value) != familyOf(r.valueOf("model.kind")) {
 		tuned = func(d setting.Declaration) bool {
-			return sectionOf(d.Key) == "model" || sectionOf(d.Key) == "optimizer" || d.DependsOn(spec.FamilyKey) || d.DependsOn("model.kind")
+			return sectionOf(d.Key) == "model" || sectionOf(d.Key) == "optimizer" || d.Default.DependsOn(spec.FamilyKey)
 		}
 	}
 	// Steps and epochs are two ways to say how long: the later source says it.

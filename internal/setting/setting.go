@@ -44,11 +44,6 @@ func (d *Declaration) Applies(get Lookup) bool {
 	return !slices.ContainsFunc(d.Only, func(c Condition) bool { return !c.Holds(get) })
 }
 
-// DependsOn says that the default, or whether the setting exists, depends on key.
-func (d *Declaration) DependsOn(key string) bool {
-	return d.Default.DependsOn(key) || slices.ContainsFunc(d.Only, func(c Condition) bool { return c.Key == key })
-}
-
 // IdleCase returns the case in which the setting changes nothing, nil if it has an
 // effect.
 func (d *Declaration) IdleCase(get Lookup) *Idle {
@@ -72,12 +67,16 @@ func (i *Idle) String() string {
 // Within is the declaration as one of a section: its key, and the keys in it that
 // have no dot, follow the section's name and a dot.
 func (d Declaration) Within(section string) Declaration {
-	full := func(key string) string {
+	return d.Renamed(func(key string) string {
 		if strings.Contains(key, ".") {
 			return key
 		}
 		return section + "." + key
-	}
+	})
+}
+
+// Renamed is the declaration with other keys, its own and the ones in it.
+func (d Declaration) Renamed(full func(key string) string) Declaration {
 	conditions := func(list []Condition) []Condition {
 		list = slices.Clone(list)
 		for i := range list {

@@ -20,7 +20,7 @@ import (
 // memory and no time before t0. n counts, for each parameter, the steps in which it
 // had a gradient.
 var ASGD = register(Kind{
-	Name: "asgd", Rank: 23,
+	Name: "asgd", Rank: 23, Averages: true,
 	About: "gradient descent with averaged weights (Polyak and Juditsky 1992), triggered as in AWD-LSTM (Merity et al. 2018)",
 	Hyper: []setting.Declaration{
 		lr(byFamily(30, 1)), weightDecay(always(1.2e-6)), usualClip(),

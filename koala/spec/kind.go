@@ -25,6 +25,10 @@ type Kind struct {
 	// gradient. Such kinds decay matrices alone unless settings say otherwise.
 	DecoupledDecay bool
 
+	// Averages says that the kind keeps an average of the weights by a rule of its own.
+	// The others may be given one (average.go).
+	Averages bool
+
 	// Hyper are the hyperparameters; register adds the ones that every kind has.
 	Hyper []setting.Declaration
 
@@ -47,6 +51,11 @@ var kinds []*Kind
 // register adds a kind to the list. A kind's file calls it once.
 func register(k Kind) *Kind {
 	k.Hyper = slices.Concat(k.Hyper, groupSettings(k.DecoupledDecay))
+	if !k.Averages {
+		k.Hyper = append(k.Hyper, averageSettings()...)
+		rule := k.New
+		k.New = func(v setting.Values) Rule { return withAverage(rule(v), v) }
+	}
 	for i := range k.Hyper {
 		if d := &k.Hyper[i]; d.Key == "weight_decay" && k.DecoupledDecay {
 			d.Meaning += ", apart from the gradient"

@@ -17,7 +17,7 @@ import (
 //	x <- (1 - c) x + c z,  c = w_t/(w_1 + ... + w_t),  w_t = t^r max(lr)^2
 //	y <- (1 - beta1) z + beta1 x
 var ScheduleFreeAdamW = register(Kind{
-	Name: "schedule-free-adamw", Rank: 12, DecoupledDecay: true,
+	Name: "schedule-free-adamw", Averages: true, Rank: 12, DecoupledDecay: true,
 	About: "AdamW that averages the weights in place of a schedule (Defazio et al. 2024)",
 	Hyper: append([]setting.Declaration{
 		lr(always(0.0025)), weightDecay(always(0)), usualClip(),
