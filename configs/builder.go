@@ -30,7 +30,7 @@ type Builder struct {
 
 // layer is what one source sets.
 type layer struct {
-	base     string // preset that it stands on
+	base     string // name of the preset below it
 	values   map[string]assignment
 	broken   map[string]bool // set, but to no legal value
 	recorded bool            // by a program, and not written by a person now

@@ -56,8 +56,8 @@ func addSyntaxError(problems *Problems, name string, err error) {
 	problems.add(name, "not YAML: %s", load.Message)
 }
 
-// place is where a node stands. JSON is parsed here too, on one line that
-// nobody wrote, so no position is given where name is empty.
+// place is the position of a node in a file. It is empty without a name: JSON of a
+// program is one line, in which a position tells a person nothing.
 func place(name string, n *yaml.Node) string {
 	if name == "" {
 		return ""
@@ -103,7 +103,7 @@ func (w *walker) section(prefix string, n *yaml.Node) {
 	}
 }
 
-// base notes the preset that the document stands on.
+// base notes the preset below the document.
 func (w *walker) base(n *yaml.Node) {
 	if n.Kind != yaml.ScalarNode || !IsPreset(n.Value) {
 		w.problems.add(place(w.name, n), "base must be a preset (%s), not %s", strings.Join(presetNames(), ", "), describe(n))
