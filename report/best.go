@@ -18,6 +18,7 @@ type Best struct {
 	By      string // the metric
 	Last    bool   // show the last value too
 	Missing int    // runs without any value of the metric, when not grouped
+	More    bool   // the limit left groups out
 
 	keys    Columns
 	grouped bool
@@ -34,7 +35,7 @@ type ranked struct {
 
 // NewBest reads the selected runs' results in metric and groups them by the values
 // of keys. Without keys it ranks single runs. Runs on different datasets are never
-// in one group.
+// in one group. The query's limit is one of groups.
 func NewBest(ctx context.Context, store *tracking.Store, query tracking.Query, metric string, keys []string, now time.Time) (*Best, error) {
 	name, err := store.Name(ctx, metric)
 	if err != nil {
@@ -64,12 +65,16 @@ func NewBest(ctx context.Context, store *tracking.Store, query tracking.Query, m
 		names = append(names, name)
 		b.keys = append(b.keys, fieldOf(key, name, now))
 	}
-	query.Limit = 0 // limits runs; Limit limits groups
+	limit := query.Limit // of groups, once all runs are in them
+	query.Limit = 0
 	rows, err := store.Values(ctx, query, names...)
 	if err != nil {
 		return nil, err
 	}
 	b.collect(rows)
+	if limit > 0 && len(b.groups) > limit {
+		b.groups, b.More = b.groups[:limit], true
+	}
 	runs := make([]tracking.RunSummary, 0, len(b.groups))
 	for _, g := range b.groups {
 		runs = append(runs, tracking.RunSummary{ID: g.id})
@@ -80,15 +85,6 @@ func NewBest(ctx context.Context, store *tracking.Store, query tracking.Query, m
 
 // Len returns the number of groups.
 func (b *Best) Len() int { return len(b.groups) }
-
-// Limit keeps the best n groups and reports whether there were more.
-func (b *Best) Limit(n int) bool {
-	if len(b.groups) <= n {
-		return false
-	}
-	b.groups = b.groups[:n]
-	return true
-}
 
 func questionError(what string, err error) error {
 	if errors.Is(err, tracking.ErrUnknownName) {

@@ -64,7 +64,7 @@ func runReportBest(ctx context.Context, opts *reportBestOptions) error {
 	if best.Missing > 0 {
 		defer opts.app.notef("%s without a value of %s", plural(best.Missing, "run"), best.By)
 	}
-	if opts.limit > 0 && best.Limit(opts.limit) {
+	if best.More {
 		defer opts.app.notef("the first %d; --limit 0 lists all", opts.limit)
 	}
 	if best.Len() == 0 {
