@@ -44,8 +44,9 @@ type point struct {
 
 const seedKey = "train.seed"
 
-// NewSweep reads the runs of the sweep of that name.
-func NewSweep(ctx context.Context, store *tracking.Store, name string) (*Sweep, error) {
+// NewSweep reads the runs of the sweep of that name. With a file, it reads only the
+// runs of trials that the file asks for: an edited sweep has others too.
+func NewSweep(ctx context.Context, store *tracking.Store, name string, file *sweep.File) (*Sweep, error) {
 	if strings.ContainsAny(name, `'\`) {
 		return nil, fmt.Errorf("no run belongs to a sweep %q", name)
 	}
@@ -56,8 +57,19 @@ func NewSweep(ctx context.Context, store *tracking.Store, name string) (*Sweep, 
 	if len(runs) == 0 {
 		return nil, fmt.Errorf("no run belongs to a sweep %q", name)
 	}
+	runs = newestOfTrials(runs)
 	if MixedDatasets(runs) != "" {
 		return nil, fmt.Errorf("sweep %s has runs on different datasets: give each dataset's sweep a name of its own", name)
+	}
+	if file != nil {
+		ids, err := file.IDs(runs[0].DatasetFingerprint)
+		if err != nil {
+			return nil, err
+		}
+		runs = slices.DeleteFunc(runs, func(r tracking.RunSummary) bool { return !ids[tagValue(r, sweep.TrialTag)] })
+		if len(runs) == 0 {
+			return nil, fmt.Errorf("no run of sweep %s is a trial of %s", name, file.Path)
+		}
 	}
 	s := &Sweep{Name: name, runs: runs}
 	s.divide()
@@ -65,6 +77,19 @@ func NewSweep(ctx context.Context, store *tracking.Store, name string) (*Sweep, 
 		return nil, err
 	}
 	return s, s.readCurves(ctx, store)
+}
+
+// newestOfTrials keeps the newest run of each trial: a failed trial that was trained
+// again counts once. runs are in the order of their start.
+func newestOfTrials(runs []tracking.RunSummary) []tracking.RunSummary {
+	newest := map[string]string{}
+	for _, run := range runs {
+		newest[tagValue(run, sweep.TrialTag)] = run.ID
+	}
+	return slices.DeleteFunc(runs, func(r tracking.RunSummary) bool {
+		trial := tagValue(r, sweep.TrialTag)
+		return trial != "" && newest[trial] != r.ID
+	})
 }
 
 // divide sorts the runs into searches, and each search into points.

@@ -72,7 +72,7 @@ func testSweep(t *testing.T) *Sweep {
 		sweepRun{"slow", 0.1, 1, 400, 100, 12, done},
 		sweepRun{"slow", 0.3, 1, 200, 150, 12, done},
 	)
-	s, err := NewSweep(t.Context(), store, "s")
+	s, err := NewSweep(t.Context(), store, "s", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,11 +156,11 @@ func TestSweepFormats(t *testing.T) {
 func TestSweepOfNothing(t *testing.T) {
 	store := sweepStore(t, sweepRun{"only", 1, 1, 0, 0, 2, tracking.Failed})
 	for _, name := range []string{"", "it's", `\`, "other"} {
-		if _, err := NewSweep(t.Context(), store, name); err == nil {
+		if _, err := NewSweep(t.Context(), store, name, nil); err == nil {
 			t.Errorf("sweep %q is found", name)
 		}
 	}
-	s, err := NewSweep(t.Context(), store, "s")
+	s, err := NewSweep(t.Context(), store, "s", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

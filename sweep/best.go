@@ -33,6 +33,32 @@ func (f *File) Repeats(dataset string, result func(id string) (value float64, ok
 	return l.trials, nil
 }
 
+// IDs returns the ids of every trial that the file can ask for: of Trials, and of any
+// point with its best_seeds.
+func (f *File) IDs(dataset string) (map[string]bool, error) {
+	ids := map[string]bool{}
+	l := list{file: f, dataset: dataset}
+	for i := range f.searches {
+		s := &f.searches[i]
+		points, err := s.points()
+		if err != nil {
+			return nil, Problems{fmt.Sprintf("%s: %v", f.Path, err)}
+		}
+		for _, p := range points {
+			for _, seeded := range append(p.seeded(s.seeds), p.seeded(s.bestSeeds)...) {
+				l.add(s, seeded)
+			}
+		}
+	}
+	if len(l.problems) > 0 {
+		return nil, l.problems
+	}
+	for _, trial := range l.trials {
+		ids[trial.ID] = true
+	}
+	return ids, nil
+}
+
 // Further returns the number of trials that Repeats adds at most.
 func (f *File) Further() int {
 	n := 0

@@ -10,11 +10,14 @@ import (
 
 	"github.com/koala-lm/koala-lm/internal/atomicfile"
 	"github.com/koala-lm/koala-lm/report"
+	"github.com/koala-lm/koala-lm/sweep"
 )
 
 type reportSweepOptions struct {
 	*reportOptions
 	name  string
+	file  string
+	set   []string
 	plots string
 	last  bool
 }
@@ -45,12 +48,14 @@ three pictures into a folder, and Markdown shows them.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.name = args[0]
-			if err := refuseEmpty(cmd, "plots"); err != nil {
+			if err := refuseEmpty(cmd, "plots", "file"); err != nil {
 				return err
 			}
 			return asUsage(runReportSweep(cmd.Context(), opts))
 		},
 	}
+	cmd.Flags().StringVar(&opts.file, "file", "", "only the trials that this sweep `file` asks for now")
+	cmd.Flags().StringArrayVar(&opts.set, "set", nil, "with --file: the --set of the sweep, as `key=value` (repeatable)")
 	cmd.Flags().BoolVar(&opts.last, "last", false, "show the last values beside the best")
 	cmd.Flags().StringVar(&opts.plots, "plots", "", "draw the pictures into this `folder`, as SVG")
 	return cmd
@@ -62,17 +67,28 @@ func runReportSweep(ctx context.Context, opts *reportSweepOptions) error {
 		return err
 	}
 	defer store.Close()
-	sweep, err := report.NewSweep(ctx, store, opts.name)
+	var file *sweep.File
+	if opts.file != "" {
+		if file, err = sweep.Read(opts.file); err != nil {
+			return err
+		}
+		for _, assignment := range opts.set {
+			if err := file.Set(assignment, "--set"); err != nil {
+				return err
+			}
+		}
+	}
+	results, err := report.NewSweep(ctx, store, opts.name, file)
 	if err != nil {
 		return err
 	}
-	sweep.Last = opts.last
+	results.Last = opts.last
 	if opts.plots != "" {
-		if err := drawCharts(sweep.Charts(), opts.plots); err != nil {
+		if err := drawCharts(results.Charts(), opts.plots); err != nil {
 			return err
 		}
 	}
-	return sweep.Write(opts.output(), opts.plots)
+	return results.Write(opts.output(), opts.plots)
 }
 
 func drawCharts(charts []report.SweepChart, folder string) error {
