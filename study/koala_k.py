@@ -3,7 +3,7 @@
     PYTHONPATH=<what `make peers` installs> python3 study/koala_k.py --text shakespeare.txt lr=3 beta1=0.95
 
 trains one model and prints one line of JSON: the settings that are not defaults, the
-loss on all of valid at half and at the end, and the same with averaged weights.
+loss on valid at the end (and at half, of long runs), and the same with averaged weights.
 Models: a GPT of 4 blocks x 128 with a context of 64 on a text's characters, 90 % of
 them for training (--text), or the tied LSTM 2 x 200 on prepared words (--data DIR).
 Arguments KEY=VALUE change DEFAULTS below. study/koala-k.md tells what came out.
@@ -32,14 +32,14 @@ DEFAULTS = {
     "clip": 1.0,  # global norm of the gradients; 0: none
     "decay": 0.0,  # decoupled, matrices and embeddings alone
     # the filter
-    "sigma": 0.01,
+    "sigma": 1.0,
     "q": 1e-3,
     "alpha_r": 0.9,
     "target": 0.0,  # L*; nats
     "floor": "none",  # none, aitken: L* extrapolated from the training loss at t/4, t/2 and t
     "innovation": "signed",  # signed: L - L*; positive: max(L - L*, 0)
     "filter": "one",  # one: one S and sigma; s: S a tensor, sigma by the steepest; own: S and sigma a tensor
-    "n2": "direction",  # direction: <G, D M>; gradient: <G, D G>; mean: <M, D M>; mixed: <G, D M> of matrices, <G, D G> of the rest; frobenius: the bound c sqrt(min(m, n)) |G| of matrices' <G, D G>
+    "n2": "frobenius",  # direction: <G, D M>; gradient: <G, D G>; mean: <M, D M>; mixed: <G, D M> of matrices, <G, D G> of the rest; frobenius: the bound c sqrt(min(m, n)) |G| of matrices' <G, D G>
     # the prior
     "beta1": 0.9,
     "beta2": 0.99,
@@ -56,7 +56,7 @@ DEFAULTS = {
     "layers": 4,  # of the GPT, with "embed" / 32 heads
     "embed": 128,
     "hidden": 200,  # of the LSTM
-    "windows": 4,  # every how manieth window of valid is evaluated
+    "windows": 4,  # every fourth window of valid is evaluated; LSTM: a share of 80,000 tokens
 }
 
 POLAR = [  # Amsel et al. 2025, The Polar Express, Algorithm 1 (l = 1e-3)
@@ -423,7 +423,7 @@ def train(kind, path, changed):
         for p in params:
             p.grad = None
         averages.update()
-        if step == o["steps"] or o["steps"] > 300 and step == o["steps"] // 2:
+        if step == o["steps"] or o["steps"] > 900 and step == o["steps"] // 2:
             result["half" if step < o["steps"] else "end"] = {"raw": round(task.evaluate(), 4)} | averages.evaluate(task)
     result["train"] = round(float(np.mean(history[-100:])), 4)
     if target:

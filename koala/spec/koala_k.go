@@ -38,13 +38,15 @@ import (
 //
 // A matrix's M has Nesterov's look-ahead, beta1 m + (1 - beta1) g. Queries, keys and
 // values, a recurrent layer's gates and SwiGLU's halves are matrices of their own.
-// Weight decay is decoupled, as KOALA-D's. R starts as the first mean square.
+// Weight decay is decoupled, as KOALA-D's. R starts as the first mean square. sigma
+// starts large, as one does who knows nothing of the weights: the first steps are
+// then Polyak's, lr (L - L*)/n2 D M, and need no warm-up.
 var KoalaK = register(Kind{
 	Name: "koala-k", Rank: 5, Filter: true, DecoupledDecay: true,
 	About: "Kalman filter with a Kronecker-factored covariance for matrices, diagonal for the rest (this project's own)",
 	Hyper: append([]setting.Declaration{
 		lr(always(3)), weightDecay(always(0)), usualClip(),
-		hyper("sigma", "initial variance of the parameters", setting.Positive, always(0.01)),
+		hyper("sigma", "initial variance of the parameters", setting.Positive, always(1)),
 		hyper("q", "variance added each step; the step grows with its root", setting.Natural, always(1e-3)),
 		share("beta1", "memory of the gradient's mean", always(0.9)),
 		share("beta2", "memory of the gradient's mean square", byFamily(0.999, 0.99)),
