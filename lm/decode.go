@@ -2,6 +2,7 @@ package lm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -34,9 +35,13 @@ type Generation struct {
 	Seed    uint64
 }
 
+// ErrTextEnds is what the function that takes Generate's tokens returns to end a text.
+var ErrTextEnds = errors.New("the text ends")
+
 // Generate continues the prompt in as many ways as d has texts and calls yield with
-// each new token. Sample number first + i is drawn from a random source of its own:
-// it does not depend on the others.
+// each new token; where yield returns ErrTextEnds, no more tokens of the text follow.
+// Sample number first + i is drawn from a random source of its own: it does not depend
+// on the others.
 func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yield func(text int, id int64) error) error {
 	if len(g.Prompt) == 0 {
 		return fmt.Errorf("generate: the prompt has no token: it needs at least one")
@@ -44,7 +49,9 @@ func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yi
 	random := make([]*rand.Rand, texts)
 	ended := make([]bool, texts)
 	next := make([][]int64, texts)
+	drawn := make([]map[int64]int, texts)
 	for i := range texts {
+		drawn[i] = map[int64]int{}
 		random[i] = rand.New(rand.NewPCG(g.Seed, uint64(first+i)))
 		next[i] = g.Prompt
 	}
@@ -58,8 +65,14 @@ func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yi
 		}
 		vocab := len(logits) / texts
 		for i := range texts {
-			id := int64(g.Sampler.Draw(logits[i*vocab:][:vocab], random[i]))
+			scores := logits[i*vocab:][:vocab]
+			if scores[0] != scores[0] { // a NaN anywhere makes all log-probabilities NaN
+				return fmt.Errorf("generate: the model's scores are not numbers (NaN): its weights are damaged, or its training diverged")
+			}
+			g.Sampler.Penalize(scores, g.Prompt, drawn[i])
+			id := int64(g.Sampler.Draw(scores, random[i]))
 			next[i] = []int64{id}
+			drawn[i][id]++
 			if ended[i] {
 				continue
 			}
@@ -67,7 +80,10 @@ func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yi
 				ended[i], running = true, running-1
 				continue
 			}
-			if err := yield(i, id); err != nil {
+			switch err := yield(i, id); {
+			case errors.Is(err, ErrTextEnds):
+				ended[i], running = true, running-1
+			case err != nil:
 				return err
 			}
 		}

@@ -3,7 +3,9 @@ package lm_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sugarme/gotch"
@@ -135,5 +137,46 @@ func TestGenerateEnds(t *testing.T) {
 	empty.Prompt = nil
 	if err := lm.Generate(context.Background(), d, empty, 0, 1, nil); err == nil {
 		t.Error("no prompt, no error")
+	}
+}
+
+// Damaged weights do not write text.
+func TestGenerateRefusesNaN(t *testing.T) {
+	m := newSmall(t)
+	err := torch.Do(func(s *torch.Scope) error {
+		s.NoGrad(func() { s.Fill(m.Params()[0].Tensor, math.NaN()) })
+		return s.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := m.NewDecoder(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	err = lm.Generate(context.Background(), d, plain, 0, 1, func(int, int64) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "NaN") {
+		t.Errorf("error %v, want one that says NaN", err)
+	}
+}
+
+// A text that its reader ends gets no more tokens; the others do.
+func TestGenerateEndsOneText(t *testing.T) {
+	m := newSmall(t)
+	d, err := m.NewDecoder(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	counts := [2]int{}
+	err = lm.Generate(context.Background(), d, plain, 0, 2, func(i int, _ int64) error {
+		if counts[i]++; i == 0 && counts[0] == 3 {
+			return lm.ErrTextEnds
+		}
+		return nil
+	})
+	if err != nil || counts != [2]int{3, plain.Tokens} {
+		t.Errorf("%v, %v tokens", err, counts)
 	}
 }

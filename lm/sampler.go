@@ -14,6 +14,11 @@ type Sampler struct {
 	Temperature float64
 	TopK        int     // sample among this many likeliest tokens; 0 is all
 	TopP        float64 // then among the likeliest that have this probability together (Holtzman et al. 2020); 0 or 1 is all
+	MinP        float64 // then among those at least this times as likely as the likeliest (Nguyen et al. 2024); 0 is all
+
+	Repetition float64 // log-probabilities of tokens in the prompt or the text times this (Keskar et al. 2019); 0 or 1 is no change
+	Frequency  float64 // taken off a token's logit for each time that the text has it
+	Presence   float64 // taken off once for a token that the text has
 
 	candidates []candidate
 }
@@ -26,6 +31,28 @@ type candidate struct {
 // likelier orders candidates; of equally likely ones the lower id comes first.
 func likelier(a, b candidate) int {
 	return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id))
+}
+
+// Penalize lowers the log-probabilities of tokens that a text has already: prompt are
+// its first tokens, drawn counts those after them.
+func (s *Sampler) Penalize(logProbs []float32, prompt []int64, drawn map[int64]int) {
+	if s.Repetition != 0 && s.Repetition != 1 {
+		seen := map[int64]bool{}
+		for _, id := range prompt {
+			seen[id] = true
+		}
+		for id := range drawn {
+			seen[id] = true
+		}
+		for id := range seen {
+			logProbs[id] *= float32(s.Repetition)
+		}
+	}
+	if s.Frequency != 0 || s.Presence != 0 {
+		for id, n := range drawn {
+			logProbs[id] -= float32(s.Frequency*float64(n) + s.Presence)
+		}
+	}
 }
 
 // Draw returns a token. It takes one number from random, whatever the settings.
@@ -47,6 +74,9 @@ func (s *Sampler) Draw(logits []float32, random *rand.Rand) int {
 	total := softmax(c)
 	if s.TopP > 0 && s.TopP < 1 {
 		c, total = nucleus(c, total, s.TopP)
+	}
+	if s.MinP > 0 {
+		c, total = atLeast(c, s.MinP)
 	}
 	at := u * total
 	for _, candidate := range c {
@@ -96,6 +126,19 @@ func nucleus(c []candidate, total, share float64) ([]candidate, float64) {
 		}
 	}
 	return c, sum
+}
+
+// atLeast keeps the candidates with at least share of the likeliest one's probability.
+func atLeast(c []candidate, share float64) ([]candidate, float64) {
+	largest, total := 0.0, 0.0
+	for _, x := range c {
+		largest = max(largest, x.weight)
+	}
+	c = slices.DeleteFunc(c, func(x candidate) bool { return x.weight < share*largest })
+	for _, x := range c {
+		total += x.weight
+	}
+	return c, total
 }
 
 // top returns the k likeliest candidates, in their order. It keeps them in a heap

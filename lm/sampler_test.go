@@ -29,6 +29,8 @@ func TestSamplerFrequencies(t *testing.T) {
 		{"top 2", Sampler{Temperature: 1, TopK: 2}, []float64{0, 4. / 7, 0, 3. / 7}},
 		{"top k beyond the vocabulary", Sampler{Temperature: 1, TopK: 9}, []float64{0.1, 0.4, 0.2, 0.3}},
 		{"nucleus", Sampler{Temperature: 1, TopP: 0.75}, []float64{0, 4. / 9, 2. / 9, 3. / 9}},
+		{"at least 0.45 of the likeliest", Sampler{Temperature: 1, MinP: 0.45}, []float64{0, 4. / 9, 2. / 9, 3. / 9}},
+		{"at least 0.6 of the likeliest", Sampler{Temperature: 1, MinP: 0.6}, []float64{0, 4. / 7, 0, 3. / 7}},
 		{"nucleus of one", Sampler{Temperature: 1, TopP: 0.01}, []float64{0, 1, 0, 0}},
 		{"nucleus of the top 2", Sampler{Temperature: 1, TopK: 2, TopP: 0.5}, []float64{0, 1, 0, 0}},
 	} {
@@ -44,6 +46,26 @@ func TestSamplerFrequencies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestPenalties(t *testing.T) {
+	prompt, drawn := []int64{0}, map[int64]int{1: 2, 2: 1}
+	for _, c := range []struct {
+		name string
+		s    Sampler
+		want []float32
+	}{
+		{"none", Sampler{}, []float32{-1, -2, -3, -4}},
+		{"repetition", Sampler{Repetition: 2}, []float32{-2, -4, -6, -4}},
+		{"frequency", Sampler{Frequency: 0.5}, []float32{-1, -3, -3.5, -4}},
+		{"presence", Sampler{Presence: 0.5}, []float32{-1, -2.5, -3.5, -4}},
+	} {
+		got := []float32{-1, -2, -3, -4}
+		c.s.Penalize(got, prompt, drawn)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
 	}
 }
 

@@ -40,7 +40,10 @@ func generateWith(ctx context.Context, r request.Generate, model *trained, tok t
 	}
 	g := lm.Generation{
 		Prompt: prompt, Tokens: r.Tokens, Stop: model.ends, Seed: uint64(r.Seed),
-		Sampler: lm.Sampler{Temperature: r.Temperature, TopK: r.TopK, TopP: r.TopP},
+		Sampler: lm.Sampler{
+			Temperature: r.Temperature, TopK: r.TopK, TopP: r.TopP, MinP: r.MinP,
+			Repetition: r.Repetition, Frequency: r.Frequency, Presence: r.Presence,
+		},
 	}
 	if id, ok := tok.Separator(); ok {
 		g.Stop = append(g.Stop, int64(id))
@@ -82,6 +85,7 @@ type samples struct {
 	texts   []strings.Builder
 	streams []*tokenizer.Stream
 	tokens  []int
+	held    []string // the end of each text that may be the start of a stop text
 	begun   bool
 }
 
@@ -100,15 +104,52 @@ type sample struct {
 
 func (s *samples) start(first, texts int) {
 	s.first, s.begun = first, false
-	s.texts, s.tokens, s.streams = make([]strings.Builder, texts), make([]int, texts), nil
+	s.texts, s.tokens, s.streams, s.held = make([]strings.Builder, texts), make([]int, texts), nil, make([]string, texts)
 	for range texts {
 		s.streams = append(s.streams, tokenizer.NewStream(s.tok, s.before))
 	}
 }
 
 func (s *samples) take(i int, id int64) error {
-	text := s.streams[i].Next(uint32(id))
 	s.tokens[i]++
+	text, ends := s.cut(i, s.streams[i].Next(uint32(id)))
+	if err := s.write(i, text); err != nil {
+		return err
+	}
+	if ends {
+		return lm.ErrTextEnds
+	}
+	return nil
+}
+
+// cut appends text to what is held of a sample and returns what can be written: all
+// before a stop text, which ends the sample, or before what may be the start of one.
+func (s *samples) cut(i int, text string) (ready string, ends bool) {
+	text = s.held[i] + text
+	s.held[i] = ""
+	first := -1
+	for _, stop := range s.r.Stop {
+		if at := strings.Index(text, stop); at >= 0 && (first < 0 || at < first) {
+			first = at
+		}
+	}
+	if first >= 0 {
+		s.streams[i] = tokenizer.NewStream(s.tok, -1) // nothing of it is left to write
+		return text[:first], true
+	}
+	hold := 0
+	for _, stop := range s.r.Stop {
+		for n := min(len(stop)-1, len(text)); n > hold; n-- {
+			if strings.HasSuffix(text, stop[:n]) {
+				hold = n
+			}
+		}
+	}
+	s.held[i] = text[len(text)-hold:]
+	return text[:len(text)-hold], false
+}
+
+func (s *samples) write(i int, text string) error {
 	if i > 0 || s.r.Format == "json" {
 		s.texts[i].WriteString(text)
 		return nil
@@ -133,7 +174,8 @@ func (s *samples) head(i int) string {
 // end writes the rest of the samples.
 func (s *samples) end() error {
 	for i := range s.texts {
-		s.texts[i].WriteString(s.streams[i].Rest())
+		rest, _ := s.cut(i, s.streams[i].Rest())
+		s.texts[i].WriteString(rest + s.held[i])
 		if s.r.Format == "json" {
 			line := sample{s.first + i, s.r.Seed, s.r.Prompt, s.texts[i].String(), s.tokens[i]}
 			encoder := json.NewEncoder(s.w)

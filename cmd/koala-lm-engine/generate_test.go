@@ -181,3 +181,36 @@ func TestGenerateFollowsFromTheWholePrompt(t *testing.T) {
 		})
 	}
 }
+
+// A stop text is cut, wherever the pieces of a text divide it.
+func TestStopTexts(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		stop   []string
+		pieces []string
+		want   string
+		ends   bool
+	}{
+		{"none", nil, []string{"a b", " c"}, "a b c", false},
+		{"within a piece", []string{"END"}, []string{"a END b"}, "a ", true},
+		{"over pieces", []string{"END"}, []string{"a E", "N", "D b"}, "a ", true},
+		{"begins and does not come", []string{"END"}, []string{"a E", "N", "d b EN"}, "a ENd b EN", false},
+		{"begins twice", []string{"aab"}, []string{"xa", "a", "a", "b"}, "xa", true},
+		{"the first of two", []string{"b", "a b"}, []string{"x a ", "b"}, "x ", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &samples{r: request.Generate{Stop: c.stop}, held: make([]string, 1), streams: make([]*tokenizer.Stream, 1)}
+			got, ended := "", false
+			for _, piece := range c.pieces {
+				ready, ends := s.cut(0, piece)
+				got += ready
+				if ended = ends; ends {
+					break
+				}
+			}
+			if got += s.held[0]; got != c.want || ended != c.ends {
+				t.Errorf("%q, ended %v; want %q, %v", got, ended, c.want, c.ends)
+			}
+		})
+	}
+}

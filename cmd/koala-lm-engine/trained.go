@@ -127,7 +127,7 @@ func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
 	if t.vocabulary != "" {
 		tok, err := tokenizer.Load(t.vocabulary)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s has no tokenizer.json: write one with python3 -c \"from transformers import AutoTokenizer as T; T.from_pretrained('%s').save_pretrained('%s')\"", t.name, t.name, t.name)
+			tok, err = tokenizer.Load(t.path) // a folder's, of another format
 		}
 		if err == nil && int64(tok.Vocab()) > t.model.Config().Vocab {
 			err = fmt.Errorf("%s has %d ids, the model %d", t.vocabulary, tok.Vocab(), t.model.Config().Vocab)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,11 @@ type generateOptions struct {
 	temperature float64
 	topK        int
 	topP        float64
+	minP        float64
+	repetition  float64
+	frequency   float64
+	presence    float64
+	stop        []string
 	seed        int64
 	count       int
 	format      string
@@ -34,9 +40,10 @@ func newGenerateCmd(a *app) *cobra.Command {
 		Use:   "generate RUN|CHECKPOINT",
 		Short: "Write text with a model",
 		Long: `Write text with a model, as it is sampled. The same seed gives the same text;
-without --seed one is drawn and told.
+without --seed a random one is chosen and printed.
 
-Of a run the best checkpoint is taken, or the last where no evaluation chose one.`,
+For a run, generate uses its best checkpoint, or the last one if it was never
+evaluated.`,
 		Example: `  koala-lm generate latest
   koala-lm generate best --prompt "Package http provides" --tokens 200 --temperature 0.8
   koala-lm generate gpt --top-k 40 --top-p 0.95 --seed 7 --count 3
@@ -49,11 +56,16 @@ Of a run the best checkpoint is taken, or the last where no evaluation chose one
 	}
 	f := cmd.Flags()
 	opts.model.add(cmd)
-	f.StringVarP(&opts.prompt, "prompt", "p", "", "`text` to go on from; - reads standard input")
+	f.StringVarP(&opts.prompt, "prompt", "p", "", "`text` to continue; - reads standard input")
 	f.IntVar(&opts.tokens, "tokens", 100, "how many new tokens a sample has")
 	f.Float64Var(&opts.temperature, "temperature", 1, "below 1 is surer, above 1 wilder; 0 takes the likeliest token")
 	f.IntVar(&opts.topK, "top-k", 0, "sample among this many likeliest tokens (0: all)")
 	f.Float64Var(&opts.topP, "top-p", 1, "sample among the likeliest tokens that have this probability together")
+	f.Float64Var(&opts.minP, "min-p", 0, "sample among tokens at least this times as likely as the likeliest")
+	f.Float64Var(&opts.repetition, "repetition-penalty", 1, "factor on log-probabilities of tokens that the prompt or the text has")
+	f.Float64Var(&opts.frequency, "frequency-penalty", 0, "number taken off a token's logit each time that the text has it")
+	f.Float64Var(&opts.presence, "presence-penalty", 0, "number taken off a token's logit once the text has it")
+	f.StringArrayVar(&opts.stop, "stop", nil, "end a sample before this `text` (repeatable)")
 	f.Int64Var(&opts.seed, "seed", 0, "of the sampling (default: drawn)")
 	f.IntVar(&opts.count, "count", 1, "how many samples")
 	addFormatFlag(cmd, &opts.format, "text", "json")
@@ -80,6 +92,7 @@ func runGenerate(ctx context.Context, opts *generateOptions) error {
 		Common: opts.compute.common(opts.app), Model: model,
 		Prompt: opts.prompt, Tokens: opts.tokens,
 		Temperature: opts.temperature, TopK: opts.topK, TopP: opts.topP,
+		MinP: opts.minP, Repetition: opts.repetition, Frequency: opts.frequency, Presence: opts.presence, Stop: opts.stop,
 		Seed: opts.seed, Count: opts.count, Format: opts.format,
 	})
 }
@@ -95,6 +108,14 @@ func (opts *generateOptions) check() error {
 		return usagef("--top-k must be at least 1, or 0 for all tokens, not %d", opts.topK)
 	case !(opts.topP > 0 && opts.topP <= 1):
 		return usagef("--top-p must be greater than 0 and at most 1, not %v", opts.topP)
+	case !(opts.minP >= 0 && opts.minP <= 1):
+		return usagef("--min-p must be from 0 to 1, not %v", opts.minP)
+	case !(opts.repetition > 0) || !finite(opts.repetition):
+		return usagef("--repetition-penalty must be a number above 0, not %v", opts.repetition)
+	case !finite(opts.frequency) || !finite(opts.presence):
+		return usagef("--frequency-penalty and --presence-penalty must be numbers, not %v and %v", opts.frequency, opts.presence)
+	case slices.Contains(opts.stop, ""):
+		return usagef("--stop is empty")
 	case opts.count < 1 || opts.count > 10_000:
 		return usagef("--count must be from 1 to 10000, not %d", opts.count)
 	}

@@ -116,9 +116,15 @@ type Generate struct {
 	Temperature float64 `json:"temperature"` // 0 takes the likeliest token
 	TopK        int     `json:"top_k"`       // 0 is all
 	TopP        float64 `json:"top_p"`       // 1 is all
-	Seed        int64   `json:"seed"`
-	Count       int     `json:"count"` // samples
-	Format      string  `json:"format"`
+	MinP        float64 `json:"min_p"`       // 0 is all
+
+	Repetition float64  `json:"repetition_penalty"` // 1 is none
+	Frequency  float64  `json:"frequency_penalty"`  // 0 is none
+	Presence   float64  `json:"presence_penalty"`
+	Stop       []string `json:"stop,omitempty"` // texts that end a sample
+	Seed       int64    `json:"seed"`
+	Count      int      `json:"count"` // samples
+	Format     string   `json:"format"`
 }
 
 // Bench asks for speed and memory of training steps.
