@@ -37,6 +37,23 @@ type Info struct {
 	Corpus    *CorpusInfo          `json:"corpus,omitempty"`
 	Sources   []SourceInfo         `json:"sources"`
 	Skipped   int64                `json:"skipped_records,omitempty"` // records that could not be read
+	Dropped   int64                `json:"dropped_duplicates,omitempty"`
+	Mix       map[string]float64   `json:"mix,omitempty"`  // the weights of the texts that were mixed, by path
+	Text      map[string]TextStats `json:"text,omitempty"` // what is in the splits; only of a dry run
+}
+
+// TextStats says what is in the text of a split.
+type TextStats struct {
+	Documents  int64              `json:"documents"`
+	Duplicates int64              `json:"duplicates"` // documents whose text another has, too
+	Bytes      int64              `json:"bytes"`
+	Words      int64              `json:"words"`
+	Lines      int64              `json:"lines"`
+	Types      int64              `json:"types"` // different words, at most two million and some
+	Shortest   int64              `json:"shortest_document"`
+	Median     int64              `json:"median_document"` // bytes
+	Longest    int64              `json:"longest_document"`
+	Scripts    map[string]float64 `json:"scripts"` // shares of the letters
 }
 
 // TokenizerInfo describes tokenizer.json.

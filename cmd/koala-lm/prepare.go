@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -25,6 +27,7 @@ type prepareOptions struct {
 	prepare.Options
 	valid, test string
 	invalid     string
+	mix         []string
 	verify      string
 	show        string
 	format      string
@@ -74,6 +77,8 @@ tokens (20000). 0 makes no such split.`,
 	f.StringSliceVar(&opts.ValidFiles, "valid-file", nil, "`path` of the text of valid")
 	f.StringSliceVar(&opts.TestFiles, "test-file", nil, "`path` of the text of test")
 	f.StringVar(&opts.Field, "field", "", "the `name` of the field that holds the text of records, such as meta.text; of a list, each element's (default text)")
+	f.StringArrayVar(&opts.mix, "mix", nil, "mix texts: a `PATH=WEIGHT` each; bytes are in the proportion of the weights, documents in an order that --seed gives")
+	f.BoolVar(&opts.Dedupe, "dedupe", false, "keep one of documents with the same text; train loses those that valid and test have")
 	f.StringVar(&opts.Template, "template", "", "make the text of several fields: `pattern` such as \"{title}\\n\\n{text}\"")
 	f.StringVar(&opts.Format, "input-format", "", "what files hold, whatever their names: `format` "+strings.Join(corpus.Formats, ", "))
 	f.StringVar(&opts.Encoding, "encoding", "", "the `encoding` of text, such as utf-16, latin1 or shift_jis (default utf-8)")
@@ -82,11 +87,13 @@ tokens (20000). 0 makes no such split.`,
 	f.StringVar(&opts.Tokenizer, "tokenizer", "word", tokenizer.KindNames()+", or the `file` of one: tokenizer.json, .model, .tiktoken, tekken.json, vocab.json with merges.txt, vocab.txt, or a model's folder")
 	f.IntVar(&opts.VocabSize, "vocab-size", 0, "the largest `number` of ids (default: every word or character; bpe 8192)")
 	f.IntVar(&opts.MinCount, "min-count", 0, "words or characters seen less often in train are <unk>, pairs are not merged (default `number`: 1; bpe 2)")
+	f.StringVar(&opts.Split, "split", "", "how text is cut before merges are learned (bpe): gpt2, gpt4, gpt4o, llama3, qwen2 or an `expression` (default gpt2)")
 	f.BoolVar(&opts.Lower, "lower", false, "put everything in lower case (word)")
 	f.BoolVar(&opts.SpecialInText, "special-in-text", false, "special tokens that the text spells out are those tokens, not text")
 	f.StringVar(&opts.Separator, "separator", "", "the `token` between documents, or none (default: the tokenizer's own, such as <|endoftext|>)")
 	f.StringVar(&opts.invalid, "invalid", "error", "what to do with `bytes` that are not UTF-8: error or replace")
 	f.IntVar(&opts.Workers, "workers", 0, "how many `threads` work (default: all processors)")
+	f.BoolVar(&opts.DryRun, "dry-run", false, "write nothing, and print what the dataset would be and what is in its text")
 	f.BoolVar(&opts.Force, "force", false, "replace the dataset that is there")
 	f.StringVar(&opts.verify, "verify", "", "check every file of the dataset `folder`, and do nothing else")
 	f.StringVar(&opts.show, "show", "", "print what is in the dataset `folder`, and do nothing else")
@@ -123,6 +130,13 @@ func (o *prepareOptions) resolve() (err error) {
 	}
 	if o.Test, err = parseShare("--test", o.test); err != nil {
 		return err
+	}
+	for _, text := range o.mix {
+		part, err := prepare.ParseMix(text)
+		if err != nil {
+			return err
+		}
+		o.Mix = append(o.Mix, part)
 	}
 	o.SharesGiven = o.changed("valid") || o.changed("test")
 	// Files named for one split alone leave the other absent.
@@ -176,6 +190,9 @@ func (o *prepareOptions) defaultName() string {
 	if o.Corpus != "" {
 		return o.Corpus
 	}
+	if len(o.Mix) > 0 {
+		return "mix"
+	}
 	if len(o.Paths) == 0 {
 		return "godoc"
 	}
@@ -199,6 +216,21 @@ func printPrepared(w io.Writer, dir string, info data.Info) error {
 			line += fmt.Sprintf("  %5.2f%% unknown", 100*float64(split.Unknowns)/float64(split.Tokens))
 		}
 		fmt.Fprintln(w, line)
+	}
+	for _, name := range data.SplitNames { // of a dry run
+		text, ok := info.Text[name]
+		if !ok {
+			continue
+		}
+		fmt.Fprintf(w, "  %-5s  %s documents of %s to %s bytes (median %s), %s duplicates; %s words, %s different, %.2f tokens a word\n", name,
+			humanize.Comma(text.Documents), humanize.Comma(text.Shortest), humanize.Comma(text.Longest), humanize.Comma(text.Median), humanize.Comma(text.Duplicates),
+			humanize.Comma(text.Words), humanize.Comma(text.Types), float64(info.Splits[name].Tokens)/max(1, float64(text.Words)))
+		for _, script := range slices.SortedFunc(maps.Keys(text.Scripts), func(a, b string) int { return cmp.Compare(text.Scripts[b], text.Scripts[a]) }) {
+			fmt.Fprintf(w, "         %s %.1f%%\n", script, 100*text.Scripts[script])
+		}
+	}
+	if info.Dropped > 0 {
+		fmt.Fprintf(w, "  %s duplicates were dropped\n", humanize.Comma(info.Dropped))
 	}
 	if info.Skipped > 0 {
 		fmt.Fprintf(w, "  %s records were skipped\n", humanize.Comma(info.Skipped))

@@ -35,6 +35,7 @@ type Source interface {
 type Plan struct {
 	Loose  []Source
 	Splits map[string][]Source // train, valid, test
+	Parts  []int               // where in Loose each text of a mix ends
 	Held   map[string][]Source // valid and test that were named beside Loose
 	Corpus *data.CorpusInfo    // of a corpus known by name
 }

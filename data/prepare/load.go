@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/corpus"
@@ -28,7 +29,19 @@ func find(ctx context.Context, opts Options, skipped func(string)) (corpus.Plan,
 	}
 	var plan corpus.Plan
 	var err error
-	if opts.Corpus != "" || len(opts.Paths) == 0 {
+	if len(opts.Mix) > 0 {
+		for _, part := range opts.Mix {
+			found, err := corpus.Find([]string{part.Path}, from)
+			if err != nil {
+				return plan, err
+			}
+			if found.Splits != nil {
+				return plan, fmt.Errorf("--mix %s: the folder has splits of its own: name its train files", part.Path)
+			}
+			plan.Loose = append(plan.Loose, found.Loose...)
+			plan.Parts = append(plan.Parts, len(plan.Loose))
+		}
+	} else if opts.Corpus != "" || len(opts.Paths) == 0 {
 		kind, _ := tokenizer.FindKind(opts.Tokenizer)
 		plan, err = corpus.Named(ctx, opts.Corpus, corpus.NamedOptions{
 			Options: from, Seed: opts.Seed, Tokens: opts.Tokens, Apart: kind.Words,
@@ -92,10 +105,14 @@ func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info 
 	}
 	opts.Progress.Stage("read", total)
 	splits := map[string][]extent{}
-	loose := 0
+	var loose []extent
+	var bounds []int // with which document each part of a mix ends
 	for _, group := range groups {
 		from := len(s.ends)
-		for _, source := range group.sources {
+		for i, source := range group.sources {
+			if group.name == "" && slices.Contains(plan.Parts, i) {
+				bounds = append(bounds, len(s.ends))
+			}
 			read, err := source.Read(ctx, s)
 			if err != nil {
 				return nil, err
@@ -103,7 +120,10 @@ func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info 
 			info.Sources = append(info.Sources, read)
 		}
 		if group.name == "" {
-			loose = len(s.ends)
+			for i := range s.ends {
+				loose = append(loose, s.document(i))
+			}
+			bounds = append(bounds, len(s.ends))
 			continue
 		}
 		if len(group.sources) > 0 && len(s.ends) == from {
@@ -120,11 +140,42 @@ func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info 
 		return nil, fmt.Errorf("there is no text in %s: nothing to prepare", opts.text())
 	}
 	info.Corpus = plan.Corpus
+	if len(opts.Mix) > 0 {
+		var err error
+		if loose, err = mix(s, opts.Mix, bounds, opts.Seed); err != nil {
+			return nil, err
+		}
+		info.Mix = map[string]float64{}
+		for _, part := range opts.Mix {
+			info.Mix[part.Path] = part.Weight
+		}
+	}
+	if opts.Dedupe {
+		d := &duplicates{s: s, seen: map[[16]byte]bool{}}
+		for _, list := range []struct {
+			name string
+			of   *[]extent
+		}{{"test", nil}, {"valid", nil}, {"train", nil}, {"", &loose}} {
+			kept, err := splits[list.name], error(nil)
+			if list.of != nil {
+				kept = *list.of
+			}
+			if kept, err = d.drop(kept); err != nil {
+				return nil, err
+			}
+			if list.of != nil {
+				*list.of = kept
+			} else if len(kept) > 0 {
+				splits[list.name] = kept
+			}
+		}
+		info.Dropped = d.count
+	}
 	return split(s, splits, loose, plan, opts, info)
 }
 
 // split completes the splits that came as such, and divides what did not.
-func split(s *spool, splits map[string][]extent, loose int, plan corpus.Plan, opts Options, info *data.Info) (map[string][]extent, error) {
+func split(s *spool, splits map[string][]extent, loose []extent, plan corpus.Plan, opts Options, info *data.Info) (map[string][]extent, error) {
 	if plan.Splits != nil {
 		info.Split = data.SplitRule{By: "layout"}
 		for name, share := range map[string]Share{"valid": opts.Valid, "test": opts.Test} {
@@ -134,7 +185,7 @@ func split(s *spool, splits map[string][]extent, loose int, plan corpus.Plan, op
 		}
 		return splits, nil
 	}
-	if loose == 0 {
+	if len(loose) == 0 {
 		return nil, errors.New("there is no text to train on")
 	}
 	valid, test := opts.Valid, opts.Test

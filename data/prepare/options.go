@@ -19,23 +19,26 @@ import (
 // Options of one preparation. The zero value of a field is its default where
 // one is given.
 type Options struct {
-	Paths      []string // files, folders, globs, "-"
-	Corpus     string   // a corpus known by name, instead of Paths
-	Tokens     int64    // of corpus markov; 0 is a million
-	Sums       []string // SHA-256 of files of that corpus whose sum its list does not have
-	Cache      string   // the folder of downloads; "" is corpus.CacheDir
-	ValidFiles []string // paths whose text is valid, whatever Valid says
+	Paths      []string  // files, folders, globs, "-"
+	Mix        []MixPart // texts that are mixed, instead of Paths
+	Corpus     string    // a corpus known by name, instead of Paths
+	Tokens     int64     // of corpus markov; 0 is a million
+	Sums       []string  // SHA-256 of files of that corpus whose sum its list does not have
+	Cache      string    // the folder of downloads; "" is corpus.CacheDir
+	ValidFiles []string  // paths whose text is valid, whatever Valid says
 	TestFiles  []string
 	Field      string    // the path of the field of records that holds the text; default "text"
 	Template   string    // makes the text of several fields: "{title}\\n\\n{text}"
 	Format     string    // what the files hold, one of corpus.Formats; default what their names say
 	Encoding   string    // of the text, such as utf-16 or latin1; default UTF-8
+	Dedupe     bool      // of documents with one text only one is kept
 	SkipBad    bool      // records that cannot be read are passed over and counted
 	Stdin      io.Reader // what "-" reads
 
-	Out   string // the folder to make
-	Name  string // of the dataset; default the last element of Out
-	Force bool   // replace a folder that is there
+	Out    string // the folder to make
+	Name   string // of the dataset; default the last element of Out
+	Force  bool   // replace a folder that is there
+	DryRun bool   // make nothing, and say what the dataset would be
 
 	Valid, Test Share
 	SharesGiven bool   // Valid or Test was asked for, and is no default
@@ -45,6 +48,7 @@ type Options struct {
 	VocabSize     int    // the largest number of ids; 0 is the default of the tokenizer
 	MinCount      int    // words, characters or pairs seen less often in train are left out; 0 is the default of the tokenizer
 	Lower         bool   // everything in lower case (word)
+	Split         string // how text is cut before merges are learned (bpe): a name of tokenizer.Splits, or an expression
 	SpecialInText bool   // special tokens that stand in the text are those tokens
 	Separator     string // the token between documents; "" is the tokenizer's own, "none" is none
 
@@ -77,8 +81,11 @@ func (noProgress) Add(int64)           {}
 func (o Options) Check() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if o.Out == "" {
+	if o.Out == "" && !o.DryRun {
 		wrong("--out is missing: the folder to make")
+	}
+	if len(o.Mix) > 0 && (o.Corpus != "" || len(o.Paths) > 0) {
+		wrong("--mix names the paths itself: no others, and no --corpus, may stand beside it")
 	}
 	if o.Corpus != "" && len(o.Paths) > 0 {
 		wrong("--corpus %s and paths exclude each other", o.Corpus)
@@ -123,13 +130,18 @@ func (o Options) Check() error {
 	for _, given := range []struct {
 		flag  string
 		given bool
-	}{{"vocab-size", o.VocabSize > 0}, {"min-count", o.MinCount > 1}, {"lower", o.Lower}} {
+	}{{"vocab-size", o.VocabSize > 0}, {"min-count", o.MinCount > 1}, {"lower", o.Lower}, {"split", o.Split != ""}} {
 		if given.given && (!known || !kind.Takes(given.flag)) {
 			wrong("--%s has no meaning with --tokenizer %s", given.flag, cmp.Or(o.Tokenizer, kind.Name))
 		}
 	}
 	if known && o.VocabSize > 0 && o.VocabSize < kind.MinVocab {
 		wrong("--vocab-size is %d, want at least %d", o.VocabSize, kind.MinVocab)
+	}
+	if o.Split != "" {
+		if err := tokenizer.CheckSplit(o.Split); err != nil {
+			wrong("--split: %w", err)
+		}
 	}
 	if o.MinCount < 0 {
 		wrong("--min-count is %d, want at least 1", o.MinCount)

@@ -313,6 +313,71 @@ func TestSeparator(t *testing.T) {
 	}
 }
 
+// A mix has bytes in the proportion of the weights, each document once, in an order
+// that the seed gives.
+func TestMix(t *testing.T) {
+	lines := func(word string, n int) string {
+		var text strings.Builder
+		for i := range n {
+			fmt.Fprintf(&text, "{\"text\":\"%s%04d\"}\n", word, i)
+		}
+		return text.String()
+	}
+	dir := tree(t, map[string]string{"a.jsonl": lines("a", 400), "b.jsonl": lines("b", 300)})
+	opts := Options{Mix: []MixPart{{filepath.Join(dir, "a.jsonl"), 3}, {filepath.Join(dir, "b.jsonl"), 1}}, Valid: 0.1, Seed: 1, Tokenizer: "byte"}
+	got, info := run(t, opts)
+	again, _ := run(t, opts)
+	opts.Seed = 2
+	other, _ := run(t, opts)
+	all := got["train"] + got["valid"]
+	if a, b := strings.Count(all, "a"), strings.Count(all, "b"); a != 400 || b < 133 || b > 135 {
+		t.Errorf("%d documents of a and %d of b, want 400 and 133 to 135", a, b)
+	}
+	if got["train"] != again["train"] || got["train"] == other["train"] {
+		t.Error("the order does not follow from the seed")
+	}
+	if strings.Count(all, "a0007") != 1 || info.Mix[opts.Mix[0].Path] != 3 {
+		t.Errorf("a0007 is there %d times, mix is %v", strings.Count(all, "a0007"), info.Mix)
+	}
+	for _, wrong := range []string{"a", "=1", "a=0", "a=-1", "a=x", "a=NaN"} {
+		if _, err := ParseMix(wrong); err == nil {
+			t.Errorf("%q: no error", wrong)
+		}
+	}
+}
+
+// Of documents with one text one is kept, and what valid has is not in train.
+func TestDedupe(t *testing.T) {
+	dir := tree(t, map[string]string{
+		"a.jsonl": "{\"text\":\"one\"}\n{\"text\":\"two\"}\n{\"text\":\"one\"}\n{\"text\":\"held\"}\n",
+		"v.jsonl": "{\"text\":\"held\"}\n",
+	})
+	got, info := run(t, Options{Paths: []string{filepath.Join(dir, "a.jsonl")}, ValidFiles: []string{filepath.Join(dir, "v.jsonl")}, Dedupe: true})
+	if got["train"] != "one\ntwo\n" || got["valid"] != "held\n" && got["valid"] != "<unk>\n" || info.Dropped != 2 {
+		t.Errorf("train %q, valid %q, %d dropped", got["train"], got["valid"], info.Dropped)
+	}
+}
+
+// A dry run says what is in the text and leaves nothing.
+func TestDryRun(t *testing.T) {
+	dir := tree(t, map[string]string{"a.jsonl": "{\"text\":\"one two\"}\n{\"text\":\"one two\"}\n{\"text\":\"три\"}\n"})
+	parent := t.TempDir()
+	info, err := Run(context.Background(), Options{Paths: []string{filepath.Join(dir, "a.jsonl")}, Out: filepath.Join(parent, "out"), DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := info.Text["train"]
+	if got.Documents != 3 || got.Duplicates != 1 || got.Words != 5 || got.Types != 3 || got.Median != 7 || got.Scripts["Cyrillic"] != 0.2 {
+		t.Errorf("%+v", got)
+	}
+	if info.Splits["train"].Tokens != 8 {
+		t.Errorf("%d tokens, want 8", info.Splits["train"].Tokens)
+	}
+	if left, _ := os.ReadDir(parent); len(left) > 0 {
+		t.Errorf("%s is left", left[0].Name())
+	}
+}
+
 func TestCancelLeavesNothing(t *testing.T) {
 	parent := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())

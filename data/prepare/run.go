@@ -2,6 +2,7 @@ package prepare
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,6 +32,14 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	if err != nil {
 		return info, err
 	}
+	if opts.DryRun { // in a folder of its own, which is removed
+		dir, err := os.MkdirTemp("", "koala-lm-*")
+		if err != nil {
+			return info, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		opts.Out = filepath.Join(dir, filepath.Base(cmp.Or(opts.Out, "dry-run")))
+	}
 	out, err := newFolder(opts.Out, opts.Force)
 	if err != nil {
 		return info, err
@@ -59,6 +68,12 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 		return info, err
 	}
 	info.Skipped = skipped
+	if opts.DryRun {
+		opts.Progress.Stage("describe", -1)
+		if info.Text, err = describe(s, splits); err != nil {
+			return info, err
+		}
+	}
 	if t == nil {
 		if t, err = trainTokenizer(ctx, s, splits["train"], opts); err != nil {
 			return info, err
@@ -101,6 +116,9 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 			return info, fmt.Errorf("the text of %s gives no token with this tokenizer: is it white space alone?", name)
 		}
 		info.Splits[name] = split
+	}
+	if opts.DryRun {
+		return info, out.abandon()
 	}
 	content, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {

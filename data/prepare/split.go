@@ -2,6 +2,7 @@ package prepare
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -12,19 +13,18 @@ import (
 // ones. Fewer are divided at lines: one of 20 is no sample of the rest.
 const wholeDocuments = 100
 
-// divide gives valid and test their shares of the documents [0, n) of the
-// spool. It returns the pieces of each split and what the pieces are.
-func divide(s *spool, n int, valid, test Share, seed uint64) (splits map[string][]extent, by string, err error) {
-	documents := make([]extent, n)
-	for i := range documents {
-		documents[i] = s.document(i)
-	}
-	switch {
+// divide gives valid and test their shares of documents. It returns the pieces of
+// each split and what the pieces are.
+func divide(s *spool, documents []extent, valid, test Share, seed uint64) (splits map[string][]extent, by string, err error) {
+	switch n := len(documents); {
 	case valid == 0 && test == 0:
 		return map[string][]extent{"train": documents}, "none", nil
 	case n >= wholeDocuments:
 		splits, err = divideDocuments(s, documents, valid, test, seed)
 		return splits, "documents", err
+	}
+	if !slices.IsSortedFunc(documents, func(a, b extent) int { return int(a.start - b.start) }) {
+		return nil, "", fmt.Errorf("a mix of %d documents is too small for valid and test to be drawn from: use --valid 0 --test 0, or --valid-file and --test-file", len(documents))
 	}
 	for _, by := range []struct {
 		name string

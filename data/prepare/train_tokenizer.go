@@ -25,7 +25,7 @@ func givenTokenizer(opts Options) (tokenizer.Tokenizer, error) {
 // into a counter of its own.
 func trainTokenizer(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
 	kind, _ := tokenizer.FindKind(opts.Tokenizer)
-	trainer, err := kind.NewTrainer(tokenizer.TrainOptions{Size: opts.VocabSize, MinCount: opts.MinCount, Lower: opts.Lower})
+	trainer, err := kind.NewTrainer(tokenizer.TrainOptions{Size: opts.VocabSize, MinCount: opts.MinCount, Lower: opts.Lower, Split: opts.Split})
 	if err != nil {
 		return nil, err
 	}

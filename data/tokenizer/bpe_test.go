@@ -70,6 +70,28 @@ func TestTrainBPE(t *testing.T) {
 	}
 }
 
+// Merges are learned in the pieces that a split expression cuts, and text is cut by it.
+func TestTrainSplit(t *testing.T) {
+	for _, split := range []string{"gpt2", "llama3", `\d|\D+`} {
+		t.Run(split, func(t *testing.T) {
+			tok := learn(t, bpeKind, TrainOptions{Size: 300, Split: split}, 2, strings.Repeat("12 12 ab\n", 20))
+			_, digits := tok.ID("12")
+			_, across := tok.ID("Ġab")
+			if want := split != `\d|\D+`; digits != want || !across {
+				t.Errorf("12 is a token: %v, want %v; Ġab: %v", digits, want, across)
+			}
+			const text = "12 ab 3\n"
+			ids, err := Encode(tok, text)
+			if err != nil || Decode(tok, ids) != text {
+				t.Errorf("%q, %v", Decode(tok, ids), err)
+			}
+		})
+	}
+	if err := CheckSplit("(a"); err == nil {
+		t.Error("an expression that does not end is no error")
+	}
+}
+
 // Encoding gives the ids that Hugging Face gives.
 func TestEncode(t *testing.T) {
 	var cases []struct {

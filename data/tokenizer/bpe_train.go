@@ -5,11 +5,12 @@ import (
 	"container/heap"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 )
 
 var bpeKind = Kind{
 	Name: "bpe", About: "byte-level byte-pair encoding, as GPT-2 has it (default 8192 ids)",
-	MinVocab: 257, Flags: []string{"vocab-size", "min-count"}, // <|endoftext|> and the bytes
+	MinVocab: 257, Flags: []string{"vocab-size", "min-count", "split"}, // <|endoftext|> and the bytes
 	NewTrainer: func(opts TrainOptions) (Trainer, error) {
 		if opts.Size == 0 {
 			opts.Size = 8192
@@ -17,7 +18,12 @@ var bpeKind = Kind{
 		if opts.MinCount == 0 {
 			opts.MinCount = 2
 		}
-		return &bpeTrainer{opts: opts, splitter: newGPT2Splitter()}, nil
+		if opts.Split == "" {
+			opts.Split = "gpt2"
+		}
+		pattern := splitPattern(opts.Split)
+		s, err := splitRegex(pattern, isolated, false)
+		return &bpeTrainer{opts: opts, pattern: pattern, split: s}, err
 	},
 }
 
@@ -25,12 +31,13 @@ var bpeKind = Kind{
 // the same text, with the special token <|endoftext|> and the byte alphabet.
 type bpeTrainer struct {
 	opts     TrainOptions // MinCount: pairs seen less often are not merged
-	splitter gpt2Splitter
+	pattern  string
+	split    *split
 	counters []*pieceCounter
 }
 
 func (t *bpeTrainer) NewCounter() Counter {
-	c := &pieceCounter{splitter: t.splitter, pieces: newTable(1 << 12)}
+	c := &pieceCounter{split: t.split.newState(), pieces: newTable(1 << 12)}
 	t.counters = append(t.counters, c)
 	return c
 }
@@ -40,14 +47,22 @@ func (t *bpeTrainer) Cut(text []byte) int {
 	if n := bytes.LastIndexByte(text, '\n') + 1; n > 0 {
 		return n
 	}
-	return t.splitter.cut(text)
+	text = text[:wholeRunes(text)]
+	for i := len(text) - 1; i > 0; i-- {
+		if utf8.RuneStart(text[i]) && t.split.cuts(text[max(0, i-utf8.UTFMax):i], text[i:]) {
+			return i
+		}
+	}
+	return 0
 }
 
 // pieceCounter counts the pieces of a training text for one goroutine.
 type pieceCounter struct {
-	splitter gpt2Splitter
-	pieces   *table
-	counts   []int64
+	split   preState
+	in, out pieces
+	pieces  *table
+	counts  []int64
+	err     error
 }
 
 // Add counts pieces. They do not reach across lines here, although they do when
@@ -60,10 +75,13 @@ func (c *pieceCounter) Add(text []byte, _ int64) {
 			line = text[:end+1]
 		}
 		text = text[len(line):]
-		for i := 0; i < len(line); {
-			end := c.splitter.next(line, i)
-			c.addIn(line, i, end, 1)
-			i = end
+		c.in.text, c.in.spans = line, append(c.in.spans[:0], span{0, len(line)})
+		if err := c.split.apply(&c.in, &c.out, false, false); err != nil {
+			c.err = err
+			return
+		}
+		for _, p := range c.out.spans {
+			c.addIn(line, p.start, p.end, 1)
 		}
 	}
 }
@@ -83,6 +101,11 @@ func (t *bpeTrainer) Train() (Tokenizer, error) {
 	if len(t.counters) == 0 {
 		t.NewCounter()
 	}
+	for _, c := range t.counters {
+		if c.err != nil {
+			return nil, c.err
+		}
+	}
 	all := t.counters[0]
 	for _, c := range t.counters[1:] {
 		for id, n := range c.counts {
@@ -92,10 +115,16 @@ func (t *bpeTrainer) Train() (Tokenizer, error) {
 	}
 	m := newMergeLearner(all)
 	m.learn(t.opts)
+	var split any = newByteLevel(true)
+	if t.pattern != gpt2Pattern {
+		split = map[string]any{"type": "Sequence", "pretokenizers": []any{
+			map[string]any{"type": "Split", "pattern": map[string]any{"Regex": t.pattern}, "behavior": "Isolated", "invert": false}, newByteLevel(false),
+		}}
+	}
 	var content bytes.Buffer
 	if err := writeJSON(&content, file{
 		AddedTokens:   []addedToken{{ID: 0, Content: EndOfText, Special: true}},
-		PreTokenizer:  newByteLevel(true),
+		PreTokenizer:  split,
 		PostProcessor: newByteLevel(true),
 		Decoder:       newByteLevel(true),
 		Model: bpeModel{

@@ -26,9 +26,10 @@ type Kind struct {
 // TrainOptions say what to learn. The zero value of a field is the default of the
 // kind.
 type TrainOptions struct {
-	Size     int  // the largest number of ids
-	MinCount int  // what is seen less often is left out
-	Lower    bool // everything in lower case
+	Size     int    // the largest number of ids
+	MinCount int    // what is seen less often is left out
+	Lower    bool   // everything in lower case
+	Split    string // how text is cut into pieces: a name of Splits, or an expression
 }
 
 // A Trainer learns a tokenizer from a text that several goroutines count.

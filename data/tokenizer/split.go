@@ -103,3 +103,27 @@ func knownSplitter(pattern string) splitter {
 	}
 	return nil
 }
+
+// Splits are the split expressions that are known by a name.
+var Splits = []NamedSplit{
+	{"gpt2", gpt2Pattern}, {"gpt4", cl100kPattern}, {"gpt4o", o200kPattern}, {"llama3", cl100kPattern}, {"qwen2", qwen2Pattern},
+}
+
+// NamedSplit is a split expression and its name.
+type NamedSplit struct{ Name, Pattern string }
+
+// splitPattern returns the expression that a name stands for, or the expression.
+func splitPattern(name string) string {
+	for _, s := range Splits {
+		if s.Name == name {
+			return s.Pattern
+		}
+	}
+	return name
+}
+
+// CheckSplit tells whether a name or an expression can cut text.
+func CheckSplit(name string) error {
+	_, err := compileRegex(splitPattern(name))
+	return err
+}
