@@ -17,7 +17,7 @@ import (
 
 // A hazard spoils the measurement or the gradients of one step.
 type hazard struct {
-	recorded  string // how a case of hazards.json that it stands for begins; "" for none
+	recorded  string // the beginning of the same hazard's name in hazards.json; "" for none
 	spoil     func(m *Measurement, grads [][]float64)
 	nonFinite bool // nothing may change
 }
