@@ -14,7 +14,7 @@ const Ignore = -1
 
 // A Batch holds B texts side by side, T tokens of each. Targets are the inputs
 // shifted by one token. The slices belong to the Batcher, which fills them
-// anew at every Next.
+// again at every Next.
 type Batch struct {
 	Inputs, Targets []int64 // row-major: [T, B] if TimeMajor, else [B, T]
 	B, T            int

@@ -272,7 +272,7 @@ func deathIsSeen(t *testing.T, who int) {
 }
 
 // What differs between ranks is compared as they say hello: no rank waits for the
-// others before it is told.
+// others first.
 func TestDifferencesAreTold(t *testing.T) {
 	lr := func(rank int) []Invariant {
 		return []Invariant{{"train.batch", "20"}, {"optimizer.lr", []string{"0.1", "0.2", "0.1"}[rank]}}
@@ -306,7 +306,7 @@ func TestDifferencesAreTold(t *testing.T) {
 	}
 }
 
-// A process that does not know the secret is told so and changes nothing.
+// A process that does not know the secret is turned away and changes nothing.
 func TestWrongSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, errs := joining{size: 3, timeout: time.Minute, keys: map[int]string{1: "token\x00other"}}.join(t, t.Context())

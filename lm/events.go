@@ -6,8 +6,8 @@ import (
 	"github.com/koala-lm/koala-lm/koala"
 )
 
-// An Observer is told what happens in training, in the loop's goroutine. An
-// error ends the run. Embed NoObserver for the calls that do not matter.
+// An Observer observes training, in the loop's goroutine. An error ends the run.
+// Embed NoObserver to ignore the other calls.
 type Observer interface {
 	// Stepped follows every optimizer step, Logged every LogEvery of them.
 	Stepped(Step) error

@@ -71,7 +71,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 	defer t.free()
 	t.started = time.Now()
 	t.saved = t.started
-	// A run that was interrupted in an evaluation goes on with it.
+	// A run that was interrupted in an evaluation repeats it.
 	if err := t.afterStep(ctx); err != nil {
 		return err
 	}

@@ -153,7 +153,7 @@ func (r *recording) newKeeper(job Job, from start) (*checkpoint.Keeper, error) {
 			if job.Settings.Checkpoint.OnError == spec.OnErrorStop {
 				return fmt.Errorf("checkpoint: %w", err)
 			}
-			r.progress.warn("no checkpoint, training goes on: %v", err)
+			r.progress.warn("no checkpoint, training continues: %v", err)
 			return nil
 		},
 		Untidy: func(err error) { r.progress.warn("checkpoints: %v", err) },
@@ -265,7 +265,7 @@ func PromptTokens(tok tokenizer.Tokenizer, prompt string) ([]int64, error) {
 }
 
 // recorder writes what the training loop announces into the store. Losing a metric is
-// no reason to lose the training: each trouble with the store is told once.
+// no reason to lose the training: each trouble with the store is reported once.
 type recorder struct {
 	lm.NoObserver
 	run  *tracking.Run
@@ -281,9 +281,9 @@ func (r *recorder) log(step, tokens int64, values map[string]float64) error {
 		return fmt.Errorf("run %s: %w", r.run.ID(), tracking.ErrTakenOver)
 	}
 	if first(&r.told.lost, lost != nil) {
-		r.warn("the store takes no metrics, training goes on without them: %v", lost)
+		r.warn("the store takes no metrics, training continues without them: %v", lost)
 	} else if first(&r.told.waiting, waiting != nil) {
-		r.warn("the store takes no writes, metrics wait in memory and training goes on: %v", waiting)
+		r.warn("the store takes no writes, metrics wait in memory and training continues: %v", waiting)
 	}
 	if first(&r.told.moved, r.run.Moved()) {
 		r.warn("the store was deleted or replaced: this run's record, whole, is in a new one in its place")

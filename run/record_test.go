@@ -12,7 +12,7 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// What is wrong with the store is told once, and training goes on.
+// Each trouble with the store is reported once, and training continues.
 func TestTroubleWithTheStoreIsTold(t *testing.T) {
 	ctx := context.Background()
 	store, err := tracking.Open(filepath.Join(t.TempDir(), "koala.db"))

@@ -83,7 +83,7 @@ func TestFullDisk(t *testing.T) {
 			if !strings.Contains(said, "no space left on device") {
 				t.Errorf("it said:\n%s", said)
 			}
-			if onError == spec.OnErrorContinue && !strings.Contains(said, "training goes on") {
+			if onError == spec.OnErrorContinue && !strings.Contains(said, "training continues") {
 				t.Errorf("it said:\n%s", said)
 			}
 			run, _ := w.run()

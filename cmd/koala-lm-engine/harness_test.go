@@ -103,7 +103,7 @@ func sentences(n int) []byte {
 	return b.Bytes()
 }
 
-// settings are those of a small run with everything in it that has a state.
+// settings make a small run that has every kind of state.
 func settings(t testing.TB, set ...string) configs.Settings {
 	t.Helper()
 	var b configs.Builder
@@ -133,7 +133,7 @@ type process struct {
 	stderr output
 }
 
-// An output collects what a process writes, and tells when a text has come.
+// An output collects what a process writes. A test can wait for a text in it.
 type output struct {
 	mu      sync.Mutex
 	text    strings.Builder

@@ -40,7 +40,7 @@ func awaitOther(t *testing.T, file, id string) {
 			return
 		}
 	}
-	t.Fatalf("nobody has come to %s", file)
+	t.Fatalf("no other rank 0 has written %s", file)
 }
 
 // TestRanksMeetAtFile: whoever comes first, and whatever an earlier run left.

@@ -69,7 +69,7 @@ type tortureCase struct {
 	settings configs.Settings
 }
 
-// start begins or goes on with a case in a workshop.
+// start starts a case in a workshop, or resumes it.
 func (c tortureCase) start(w *workshop, resume string) *process {
 	r := w.request(c.settings, resume)
 	r.Threads = c.threads

@@ -32,7 +32,7 @@ type image struct {
 	contents map[string][]byte
 }
 
-// take copies a snapshot. Memory of what the image held before is used again.
+// take copies a snapshot, into the memory of the image before.
 func (im *image) take(snap *lm.Snapshot, origin Origin) error {
 	im.state = State{
 		Version: Version, Origin: origin, Progress: snap.Progress, Cursor: snap.Cursor,

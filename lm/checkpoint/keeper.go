@@ -22,13 +22,13 @@ type Config struct {
 	// an error the checkpoint is not written. Nil does nothing.
 	Before func() error
 
-	// Failed is told that a checkpoint could not be written. If it returns an
-	// error the run ends with it; else training goes on, and the checkpoints
-	// before are as they were.
+	// Failed gets the error of a checkpoint that could not be written. The run ends
+	// with the error that it returns; with nil, training continues, and the earlier
+	// checkpoints stay.
 	Failed func(err error) error
 
-	// Untidy is told that a checkpoint was written, but a link to it could not be
-	// made or old ones not be removed.
+	// Untidy gets the error of a checkpoint that was written, but whose link could
+	// not be made, or beside which old ones could not be removed.
 	Untidy func(err error)
 }
 

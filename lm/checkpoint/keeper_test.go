@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -158,7 +159,18 @@ func TestNoCheckpoint(t *testing.T) {
 	}
 }
 
-// A write that fails is reported once, training goes on, and the end says what is
+// inTheWay puts a file where a folder was, which is then at folder.gone.
+func inTheWay(t *testing.T, folder string) {
+	t.Helper()
+	if err := os.Rename(folder, folder+".gone"); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(folder, nil, 0o644); err != nil {
+		t.Error(err)
+	}
+}
+
+// A write that fails is reported once, training continues, and the end says what is
 // saved.
 func TestWriteFails(t *testing.T) {
 	j := baseJob()
@@ -173,9 +185,7 @@ func TestWriteFails(t *testing.T) {
 		if err := k.wait(); err != nil {
 			t.Error(err)
 		}
-		if err := os.Rename(folder, folder+".gone"); err != nil {
-			t.Error(err)
-		}
+		inTheWay(t, folder)
 	}}
 	run(t, j.trainer(t, k, at8), 0)
 	err := k.Close()
@@ -198,13 +208,34 @@ func TestWriteFailureEndsTheRun(t *testing.T) {
 		Folder: filepath.Join(t.TempDir(), "checkpoints"), Keep: 1,
 		Failed: func(err error) error { return err },
 	}, nil))
-	if err := os.Remove(k.config.Folder); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.trainer(t, k).Run(context.Background()); !errors.Is(err, os.ErrNotExist) {
+	inTheWay(t, k.config.Folder)
+	if err := j.trainer(t, k).Run(context.Background()); !errors.Is(err, syscall.ENOTDIR) {
 		t.Errorf("got %v", err)
 	}
 	_ = k.Close()
+}
+
+// A folder that somebody removed is made again with the next checkpoint.
+func TestRemovedFolder(t *testing.T) {
+	j := baseJob()
+	j.checkpoint = 4
+	folder := filepath.Join(t.TempDir(), "checkpoints")
+	k := must[*Keeper](t)(NewKeeper(Config{Folder: folder, Keep: 2, Failed: func(err error) error { return err }}, nil))
+	at8 := &callback{at: 9, do: func() {
+		if err := k.wait(); err != nil {
+			t.Error(err)
+		}
+		if err := os.RemoveAll(folder); err != nil {
+			t.Error(err)
+		}
+	}}
+	run(t, j.trainer(t, k, at8), 0)
+	if err := k.Close(); err != nil {
+		t.Error(err)
+	}
+	if f := latest(t, folder); f.State.Progress.Step != 20 {
+		t.Errorf("the last checkpoint is of step %d", f.State.Progress.Step)
+	}
 }
 
 // callback does something after a step.

@@ -17,7 +17,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// InitWeights overwrites a model's weights by those of a safetensors file, a
+// InitWeights overwrites a model's weights by the weights of a safetensors file, a
 // checkpoint or what another tool wrote, or of the one in a folder. Every weight of
 // the model must be there in its shape; the type may be another.
 func InitWeights(path string, m lm.Model) (err error) {

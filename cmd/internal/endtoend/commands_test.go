@@ -36,7 +36,7 @@ func wantCode(ts *testscript.TestScript, err error, code string, args []string) 
 	}
 }
 
-// A watched writer tells when a text has come.
+// A watched writer closes seen once the text want was written.
 type watched struct {
 	mu   sync.Mutex
 	buf  bytes.Buffer

@@ -54,7 +54,7 @@ type Request interface {
 type Train struct {
 	Common
 	Data     string           `json:"data"`     // dataset folder
-	Settings configs.Settings `json:"settings"` // resolved; those of the run when resumed
+	Settings configs.Settings `json:"settings"` // resolved; the recorded ones of a run to resume
 	Name     string           `json:"name,omitempty"`
 	Tags     []string         `json:"tags,omitempty"`
 	Note     string           `json:"note,omitempty"`
