@@ -117,10 +117,13 @@ func (p *precompiled) apply(buf, text []byte, _, _ bool) ([]byte, error) {
 	return buf, nil
 }
 
-// separate is sure of places before ASCII and between ideographs only.
+// separate is sure of places before ASCII and line ends, and between ideographs.
 func (p *precompiled) separate(left, right []byte) bool {
 	a, _ := utf8.DecodeLastRune(left)
 	b, _ := utf8.DecodeRune(right)
 	han := func(r rune) bool { return 0x3400 <= r && r <= 0x9fff }
-	return (a < 0x300 || han(a) || 0x3000 <= a && a <= 0x3029) && (b < utf8.RuneSelf && b != '\n' || han(b))
+	if b == '\n' { // ends a grapheme but for \r\n
+		return a != '\r'
+	}
+	return (a < 0x300 || han(a) || 0x3000 <= a && a <= 0x3029) && (b < utf8.RuneSelf || han(b))
 }

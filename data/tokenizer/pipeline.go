@@ -293,13 +293,23 @@ func (e *pipelineEncoder) fastSection(dst []uint32, text []byte) (_ []uint32, ok
 // cutContext is how much text on both sides of a place decides whether it may be cut.
 const cutContext = 256
 
+// cutTries is how many places next to each other are tried.
+const cutTries = 1 << 14
+
 // Cut looks at the text around each place from the end on: every step must treat
 // the two sides apart, and a piece must end there in any case.
 func (e *pipelineEncoder) Cut(text []byte) int {
-	seam := 0
-	for i := len(text) - e.around(); i > 0; i-- {
-		if !utf8.RuneStart(text[i]) {
-			continue
+	seam, tried, step := 0, 0, 1
+	for i := len(text) - e.around(); i > 0; i -= step {
+		for i > 0 && !utf8.RuneStart(text[i]) {
+			i--
+		}
+		if i == 0 {
+			break
+		}
+		// Where none of many places will do, the rest is sampled.
+		if tried++; tried == cutTries {
+			step = max(1, i/cutTries)
 		}
 		switch e.cutsAt(text, i) {
 		case cutPiece:
