@@ -438,7 +438,8 @@ func (l *layerCache) length() int64 {
 	return l.cache.seen
 }
 
-// extend appends the keys and values of new tokens and returns those of all.
+// extend appends the keys and values of new tokens and returns all tokens' keys and
+// values.
 func (l *layerCache) extend(s *torch.Scope, k, v *ts.Tensor) (keys, values *ts.Tensor) {
 	if l == nil {
 		return k, v

@@ -229,7 +229,7 @@ func (a Architecture) Resolved(m *Model) Architecture {
 func (a Architecture) RotaryWidth() int64 { return int64(float64(a.HeadWidth) * a.Rotary.Share) }
 
 // GPT2 reports whether a Transformer has GPT-2's form, and with it the names and
-// layouts of GPT2LMHeadModel; others have those of LlamaForCausalLM.
+// layouts of GPT2LMHeadModel; other forms have LlamaForCausalLM's.
 func (m Model) GPT2() bool {
 	a := m.Architecture.Resolved(&m)
 	_, hasGate := SplitMLP(m.MLP)

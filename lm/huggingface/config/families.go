@@ -12,7 +12,7 @@ import (
 type family struct {
 	name  string // model_type
 	class string // architectures
-	// defaults are those of the family's configuration class.
+	// defaults are the values that the family's configuration class gives absent fields.
 	defaults map[string]any
 
 	read  func(f *fields, m *spec.Model)
@@ -83,7 +83,7 @@ func names() string {
 	return strings.Join(list[:last], ", ") + " or " + list[last]
 }
 
-// llamaDefaults are those of LlamaConfig, with what another class has otherwise.
+// llamaDefaults are the defaults of LlamaConfig, overridden by another class's.
 func llamaDefaults(others ...map[string]any) map[string]any {
 	d := map[string]any{
 		"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,

@@ -186,7 +186,7 @@ func (f *fields) err() error {
 	return errors.New("this model cannot be computed here: " + strings.Join(*f.problems, "; "))
 }
 
-// activations are the names of transformers for those of package spec. Several are
+// activations pairs the names of transformers with package spec's. Several are
 // different approximations of one function; gelu_fast and gelu_new differ by rounding.
 var activations = []struct{ theirs, ours string }{
 	{"gelu_new", spec.GELU}, {"gelu_pytorch_tanh", spec.GELU}, {"gelu_fast", spec.GELU}, {"gelu_accurate", spec.GELU}, {"gelu_python_tanh", spec.GELU},
