@@ -69,3 +69,105 @@ func TestBFloat16IsNearAndKeepsFloat32(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// lowAndFull computes f in both precisions and returns the distance of values and of each
+// leaf's gradient, relative to the length of the float32 result.
+func lowAndFull(t *testing.T, f form, shapes ...[]int64) {
+	t.Helper()
+	err := torch.Do(func(s *torch.Scope) error {
+		if err := torch.Seed(7, 0, 0); err != nil {
+			return err
+		}
+		var leaves []*ts.Tensor
+		for _, shape := range shapes {
+			leaf := s.Empty(shape, gotch.Float, gotch.CPU)
+			s.NormalInPlace(leaf, 0, 0.5)
+			s.RequireGrad(leaf, true)
+			leaves = append(leaves, leaf)
+		}
+		var results [2][][]float64
+		for k := range results {
+			var y *ts.Tensor
+			if k == 0 {
+				y = f(s, leaves)
+			} else {
+				s.BFloat16(gotch.CPU, func() { y = f(s, leaves) })
+			}
+			if y.DType() != gotch.Float {
+				t.Errorf("the result is %s", torch.Describe(y))
+			}
+			weights := make([]float32, torch.Count(y))
+			for i := range weights {
+				weights[i] = float32(math.Sin(float64(i + 1)))
+			}
+			s.Backward(s.Sum(s.Mul(y, torch.FromSlice(s, weights, torch.Shape(y)...))))
+			results[k] = append(results[k], torch.ToSlice[float64](s, y))
+			for _, leaf := range leaves {
+				g := s.Grad(leaf)
+				if g.DType() != gotch.Float {
+					t.Errorf("a gradient is %s", torch.Describe(g))
+				}
+				results[k] = append(results[k], torch.ToSlice[float64](s, g))
+				s.ClearGrad(leaf)
+			}
+		}
+		if !s.OK() {
+			return s.Err()
+		}
+		for i, full := range results[0] {
+			apart, size := 0.0, 0.0
+			for j, want := range full {
+				apart += (results[1][i][j] - want) * (results[1][i][j] - want)
+				size += want * want
+			}
+			if distance := math.Sqrt(apart / size); !(distance <= 3e-2) || i == 0 && distance == 0 {
+				t.Errorf("shapes %v: tensor %d of value and gradients is apart by %.4f of its length", shapes, i, distance)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("shapes %v: %v", shapes, err)
+	}
+}
+
+// TestBFloat16OperatorsAgreeWithFloat32: branches with both norms and alone, with biases and
+// without, gated and not, and contexts of one and of several blocks.
+func TestBFloat16OperatorsAgreeWithFloat32(t *testing.T) {
+	const heads, eps = 2, 1e-5
+	for _, x := range [][]int64{{1, 1, 32}, {3, 17, 32}, {2, 70, 64}, {1, 200, 128}} {
+		d, hidden := x[2], 3*x[2]
+		vector, up, down := []int64{d}, []int64{hidden, d}, []int64{d, hidden}
+		gainOf := func(s *torch.Scope, g *ts.Tensor) *ts.Tensor { return s.Shift(s.Scale(g, 0.2), 1) }
+		small := func(s *torch.Scope, w *ts.Tensor) *ts.Tensor { return s.Scale(w, 2/math.Sqrt(float64(d))) }
+		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.MLP(l[0], torch.Branch{Gain: gainOf(s, l[1]), Shift: l[2], Eps: eps},
+				torch.Affine{Weight: small(s, l[3]), Bias: l[4]}, nil, torch.Affine{Weight: small(s, l[5]), Bias: l[6]})
+		}, x, vector, vector, up, []int64{hidden}, down, vector)
+		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			gate := torch.Affine{Weight: small(s, l[3]), Bias: l[4]}
+			return s.MLP(l[0], torch.Branch{Gain: gainOf(s, l[1]), Eps: eps},
+				torch.Affine{Weight: small(s, l[2])}, &gate, torch.Affine{Weight: small(s, l[5])})
+		}, x, vector, up, up, []int64{hidden}, down)
+		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.MLP(l[0], torch.Branch{}, torch.Affine{Weight: small(s, l[1])}, nil, torch.Affine{Weight: small(s, l[2])})
+		}, x, up, down)
+		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.SelfAttention(l[0], torch.Branch{Gain: gainOf(s, l[1]), Shift: l[2], Eps: eps},
+				torch.Affine{Weight: small(s, l[3]), Bias: l[4]}, torch.Affine{Weight: small(s, l[5]), Bias: l[6]}, heads, 0)
+		}, x, vector, vector, []int64{3 * d, d}, []int64{3 * d}, []int64{d, d}, vector)
+		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: small(s, l[1])}, torch.Affine{Weight: small(s, l[2])}, heads, 0)
+		}, x, []int64{3 * d, d}, []int64{d, d})
+	}
+	for _, chunk := range []int64{0, 5000} {
+		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			ids := make([]int64, 60)
+			for i := range ids {
+				ids[i] = int64(i*7%301) - 1 // the first does not count
+			}
+			loss := s.CrossEntropy(l[0], l[1], l[2], torch.FromSlice(s, ids, 60), torch.CrossEntropyOptions{ChunkBytes: chunk})
+			return s.Reshape(loss.Mean, 1)
+		}, []int64{60, 32}, []int64{301, 32}, []int64{301})
+	}
+}

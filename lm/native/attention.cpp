@@ -6,7 +6,7 @@
 #include <limits>
 #include <memory>
 
-#include "branch.h"
+#include "lowered.h"
 #include "simd_math.h"
 
 namespace koala {
@@ -274,6 +274,76 @@ struct FlashAttention : torch::autograd::Function<FlashAttention> {
   }
 };
 
+// LowAttention is self-attention with products of bfloat16 numbers, attention itself by
+// libtorch's kernel.
+struct LowAttention : torch::autograd::Function<LowAttention> {
+  struct Saved {
+    Tensor x, gain, shift, in, in_bias, out, out_bias;
+    std::array<Tensor *, 7> all() { return {&x, &gain, &shift, &in, &in_bias, &out, &out_bias}; }
+  };
+  struct Buffers { // of bfloat16 but for the measures and the sums' logarithms
+    Tensor input, qkv, seen, log_sums, in, out, measures; // qkv [B, T, 3, H, W], seen [B, H, T, W]
+    std::array<Tensor *, 7> all() { return {&input, &qkv, &seen, &log_sums, &in, &out, &measures}; }
+  };
+
+  static Variable apply_to(const Tensor &x, const AttentionLayer &l) {
+    return apply(x, given(l.stream.gain), given(l.stream.shift), l.stream.eps, l.in.weight, given(l.in.bias),
+                 l.out.weight, given(l.out.bias), l.heads);
+  }
+
+  // The heads' results [B, H, T, W] as rows [B T, D], and the way back.
+  static Tensor rows_of(const Tensor &heads) {
+    return heads.transpose(1, 2).reshape({heads.size(0) * heads.size(2), heads.size(1) * heads.size(3)});
+  }
+  static Tensor heads_from(const Tensor &rows, const Tensor &like) {
+    return rows.view({like.size(0), like.size(2), like.size(1), like.size(3)}).transpose(1, 2);
+  }
+
+  static Variable forward(AutogradContext *ctx, const Variable &input, const std::optional<Tensor> &gain,
+                          const std::optional<Tensor> &shift, double eps, const Variable &in,
+                          const std::optional<Tensor> &in_bias, const Variable &out,
+                          const std::optional<Tensor> &out_bias, int64_t heads) {
+    const Saved s{input.contiguous(),    or_undefined(gain), or_undefined(shift), in,
+                  or_undefined(in_bias), out,                or_undefined(out_bias)};
+    LowBranch branch{s.x, Stream(s.gain, s.shift, eps), {}};
+    Buffers b;
+    b.input = branch.in();
+    b.measures = branch.measures;
+    b.in = low(in), b.out = low(out);
+    b.qkv = at::linear(b.input, b.in, low(s.in_bias)).view({s.x.size(0), s.x.size(1), 3, heads, -1});
+    std::tie(b.seen, b.log_sums) = at::_scaled_dot_product_flash_attention_for_cpu(
+        heads_of(b.qkv, 0), heads_of(b.qkv, 1), heads_of(b.qkv, 2), 0.0, true);
+    save(ctx, s);
+    hold(ctx, b);
+    return branch.out(at::mm(rows_of(b.seen), b.out.t()), s.out_bias);
+  }
+
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const Saved s = saved<Saved>(ctx);
+    const Buffers b = take<Buffers>(ctx, "self_attention");
+    const LowBranch branch{s.x, Stream(s.gain, s.shift, 0), b.measures};
+    const Tensor dy = grads[0].contiguous(), out = low(dy).view({branch.rows(), branch.width()});
+    const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+        heads_from(at::mm(out, b.out), b.seen), heads_of(b.qkv, 0), heads_of(b.qkv, 1), heads_of(b.qkv, 2), b.seen,
+        b.log_sums, 0.0, true);
+    Tensor parts = at::empty_like(b.qkv);
+    heads_of(parts, 0).copy_(dq);
+    heads_of(parts, 1).copy_(dk);
+    heads_of(parts, 2).copy_(dv);
+    const Tensor d_qkv = parts.view({branch.rows(), 3 * branch.width()});
+    const LowBranch::Gradients g = branch.back(at::mm(d_qkv, b.in), dy);
+    return {g.x,
+            g.gain,
+            g.shift,
+            Tensor(),
+            low_gradient(d_qkv, b.input),
+            s.in_bias.defined() ? d_qkv.sum(0, false, at::kFloat) : Tensor(),
+            low_gradient(out, rows_of(b.seen)),
+            bias_gradient(dy, s.out_bias),
+            Tensor()};
+  }
+};
+
 // self_attention_of x, without a branch; flash says whether FlashAttention takes it.
 Tensor self_attention_of(const Tensor &x, const AttentionLayer &l, double dropout, bool flash) {
   const Tensor qkv = l.in(x).view({x.size(0), x.size(1), 3, l.heads, -1});
@@ -295,14 +365,15 @@ KOALA_API int koala_self_attention(const koala_self_attention_inputs *in, koala_
     const Tensor x = ref(in->x);
     const AttentionLayer l{Stream(in->branch), Linear(in->in), Linear(in->out), in->heads};
     l.check(x);
-    const bool fits = ShortAttention::fits(x, l);
-    const Path path = choose({x, l.in.weight, l.out.weight, l.stream.gain, l.stream.shift}, Autocast::Operators,
-                             {.fused = in->dropout == 0, .branch = fits && l.stream.dropout == 0});
+    const bool whole = lowered() || ShortAttention::fits(x, l);
+    const Path path = choose({x, l.in.weight, l.out.weight, l.stream.gain, l.stream.shift}, Autocast::Fused,
+                             {.fused = in->dropout == 0, .branch = whole && l.stream.dropout == 0});
+    const auto kernel = lowered() ? LowAttention::apply_to : ShortAttention::apply_to;
     const auto alone = [&](const Tensor &x) {
-      return path == Path::Operators || !fits ? self_attention_of(x, l, in->dropout, path != Path::Operators)
-                                              : ShortAttention::apply_to(x, {{}, l.in, l.out, l.heads});
+      return path == Path::Operators || !whole ? self_attention_of(x, l, in->dropout, path != Path::Operators)
+                                               : kernel(x, {{}, l.in, l.out, l.heads});
     };
-    *out = handle(path == Path::FusedBranch ? ShortAttention::apply_to(x, l) : l.stream.apply(x, alone));
+    *out = handle(path == Path::FusedBranch ? kernel(x, l) : l.stream.apply(x, alone));
   });
 }
 

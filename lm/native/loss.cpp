@@ -9,9 +9,7 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd.h"
-#include "isa.h"
-#include "parallel.h"
+#include "lowered.h"
 #include "simd_math.h"
 
 namespace koala {
@@ -78,6 +76,44 @@ KOALA_KERNEL(LogSum, log_sum_exp_row, const float *__restrict row, const float *
   return {top, std::log(sum)};
 }
 
+// The same on logits in bfloat16. exp is computed again for the gradient, which is rounded
+// once.
+KOALA_KERNEL(LogSum, low_log_sum_exp_row, const uint16_t *__restrict row, const float *__restrict bias, int64_t n) {
+  float top = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : top)
+  for (int64_t j = 0; j < n; j++) {
+    const float x = bias != nullptr ? widen(row[j]) + bias[j] : widen(row[j]);
+    top = x > top ? x : top;
+  }
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < n; j++)
+    sum += exp_nonpositive((bias != nullptr ? widen(row[j]) + bias[j] : widen(row[j])) - top);
+  return {top, std::log(sum)};
+}
+
+// low_softmax_row turns logits into their softmax times scale, in place, less scale at the
+// target, and adds that to d_bias, if there is a bias.
+KOALA_KERNEL(void, low_softmax_row, uint16_t *__restrict row, const float *__restrict bias, float *__restrict d_bias,
+             int64_t n, LogSum log_sum, float scale, int64_t target) {
+  const float factor = scale * std::exp(-log_sum.log_sum), top = log_sum.top;
+  const float at = widen(row[target]) + (bias != nullptr ? bias[target] : 0.0f);
+  if (bias != nullptr) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) {
+      const float p = factor * exp_nonpositive(widen(row[j]) + bias[j] - top);
+      d_bias[j] += p;
+      row[j] = narrow(p);
+    }
+    d_bias[target] -= scale;
+  } else {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++)
+      row[j] = narrow(factor * exp_nonpositive(widen(row[j]) - top));
+  }
+  row[target] = narrow(factor * exp_nonpositive(at - top) - scale);
+}
+
 // The inputs of the loss: hidden [N, D], weight [V, D], an optional bias [V], targets [N].
 struct Inputs {
   Tensor hidden, weight, bias, targets;
@@ -100,13 +136,18 @@ struct Result {
   int64_t counted = 0;
 };
 
-// rows_of is how many rows of v logits a chunk of so many bytes holds.
-int64_t rows_of(int64_t chunk_bytes, int64_t n, int64_t v) {
-  return std::max<int64_t>(1, std::min<int64_t>(n, chunk_bytes / (v * static_cast<int64_t>(sizeof(float)))));
+// rows_of is how many rows of v logits, of so many bytes each, a chunk holds.
+int64_t rows_of(int64_t chunk_bytes, int64_t n, int64_t v, int64_t size) {
+  return std::max<int64_t>(1, std::min<int64_t>(n, chunk_bytes / (v * size)));
 }
 
 Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
-  const int64_t n = in.hidden.size(0), v = in.weight.size(0), rows = rows_of(chunk_bytes, n, v);
+  // Under autocast the products, and with them the logits and their gradient, are of
+  // bfloat16 numbers; sums and what is kept stay float32.
+  const bool reduced = lowered();
+  const auto type = in.hidden.options().dtype(reduced ? at::kBFloat16 : at::kFloat);
+  const int64_t n = in.hidden.size(0), v = in.weight.size(0);
+  const int64_t rows = rows_of(chunk_bytes, n, v, reduced ? 2 : 4);
   // Chunks of equal height: a short last one would waste the matrix product.
   const int64_t chunks = (n + rows - 1) / rows, height = (n + chunks - 1) / chunks;
 
@@ -125,12 +166,8 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
   // Each thread sums the bias's gradient over its rows.
   const bool summed = gradients && in.bias.defined();
   const Tensor d_biases = summed ? at::zeros({at::get_num_threads(), v}, in.hidden.options()) : Tensor();
-  Tensor logits = at::empty({height, v}, in.hidden.options());
-  // Under autocast the products are made of bfloat16 numbers; sums and what is kept stay
-  // float32.
-  const bool low = lowered();
-  const auto lower = [low](const Tensor &t) { return low ? t.to(at::kBFloat16) : t; };
-  const Tensor states = lower(in.hidden), words = lower(in.weight), words_t = words.t();
+  const Tensor logits = at::empty({height, v}, type);
+  const Tensor states = in.hidden.to(type), words = in.weight.to(type), words_t = words.t();
   const float *bias = in.bias.defined() ? in.bias.const_data_ptr<float>() : nullptr;
   float *losses = r.per_token.mutable_data_ptr<float>();
 
@@ -138,22 +175,28 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
     const int64_t m = std::min(height, n - from);
     Tensor chunk = logits.narrow(0, 0, m);
     const Tensor h = states.narrow(0, from, m);
-    if (low)
-      chunk.copy_(at::mm(h, words_t));
-    else
-      at::mm_out(chunk, h, words_t);
-    const Matrix X = mutable_matrix(chunk);
+    at::mm_out(chunk, h, words_t);
+    const Matrix X = reduced ? Matrix{} : mutable_matrix(chunk);
+    const LowMatrix Low = reduced ? low_matrix(chunk) : LowMatrix{};
     in_parallel(m, 1, [&](int64_t first, int64_t count) {
       float *const d_bias = summed ? mutable_matrix(d_biases).row(at::get_thread_num()) : nullptr;
       for (int64_t i = first; i < first + count; i++) {
-        float *const row = X.row(i);
         const int64_t want = target[from + i];
         if (want < 0) {
           losses[from + i] = 0;
           if (gradients)
-            std::fill(row, row + v, 0.0f);
+            reduced ? (void)std::fill_n(Low.row(i), v, uint16_t{0}) : (void)std::fill_n(X.row(i), v, 0.0f);
           continue;
         }
+        if (reduced) {
+          uint16_t *const row = Low.row(i);
+          const LogSum sum = low_log_sum_exp_row(row, bias, v);
+          losses[from + i] = sum.loss(widen(row[want]) + (bias != nullptr ? bias[want] : 0.0f));
+          if (gradients)
+            low_softmax_row(row, bias, d_bias, v, sum, scale, want);
+          continue;
+        }
+        float *const row = X.row(i);
         const float logit = row[want] + (bias != nullptr ? bias[want] : 0.0f);
         if (!gradients) {
           losses[from + i] = log_sum_exp_row(row, bias, v).loss(logit);
@@ -167,10 +210,10 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
     });
     if (gradients) {
       Tensor d_h = r.d_hidden.narrow(0, from, m);
-      if (low) {
-        const Tensor d = lower(chunk);
-        d_h.copy_(at::mm(d, words));
-        from == 0 ? r.d_weight.copy_(at::mm(d.t(), h)) : r.d_weight.add_(at::mm(d.t(), h));
+      if (reduced) {
+        d_h.copy_(at::mm(chunk, words));
+        const Tensor d_w = at::mm(chunk.t(), h);
+        from == 0 ? r.d_weight.copy_(d_w) : r.d_weight.add_(d_w);
       } else {
         at::mm_out(d_h, chunk, in.weight);
         from == 0 ? at::mm_out(r.d_weight, chunk.t(), h) : r.d_weight.addmm_(chunk.t(), h);
@@ -193,7 +236,7 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
 // by_operators is the same in libtorch's operators, for any device and floating point
 // type.
 Result by_operators(const Inputs &in, int64_t chunk_bytes, bool gradients) {
-  const int64_t n = in.hidden.size(0), v = in.weight.size(0), rows = rows_of(chunk_bytes, n, v);
+  const int64_t n = in.hidden.size(0), v = in.weight.size(0), rows = rows_of(chunk_bytes, n, v, sizeof(float));
   const auto wide = in.hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   Result r;
   r.per_token = at::empty({n}, in.hidden.options().dtype(wide));

@@ -5,7 +5,7 @@
 //
 // GELU is its tanh form (Hendrycks & Gimpel 2016), here by the identity
 // (1 + tanh u) / 2 = s(2u): gelu(x) = x s(2u), u = sqrt(2/pi) (x + 0.044715 x^3).
-#include "branch.h"
+#include "lowered.h"
 #include "simd_math.h"
 
 namespace koala {
@@ -54,6 +54,56 @@ KOALA_KERNEL(void, swiglu_backward, float *__restrict gate, float *__restrict x,
   }
 }
 
+// The same on bfloat16 numbers; x is the product without its bias.
+KOALA_KERNEL(void, low_gelu, const uint16_t *__restrict x, const float *__restrict bias, uint16_t *__restrict y,
+             int64_t n) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++) {
+    const float v = widen(x[j]) + bias[j];
+    y[j] = narrow(v * sigmoid(twice_root * v * (1.0f + cubic * v * v)));
+  }
+}
+
+// In place: x becomes gelu(x + bias), d the gradient of x, which is also added to d_bias.
+KOALA_KERNEL(void, low_gelu_backward, uint16_t *__restrict x, const float *__restrict bias, uint16_t *__restrict d,
+             float *__restrict d_bias, int64_t n) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++) {
+    const float v = widen(x[j]) + bias[j], square = cubic * v * v, z = twice_root * v * (1.0f + square);
+    const float e = exp_bounded(-z), s = 1.0f / (1.0f + e);
+    const float slope = z < 80.0f && z > -80.0f ? v * e * s * twice_root * (1.0f + 3.0f * square) : 0.0f;
+    const float dx = widen(d[j]) * (s * (1.0f + slope));
+    d_bias[j] += dx;
+    d[j] = narrow(dx);
+    x[j] = narrow(v * s);
+  }
+}
+
+KOALA_KERNEL(void, low_swiglu, const uint16_t *__restrict gate, const float *__restrict gate_bias,
+             const uint16_t *__restrict x, const float *__restrict bias, uint16_t *__restrict y, int64_t n) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++) {
+    const float g = widen(gate[j]) + gate_bias[j];
+    y[j] = narrow(g * sigmoid(g) * (widen(x[j]) + bias[j]));
+  }
+}
+
+// In place: x becomes the product, d the gradient of x, gate its own gradient.
+KOALA_KERNEL(void, low_swiglu_backward, uint16_t *__restrict gate, const float *__restrict gate_bias,
+             uint16_t *__restrict x, const float *__restrict bias, uint16_t *__restrict d, float *__restrict d_bias,
+             float *__restrict d_gate_bias, int64_t n) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++) {
+    const float g = widen(gate[j]) + gate_bias[j], s = sigmoid(g), u = widen(x[j]) + bias[j], dy = widen(d[j]);
+    const float dx = dy * g * s, dg = dy * u * s * (1.0f + g * (1.0f - s));
+    d_bias[j] += dx;
+    d_gate_bias[j] += dg;
+    x[j] = narrow(g * s * u);
+    d[j] = narrow(dx);
+    gate[j] = narrow(dg);
+  }
+}
+
 // The weights and the norm of an MLP.
 struct MlpLayer {
   Stream stream;
@@ -78,16 +128,16 @@ struct MlpLayer {
   }
 };
 
+struct MlpSaved {
+  Tensor x, gain, shift, up, up_bias, gate, gate_bias, down, down_bias;
+  std::array<Tensor *, 9> all() { return {&x, &gain, &shift, &up, &up_bias, &gate, &gate_bias, &down, &down_bias}; }
+  MlpLayer layer() const {
+    return {Stream(gain, shift, 0), Linear(up, up_bias), Linear(gate, gate_bias), Linear(down, down_bias)};
+  }
+};
+
 struct Mlp : torch::autograd::Function<Mlp> {
-  struct Saved {
-    Tensor x, gain, shift, up, up_bias, gate, gate_bias, down, down_bias;
-    std::array<Tensor *, 9> all() {
-      return {&x, &gain, &shift, &up, &up_bias, &gate, &gate_bias, &down, &down_bias};
-    }
-    MlpLayer layer() const {
-      return {Stream(gain, shift, 0), Linear(up, up_bias), Linear(gate, gate_bias), Linear(down, down_bias)};
-    }
-  };
+  using Saved = MlpSaved;
   struct Buffers {
     Tensor hidden, gates, measures; // hidden and gates [rows, width] before their nonlinearity
     std::array<Tensor *, 3> all() { return {&hidden, &gates, &measures}; }
@@ -185,6 +235,92 @@ struct Mlp : torch::autograd::Function<Mlp> {
   }
 };
 
+// LowMlp is the MLP with products of bfloat16 numbers.
+struct LowMlp : torch::autograd::Function<LowMlp> {
+  struct Buffers { // of bfloat16 but for the measures
+    Tensor in, hidden, gates, up, gate, down, measures; // hidden and gates before bias and nonlinearity
+    std::array<Tensor *, 7> all() { return {&in, &hidden, &gates, &up, &gate, &down, &measures}; }
+  };
+
+  static Variable apply_to(const Tensor &x, const MlpLayer &l) {
+    return apply(x, given(l.stream.gain), given(l.stream.shift), l.stream.eps, l.up.weight, given(l.up.bias),
+                 given(l.gate.weight), given(l.gate.bias), l.down.weight, given(l.down.bias));
+  }
+
+  // The biases, zeros for those that are absent.
+  static Tensor bias_of(const Linear &l, int64_t width, const Tensor &like) {
+    return l.bias.defined() ? l.bias : at::zeros({width}, like.options());
+  }
+
+  static Variable forward(AutogradContext *ctx, const Variable &input, const std::optional<Tensor> &gain,
+                          const std::optional<Tensor> &shift, double eps, const Variable &up,
+                          const std::optional<Tensor> &up_bias, const std::optional<Tensor> &gate,
+                          const std::optional<Tensor> &gate_bias, const Variable &down,
+                          const std::optional<Tensor> &down_bias) {
+    const MlpSaved s{input.contiguous(), or_undefined(gain), or_undefined(shift),     up,   or_undefined(up_bias),
+                     or_undefined(gate), or_undefined(gate_bias), down, or_undefined(down_bias)};
+    const MlpLayer l = s.layer();
+    LowBranch branch{s.x, l.stream, {}};
+    branch.stream.eps = eps;
+    Buffers b;
+    b.in = branch.in();
+    b.measures = branch.measures;
+    b.up = low(up), b.gate = low(s.gate), b.down = low(down);
+    b.hidden = at::mm(b.in, b.up.t());
+    const Tensor a = at::empty_like(b.hidden);
+    const Tensor bias = bias_of(l.up, l.width(), s.x), gates_bias = bias_of(l.gate, l.width(), s.x);
+    if (l.gated())
+      b.gates = at::mm(b.in, b.gate.t());
+    const LowMatrix H = low_matrix(b.hidden), A = low_matrix(a), G = l.gated() ? low_matrix(b.gates) : LowMatrix{};
+    rows_in_parallel(H.rows, H.columns, [&](int64_t from, int64_t n) {
+      for (int64_t i = from; i < from + n; i++)
+        l.gated() ? low_swiglu(G.row(i), matrix(gates_bias).p, H.row(i), matrix(bias).p, A.row(i), H.columns)
+                  : low_gelu(H.row(i), matrix(bias).p, A.row(i), H.columns);
+    });
+    save(ctx, s);
+    hold(ctx, b);
+    return branch.out(at::mm(a, b.down.t()), l.down.bias);
+  }
+
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const MlpSaved s = saved<MlpSaved>(ctx);
+    const Buffers b = take<Buffers>(ctx, "mlp");
+    const MlpLayer l = s.layer();
+    const LowBranch branch{s.x, l.stream, b.measures};
+    const Tensor dy = grads[0].contiguous(), out = low(dy).view({branch.rows(), branch.width()});
+    // d is the gradient of the hidden layer, then of its products; hidden becomes the
+    // hidden layer, and gates their own gradient.
+    const Tensor d = at::mm(out, b.down);
+    const Tensor bias = bias_of(l.up, l.width(), s.x), gates_bias = bias_of(l.gate, l.width(), s.x);
+    const int64_t shares = at::get_num_threads();
+    const Tensor sums = at::zeros({2, shares, l.width()}, s.x.options());
+    const LowMatrix H = low_matrix(b.hidden), D = low_matrix(d), G = l.gated() ? low_matrix(b.gates) : LowMatrix{};
+    in_shares(shares, [&](int64_t share) {
+      float *const d_bias = mutable_matrix(sums.select(0, 0)).row(share);
+      float *const d_gates_bias = mutable_matrix(sums.select(0, 1)).row(share);
+      for (int64_t i = H.rows * share / shares; i < H.rows * (share + 1) / shares; i++)
+        l.gated() ? low_swiglu_backward(G.row(i), matrix(gates_bias).p, H.row(i), matrix(bias).p, D.row(i), d_bias,
+                                        d_gates_bias, H.columns)
+                  : low_gelu_backward(H.row(i), matrix(bias).p, D.row(i), d_bias, H.columns);
+    });
+    const Tensor bias_sums = sums.sum(1);
+    Tensor d_in = at::mm(d, b.up);
+    if (l.gated())
+      d_in.add_(at::mm(b.gates, b.gate));
+    const LowBranch::Gradients g = branch.back(d_in, dy);
+    return {g.x,
+            g.gain,
+            g.shift,
+            Tensor(),
+            low_gradient(d, b.in),
+            s.up_bias.defined() ? bias_sums.select(0, 0) : Tensor(),
+            l.gated() ? low_gradient(b.gates, b.in) : Tensor(),
+            s.gate_bias.defined() ? bias_sums.select(0, 1) : Tensor(),
+            low_gradient(out, b.hidden),
+            bias_gradient(dy, s.down_bias)};
+  }
+};
+
 Tensor mlp_by_operators(const Tensor &x, const MlpLayer &l) {
   const Tensor h = l.up(x);
   return l.down(l.gated() ? at::silu(l.gate(x)).mul(h) : at::gelu(h, "tanh"));
@@ -201,14 +337,15 @@ KOALA_API int koala_mlp(const koala_mlp_inputs *in, koala_tensor *out) {
     const Tensor x = ref(in->x);
     const MlpLayer l{Stream(in->branch), Linear(in->up), Linear(in->gate), Linear(in->down)};
     l.check(x);
-    // Where all threads work on one product, norm and sum beside the products would be
-    // left to one of them.
-    const bool shared = at::get_num_threads() == 1 || cached(l.elements());
+    // In float32, where all threads work on one product, norm and sum beside the products
+    // would be left to one of them.
+    const bool branch = lowered() || at::get_num_threads() == 1 || cached(l.elements());
     const Path path = choose({x, l.up.weight, l.gate.weight, l.down.weight, l.stream.gain, l.stream.shift},
-                             Autocast::Operators, {.branch = shared && l.stream.dropout == 0});
+                             Autocast::Fused, {.branch = branch && l.stream.dropout == 0});
+    const auto kernel = lowered() ? LowMlp::apply_to : Mlp::apply_to;
     const auto alone = [&](const Tensor &x) {
-      return path == Path::Operators ? mlp_by_operators(x, l) : Mlp::apply_to(x, {{}, l.up, l.gate, l.down});
+      return path == Path::Operators ? mlp_by_operators(x, l) : kernel(x, {{}, l.up, l.gate, l.down});
     };
-    *out = handle(path == Path::FusedBranch ? Mlp::apply_to(x, l) : l.stream.apply(x, alone));
+    *out = handle(path == Path::FusedBranch ? kernel(x, l) : l.stream.apply(x, alone));
   });
 }

@@ -59,7 +59,7 @@ Tensor norm(const Tensor &x, const Tensor &gain, const Tensor &shift, double eps
   TORCH_CHECK(x.dim() >= 1 && gain.dim() == 1 && x.size(-1) == gain.size(0) &&
                   (!shift.defined() || shift.sizes() == gain.sizes()),
               "norm: gain ", gain.sizes(), " does not fit ", x.sizes());
-  if (choose({x, gain, shift}, Autocast::Operators) == Path::Fused)
+  if (choose({x, gain, shift}, Autocast::Fused) == Path::Fused)
     return Norm::apply(x, gain, given(shift), eps);
   return shift.defined() ? at::layer_norm(x, gain.sizes(), gain, shift, eps) : at::rms_norm(x, gain.sizes(), gain, eps);
 }

@@ -64,7 +64,8 @@ using namespace koala;
 KOALA_API int koala_rotary(koala_tensor x_, koala_tensor cosine_, koala_tensor sine_, koala_tensor *out) {
   return guard([&] {
     const at::Tensor x = ref(x_), cosine = ref(cosine_), sine = ref(sine_);
-    TORCH_CHECK(x.dim() == 4 && x.size(3) % 2 == 0, "rotary: expected [batch, time, heads, even width], got ", x.sizes());
+    TORCH_CHECK(x.dim() == 4 && x.size(3) % 2 == 0, "rotary: expected [batch, time, heads, even width], got ",
+                x.sizes());
     TORCH_CHECK(cosine.sizes() == at::IntArrayRef({x.size(1), x.size(3) / 2}) && sine.sizes() == cosine.sizes(),
                 "rotary: angles ", cosine.sizes(), " do not fit ", x.sizes());
     *out = handle(Rotary::apply(x, cosine.contiguous(), sine.contiguous()));
