@@ -2,9 +2,13 @@
 // layers around it, out attention(in x), and attention of queries to the keys of a cache.
 // Queries, keys and values of a token lie in one row. Self-attention may be a branch of
 // the residual stream (branch.h).
+#include <ATen/native/CPUBlas.h>
+
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <tuple>
+#include <vector>
 
 #include "lowered.h"
 #include "simd_math.h"
@@ -274,15 +278,289 @@ struct FlashAttention : torch::autograd::Function<FlashAttention> {
   }
 };
 
-// LowAttention is self-attention with products of bfloat16 numbers, attention itself by
-// libtorch's kernel.
+// Causal attention of heads on bfloat16 numbers, in blocks of queries: a block's scores
+// with the keys it sees stay in a core's cache, and keys beyond the last query of a block
+// cost nothing. Products are libtorch's brgemm (oneDNN's kernel for blocks, on AVX512-BF16
+// or AMX), whose right factor lies in pairs of rows: [K/2][N][2].
+//
+// With scores s = scale q k^T, weights p = exp(s - log_sum) and o = p v (Dao et al. 2022,
+// "FlashAttention", section B):
+//
+//	dv = p^T do   dp = do v^T   ds = scale p (dp - do.o)   dq = ds k   dk = ds^T q
+
+using ConstLowMatrix = MatrixOf<const uint16_t>;
+
+// Block products: c [M, N] = a [M, K] b, or c += a b; b is in pairs of rows, K even.
+void block_multiply(const Matrix &c, const ConstLowMatrix &a, const uint32_t *b, int64_t b_step, bool add) {
+  at::native::cpublas::brgemm(c.rows, c.columns, a.columns, a.step, b_step, c.step, add,
+                              reinterpret_cast<const at::BFloat16 *>(a.p), reinterpret_cast<const at::BFloat16 *>(b),
+                              c.p, true);
+}
+
+// has_block_products says whether libtorch makes such products here, found by making one.
+bool has_block_products() {
+  static const bool works = [] {
+    constexpr int64_t m = 32, n = 48, k = 64;
+    std::vector<uint16_t> a(m * k);
+    std::vector<uint32_t> b(k / 2 * n);
+    std::vector<float> c(m * n);
+    for (int64_t i = 0; i < m * k; i++)
+      a[i] = narrow(static_cast<float>(i % 7));
+    const auto number = [](int64_t row, int64_t column) { return static_cast<float>((3 * row + column) % 5); };
+    for (int64_t i = 0; i < k / 2; i++)
+      for (int64_t j = 0; j < n; j++)
+        b[i * n + j] = narrow(number(2 * i, j)) | static_cast<uint32_t>(narrow(number(2 * i + 1, j))) << 16;
+    try {
+      block_multiply(dense(c.data(), m, n), dense<const uint16_t>(a.data(), m, k), b.data(), n, false);
+      at::native::cpublas::brgemm_release();
+    } catch (const std::exception &) {
+      return false;
+    }
+    for (int64_t i = 0; i < m; i++)
+      for (int64_t j = 0; j < n; j++) {
+        float want = 0;
+        for (int64_t l = 0; l < k; l++)
+          want += static_cast<float>((i * k + l) % 7) * number(l, j);
+        if (c[i * n + j] != want)
+          return false;
+      }
+    return true;
+  }();
+  return works;
+}
+
+// A row of scores becomes weights times sum, in bfloat16, and 0 beyond the keys that the
+// query sees. It returns log_sum of the scaled scores, and sum.
+struct RowSum {
+  float log_sum, sum;
+};
+KOALA_KERNEL(RowSum, block_softmax_row, const float *__restrict s, float scale, int seen, uint16_t *__restrict p,
+             int n) {
+  float top = -std::numeric_limits<float>::infinity(), sum = 0;
+#pragma omp simd reduction(max : top)
+  for (int j = 0; j < seen; j++)
+    top = s[j] > top ? s[j] : top;
+#pragma omp simd reduction(+ : sum)
+  for (int j = 0; j < n; j++) {
+    const float e = j < seen ? exp_nonpositive((s[j] - top) * scale) : 0.0f;
+    sum += e;
+    p[j] = narrow(e);
+  }
+  return {top * scale + std::log(sum), sum};
+}
+
+// Two rows of scores s and of dp become p and ds, of both rows in pairs, and ds also as
+// rows.
+struct PairRow {
+  const float *s, *dp;
+  float log_sum, product; // product is do.o
+  int seen;
+  uint16_t *ds;
+};
+KOALA_KERNEL(void, block_backward_rows, PairRow a, PairRow b, float scale, uint32_t *__restrict p,
+             uint32_t *__restrict ds, int n) {
+  const float *__restrict as = a.s, *__restrict bs = b.s, *__restrict ad = a.dp, *__restrict bd = b.dp;
+  uint16_t *__restrict a_ds = a.ds, *__restrict b_ds = b.ds;
+#pragma omp simd
+  for (int j = 0; j < n; j++) {
+    const float pa = j < a.seen ? exp_nonpositive(as[j] * scale - a.log_sum) : 0.0f;
+    const float pb = j < b.seen ? exp_nonpositive(bs[j] * scale - b.log_sum) : 0.0f;
+    const uint16_t da = narrow(j < a.seen ? pa * (ad[j] - a.product) * scale : 0.0f);
+    const uint16_t db = narrow(j < b.seen ? pb * (bd[j] - b.product) * scale : 0.0f);
+    p[j] = narrow(pa) | static_cast<uint32_t>(narrow(pb)) << 16;
+    ds[j] = da | static_cast<uint32_t>(db) << 16;
+    a_ds[j] = da;
+    b_ds[j] = db;
+  }
+}
+
+KOALA_KERNEL(void, low_scale_row, const float *__restrict x, float scale, uint16_t *__restrict y, int64_t n) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++)
+    y[j] = narrow(x[j] * scale);
+}
+
+KOALA_KERNEL(float, low_dot, const uint16_t *__restrict a, const uint16_t *__restrict b, int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < n; j++)
+    sum += widen(a[j]) * widen(b[j]);
+  return sum;
+}
+
+// Rows 2 i and 2 i + 1 side by side.
+KOALA_KERNEL(void, pair_rows, const uint16_t *__restrict a, const uint16_t *__restrict b, uint32_t *__restrict out,
+             int64_t n) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++)
+    out[j] = a[j] | static_cast<uint32_t>(b[j]) << 16;
+}
+
+// transpose writes out [columns][rows] of in [rows][columns], in tiles that stay in cache.
+template <typename T, typename U, typename F>
+void transpose(const T *in, int64_t in_step, int64_t rows, int64_t columns, U *out, int64_t out_step, const F &f) {
+  constexpr int64_t tile = 16;
+  for (int64_t i = 0; i < rows; i += tile)
+    for (int64_t j = 0; j < columns; j += tile)
+      for (int64_t y = j; y < std::min(j + tile, columns); y++)
+        for (int64_t x = i; x < std::min(i + tile, rows); x++)
+          out[y * out_step + x] = f(in[x * in_step + y]);
+}
+
+// BlockAttention is attention of the heads in qkv [B T, 3 D].
+class BlockAttention {
+public:
+  BlockAttention(const Tensor &qkv, int64_t length, int64_t heads)
+      : qkv_(low_matrix(qkv)), length_(length), even_(length + length % 2), heads_(heads),
+        width_(qkv_.columns / 3 / heads), scale_(1.0f / std::sqrt(static_cast<float>(width_))) {}
+
+  // Heads whose rows can be read in pairs.
+  static bool takes(int64_t width) { return width % 2 == 0 && has_block_products(); }
+
+  // forward writes the heads' results seen [B T, D] and the scores' log_sums [B heads, T].
+  void forward(const LowMatrix &seen, const Matrix &log_sums) const {
+    each_head([&](int64_t sequence, int64_t head, Scratch &m) {
+      const ConstLowMatrix q = part(sequence, head, 0), k = part(sequence, head, 1), v = part(sequence, head, 2);
+      const LowMatrix out = head_of(seen, sequence, head);
+      float *const sums = log_sums.row(sequence * heads_ + head);
+      pair_columns(k, m.k_columns.data());
+      pair_all_rows(v, m.v_rows.data());
+      for (int64_t from = 0; from < length_; from += block) {
+        const int64_t n = std::min(block, length_ - from), keys = keys_of(from, n);
+        const Matrix s = dense(m.s.data(), n, keys), o = dense(m.q.data(), n, width_);
+        const LowMatrix p = dense(m.ds.data(), n, keys);
+        float scales[block];
+        block_multiply(s, q.part(from, n), m.k_columns.data(), even_, false);
+        for (int64_t i = 0; i < n; i++) {
+          const RowSum r = block_softmax_row(s.row(i), scale_, static_cast<int>(from + i + 1), p.row(i),
+                                             static_cast<int>(keys));
+          sums[from + i] = r.log_sum;
+          scales[i] = 1.0f / r.sum;
+        }
+        block_multiply(o, p, m.v_rows.data(), width_, false);
+        for (int64_t i = 0; i < n; i++)
+          low_scale_row(o.row(i), scales[i], out.row(from + i), width_);
+      }
+    });
+  }
+
+  // backward writes the gradients of qkv from d_seen, that of seen.
+  void backward(const LowMatrix &seen, const ConstMatrix &log_sums, const LowMatrix &d_seen,
+                const LowMatrix &d_qkv) const {
+    each_head([&](int64_t sequence, int64_t head, Scratch &m) {
+      const ConstLowMatrix q = part(sequence, head, 0), k = part(sequence, head, 1), v = part(sequence, head, 2);
+      const ConstLowMatrix o = head_of(seen, sequence, head), d_o = head_of(d_seen, sequence, head);
+      const LowMatrix dq = head_of(d_qkv, sequence, head), dk = head_of(d_qkv, sequence, heads_ + head),
+                      dv = head_of(d_qkv, sequence, 2 * heads_ + head);
+      const float *const sums = log_sums.row(sequence * heads_ + head);
+      pair_columns(k, m.k_columns.data());
+      pair_columns(v, m.v_columns.data());
+      pair_all_rows(k, m.k_rows.data());
+      std::fill(m.dk.begin(), m.dk.end(), 0.0f);
+      std::fill(m.dv.begin(), m.dv.end(), 0.0f);
+      for (int64_t from = 0; from < length_; from += block) {
+        const int64_t n = std::min(block, length_ - from), even = n + n % 2, keys = keys_of(from, n);
+        const Matrix s = dense(m.s.data(), n, keys), dp = dense(m.dp.data(), n, keys);
+        const LowMatrix ds = dense(m.ds.data(), even, keys), left = dense(m.left.data(), width_, even);
+        block_multiply(s, q.part(from, n), m.k_columns.data(), even_, false);
+        block_multiply(dp, d_o.part(from, n), m.v_columns.data(), even_, false);
+        for (int64_t i = 0; i < n; i += 2) {
+          const auto row = [&](int64_t i) -> PairRow {
+            if (i == n) // beyond the last: sees nothing
+              return {s.row(n - 1), dp.row(n - 1), 0, 0, 0, ds.row(i)};
+            const float product = low_dot(d_o.row(from + i), o.row(from + i), width_);
+            return {s.row(i), dp.row(i), sums[from + i], product, static_cast<int>(from + i + 1), ds.row(i)};
+          };
+          block_backward_rows(row(i), row(i + 1), scale_, m.p_pairs.data() + i / 2 * keys,
+                              m.ds_pairs.data() + i / 2 * keys, static_cast<int>(keys));
+        }
+        const Matrix d_q = dense(m.q.data(), n, width_);
+        block_multiply(d_q, ds.part(0, n), m.k_rows.data(), width_, false);
+        for (int64_t i = 0; i < n; i++)
+          low_scale_row(d_q.row(i), 1.0f, dq.row(from + i), width_);
+        // dv^T += do^T p and dk^T += q^T ds
+        transpose_block(d_o.part(from, n), left);
+        block_multiply(Matrix{m.dv.data(), width_, keys, even_}, left, m.p_pairs.data(), keys, true);
+        transpose_block(q.part(from, n), left);
+        block_multiply(Matrix{m.dk.data(), width_, keys, even_}, left, m.ds_pairs.data(), keys, true);
+      }
+      const auto narrowed = [](float x) { return narrow(x); };
+      transpose(m.dk.data(), even_, width_, length_, dk.p, dk.step, narrowed);
+      transpose(m.dv.data(), even_, width_, length_, dv.p, dv.step, narrowed);
+    });
+  }
+
+private:
+  static constexpr int64_t block = 64; // queries
+
+  // Scratch is a thread's memory for one head.
+  struct Scratch {
+    std::vector<uint32_t> k_columns, v_columns, k_rows, v_rows, p_pairs, ds_pairs;
+    std::vector<uint16_t> ds, left;
+    std::vector<float> s, dp, q, dk, dv;
+
+    Scratch(int64_t even, int64_t width)
+        : k_columns(width / 2 * even), v_columns(width / 2 * even), k_rows(even / 2 * width), v_rows(even / 2 * width),
+          p_pairs(block / 2 * even), ds_pairs(block / 2 * even), ds(block * even), left(width * block),
+          s(block * even), dp(block * even), q(block * width), dk(width * even), dv(width * even) {}
+  };
+
+  template <typename F> void each_head(const F &f) const {
+    const int64_t n = qkv_.rows / length_ * heads_, shares = std::min<int64_t>(n, at::get_num_threads());
+    in_shares(shares, [&](int64_t share) {
+      Scratch memory(even_, width_);
+      for (int64_t i = n * share / shares; i < n * (share + 1) / shares; i++)
+        f(i / heads_, i % heads_, memory);
+      at::native::cpublas::brgemm_release();
+    });
+  }
+
+  int64_t keys_of(int64_t from, int64_t n) const { return from + n + (from + n) % 2; } // even
+
+  // The columns of one head in rows of several, of one sequence.
+  LowMatrix head_of(const LowMatrix &all, int64_t sequence, int64_t head) const {
+    return all.part(sequence * length_, length_).columns_from(head * width_, width_);
+  }
+  ConstLowMatrix part(int64_t sequence, int64_t head, int64_t which) const {
+    return head_of(qkv_, sequence, which * heads_ + head);
+  }
+
+  // pair_columns is x^T in pairs of its rows, [W/2][even length][2]; a last column that x
+  // does not have is 0.
+  void pair_columns(const ConstLowMatrix &x, uint32_t *out) const {
+    transpose(reinterpret_cast<const uint32_t *>(x.p), x.step / 2, length_, width_ / 2, out, even_,
+              [](uint32_t pair) { return pair; });
+    for (int64_t i = 0; even_ > length_ && i < width_ / 2; i++)
+      out[i * even_ + length_] = 0;
+  }
+
+  // pair_all_rows is x in pairs of its rows, [even length / 2][W][2].
+  void pair_all_rows(const ConstLowMatrix &x, uint32_t *out) const {
+    const std::vector<uint16_t> zeros(width_);
+    for (int64_t i = 0; i < length_; i += 2)
+      pair_rows(x.row(i), i + 1 < length_ ? x.row(i + 1) : zeros.data(), out + i / 2 * width_, width_);
+  }
+
+  // transpose_block writes x^T [W][even rows].
+  void transpose_block(const ConstLowMatrix &x, const LowMatrix &out) const {
+    transpose(x.p, x.step, x.rows, width_, out.p, out.step, [](uint16_t v) { return v; });
+    for (int64_t i = 0; out.columns > x.rows && i < width_; i++)
+      out.row(i)[x.rows] = 0;
+  }
+
+  const LowMatrix qkv_;
+  const int64_t length_, even_, heads_, width_;
+  const float scale_;
+};
+
+// LowAttention is self-attention with products of bfloat16 numbers.
 struct LowAttention : torch::autograd::Function<LowAttention> {
   struct Saved {
     Tensor x, gain, shift, in, in_bias, out, out_bias;
     std::array<Tensor *, 7> all() { return {&x, &gain, &shift, &in, &in_bias, &out, &out_bias}; }
   };
-  struct Buffers { // of bfloat16 but for the measures and the sums' logarithms
-    Tensor input, qkv, seen, log_sums, in, out, measures; // qkv [B, T, 3, H, W], seen [B, H, T, W]
+  struct Buffers { // of bfloat16 but for log_sums and measures; input and seen [B T, D], qkv [B T, 3 D]
+    Tensor input, qkv, seen, log_sums, in, out, measures;
     std::array<Tensor *, 7> all() { return {&input, &qkv, &seen, &log_sums, &in, &out, &measures}; }
   };
 
@@ -291,12 +569,41 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
                  l.out.weight, given(l.out.bias), l.heads);
   }
 
-  // The heads' results [B, H, T, W] as rows [B T, D], and the way back.
-  static Tensor rows_of(const Tensor &heads) {
-    return heads.transpose(1, 2).reshape({heads.size(0) * heads.size(2), heads.size(1) * heads.size(3)});
+  // attend is attention itself: by our blocks, or by libtorch's kernel where the processor
+  // has no such products.
+  static void attend(Buffers &b, int64_t length, int64_t heads) {
+    const int64_t rows = b.qkv.size(0), embed = b.qkv.size(1) / 3;
+    if (BlockAttention::takes(embed / heads)) {
+      b.seen = at::empty({rows, embed}, b.qkv.options());
+      b.log_sums = at::empty({rows / length * heads, length}, b.qkv.options().dtype(at::kFloat));
+      BlockAttention(b.qkv, length, heads).forward(low_matrix(b.seen), mutable_matrix(b.log_sums));
+      return;
+    }
+    const Tensor qkv = b.qkv.view({rows / length, length, 3, heads, -1});
+    Tensor out;
+    std::tie(out, b.log_sums) = at::_scaled_dot_product_flash_attention_for_cpu(
+        heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), 0.0, true);
+    b.seen = out.transpose(1, 2).reshape({rows, embed});
   }
-  static Tensor heads_from(const Tensor &rows, const Tensor &like) {
-    return rows.view({like.size(0), like.size(2), like.size(1), like.size(3)}).transpose(1, 2);
+
+  // attend_backward returns the gradient of qkv from that of seen.
+  static Tensor attend_backward(const Buffers &b, const Tensor &d_seen, int64_t length, int64_t heads) {
+    const int64_t rows = b.qkv.size(0), embed = b.qkv.size(1) / 3;
+    const Tensor d_qkv = at::empty_like(b.qkv);
+    if (BlockAttention::takes(embed / heads)) {
+      BlockAttention(b.qkv, length, heads)
+          .backward(low_matrix(b.seen), matrix(b.log_sums), low_matrix(d_seen), low_matrix(d_qkv));
+      return d_qkv;
+    }
+    const Tensor qkv = b.qkv.view({rows / length, length, 3, heads, -1}), d = d_qkv.view(qkv.sizes());
+    const auto heads_from = [&](const Tensor &t) { return t.view({rows / length, length, heads, -1}).transpose(1, 2); };
+    const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+        heads_from(d_seen), heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), heads_from(b.seen), b.log_sums, 0.0,
+        true);
+    heads_of(d, 0).copy_(dq);
+    heads_of(d, 1).copy_(dk);
+    heads_of(d, 2).copy_(dv);
+    return d_qkv;
   }
 
   static Variable forward(AutogradContext *ctx, const Variable &input, const std::optional<Tensor> &gain,
@@ -310,12 +617,12 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
     b.input = branch.in();
     b.measures = branch.measures;
     b.in = low(in), b.out = low(out);
-    b.qkv = at::linear(b.input, b.in, low(s.in_bias)).view({s.x.size(0), s.x.size(1), 3, heads, -1});
-    std::tie(b.seen, b.log_sums) = at::_scaled_dot_product_flash_attention_for_cpu(
-        heads_of(b.qkv, 0), heads_of(b.qkv, 1), heads_of(b.qkv, 2), 0.0, true);
+    b.qkv = at::linear(b.input, b.in, low(s.in_bias));
+    attend(b, s.x.size(1), heads);
     save(ctx, s);
     hold(ctx, b);
-    return branch.out(at::mm(rows_of(b.seen), b.out.t()), s.out_bias);
+    ctx->saved_data["heads"] = heads;
+    return branch.out(at::mm(b.seen, b.out.t()), s.out_bias);
   }
 
   static variable_list backward(AutogradContext *ctx, variable_list grads) {
@@ -323,14 +630,8 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
     const Buffers b = take<Buffers>(ctx, "self_attention");
     const LowBranch branch{s.x, Stream(s.gain, s.shift, 0), b.measures};
     const Tensor dy = grads[0].contiguous(), out = low(dy).view({branch.rows(), branch.width()});
-    const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        heads_from(at::mm(out, b.out), b.seen), heads_of(b.qkv, 0), heads_of(b.qkv, 1), heads_of(b.qkv, 2), b.seen,
-        b.log_sums, 0.0, true);
-    Tensor parts = at::empty_like(b.qkv);
-    heads_of(parts, 0).copy_(dq);
-    heads_of(parts, 1).copy_(dk);
-    heads_of(parts, 2).copy_(dv);
-    const Tensor d_qkv = parts.view({branch.rows(), 3 * branch.width()});
+    const Tensor d_qkv =
+        attend_backward(b, at::mm(out, b.out), s.x.size(1), ctx->saved_data["heads"].toInt());
     const LowBranch::Gradients g = branch.back(at::mm(d_qkv, b.in), dy);
     return {g.x,
             g.gain,
@@ -338,7 +639,7 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
             Tensor(),
             low_gradient(d_qkv, b.input),
             s.in_bias.defined() ? d_qkv.sum(0, false, at::kFloat) : Tensor(),
-            low_gradient(out, rows_of(b.seen)),
+            low_gradient(out, b.seen),
             bias_gradient(dy, s.out_bias),
             Tensor()};
   }
