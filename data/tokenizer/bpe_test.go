@@ -372,7 +372,7 @@ func FuzzParse(f *testing.F) {
 		}
 		ids, err := Encode(tok, "the koala's 12 leaves \u2003日本\n\x00<|endoftext|>")
 		if err != nil {
-			t.Fatal(err)
+			return // a character has no token, and there is no unknown one
 		}
 		for _, id := range ids {
 			if int(id) >= tok.Vocab() {
