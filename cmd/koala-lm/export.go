@@ -75,7 +75,7 @@ func runExport(ctx context.Context, opts *exportOptions) error {
 	})
 }
 
-// checkExport returns an error if transformers has no model like a run's.
+// checkExport returns an error if transformers has no model like the run's.
 func checkExport(run *tracking.RunDetail) error {
 	var b configs.Builder
 	b.Values("run "+run.ID, run.Settings)

@@ -61,7 +61,7 @@ func (m Model) Source(param string) Source { return m.family.source(param) }
 func Describe(shape spec.Model) (fields map[string]any, m Model, err error) {
 	kind := shape.KindOf()
 	if kind.Family != spec.TransformerFamily {
-		return nil, Model{}, fmt.Errorf("transformers has no model like a %s: export it to safetensors", shape.Kind)
+		return nil, Model{}, fmt.Errorf("transformers has no model of kind %s: export it with --to safetensors", shape.Kind)
 	}
 	want := normal(shape)
 	for _, of := range families {
@@ -80,7 +80,7 @@ func Describe(shape spec.Model) (fields map[string]any, m Model, err error) {
 			return fields, m, nil
 		}
 	}
-	return nil, Model{}, fmt.Errorf("transformers has no model with model.softmax %s, norm %s, position %s, mlp %s, biases %s, %d of %d heads of keys, qk_norm %v, parallel %v and window %d together: export it to safetensors",
+	return nil, Model{}, fmt.Errorf("transformers has no model with model.softmax %s, norm %s, position %s, mlp %s, biases %s, %d of %d heads of keys, qk_norm %v, parallel %v and window %d together: export it with --to safetensors",
 		want.Softmax, want.Norm, want.Position, want.MLP, want.Architecture.Biases, want.KVHeads, want.Heads, want.Architecture.QKNorm, want.Architecture.Parallel, want.Architecture.Window)
 }
 
