@@ -12,7 +12,7 @@ import (
 )
 
 // A Kernel is one fused pass over parameters and their optimizer state on the
-// CPU; native/optim.cpp has the formulas. Its names are what the caller has to
+// CPU; koala/native/optim.cpp has the formulas. Its names are what the caller has to
 // agree with.
 type Kernel struct {
 	Args  []string  // arguments for each parameter

@@ -7,7 +7,7 @@ import (
 )
 
 // A pass is one sweep over parameters. It has two forms that do the same: a fused
-// kernel for the CPU (native/optim.cpp in internal/torch), and the formula in
+// kernel for the CPU (koala/native/optim.cpp), and the formula in
 // operators, which any device and type has. A is a struct of float64 arguments,
 // whose names the kernel has too, or none.
 type pass[A any] struct {

@@ -10,10 +10,6 @@
 
 #define KOALA_API extern "C" __attribute__((visibility("default")))
 
-// Kernels are compiled for several instruction sets; the loader picks the best
-// that the processor has.
-#define KOALA_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-
 namespace koala {
 
 void set_last_error(const char *what);

@@ -71,7 +71,7 @@ int koala_check_isa(void);
 int koala_autocast(int cuda, int on);
 int koala_fast_bfloat16(void);
 
-// optim.cpp
+// koala/native/optim.cpp
 
 // What a kernel takes and gives, as names with commas between them, and the names
 // of its state tensors, "" for a place that it does not use.

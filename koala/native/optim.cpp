@@ -10,13 +10,13 @@
 // Sums run in float64, over blocks of fixed size that are added up in order:
 // they do not depend on the number of threads, float32 squares cannot overflow,
 // and a NaN or infinity anywhere in g shows in the sum.
-#include <omp.h>
-
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "common.h"
+#include "isa.h"
+#include "parallel.h"
 
 namespace koala {
 
@@ -42,21 +42,21 @@ template <typename T> struct Block {
   double *sums;
 };
 
-// KERNEL is a function of a block x, its arguments a and its sums. target_clones
-// takes plain functions only, so there is one for each type.
+// KERNEL is a function of a block x, its arguments a and its sums, compiled for float and
+// double and for each instruction set (isa.h).
 #define KERNEL(name, Args, Sums)                                                                                       \
   using name##_args = Args;                                                                                            \
   using name##_sums = Sums;                                                                                            \
   template <typename T>                                                                                                \
   static __attribute__((always_inline)) inline void name##_body(const Block<T> &x, const Args &a, Sums &sums);         \
-  KOALA_SIMD static void name(const Block<float> &x) {                                                                 \
-    name##_body<float>(x, *reinterpret_cast<const Args *>(x.args), *reinterpret_cast<Sums *>(x.sums));                 \
+  template <typename T> static __attribute__((always_inline)) inline void name##_block(const Block<T> &x) {            \
+    name##_body<T>(x, *reinterpret_cast<const Args *>(x.args), *reinterpret_cast<Sums *>(x.sums));                     \
   }                                                                                                                    \
-  KOALA_SIMD static void name(const Block<double> &x) {                                                                \
-    name##_body<double>(x, *reinterpret_cast<const Args *>(x.args), *reinterpret_cast<Sums *>(x.sums));                \
-  }                                                                                                                    \
+  static void (*const name##_float)(const Block<float> &) = Clones<name##_block<float>>::pick();                       \
+  static void (*const name##_double)(const Block<double> &) = Clones<name##_block<double>>::pick();                    \
   template <typename T>                                                                                                \
-  static __attribute__((always_inline)) inline void name##_body(const Block<T> &x, [[maybe_unused]] const Args &a, [[maybe_unused]] Sums &sums)
+  static __attribute__((always_inline)) inline void name##_body(const Block<T> &x, [[maybe_unused]] const Args &a,     \
+                                                                [[maybe_unused]] Sums &sums)
 
 FIELDS(Squares, gg);
 FIELDS(Moments, gg, gp, pp);
@@ -296,7 +296,7 @@ struct Kernel {
 };
 
 #define ENTRY(name, first, second, writes)                                                                             \
-  {#name, name##_args::names, name##_sums::names, first, second, writes, name, name}
+  {#name, name##_args::names, name##_sums::names, first, second, writes, name##_float, name##_double}
 
 constexpr bool reads = false, writes = true;
 
@@ -340,22 +340,23 @@ template <typename T> static T *offset(void *base, int64_t from) {
 }
 
 template <typename T>
-static void run(void (*kernel)(const Block<T> &), const std::vector<Pointers> &at, const std::vector<int64_t> &sizes, const double *args,
-                size_t arg_count, double *out, size_t sum_count) {
+static void run(void (*kernel)(const Block<T> &), const std::vector<Pointers> &at, const std::vector<int64_t> &sizes,
+                const double *args, size_t arg_count, double *out, size_t sum_count) {
   std::vector<Piece> pieces;
   for (int i = 0; i < static_cast<int>(sizes.size()); i++)
     for (int64_t from = 0; from < sizes[i]; from += block_size)
       pieces.push_back({i, from});
   std::vector<double> partial(pieces.size() * sum_count + 1, 0.0);
   const int64_t count = static_cast<int64_t>(pieces.size());
-#pragma omp parallel for schedule(static) num_threads(at::get_num_threads()) if (count > 4)
-  for (int64_t j = 0; j < count; j++) {
-    const Piece piece = pieces[j];
-    const Pointers &t = at[piece.param];
-    const int64_t n = std::min(block_size, sizes[piece.param] - piece.from);
-    kernel({offset<T>(t.p, piece.from), offset<T>(t.g, piece.from), offset<T>(t.first, piece.from),
-            offset<T>(t.second, piece.from), n, args + piece.param * arg_count, &partial[j * sum_count]});
-  }
+  in_parallel(count, 4, [&](int64_t from, int64_t pieces_here) {
+    for (int64_t j = from; j < from + pieces_here; j++) {
+      const Piece piece = pieces[j];
+      const Pointers &t = at[piece.param];
+      const int64_t n = std::min(block_size, sizes[piece.param] - piece.from);
+      kernel({offset<T>(t.p, piece.from), offset<T>(t.g, piece.from), offset<T>(t.first, piece.from),
+              offset<T>(t.second, piece.from), n, args + piece.param * arg_count, &partial[j * sum_count]});
+    }
+  });
   std::fill(out, out + sizes.size() * sum_count, 0.0);
   for (int64_t j = 0; j < count; j++)
     for (size_t s = 0; s < sum_count; s++)
@@ -375,7 +376,8 @@ static bool same_layout(const at::Tensor &p, const at::Tensor &t) {
 static void *pointer(const at::Tensor &p, koala_tensor t) {
   if (t == nullptr)
     return nullptr;
-  TORCH_CHECK(same_layout(p, ref(t)), "optimizer: a tensor of layout ", ref(t).sizes(), " beside a parameter of ", p.sizes());
+  TORCH_CHECK(same_layout(p, ref(t)), "optimizer: a tensor of layout ", ref(t).sizes(), " beside a parameter of ",
+              p.sizes());
   return ref(t).data_ptr();
 }
 
@@ -409,18 +411,21 @@ KOALA_API int koala_kernel_find(const char *name, koala_kernel_info *info) {
   return -1;
 }
 
-KOALA_API int koala_kernel_run(int kernel, const koala_kernel_param *params, int count, const double *args, double *sums) {
+KOALA_API int koala_kernel_run(int kernel, const koala_kernel_param *params, int count, const double *args,
+                               double *sums) {
   return guard([&] {
     const Kernel &k = kernels[kernel];
     std::vector<Pointers> at(count);
     std::vector<int64_t> sizes(count);
     for (int i = 0; i < count; i++) {
       const at::Tensor &p = ref(params[i].p);
-      TORCH_CHECK(dense_on_cpu(p) && p.scalar_type() == ref(params[0].p).scalar_type(), "optimizer: parameters of one type on the CPU only");
+      TORCH_CHECK(dense_on_cpu(p) && p.scalar_type() == ref(params[0].p).scalar_type(),
+                  "optimizer: parameters of one type on the CPU only");
       at[i] = {p.data_ptr(), pointer(p, params[i].g), pointer(p, params[i].state[0]), pointer(p, params[i].state[1])};
       sizes[i] = p.numel();
       if (k.writes)
-        p.unsafeGetTensorImpl()->bump_version(); // a second backward through the old value is an error, as after any in-place operator
+        // A second backward through the old value is an error, as after any in-place operator.
+        p.unsafeGetTensorImpl()->bump_version();
     }
     if (count == 0)
       return;
