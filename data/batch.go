@@ -8,8 +8,8 @@ import (
 	"math/rand/v2"
 )
 
-// Ignore is the target of a place in a batch that holds no prediction: the
-// loss must skip it. Only evaluation batches have such places.
+// Ignore is the target of a position without a prediction: the loss must skip
+// it. Only evaluation batches have such positions.
 const Ignore = -1
 
 // A Batch holds B texts side by side, T tokens of each. Targets are the inputs
@@ -18,26 +18,25 @@ const Ignore = -1
 type Batch struct {
 	Inputs, Targets []int64 // row-major: [T, B] if TimeMajor, else [B, T]
 	B, T            int
-	GlobalBatch     int // texts in the whole batch, of which these are a part: B without Share
+	GlobalBatch     int // texts in the global batch of all ranks; B without Shard
 	TimeMajor       bool
 	ResetState      bool // the texts start from their beginning: reset the carried state
 	Epoch           int  // from 0
-	Index           int  // of the batch in its epoch, from 0
+	Index           int  // number of the batch in its epoch, from 0
 	Predictions     int  // targets that are not Ignore
 }
 
-// A Cursor is the place of the batch that Next returns next. It can be stored
-// and given to Seek of a Batcher made with the same arguments.
+// A Cursor is the position of the batch that Next returns next. It can be
+// stored, and passed to Seek of a Batcher made with the same arguments.
 type Cursor struct {
 	Epoch    int   `json:"epoch"`
 	Index    int   `json:"index"`    // batches of the epoch before it
-	Position int64 `json:"position"` // tokens of each text before it, for texts that run through an epoch
+	Position int64 `json:"position"` // tokens of each stream before it, for contiguous batching
 }
 
 // A Batcher cuts tokens into batches. Training batchers never end; those for
-// evaluation return io.EOF after the last batch. What a batch holds depends
-// on the arguments of the Batcher and its place alone, not on what was read
-// before it.
+// evaluation return io.EOF after the last batch. A batch's content depends only
+// on the Batcher's arguments and the batch's position, not on earlier reads.
 type Batcher interface {
 	Next() (Batch, error)
 	Cursor() Cursor
@@ -68,14 +67,14 @@ func VariableLength(seed uint64) BatchOption {
 	return func(o *batchOptions) { o.variable, o.seed = true, seed }
 }
 
-// Evaluation makes one pass over the text in which every token but the first
-// is predicted once, and then io.EOF. Places that are left over have the
-// target Ignore.
+// Evaluation makes a Batcher predict every token but the first exactly once and
+// then return io.EOF. Unused positions have the target Ignore.
 func Evaluation() BatchOption { return func(o *batchOptions) { o.evaluate = true } }
 
-// Stride makes the windows of NewSequential overlap in evaluation: each starts
-// n tokens after the one before it and scores only what that one did not, so
-// that most tokens are predicted from at least context-n others.
+// Stride makes the windows of NewSequential overlap in evaluation: each window
+// starts n tokens after the previous one and scores only tokens that the
+// previous one did not. So most tokens are predicted from at least context-n
+// others.
 func Stride(n int) BatchOption { return func(o *batchOptions) { o.stride = n } }
 
 func options(list []BatchOption) (o batchOptions) {
@@ -85,7 +84,7 @@ func options(list []BatchOption) (o batchOptions) {
 	return o
 }
 
-// buffers are the two slices that a batcher fills again and again.
+// buffers are the two slices that a Batcher reuses for every batch.
 type buffers struct{ inputs, targets []int64 }
 
 func (b *buffers) take(n int) (inputs, targets []int64) {
@@ -95,7 +94,7 @@ func (b *buffers) take(n int) (inputs, targets []int64) {
 	return b.inputs[:n], b.targets[:n]
 }
 
-// derived returns a source of randomness that depends on its arguments alone.
+// derived returns a random source that depends on its arguments alone.
 func derived(seed, epoch, index uint64) *rand.Rand {
 	var key [32]byte
 	copy(key[:8], "batching")
@@ -105,7 +104,7 @@ func derived(seed, epoch, index uint64) *rand.Rand {
 	return rand.New(rand.NewChaCha8(key))
 }
 
-// ended is the answer of a Batcher of one pass that is over.
+// ended is the result of Next after the last batch of an evaluation.
 func ended() (Batch, error) { return Batch{}, io.EOF }
 
 var errCursor = errors.New("the cursor does not fit this text and batching: was the dataset, the batch or the length changed?")

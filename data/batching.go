@@ -8,8 +8,8 @@ import (
 // The batchings: where the sequences of a batch come from.
 const (
 	Contiguous = "contiguous" // parallel streams through the text, with carried state
-	Random     = "random"     // random places
-	Sequential = "sequential" // one after another
+	Random     = "random"     // windows at random positions
+	Sequential = "sequential" // windows one after another
 )
 
 var batchings = []struct {
@@ -34,8 +34,8 @@ func Batchings() []string {
 	return names
 }
 
-// NewBatcher returns the Batcher of that name over t: batch sequences of length
-// tokens side by side. Only Random draws from seed.
+// NewBatcher returns the Batcher called name over t. Its batches hold batch
+// sequences of length tokens side by side. Only Random draws from seed.
 func NewBatcher(name string, t *Tokens, batch, length int, seed uint64, list ...BatchOption) (Batcher, error) {
 	for _, b := range batchings {
 		if b.name == name {

@@ -8,13 +8,13 @@ import "fmt"
 type contiguous struct {
 	tokens *Tokens
 	batch  int
-	from   int // columns that are read: from here
-	to     int // to here
+	from   int // first column of this rank
+	to     int // end of this rank's columns (exclusive)
 	bptt   int
 	opts   batchOptions
 	rows   int // predictions in a column
 	long   int // columns that have one prediction more (evaluation)
-	steps  int // of the current epoch, counted when asked; 0 if not yet
+	steps  int // batches in the current epoch; 0 until it is counted
 	at     Cursor
 	buf    buffers
 }
@@ -64,7 +64,7 @@ func (c *contiguous) height() int {
 	return c.rows
 }
 
-// length is the number of rows of the batch at this place.
+// length is the number of rows of the batch at this cursor.
 func (c *contiguous) length(at Cursor) int {
 	n := c.bptt
 	if c.opts.variable {
@@ -73,8 +73,8 @@ func (c *contiguous) length(at Cursor) int {
 		if r.Float64() >= 0.95 {
 			mean /= 2
 		}
-		// AWD-LSTM has no upper bound. Three deviations above bptt leave
-		// one draw in a thousand out and bound the buffers.
+		// AWD-LSTM has no upper bound. Three deviations above bptt exclude one
+		// draw in a thousand and bound the buffers.
 		n = min(max(5, int(mean+5*r.NormFloat64())), c.bptt+15)
 	}
 	return min(n, c.height()-int(at.Position))

@@ -29,11 +29,11 @@ type Option func(*openOptions)
 
 type openOptions struct{ unverified bool }
 
-// Unverified leaves the checksums and the ids of the token files unread: only
-// dataset.json and the sizes of the files are checked.
+// Unverified makes Open check only dataset.json and the sizes of the files, not
+// the checksums and ids of the token files.
 func Unverified() Option { return func(o *openOptions) { o.unverified = true } }
 
-// Open opens the dataset folder dir and checks it whole: every file has the
+// Open opens the dataset folder dir and checks all of it: every file has the
 // size and the SHA-256 that dataset.json gives, and every id is in the
 // vocabulary. That reads about a gigabyte a second.
 func Open(dir string, options ...Option) (*Dataset, error) {
@@ -71,7 +71,8 @@ func Open(dir string, options ...Option) (*Dataset, error) {
 	return d, nil
 }
 
-// notADataset says more than that dataset.json is missing.
+// notADataset returns an error that says why dir is not a dataset and what to
+// do.
 func notADataset(dir string, err error) error {
 	if stat, dirErr := os.Stat(dir); errors.Is(dirErr, fs.ErrNotExist) {
 		return fmt.Errorf("no dataset at %s: make one with koala-lm prepare", dir)
@@ -84,7 +85,8 @@ func notADataset(dir string, err error) error {
 	return fmt.Errorf("open dataset: %w", err)
 }
 
-// Close unmaps the token files; Tokens of the dataset must not be used after.
+// Close unmaps the token files. The dataset's Tokens must not be used
+// afterwards.
 func (d *Dataset) Close() error {
 	var errs []error
 	for _, tokens := range d.splits {
@@ -93,7 +95,7 @@ func (d *Dataset) Close() error {
 	return errors.Join(errs...)
 }
 
-// Dir is the folder as it was given to Open.
+// Dir is the folder that was passed to Open.
 func (d *Dataset) Dir() string { return d.dir }
 
 // Name is the name of the dataset.
@@ -102,20 +104,21 @@ func (d *Dataset) Name() string { return d.info.Name }
 // Vocab is the number of ids.
 func (d *Dataset) Vocab() int { return d.info.Tokenizer.Vocab }
 
-// Info is what dataset.json says.
+// Info returns the content of dataset.json.
 func (d *Dataset) Info() Info { return d.info }
 
 // Fingerprint identifies the tokenizer and the token files by one SHA-256.
 func (d *Dataset) Fingerprint() string { return d.info.Fingerprint() }
 
-// Split returns the tokens of train, valid or test; a dataset need not have
-// the last two.
+// Split returns the tokens of train, valid or test. ok is false if the dataset
+// does not have the split.
 func (d *Dataset) Split(name string) (*Tokens, bool) {
 	tokens, ok := d.splits[name]
 	return tokens, ok
 }
 
-// Tokenizer loads tokenizer.json at its first call.
+// Tokenizer returns the dataset's tokenizer. The first call loads
+// tokenizer.json.
 func (d *Dataset) Tokenizer() (tokenizer.Tokenizer, error) { return d.tokenizer() }
 
 func (d *Dataset) loadTokenizer() (tokenizer.Tokenizer, error) {
@@ -183,7 +186,7 @@ func (t *Tokens) sum() (sum string, largest uint32, err error) {
 		}
 		return nil
 	})
-	if err != nil { // also after a fault, which leaves h unusable
+	if err != nil { // after a fault, h is unusable too
 		return "", 0, err
 	}
 	return hex.EncodeToString(h.Sum(nil)), largest, nil

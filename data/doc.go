@@ -1,10 +1,10 @@
-// Package data is the way from prepared token files to batches.
+// Package data reads prepared token files and cuts them into batches.
 //
-// A dataset is a folder: dataset.json says what is in it, tokenizer.json how
-// its text became ids, and train.bin, valid.bin and test.bin hold the ids and
-// nothing else, little-endian. Open checks it whole; its splits are read
-// through memory maps and cut into batches by a Batcher.
+// A dataset is a folder. dataset.json describes it, tokenizer.json is its
+// tokenizer, and train.bin, valid.bin and test.bin hold nothing but ids,
+// little-endian. Open checks all of it. Splits are read through memory maps,
+// and a Batcher cuts them into batches.
 //
-// The way from text to such a folder is in the packages below: corpus finds
-// and reads text, tokenizer makes ids of it, prepare joins the two.
+// The packages below make such a folder from text: corpus finds and reads text,
+// tokenizer turns it into ids, and prepare combines the two.
 package data

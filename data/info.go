@@ -26,7 +26,7 @@ const (
 // train is always there.
 var SplitNames = []string{"train", "valid", "test"}
 
-// Info is what dataset.json says.
+// Info is the content of dataset.json.
 type Info struct {
 	Format    int                  `json:"format"`
 	Name      string               `json:"name"`
@@ -38,22 +38,22 @@ type Info struct {
 	Sources   []SourceInfo         `json:"sources"`
 	Skipped   int64                `json:"skipped_records,omitempty"` // records that could not be read
 	Dropped   int64                `json:"dropped_duplicates,omitempty"`
-	Mix       map[string]float64   `json:"mix,omitempty"`  // the weights of the texts that were mixed, by path
-	Text      map[string]TextStats `json:"text,omitempty"` // what is in the splits; only of a dry run
+	Mix       map[string]float64   `json:"mix,omitempty"`  // the weights of a mix's texts, by path
+	Text      map[string]TextStats `json:"text,omitempty"` // statistics of the splits; only after a dry run
 }
 
-// TextStats says what is in the text of a split.
+// TextStats are statistics of a split's text.
 type TextStats struct {
 	Documents  int64              `json:"documents"`
-	Duplicates int64              `json:"duplicates"` // documents whose text another has, too
+	Duplicates int64              `json:"duplicates"` // documents whose text an earlier document of the split has
 	Bytes      int64              `json:"bytes"`
 	Words      int64              `json:"words"`
 	Lines      int64              `json:"lines"`
-	Types      int64              `json:"types"` // different words, at most two million and some
+	Types      int64              `json:"types"` // different words; the count ends shortly after two million
 	Shortest   int64              `json:"shortest_document"`
 	Median     int64              `json:"median_document"` // bytes
 	Longest    int64              `json:"longest_document"`
-	Scripts    map[string]float64 `json:"scripts"` // shares of the letters
+	Scripts    map[string]float64 `json:"scripts"` // each script's share of the letters
 }
 
 // TokenizerInfo describes tokenizer.json.
@@ -62,7 +62,7 @@ type TokenizerInfo struct {
 	Vocab     int    `json:"vocab"`
 	MinCount  int    `json:"min_count,omitempty"`
 	Lower     bool   `json:"lower,omitempty"`
-	Special   bool   `json:"special_in_text,omitempty"` // special tokens that text spells out are those tokens
+	Special   bool   `json:"special_in_text,omitempty"` // special tokens that are spelled out in text get their ids
 	SHA256    string `json:"sha256"`
 	Unknown   *int64 `json:"unknown,omitempty"`   // the id of the unknown token, if there is one
 	Separator *int64 `json:"separator,omitempty"` // the id between documents, if there is one
@@ -72,8 +72,8 @@ type TokenizerInfo struct {
 type SplitInfo struct {
 	File      string `json:"file"`
 	Tokens    int64  `json:"tokens"`
-	Words     int64  `json:"words"` // what white space separates, and one for each line end: the unit of word_ppl
-	Bytes     int64  `json:"bytes"` // of the text, as UTF-8
+	Words     int64  `json:"words"` // words between white space, and one for each line end: the unit of word_ppl
+	Bytes     int64  `json:"bytes"` // length of the text in UTF-8
 	Unknowns  int64  `json:"unknowns"`
 	Documents int64  `json:"documents"`
 	SHA256    string `json:"sha256"`
@@ -84,13 +84,13 @@ type SplitRule struct {
 	By    string  `json:"by"` // documents, lines, words (of text without lines), layout, files or none
 	Valid float64 `json:"valid"`
 	Test  float64 `json:"test"`
-	Seed  uint64  `json:"seed,omitempty"` // of the order in which documents were drawn
+	Seed  uint64  `json:"seed,omitempty"` // seed of the order in which documents were drawn
 }
 
-// CorpusInfo describes text that was not given as files.
+// CorpusInfo describes a named corpus.
 type CorpusInfo struct {
 	Name    string   `json:"name"`
-	Version string   `json:"version,omitempty"`    // godoc: of Go
+	Version string   `json:"version,omitempty"`    // godoc: Go's version
 	Seed    uint64   `json:"seed,omitempty"`       // markov
 	Floor   *float64 `json:"floor_nats,omitempty"` // markov: entropy of the source, nats per word-level token
 }

@@ -7,9 +7,9 @@ func ShardRange(n, rank, worldSize int) (from, to int) {
 	return n * rank / worldSize, n * (rank + 1) / worldSize
 }
 
-// Shard makes each batch hold one rank's shard of the global batch's texts: all
-// ranks together see what a single process sees. In evaluation a shard may be
-// empty; its Batcher is then at the end from the start.
+// Shard makes each batch hold one rank's shard of the global batch's texts. All
+// ranks together read the batches of a single process. In evaluation a shard may
+// be empty; its Batcher then returns io.EOF at once.
 func Shard(rank, worldSize int) BatchOption {
 	return func(o *batchOptions) { o.rank, o.worldSize = rank, worldSize }
 }

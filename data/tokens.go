@@ -39,8 +39,7 @@ func mapTokens(path string, width int, n int64) (*Tokens, error) {
 	return &Tokens{path: path, bytes: mapped, width: width, n: int(n)}, nil
 }
 
-// NewTokens wraps ids that are in memory, for tests and for text that is
-// evaluated without a dataset.
+// NewTokens wraps ids in memory, for tests and for text without a dataset.
 func NewTokens(ids []uint32) *Tokens {
 	t := &Tokens{path: "memory", width: 4, n: len(ids), bytes: make([]byte, 4*len(ids))}
 	for i, id := range ids {
@@ -61,7 +60,7 @@ func (t *Tokens) unmap() error {
 // Len is the number of ids.
 func (t *Tokens) Len() int { return t.n }
 
-// At returns one id. It panics if there is none at i, as a slice does.
+// At returns the id at i. It panics if i is out of range, as a slice does.
 func (t *Tokens) At(i int) int {
 	if t.width == 2 {
 		return int(binary.LittleEndian.Uint16(t.bytes[2*i:]))
@@ -74,9 +73,9 @@ func (t *Tokens) Read(dst []int64, from int) error {
 	return t.readStrided(dst, 1, len(dst), from)
 }
 
-// readStrided writes count ids, from position from on, to dst[0],
-// dst[stride], dst[2*stride], ... A file that was cut since it was mapped
-// gives an error and not a crash.
+// readStrided writes count ids, from position from on, to dst[0], dst[stride],
+// dst[2*stride], ... If the file was truncated since it was mapped, it returns
+// an error and does not crash.
 func (t *Tokens) readStrided(dst []int64, stride, count, from int) (err error) {
 	if from < 0 || count > t.n-from {
 		return fmt.Errorf("read of tokens %d to %d of %s, which has %d", from, from+count, t.path, t.n)
@@ -98,8 +97,8 @@ func (t *Tokens) readStrided(dst []int64, stride, count, from int) (err error) {
 
 var errFault = errors.New("it was cut or its disk failed while it was read")
 
-// recoverFault is deferred around reads of the map: old is what
-// SetPanicOnFault was before.
+// recoverFault turns a fault into an error. It is deferred around reads of the
+// map; old is the previous value of SetPanicOnFault.
 func (t *Tokens) recoverFault(old bool, err *error) {
 	debug.SetPanicOnFault(old)
 	switch p := recover().(type) {

@@ -5,9 +5,10 @@ import (
 	"math"
 )
 
-// UnigramPPL is the perplexity on a split of a model that knows only how
-// often each id is in train, each count raised by one. As for models, the
-// first token of the split is not scored. It is what a model must beat.
+// UnigramPPL returns the perplexity of a unigram model on a split: the baseline
+// that a model must beat. The model's probabilities are the ids' counts in
+// train, each raised by one. As for other models, the split's first token is
+// not scored.
 func (d *Dataset) UnigramPPL(split string) (float64, error) {
 	tokens, ok := d.Split(split)
 	if !ok {

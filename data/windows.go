@@ -2,28 +2,27 @@ package data
 
 import "fmt"
 
-// windows cuts a text into independent windows of `context` predictions. The
-// only thing in which random and sequential batching differ is where the
-// windows start.
+// windows cuts a text into independent windows of `context` predictions. Random
+// and sequential batching differ only in where the windows start.
 type windows struct {
 	tokens  *Tokens
 	batch   int
-	first   int // rows that are read: from here
-	last    int // to here
+	first   int // first row of this rank
+	last    int // end of this rank's rows (exclusive)
 	context int
 	steps   int // batches in an epoch
 	ends    bool
 	at      Cursor
 	buf     buffers
-	// place returns the first token of the window in a row of a batch, and
-	// which of its predictions count: [from, to).
+	// place returns the first token of the window in a row of a batch, and the
+	// range [from, to) of its predictions that are scored.
 	place func(at Cursor, row int) (start, from, to int)
 }
 
 // NewRandom makes batches [B, T] of windows that start anywhere, as nanoGPT
-// does. An epoch is as many batches as predict as many tokens as the text
-// has. Where the windows of a batch start depends on seed and on the number
-// of batches before it alone.
+// does. An epoch has about as many predictions as the text has tokens. The
+// starts of a batch's windows depend only on seed and on the number of batches
+// before it.
 func NewRandom(t *Tokens, batch, context int, seed uint64, list ...BatchOption) (Batcher, error) {
 	opts := options(list)
 	if err := checkShape("random", batch, "context", context, opts); err != nil {
@@ -49,9 +48,9 @@ func NewRandom(t *Tokens, batch, context int, seed uint64, list ...BatchOption) 
 	return w, nil
 }
 
-// NewSequential makes batches [B, T] of windows one after another in the
-// order of the text. In training what does not fill a batch at the end is
-// left out; with Evaluation it is there, and the places that are left over
+// NewSequential makes batches [B, T] of windows one after another in the order
+// of the text. In training the rest of the text that does not fill a batch is
+// left out. With Evaluation it is kept, and the unused positions of its batch
 // have the target Ignore.
 func NewSequential(t *Tokens, batch, context int, list ...BatchOption) (Batcher, error) {
 	opts := options(list)
@@ -90,7 +89,7 @@ func NewSequential(t *Tokens, batch, context int, list ...BatchOption) (Batcher,
 		}
 		start = i * stride
 		if i > 0 {
-			from = context - stride // the window before it scored these
+			from = context - stride // the previous window scored the tokens before from
 		}
 		return start, from, min(context, predictions-start)
 	}

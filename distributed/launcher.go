@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// A launcher runs ranks 1 and up on the host of rank 0. Whatever ends rank 0 ends
-// them. They share its terminal and its process group, so that Ctrl-C reaches all of
-// them; a rank that is asked to stop stops all.
+// A launcher runs ranks 1 and up on the host of rank 0. They end when rank 0 ends,
+// however it ends. They share its terminal and its process group, so that Ctrl-C
+// reaches all of them; if any rank is asked to stop, all of them stop.
 type launcher struct {
 	children []*exec.Cmd
 	ended    sync.WaitGroup
-	alive    context.Context // ends with the first child
+	alive    context.Context // canceled when the first child ends
 	lost     context.CancelCauseFunc
 }
 
@@ -27,7 +27,8 @@ func launch(ctx context.Context, size int, start func(rank int) (*exec.Cmd, erro
 	for rank := 1; rank < size; rank++ {
 		c, err := start(rank)
 		if err == nil {
-			// This goroutine keeps its thread, whose end the signal reports.
+			// The signal comes when the parent's thread ends, so this goroutine
+			// keeps its thread.
 			c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			err = c.Start()
 		}
@@ -57,8 +58,8 @@ func (l *launcher) kill() {
 	}
 }
 
-// wait waits for the children to end by themselves, and kills those that take longer
-// than grace.
+// wait waits for the children to end, and kills any child that takes longer than
+// grace.
 func (l *launcher) wait(grace time.Duration) {
 	if l == nil {
 		return

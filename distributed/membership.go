@@ -30,8 +30,8 @@ func (m Member) String() string {
 	return fmt.Sprintf("rank %d (process %d on %s)", m.Rank, m.PID, m.Host)
 }
 
-// A RankError names the rank whose failure ended the work of all ranks, and says
-// why it failed.
+// A RankError names the rank whose failure ended the work of all ranks, and the
+// reason.
 type RankError struct{ Text string }
 
 func (e *RankError) Error() string { return e.Text }
@@ -48,37 +48,38 @@ type Invariant struct {
 // it. Rank 0 is the first to learn that a rank has failed, and tells the others.
 type Membership struct {
 	Self    Member
-	Address string // of this process, as the other ranks reach it
-	Hosts   int    // on which the ranks run, counted by name
+	Address string // address at which the other ranks reach this process
+	Hosts   int    // number of hosts, counted by name
 
 	size       int
-	timeout    time.Duration // for a rank to join, and to reach an all-reduce that others wait in
-	silence    time.Duration // without a heartbeat, after which a rank has failed
-	key        []byte        // of the hello's HMAC
+	timeout    time.Duration // limit for a rank to join, and to reach an all-reduce that others wait in
+	silence    time.Duration // a rank has failed after this time without a heartbeat
+	key        []byte        // key of the hello's HMAC
 	invariants []Invariant
 	reduces    atomic.Int64 // all-reduces that this rank has reached
 
 	mu      sync.Mutex
-	peers   map[int]*peer // of rank 0 all other ranks, of a follower rank 0
+	peers   map[int]*peer // for rank 0: all other ranks; for a follower: rank 0
 	failure *RankError
 	failed  chan struct{} // closed when failure is set
 	changed chan struct{} // closed and replaced whenever a peer changes
 	leaving bool
-	refused []string // why rank 0 has turned processes away
+	refused []string // reasons why rank 0 turned processes away
 	latest  progress
 
 	connections sync.WaitGroup
 	end         chan struct{} // closed by Leave
 }
 
-// progress is the latest all-reduce that any rank has reached, and when.
+// progress is the number of the latest all-reduce that any rank has reached, and the
+// time.
 type progress struct {
 	reduces int64
 	since   time.Time
 }
 
-// maxSilence is the longest time without a heartbeat, however long the timeout:
-// heartbeats come ten times as often, from a goroutine of their own.
+// maxSilence is the longest time without a heartbeat, however long the timeout.
+// Heartbeats are ten times as frequent, and come from their own goroutine.
 const maxSilence = 30 * time.Second
 
 // maxPending bounds the connections that have not said hello.
@@ -97,9 +98,10 @@ func newMembership(rank, size int, timeout time.Duration, key string, invariants
 }
 
 // Lead makes the membership of rank 0. It accepts the other ranks from l, compares
-// each one's world size and invariants with its own as it says hello, and returns
-// when all have joined. It fails at once if a rank differs, and after timeout if one
-// is missing. A process that does not know key is turned away and changes nothing.
+// each rank's world size and invariants with its own, and returns when all have
+// joined. It fails at once if a rank differs, and after timeout if a rank is
+// missing. A process that does not know key is turned away without any effect on the
+// job.
 func Lead(ctx context.Context, l net.Listener, size int, key string, invariants []Invariant, timeout time.Duration) (*Membership, error) {
 	m := newMembership(0, size, timeout, key, invariants)
 	go m.accept(l)
@@ -150,7 +152,7 @@ func Follow(ctx context.Context, conn net.Conn, rank, size int, key string, inva
 	defer stop()
 	m.connections.Go(func() { m.listen(leader) })
 	go m.sendHeartbeats()
-	// Rank 0's timeout ends first, and rank 0 says who is missing.
+	// Rank 0's timeout ends first, and rank 0 reports which rank is missing.
 	m.waitUntil(func() bool { return m.Address != "" || ctx.Err() != nil }, time.After(timeout+m.silence))
 	if ctx.Err() != nil {
 		return nil, m.abandon(context.Cause(ctx))
@@ -185,8 +187,8 @@ func (m *Membership) introduce(leader *peer) error {
 	return leader.send(h, m.silence)
 }
 
-// accept takes connections until the listener is closed. Where the table of
-// descriptors is full it tries again: another connection may close.
+// accept takes connections until the listener is closed. If the process has too many
+// open files it tries again: another connection may close.
 func (m *Membership) accept(l net.Listener) {
 	pending := make(chan struct{}, maxPending)
 	for {
@@ -221,7 +223,7 @@ func (m *Membership) accept(l net.Listener) {
 	}
 }
 
-// admit challenges who has connected and says whether it has joined as a rank.
+// admit challenges a new connection and reports whether it has joined as a rank.
 func (m *Membership) admit(p *peer) bool {
 	nonce := rand.Text()
 	if p.send(message{Kind: challenge, Nonce: nonce}, m.silence) != nil {
@@ -267,14 +269,15 @@ func (m *Membership) admit(p *peer) bool {
 	return true
 }
 
-// closeWrite tells the other end that nothing more comes.
+// closeWrite signals the end of this side's messages to the other end.
 func closeWrite(c net.Conn) {
 	if c, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = c.CloseWrite()
 	}
 }
 
-// refuse turns a process away, and notes it for the case that a rank is missing.
+// refuse turns a process away. The reason goes into the error if a rank is missing
+// later.
 func (m *Membership) refuse(p *peer, why string) bool {
 	_ = p.send(message{Kind: refusal, Text: why}, m.silence)
 	m.mu.Lock()
@@ -308,7 +311,7 @@ func (m *Membership) compare(h message) (name, theirs, ours string) {
 	return "", "", ""
 }
 
-// abandon leaves a membership that is not complete.
+// abandon leaves a membership that some ranks have not joined.
 func (m *Membership) abandon(err error) error {
 	_ = m.Leave(err)
 	return err
@@ -384,8 +387,9 @@ func (m *Membership) Failed() <-chan struct{} { return m.failed }
 // ReachedAllReduce counts an all-reduce that this rank is about to make.
 func (m *Membership) ReachedAllReduce() { m.reduces.Add(1) }
 
-// Cause returns why an all-reduce failed: the failure of a rank, which may be told a
-// little later than connections break, or else err.
+// Cause returns the reason why an all-reduce failed: a rank's failure, or else err.
+// It waits a little, since the message of the failure may arrive after connections
+// break.
 func (m *Membership) Cause(err error) error {
 	select {
 	case <-m.failed:
@@ -395,7 +399,7 @@ func (m *Membership) Cause(err error) error {
 	}
 }
 
-// fail ends the work of all ranks, with the first failure.
+// fail ends the work of all ranks. Only the first failure counts.
 func (m *Membership) fail(format string, args ...any) {
 	m.mu.Lock()
 	first := m.failure == nil && !m.leaving
@@ -409,8 +413,8 @@ func (m *Membership) fail(format string, args ...any) {
 	}
 }
 
-// broadcast sends a message to all peers. The reader of its connection notices a
-// peer that cannot be reached.
+// broadcast sends a message to all peers. A peer that cannot be reached is noticed
+// by the reader of its connection.
 func (m *Membership) broadcast(msg message) {
 	m.mu.Lock()
 	var to []*peer
@@ -518,7 +522,7 @@ func (m *Membership) hasLeft(p *peer) bool {
 	return p.left
 }
 
-// update changes what is known of a peer.
+// update changes a peer's state under the lock and wakes waiters.
 func (m *Membership) update(change func()) {
 	m.mu.Lock()
 	change()
@@ -526,7 +530,7 @@ func (m *Membership) update(change func()) {
 	m.wake()
 }
 
-// wake makes waitUntil look again.
+// wake makes waitUntil check its condition again.
 func (m *Membership) wake() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -534,7 +538,7 @@ func (m *Membership) wake() {
 	m.changed = make(chan struct{})
 }
 
-// waitUntil returns when ready is true, a rank has failed, or over is due.
+// waitUntil returns when ready is true, a rank has failed, or over fires.
 func (m *Membership) waitUntil(ready func() bool, over <-chan time.Time) {
 	for {
 		m.mu.Lock()
@@ -562,12 +566,12 @@ func (m *Membership) allLeft() bool {
 	return true
 }
 
-// farewell is how long a process waits for its last message to arrive.
+// farewell bounds the wait for the last message to arrive.
 const farewell = 2 * time.Second
 
-// Leave ends this rank's part. Without an error it waits until all ranks are done,
-// since a launcher may take the end of one rank for the end of all. It returns err,
-// or the failure of a rank.
+// Leave ends this rank's membership. Without an error it waits until all ranks are
+// done, since a launcher may stop all ranks when one ends. It returns err, or the
+// failure of a rank.
 func (m *Membership) Leave(err error) error {
 	defer close(m.end)
 	leads := m.Self.Rank == 0
@@ -608,8 +612,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// hangUp lets the last messages arrive: a connection that is closed while bytes come
-// in drops the bytes that go out.
+// hangUp lets the last messages arrive before it closes connections: closing one
+// with unread input would drop its unsent output.
 func (m *Membership) hangUp() {
 	m.mu.Lock()
 	for _, p := range m.peers {

@@ -1,10 +1,10 @@
-// Package distributed trains one model with several processes, in PyTorch's words:
-// a launcher starts the ranks of a host, a rendezvous tells them where rank 0 is,
-// a membership watches that all are alive and were given the same work, and a
+// Package distributed trains one model with several processes, in PyTorch's words: a
+// launcher starts the ranks of a host, a rendezvous gives them rank 0's address, a
+// membership checks that all are alive and have the same settings and data, and a
 // process group all-reduces their gradients. A process alone is a group of one.
 //
 // The membership is plain TCP beside c10d's all-reduces: an all-reduce that does not
-// end says that a rank is missing, and the membership says which rank and why.
+// end shows only that a rank is missing; the membership reports which rank and why.
 package distributed
 
 import (
@@ -43,7 +43,8 @@ type Options struct {
 	// secret as environment.SecretVariable.
 	Start func(environment.Rank) (*exec.Cmd, error)
 
-	// Waiting, if it is not nil, hears once why this rank has to wait for rank 0.
+	// Waiting, if it is not nil, is called once with the reason why this rank has to
+	// wait for rank 0.
 	Waiting func(reason error)
 }
 
@@ -54,10 +55,10 @@ type ProcessGroup struct {
 	secret  string
 	waiting func(error)
 
-	file       Rendezvous // of rank 0 with a rendezvous file
+	file       Rendezvous // rank 0's rendezvous file, if there is one
 	store      *torch.KVStore
-	membership *Membership // nil before Join, and of a process alone
-	children   *launcher   // nil where this process has started no ranks
+	membership *Membership // nil before Join, and for a process alone
+	children   *launcher   // nil if this process has started no ranks
 	comm       lm.ProcessGroup
 }
 
@@ -78,7 +79,8 @@ func Open(ctx context.Context, o Options) (*ProcessGroup, error) {
 	}
 	if g.rank.RendezvousFile != "" {
 		g.file = NewRendezvous(g.rank.MasterAddr)
-		// A name, unlike a loopback address, has the store served at every address.
+		// The name makes c10d serve the store at every address; a loopback address
+		// would not.
 		g.rank.MasterAddr, g.rank.Prefix = "localhost", g.file.ID
 	}
 	if err := g.openStore(ctx, !g.rank.AgentStore); err != nil {
@@ -119,8 +121,8 @@ func (g *ProcessGroup) Leads() bool { return g.rank.Leads() }
 // Shard makes batches hold this rank's shard of each global batch.
 func (g *ProcessGroup) Shard() data.BatchOption { return data.Shard(g.Rank(), g.Size()) }
 
-// Device returns the device of that name; "cuda" and "auto" are this rank's own of
-// the host's CUDA devices.
+// Device returns the device of that name; "cuda" and "auto" select this rank's own
+// CUDA device on the host.
 func (g *ProcessGroup) Device(name string) (gotch.Device, error) {
 	d, err := torch.ParseDevice(name)
 	if g.Size() == 1 || err != nil || d.Name != "CUDA" {
@@ -129,7 +131,8 @@ func (g *ProcessGroup) Device(name string) (gotch.Device, error) {
 	return torch.ParseDevice("cuda:" + strconv.Itoa(g.rank.LocalRank))
 }
 
-// Join waits until all ranks have come with the same invariants, and connects them.
+// Join waits until all ranks have joined with the same invariants, and connects
+// them.
 func (g *ProcessGroup) Join(ctx context.Context, invariants []Invariant, device gotch.Device) (err error) {
 	if g.Size() == 1 {
 		return nil
@@ -160,12 +163,12 @@ func (g *ProcessGroup) NewReducer(params []*ts.Tensor) (lm.Reducer, error) {
 	return g.comm.NewReducer(params)
 }
 
-// shutdownGrace is the time that the ranks which rank 0 has started get to end by
+// shutdownGrace is the time that the ranks started by rank 0 have to end by
 // themselves.
 const shutdownGrace = 3 * time.Second
 
-// Leave ends this rank's part with the outcome of its work, and returns the error
-// of the job. An error that another rank of this host prints is a ReportedError.
+// Leave ends this rank's work, with err if it failed, and returns the error of the
+// job. An error that another rank of this host prints is a ReportedError.
 func (g *ProcessGroup) Leave(err error) error {
 	switch {
 	case g.membership == nil:
@@ -205,8 +208,9 @@ func (w watched) AllReduce(tensors ...*ts.Tensor) error {
 	return nil
 }
 
-// NewReducer overlaps all-reduces with backward where they wait for a network or a
-// device. Ranks that share the cores of one host would only take them from backward.
+// NewReducer overlaps all-reduces with backward if they wait for a network or a
+// device. Between ranks that share one host's cores, an all-reduce would only take
+// cores from backward.
 func (w watched) NewReducer(params []*ts.Tensor) (lm.Reducer, error) {
 	r, err := w.ProcessGroup.NewReducer(params, w.CUDA() || w.membership.Hosts > 1)
 	if err != nil {

@@ -50,11 +50,11 @@ const (
 	finished  kind = "finished"  // rank 0: all ranks are done
 )
 
-// maxFrame bounds what a process reads before it knows who sends: a hello with all
-// settings has a few kilobytes.
+// maxFrame bounds the bytes that a process reads from an unknown sender. A hello
+// with all settings has a few kilobytes.
 const maxFrame = 64 << 10
 
-// mac is the HMAC-SHA256 of a message without its MAC, by the key of the job.
+// mac returns the HMAC-SHA256 of a message without its MAC, with the job's key.
 func mac(key []byte, h message) ([]byte, error) {
 	h.MAC = nil
 	text, err := json.Marshal(h)
@@ -62,7 +62,7 @@ func mac(key []byte, h message) ([]byte, error) {
 		return nil, err
 	}
 	sum := hmac.New(sha256.New, key)
-	_, _ = sum.Write(text) // a hash takes all
+	_, _ = sum.Write(text) // a hash never fails
 	return sum.Sum(nil), nil
 }
 
@@ -84,7 +84,7 @@ func (p *peer) send(msg message, within time.Duration) error {
 	return err
 }
 
-// read reads one message, which takes no more memory than maxFrame.
+// read reads one message, of at most maxFrame bytes.
 func (p *peer) read() (message, error) { return readMessage(p.reader) }
 
 func readMessage(r io.Reader) (m message, err error) {

@@ -21,12 +21,12 @@ import (
 )
 
 // How ranks find one another: each opens c10d's store, where rank 0 publishes the
-// port of its membership and a token. The environment says where the store is, or a
-// rendezvous file that rank 0 writes.
+// port of its membership and a token. The store's address is in the environment, or
+// in a rendezvous file that rank 0 writes.
 
-// membershipKey is the store's key of "PORT TOKEN": the port at which rank 0
-// accepts the other ranks, and the random half of the key of their hellos. Who has
-// not read the store cannot join.
+// membershipKey is the store's key of "PORT TOKEN": the port at which rank 0 accepts
+// the other ranks, and the random half of the key of their hellos. A process that
+// has not read the store cannot join.
 const membershipKey = "koala-lm/membership"
 
 func (g *ProcessGroup) openStore(ctx context.Context, serve bool) (err error) {
@@ -75,7 +75,7 @@ func (g *ProcessGroup) lead(ctx context.Context, invariants []Invariant) error {
 // key is the key of the hellos' HMAC.
 func (g *ProcessGroup) key(token string) string { return token + "\x00" + g.secret }
 
-// publishFile writes the rendezvous file, over one that an earlier run left.
+// publishFile writes the rendezvous file, and replaces the file of an earlier run.
 func (g *ProcessGroup) publishFile(ctx context.Context) error {
 	file := g.rank.RendezvousFile
 	before, err := ReadRendezvous(file)
@@ -137,8 +137,8 @@ func (g *ProcessGroup) findByEnvironment(ctx context.Context) error {
 	return err
 }
 
-// findByFile opens the store that the rendezvous file names. A file that an earlier
-// run left names a store that does not answer.
+// findByFile opens the store that the rendezvous file names. The file of an earlier
+// run names a store that does not answer.
 func (g *ProcessGroup) findByFile(ctx context.Context) error {
 	file := g.rank.RendezvousFile
 	r, err := ReadRendezvous(file)
@@ -154,12 +154,12 @@ func (g *ProcessGroup) findByFile(ctx context.Context) error {
 	return notYet{fmt.Errorf("cannot reach rank 0 at %s, port %d (from %s)", strings.Join(r.Hosts, ", "), r.Port, file)}
 }
 
-// probeTimeout is the time in which a store that exists has answered.
+// probeTimeout bounds the wait for a store's answer.
 const probeTimeout = 5 * time.Second
 
-// openPublished opens the store of a rendezvous and returns the host at which it
-// found it, nil if it is gone. By now the port may be another program's: the store
-// of another run, or one that never answers.
+// openPublished opens the store of a rendezvous and returns it with its host, nil if
+// it is gone. The port may now belong to another program: the store of another run,
+// or a server that never answers.
 func openPublished(ctx context.Context, r Rendezvous, timeout time.Duration) (*torch.KVStore, string) {
 	for _, host := range r.Hosts {
 		if !answers(ctx, net.JoinHostPort(host, strconv.Itoa(r.Port))) {
@@ -179,8 +179,8 @@ func openPublished(ctx context.Context, r Rendezvous, timeout time.Duration) (*t
 	return nil, ""
 }
 
-// answers says whether something listens at an address: c10d would retry where
-// nothing does.
+// answers reports whether something listens at an address. c10d itself would retry
+// if nothing does.
 func answers(ctx context.Context, address string) bool {
 	dialer := net.Dialer{Timeout: time.Second}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
@@ -191,14 +191,14 @@ func answers(ctx context.Context, address string) bool {
 	return true
 }
 
-// notYet is an error that time may mend.
+// notYet is an error that a later attempt may not have.
 type notYet struct{ error }
 
 // retryInterval is the pause between two attempts to find rank 0.
 const retryInterval = 100 * time.Millisecond
 
 // retry repeats try until it succeeds or fails with another error than notYet. The
-// first attempt in vain is reported to waiting, unless that is nil.
+// first failure is passed to waiting, unless that is nil.
 func retry(ctx context.Context, try func(context.Context) error, waiting func(error)) error {
 	for first := true; ; first = false {
 		err := try(ctx)
@@ -216,24 +216,25 @@ func retry(ctx context.Context, try func(context.Context) error, waiting func(er
 	}
 }
 
-// A Rendezvous is the content of a rendezvous file: where rank 0 serves c10d's
-// store, at a port that the system has chosen. The file exists from when rank 0 is
-// ready until all ranks have joined.
+// A Rendezvous is the content of a rendezvous file: the address at which rank 0
+// serves c10d's store, with a port that the system has chosen. Rank 0 writes the
+// file when it is ready, and removes it when all ranks have joined.
 //
-// c10d has a store that is a file itself. A record in it that a kill or a full disk
-// cut short makes all ranks read for ever (libtorch 2.11), and it needs locks that
-// not every shared file system has.
+// c10d also has a store that is a file. But if a kill or a full disk truncates a
+// record in it, all ranks read for ever (libtorch 2.11), and it needs locks that not
+// every shared file system has.
 type Rendezvous struct {
 	ID    string   `json:"id"`    // unique; the prefix of keys in the store
-	Hosts []string `json:"hosts"` // names and addresses of rank 0's host, of which one should do
+	Hosts []string `json:"hosts"` // names and addresses of rank 0's host; one of them should work
 	Port  int      `json:"port"`
 }
 
-// ErrNoRendezvous says that there is no rendezvous file yet, or an empty one.
+// ErrNoRendezvous is the error for a rendezvous file that does not exist yet or is
+// empty.
 var ErrNoRendezvous = errors.New("no rank 0 has written a rendezvous file")
 
-// NewRendezvous makes a rendezvous on this host. host is the name by which the other
-// ranks know it; "" leaves them the host's own name and its addresses.
+// NewRendezvous makes a rendezvous on this host. host is its name for the other
+// ranks; "" gives them the host's own name and its addresses.
 func NewRendezvous(host string) Rendezvous {
 	r := Rendezvous{ID: rand.Text(), Hosts: ownNames()}
 	if host != "" {
@@ -312,7 +313,7 @@ func foreign(file string) error {
 	return fmt.Errorf("%s is not a rendezvous file: name a file that does not exist yet", file)
 }
 
-// Publish writes the rendezvous file, over one that an earlier run left.
+// Publish writes the rendezvous file, and replaces the file of an earlier run.
 func (r Rendezvous) Publish(file string) error {
 	err := atomicfile.Write(file, func(w io.Writer) error { return json.NewEncoder(w).Encode(r) })
 	if err != nil {
@@ -321,8 +322,8 @@ func (r Rendezvous) Publish(file string) error {
 	return nil
 }
 
-// Remove removes the rendezvous file if it is still of this rendezvous. A file that
-// cannot be removed is replaced by the next run.
+// Remove removes the rendezvous file if it still belongs to this rendezvous. The
+// next run replaces a file that cannot be removed.
 func (r Rendezvous) Remove(file string) {
 	if now, err := ReadRendezvous(file); err == nil && now.ID == r.ID {
 		_ = os.Remove(file)

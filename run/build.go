@@ -13,14 +13,14 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// ModelConfig is a model's shape with the vocabulary of its data, unless the settings
-// have a larger one.
+// ModelConfig returns a model's shape. Its vocabulary is the data's, unless the
+// settings have a larger one.
 func ModelConfig(m spec.Model, vocab int) lm.Config {
 	m.Vocab = max(m.Vocab, int64(vocab))
 	return m
 }
 
-// TrainConfig is the part of the settings that a trainer takes.
+// TrainConfig returns a trainer's part of the settings.
 func TrainConfig(s configs.Settings) lm.TrainConfig {
 	return lm.TrainConfig{Train: s.Train, Schedule: s.Schedule, Eval: s.Eval, Checkpoint: s.Checkpoint}
 }

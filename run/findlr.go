@@ -22,9 +22,8 @@ const (
 )
 
 // FindLR makes a learning-rate range test of the job (Smith 2017): the learning rate
-// rises exponentially from step to step until the loss runs away, and the loss beside
-// it shows which rates train. The result goes to the job's Stdout; nothing is
-// recorded.
+// rises exponentially from step to step until the loss diverges. The losses show
+// which rates train. The result goes to the job's Stdout; nothing is recorded.
 func FindLR(ctx context.Context, job Job) error {
 	dataset, err := data.Open(job.Data)
 	if err != nil {
@@ -75,7 +74,7 @@ func (job Job) findLR(ctx context.Context, dataset *data.Dataset, built func()) 
 	return test.write(job.Stdout)
 }
 
-// A rangeTest gathers the losses beside their learning rates.
+// A rangeTest collects losses with their learning rates.
 type rangeTest struct {
 	lm.NoObserver
 	points  []ratePoint
@@ -88,10 +87,10 @@ type rangeTest struct {
 // ratePoint is one step: its learning rate and the smoothed loss before it.
 type ratePoint struct{ lr, nats float64 }
 
-// smoothing is the memory of the running mean of the losses.
+// smoothing is the decay of the running mean of the losses.
 const smoothing = 0.9
 
-// Stepped adds a step, and stops the test once the loss has run away.
+// Stepped adds a step, and stops the test once the loss has diverged.
 func (t *rangeTest) Stepped(s lm.Step) error {
 	if math.IsNaN(s.Nats) || math.IsInf(s.Nats, 0) || s.Optimizer.NonFinite {
 		t.runAway()
@@ -123,7 +122,7 @@ func (t *rangeTest) steepest() (steepest, lowest int) {
 			lowest = i
 		}
 	}
-	const width = 5 // steps on each side: single ones say little
+	const width = 5 // steps on each side: a single step's loss is noisy
 	fall := 0.0
 	for i := width; i+width <= lowest; i++ {
 		before, after := t.points[i-width], t.points[i+width]
@@ -134,7 +133,7 @@ func (t *rangeTest) steepest() (steepest, lowest int) {
 	return steepest, lowest
 }
 
-// write prints some twenty of the points, the steepest and the lowest.
+// write prints about twenty points, and the points of steepest fall and lowest loss.
 func (t *rangeTest) write(w io.Writer) error {
 	if len(t.points) == 0 {
 		return fmt.Errorf("the loss is not finite at the lowest learning rate: lower optimizer.lr")

@@ -39,14 +39,14 @@ type Job struct {
 	Init   string // file or folder of weights to start from
 
 	Device  string // auto, cpu, cuda or cuda:N
-	Threads int    // for one operator; 0 is libtorch's choice
+	Threads int    // threads of one operator; 0 is libtorch's choice
 	Ranks   distributed.Options
 
 	Build   string   // version of koala-lm, for the record
 	Command []string // command line, for the record
 
 	Quiet  bool
-	Stdout io.Writer // results of FindLR
+	Stdout io.Writer // FindLR prints its result here
 	Stderr io.Writer // progress and warnings
 }
 
@@ -110,13 +110,13 @@ func (job Job) train(ctx context.Context, dataset *data.Dataset, built func()) (
 	return recording.finish(ctx, trainer.Run(ctx))
 }
 
-// buildGrace is the time that building a model gets to end by itself after an
-// interruption.
+// buildGrace is the time that building a model has to end after an interruption.
 const buildGrace = 500 * time.Millisecond
 
 // untilBuilt runs work and returns its error. A large model takes seconds to build,
-// in which libtorch hears nothing: if ctx ends before work has called built,
-// untilBuilt returns without it, since nothing is lost if the process ends now.
+// and libtorch cannot be interrupted meanwhile. So if ctx ends before work has
+// called built, untilBuilt returns without waiting for it: nothing is lost if the
+// process ends now.
 func untilBuilt(ctx context.Context, work func(built func()) error) error {
 	done, built := make(chan error, 1), make(chan struct{})
 	go func() { done <- work(sync.OnceFunc(func() { close(built) })) }()
@@ -135,7 +135,7 @@ func untilBuilt(ctx context.Context, work func(built func()) error) error {
 	}
 }
 
-// threads is the number of threads of one operator of this rank.
+// threads returns the number of threads of one operator in this rank.
 func (job Job) threads() int {
 	local := job.Ranks.NProc
 	if job.Ranks.Rank != nil {
@@ -148,7 +148,7 @@ func (job Job) threads() int {
 // the same.
 func (job Job) invariants(trainer *lm.Trainer, dataset *data.Dataset, from start) ([]distributed.Invariant, error) {
 	if trainer.Group.Size() == 1 {
-		return nil, nil // there is nobody to compare a checksum of all weights with
+		return nil, nil // no other rank to compare a checksum of all weights with
 	}
 	weights, err := lm.Checksum(trainer.Model)
 	if err != nil {

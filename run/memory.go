@@ -7,8 +7,8 @@ import (
 )
 
 // residentBytes is this process's resident memory, 0 if the system does not report
-// it. Every row of metrics has it, so it is read from the file that the kernel makes
-// fastest.
+// it. Every row of metrics has it, so it is read from the file that the kernel
+// produces fastest.
 func residentBytes() int64 {
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {

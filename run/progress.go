@@ -45,7 +45,7 @@ func newProgress(w io.Writer, quiet bool, total, done int64) *progress {
 	p := &progress{w: w, quiet: quiet, total: total, first: done, now: time.Now, started: time.Now(), printed: time.Now()}
 	if f, ok := w.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
 		p.bars = mpb.New(mpb.WithOutput(w), mpb.WithRefreshRate(200*time.Millisecond))
-		// A bar that was made with its total ends when it reaches it and then takes no
+		// The bar is made without its total: at its total a bar ends and prints no
 		// more lines, but the last evaluations come later.
 		p.bar = p.bars.AddBar(0,
 			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return p.epoch() }, decor.WCSyncSpaceR)),
@@ -71,7 +71,7 @@ func (p *progress) take(s lm.Step) {
 	defer p.mu.Unlock()
 	p.last = s
 	if !s.Optimizer.NonFinite {
-		// Loss over about the last fifty steps.
+		// The running mean covers about the last fifty steps.
 		p.smoothed.Sum = 0.98*p.smoothed.Sum + 0.02*s.Nats
 		p.smoothed.Tokens++
 	}
@@ -95,7 +95,7 @@ func (p *progress) Evaluated(e lm.Evaluation) error {
 	return nil
 }
 
-// line is the whole state as one line.
+// line returns the whole state as one line.
 func (p *progress) line() string {
 	of := ""
 	if p.total > 0 {
@@ -125,7 +125,7 @@ func (p *progress) figures() string {
 	return text
 }
 
-// Rounded is a duration with about two digits.
+// Rounded returns a duration with about two digits.
 func Rounded(d time.Duration) time.Duration {
 	if d < time.Second {
 		return d.Round(time.Millisecond)

@@ -35,13 +35,13 @@ type recording struct {
 	trainer  *lm.Trainer
 	dataset  *data.Dataset
 
-	// How the run has ended, for close. A panic must not leave it "running".
+	// The run's final status, for close. A panic must not leave it "running".
 	status tracking.Status
 	reason string
 }
 
-// record starts the record of a run, or continues that of a resumed one, and has it
-// observe the trainer.
+// record starts a run's record, or continues a resumed run's, and adds it to the
+// trainer's observers.
 func (job Job) record(ctx context.Context, trainer *lm.Trainer, dataset *data.Dataset, from start) (*recording, error) {
 	store, err := tracking.Open(job.Store)
 	if err != nil {
@@ -65,12 +65,12 @@ func (job Job) record(ctx context.Context, trainer *lm.Trainer, dataset *data.Da
 	return r, nil
 }
 
-// claim makes this process the one that trains the run.
+// claim makes this process the run's only writer.
 func (job Job) claim(ctx context.Context, store *tracking.Store, dataset *data.Dataset, from start, device string) (*tracking.Run, error) {
 	if job.Resume != "" {
 		return store.ResumeRun(ctx, job.Resume, from.step(), tracking.Resume{Command: job.Command, Device: device, Threads: torch.Threads(), DatasetPath: job.Data})
 	}
-	known := map[string]float64{} // of the dataset itself, at step 0
+	known := map[string]float64{} // metrics of the dataset itself, at step 0
 	for split, prefix := range metric.SplitPrefix {
 		if _, ok := dataset.Split(split); !ok {
 			continue
@@ -139,8 +139,9 @@ func (r *recording) newKeeper(job Job, from start) (*checkpoint.Keeper, error) {
 		Before: func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 			defer cancel()
-			// The recorder warns of a store that takes no writes; the weights are worth
-			// keeping without it. After a takeover they are another process's to write.
+			// The recorder warns if the store takes no writes; the weights are worth
+			// keeping without it. After a takeover only the other process writes
+			// checkpoints.
 			if err := r.run.Flush(ctx); errors.Is(err, tracking.ErrTakenOver) {
 				return err
 			}
@@ -160,8 +161,8 @@ func (r *recording) newKeeper(job Job, from start) (*checkpoint.Keeper, error) {
 	}, from.checkpoint)
 }
 
-// finish takes the outcome of training, and returns the outcome of the run: one that
-// was interrupted or reached its end, but whose last state is not saved, has failed.
+// finish takes training's error and returns the run's. A run has failed if its last
+// state is not saved, even if it was only interrupted or reached its end.
 func (r *recording) finish(ctx context.Context, err error) error {
 	interrupted := errors.Is(err, lm.ErrInterrupted)
 	if unsaved := r.keeper.Close(); unsaved != nil && (err == nil || interrupted) {
@@ -184,7 +185,7 @@ func (r *recording) close() error {
 	return errors.Join(r.run.Finish(r.status, r.reason), r.store.Close())
 }
 
-// outcome is the status of a run that has ended with err, and why.
+// outcome returns the status of a run that has ended with err, and the reason.
 func outcome(err error) (tracking.Status, string) {
 	switch {
 	case err == nil:
@@ -195,15 +196,16 @@ func outcome(err error) (tracking.Status, string) {
 	return tracking.Failed, err.Error()
 }
 
-// A run that ends well leaves a sample of its text: enough to see whether perplexity
-// became sense, and short beside an evaluation.
+// A run that ends well records a sample of its text. The sample is long enough to show
+// whether a low perplexity makes sense, and takes little time compared with an
+// evaluation.
 const (
 	sampleTokens      = 120
 	sampleTemperature = 0.8
 )
 
-// sample adds a text by the trained model to the run's events. The same weights and
-// seed give the same text.
+// sample adds a text that the trained model generates to the run's events. The same
+// weights and seed give the same text.
 func (r *recording) sample(ctx context.Context) error {
 	tok, err := r.dataset.Tokenizer()
 	if err != nil {
@@ -236,7 +238,7 @@ func (r *recording) sample(ctx context.Context) error {
 }
 
 // PromptTokens returns the ids of a prompt. An empty prompt gives the token that
-// stands before a text.
+// precedes a text.
 func PromptTokens(tok tokenizer.Tokenizer, prompt string) ([]int64, error) {
 	ids, err := tokenizer.Encode(tok, prompt)
 	if err != nil {
@@ -265,7 +267,7 @@ func PromptTokens(tok tokenizer.Tokenizer, prompt string) ([]int64, error) {
 }
 
 // recorder writes what the training loop announces into the store. Losing a metric is
-// no reason to lose the training: each trouble with the store is reported once.
+// no reason to lose the training: each kind of store failure is reported once.
 type recorder struct {
 	lm.NoObserver
 	run  *tracking.Run
@@ -291,7 +293,7 @@ func (r *recorder) log(step, tokens int64, values map[string]float64) error {
 	return nil
 }
 
-// first says whether something happens for the first time.
+// first reports whether something happens for the first time.
 func first(told *bool, happens bool) bool {
 	if !happens || *told {
 		return false
@@ -332,7 +334,7 @@ func (r *recorder) Evaluated(e lm.Evaluation) error {
 	return r.log(e.Step, e.Tokens, SplitMetrics(metric.SplitPrefix[e.Split], e.Result, r.info.Splits[e.Split]))
 }
 
-// SplitMetrics are the metrics of an evaluation under their names in the store.
+// SplitMetrics returns the metrics of an evaluation under their names in the store.
 func SplitMetrics(prefix string, r lm.Result, split data.SplitInfo) map[string]float64 {
 	m := map[string]float64{prefix + metric.Loss: r.Nats, prefix + metric.PPL: r.Perplexity()}
 	if split.Words > 0 {

@@ -16,10 +16,10 @@ import (
 func CheckpointFolder(runs, id string) string { return filepath.Join(runs, id, "checkpoints") }
 
 // A start is the point at which training starts: a resumed run's checkpoint, or step
-// 0 where there is none.
+// 0 without one.
 type start struct{ checkpoint *checkpoint.File }
 
-// step is the number of steps done before.
+// step is the number of steps that were already done.
 func (s start) step() int64 {
 	if s.checkpoint == nil {
 		return 0
@@ -33,7 +33,7 @@ func (s start) close() {
 	}
 }
 
-// restore puts the trainer where the job says that training starts.
+// restore puts the trainer into the job's starting state.
 func (job Job) restore(trainer *lm.Trainer, dataset *data.Dataset) (start, error) {
 	switch {
 	case job.Resume != "":
@@ -72,8 +72,8 @@ func (job Job) resume(trainer *lm.Trainer, dataset *data.Dataset) (start, error)
 	return start{f}, nil
 }
 
-// fork loads the weights of another run's newest checkpoint. They fit only tokens of
-// the tokenizer that they were trained with.
+// fork loads the weights of another run's newest checkpoint. The dataset must have
+// the tokenizer that the weights were trained with.
 func (job Job) fork(trainer *lm.Trainer, dataset *data.Dataset) error {
 	f, err := latest(job.Runs, job.Fork, job.Stderr)
 	if err != nil {
@@ -81,13 +81,13 @@ func (job Job) fork(trainer *lm.Trainer, dataset *data.Dataset) error {
 	}
 	defer f.Close()
 	if f.State.Origin.Tokenizer != dataset.Info().Tokenizer.SHA256 {
-		return fmt.Errorf("checkpoint %s was trained with another tokenizer than that of %s: prepare the data with --tokenizer FILE, the tokenizer.json in %s",
+		return fmt.Errorf("checkpoint %s was trained with another tokenizer than the dataset %s has: prepare the data with --tokenizer FILE, the tokenizer.json in %s",
 			f.Path, dataset.Name(), f.State.Origin.Dataset)
 	}
 	return f.LoadWeights(trainer.Model)
 }
 
-// latest opens a run's newest whole checkpoint, and names damaged ones on stderr.
+// latest opens a run's newest intact checkpoint, and names damaged ones on stderr.
 func latest(runs, id string, stderr io.Writer) (*checkpoint.File, error) {
 	f, damaged, err := checkpoint.Latest(CheckpointFolder(runs, id))
 	if err != nil {

@@ -98,7 +98,7 @@ func newBenchResult(s configs.Settings, model lm.Model, vocab int, device string
 	}
 }
 
-// describeModel is a model's shape in a few words.
+// describeModel returns a model's shape in a few words.
 func describeModel(model lm.Model) string {
 	m := model.Config()
 	text := fmt.Sprintf("%s %dx%d", m.Kind, m.Layers, m.Hidden)
@@ -111,8 +111,8 @@ func describeModel(model lm.Model) string {
 	return text
 }
 
-// zipfTokens returns random ids with frequencies that fall as 1/rank, as words have:
-// repeated ids decide the cost of the embedding's gradient.
+// zipfTokens returns random ids whose frequencies fall as 1/rank, as words' do.
+// Repeated ids decide the cost of the embedding's gradient.
 func zipfTokens(n, vocab int) *data.Tokens {
 	cumulative := make([]float64, vocab)
 	total := 0.0

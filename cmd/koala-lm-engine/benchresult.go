@@ -10,8 +10,8 @@ import (
 	"github.com/koala-lm/koala-lm/report"
 )
 
-// benchResult is what `koala-lm bench --format json` prints: the names that it
-// shares with the peers' lines in bench/ mean the same there.
+// benchResult is what `koala-lm bench --format json` prints: a name that also
+// occurs in the peers' lines in bench/ has the same meaning there.
 type benchResult struct {
 	Model           string  `json:"model"`
 	Parameters      int64   `json:"parameters"`
@@ -23,14 +23,14 @@ type benchResult struct {
 	Device          string  `json:"device"`
 	Threads         int     `json:"threads"`
 	Steps           int     `json:"steps"`
-	StepMS          float64 `json:"ms_per_step"` // the median's
+	StepMS          float64 `json:"ms_per_step"` // median
 	MinMS           float64 `json:"ms_min"`
-	ForwardMS       float64 `json:"forward_ms"` // this and the next: means
+	ForwardMS       float64 `json:"forward_ms"` // mean, as backward_ms
 	LossMS          float64 `json:"loss_ms"`
 	BackwardMS      float64 `json:"backward_ms"`
 	OptimizerMS     float64 `json:"optimizer_ms"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
-	PeakRSS         int64   `json:"peak_rss_bytes"` // of this process, libtorch included
+	PeakRSS         int64   `json:"peak_rss_bytes"` // this process, with libtorch
 }
 
 func (b benchResult) write(w io.Writer, format string) error {

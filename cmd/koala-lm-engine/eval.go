@@ -41,7 +41,8 @@ func score(ctx context.Context, r request.Eval, model *trained, text scoredText,
 	if r.Cache != nil || r.Dynamic != nil {
 		return scoreAdaptively(ctx, r, model, text, device)
 	}
-	// As training's evaluations cut it, unless the request says otherwise.
+	// Batches are those of training's evaluations, unless the request overrides
+	// them.
 	reading := lm.Reading{Batch: model.settings.Eval.Batch, Length: model.settings.Train.BPTT, Stride: r.Stride}
 	if r.Batch > 0 {
 		reading.Batch = r.Batch

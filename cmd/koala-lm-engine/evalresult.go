@@ -14,10 +14,10 @@ import (
 	"github.com/koala-lm/koala-lm/run"
 )
 
-// evalResult is what `koala-lm eval --format json` prints. What is not known, or
-// not finite, is null.
+// evalResult is what `koala-lm eval --format json` prints. An unknown value, or
+// one that is not finite, is null.
 type evalResult struct {
-	Model  string `json:"model"` // file of the weights
+	Model  string `json:"model"` // path of the weights' file
 	Step   int64  `json:"step"`
 	Text   string `json:"text"`
 	Stride int    `json:"stride,omitempty"`
@@ -29,7 +29,7 @@ type evalResult struct {
 	PPL         *float64 `json:"ppl"`
 	WordPPL     *float64 `json:"word_ppl"`
 	BitsPerByte *float64 `json:"bits_per_byte"`
-	Tokens      int64    `json:"tokens"` // predicted
+	Tokens      int64    `json:"tokens"` // number of predicted tokens
 	Words       int64    `json:"words"`
 	Bytes       int64    `json:"bytes"`
 	Unknowns    int64    `json:"unknowns"`

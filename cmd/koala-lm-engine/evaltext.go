@@ -12,7 +12,7 @@ import (
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
-// A scoredText is what an evaluation is about.
+// A scoredText is the text that an evaluation scores.
 type scoredText struct {
 	name   string
 	tokens *data.Tokens
@@ -74,7 +74,8 @@ func readText(path string, model *trained) (scoredText, error) {
 	return scoredText{name, data.NewTokens(ids), info, func() error { return nil }}, nil
 }
 
-// invalidLine is the number of the first line that is not UTF-8, 0 if all are.
+// invalidLine returns the number of the first line that is not UTF-8, 0 if all
+// lines are.
 func invalidLine(text []byte) int {
 	for at := 0; at < len(text); {
 		r, size := utf8.DecodeRune(text[at:])

@@ -30,7 +30,7 @@ func generate(ctx context.Context, text string, stdout, stderr io.Writer) error 
 	})
 }
 
-// sideBySide is the number of samples that are made at once.
+// sideBySide is the number of samples that are generated in one batch.
 const sideBySide = 32
 
 func generateWith(ctx context.Context, r request.Generate, model *trained, tok tokenizer.Tokenizer, stdout io.Writer) error {
@@ -73,19 +73,19 @@ func generateWith(ctx context.Context, r request.Generate, model *trained, tok t
 	return nil
 }
 
-// samples writes texts in their order. Of the texts that are made side by side, the
-// first is written as it is made.
+// samples writes texts in their order. Of a batch of texts, the first is written
+// while it is generated.
 type samples struct {
 	w      io.Writer
 	r      request.Generate
 	tok    tokenizer.Tokenizer
-	before int64 // the token before the new ones
+	before int64 // the last token before the generated ones
 
 	first   int // number of texts[0]
 	texts   []strings.Builder
 	streams []*tokenizer.Stream
 	tokens  []int
-	held    []string // the end of each text that may be the start of a stop text
+	held    []string // the end of each text, which may be the start of a stop text
 	begun   bool
 }
 
@@ -122,8 +122,9 @@ func (s *samples) take(i int, id int64) error {
 	return nil
 }
 
-// cut appends text to what is held of a sample and returns what can be written: all
-// before a stop text, which ends the sample, or before what may be the start of one.
+// cut appends text to a sample's held text and returns the part that can be written.
+// That part ends before a stop text, which ends the sample, or before a possible
+// start of one.
 func (s *samples) cut(i int, text string) (ready string, ends bool) {
 	text = s.held[i] + text
 	s.held[i] = ""
@@ -134,7 +135,7 @@ func (s *samples) cut(i int, text string) (ready string, ends bool) {
 		}
 	}
 	if first >= 0 {
-		s.streams[i] = tokenizer.NewStream(s.tok, -1) // nothing of it is left to write
+		s.streams[i] = tokenizer.NewStream(s.tok, -1) // drops the bytes that it holds
 		return text[:first], true
 	}
 	hold := 0
@@ -162,7 +163,7 @@ func (s *samples) write(i int, text string) error {
 	return err
 }
 
-// head is the text before a sample: a separator, and the prompt.
+// head returns the text before a sample: a separator, and the prompt.
 func (s *samples) head(i int) string {
 	head := s.r.Prompt
 	if s.first+i > 0 {

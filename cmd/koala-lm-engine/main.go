@@ -1,6 +1,6 @@
-// Command koala-lm-engine is the part of koala-lm that computes: it loads
-// libtorch. koala-lm execs it with a verb and one resolved request as JSON
-// (package cmd/internal/request); people type koala-lm.
+// Command koala-lm-engine does koala-lm's computations with libtorch. koala-lm
+// execs it with a verb and one resolved request as JSON (package
+// cmd/internal/request); people type koala-lm.
 package main
 
 import (
@@ -35,7 +35,7 @@ var verbs = map[string]func(ctx context.Context, request string, stdout, stderr 
 	"export":   export,
 }
 
-// execute does one request and returns the exit code. It prints what went wrong.
+// execute does one request and returns the exit code. It prints an error.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == "version" {
 		return exitCode(version(stdout), stderr)
@@ -56,7 +56,7 @@ func exitCode(err error, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exit.OK
-	case errors.Is(err, lm.ErrInterrupted): // a run, and how to go on with it
+	case errors.Is(err, lm.ErrInterrupted): // names the run, and how to resume it
 		interrupt.Report(stderr, "koala-lm: %v\n", err)
 		return exit.Interrupted
 	case errors.Is(err, context.Canceled):

@@ -47,8 +47,8 @@ func newJob(r request.Train, stdout, stderr io.Writer) run.Job {
 	}
 }
 
-// rankCommand is this program with the same request, as another rank. The rank gets
-// the secret with the environment.
+// rankCommand returns the command that runs this program with the same request as
+// another rank. The rank gets the secret by its environment.
 func rankCommand(r request.Train, rank environment.Rank, stderr io.Writer) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {

@@ -25,18 +25,18 @@ import (
 	"github.com/koala-lm/koala-lm/run"
 )
 
-// trained is a model with its weights, and what using it takes. The model is a field:
-// what is asked of it is asked of it alone.
+// trained is a model with its weights, its settings and its tokenizer. The model is a
+// field and not embedded, so that trained has none of its methods.
 type trained struct {
 	model    lm.Model
 	settings configs.Settings
 	name     string // the run, or the path, for messages
-	path     string // of the file that the weights are from
+	path     string // path of the weights' file
 	step     int64
-	dataset  string // folder of what it was trained on, "" if that is not known
-	tokens   string // SHA-256 of its tokenizer.json, "" if that is not known
+	dataset  string // folder of the dataset it was trained on, "" if unknown
+	tokens   string // SHA-256 of its tokenizer.json, "" if unknown
 
-	vocabulary string  // its tokenizer.json where it is not with the dataset
+	vocabulary string  // path of its tokenizer.json if the dataset does not have it
 	ends       []int64 // tokens that end a text, besides the tokenizer's separator
 }
 
@@ -127,7 +127,7 @@ func (t *trained) tokenizer() (tokenizer.Tokenizer, error) {
 	if t.vocabulary != "" {
 		tok, err := tokenizer.Load(t.vocabulary)
 		if errors.Is(err, fs.ErrNotExist) {
-			tok, err = tokenizer.Load(t.path) // a folder's, of another format
+			tok, err = tokenizer.Load(t.path) // a folder's tokenizer, in another format
 		}
 		if err == nil && int64(tok.Vocab()) > t.model.Config().Vocab {
 			err = fmt.Errorf("%s has %d ids, the model %d", t.vocabulary, tok.Vocab(), t.model.Config().Vocab)

@@ -11,7 +11,8 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// version prints what this program runs on.
+// version prints the versions of this program and its libraries, and the
+// devices.
 func version(w io.Writer) error {
 	v := request.Versions{
 		Build:    buildVersion("", runtime.Version()),
@@ -29,8 +30,8 @@ func version(w io.Writer) error {
 	return json.NewEncoder(w).Encode(v)
 }
 
-// buildVersion is the version of a module that this program was built with, of
-// its own where module is empty.
+// buildVersion returns the version of a module in this program, or the
+// program's own if module is "".
 func buildVersion(module, otherwise string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// zip reads the files in a zip archive whose formats are known, in the order
-// of the archive.
+// zip reads the files of known formats in a zip archive, in the order of the
+// archive.
 func (r reading) zip(from io.ReaderAt, size int64, name string) error {
 	archive, err := zip.NewReader(from, size)
 	if err != nil {
@@ -36,7 +36,8 @@ func (r reading) zip(from io.ReaderAt, size int64, name string) error {
 		}
 		guarded := &member{
 			unpacker: unpacker{name: name + ": " + entry.Name, from: content, packed: func() int64 { return int64(entry.CompressedSize64) }},
-			// Entries may overlap in the archive: all together are bounded too.
+			// Entries may overlap in the archive, so their total size is
+			// bounded too.
 			archive: name, total: &unpacked, size: size,
 		}
 		err = r.member(guarded, entry.Name, entryName(name, entry.Name))
@@ -47,7 +48,7 @@ func (r reading) zip(from io.ReaderAt, size int64, name string) error {
 	return checkMembers(name, members)
 }
 
-// tar reads the files in a tar stream whose formats are known.
+// tar reads the files of known formats in a tar stream.
 func (r reading) tar(from io.Reader, name string) error {
 	archive := tar.NewReader(from)
 	members := 0
@@ -75,8 +76,8 @@ func (r reading) tar(from io.Reader, name string) error {
 	}
 }
 
-// sparse tells of a file with holes: a few bytes of an archive may stand for
-// terabytes.
+// sparse reports whether an entry is a file with holes: a few bytes of an
+// archive may unpack to terabytes.
 func sparse(entry *tar.Header) bool {
 	for key := range entry.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
@@ -100,16 +101,16 @@ func (r reading) member(from io.Reader, entry, name string) error {
 	return cmp.Or(r.unpacked(u, held, name), u.Close())
 }
 
-// wanted tells whether a file in an archive is read: not if it is hidden, of
-// an unknown format, or an archive again.
+// wanted reports whether a file in an archive is read. Hidden files, unknown
+// formats and nested archives are not.
 func wanted(entry string) bool {
 	held, _ := formatOf(entry)
 	return held != "" && held != kindZip && held != kindTar &&
 		!strings.HasPrefix(path.Base(entry), ".") && !strings.HasPrefix(entry, "__MACOSX/")
 }
 
-// entryName is how messages call a file in an archive. Its name may hold what a
-// terminal would obey.
+// entryName returns a file's name in an archive for messages. It escapes
+// control characters, which a terminal would obey.
 func entryName(archive, entry string) string {
 	quoted := strconv.Quote(entry)
 	if quoted == `"`+entry+`"` {
@@ -138,8 +139,8 @@ func checkMembers(name string, members int) error {
 type member struct {
 	unpacker
 	archive string
-	total   *int64 // bytes that were unpacked of the whole archive
-	size    int64  // of the archive
+	total   *int64 // bytes unpacked so far from the whole archive
+	size    int64  // size of the archive
 }
 
 func (m *member) Read(p []byte) (int, error) {

@@ -33,7 +33,7 @@ type listedFile struct {
 	SHA256 string `yaml:"sha256"`
 }
 
-// name is the last element of the address: what the file is called.
+// name is the file's name: the last element of its address.
 func (f listedFile) name() string {
 	u, err := url.Parse(f.URL)
 	if err != nil {
@@ -42,7 +42,7 @@ func (f listedFile) name() string {
 	return path.Base(u.Path)
 }
 
-// UserList is the file that adds to the list of corpora.
+// UserList returns the path of the user's file of additional corpora.
 func UserList() (string, error) {
 	dir, err := os.UserConfigDir()
 	if err != nil {
@@ -51,7 +51,7 @@ func UserList() (string, error) {
 	return filepath.Join(dir, "koala-lm", "corpora.yaml"), nil
 }
 
-// loadList returns the list of corpora, with what the user added.
+// loadList returns the built-in corpora and the user's own.
 func loadList() (map[string]listed, error) {
 	list, err := parseList(builtinList)
 	if err != nil {
@@ -76,7 +76,8 @@ func loadList() (map[string]listed, error) {
 	return list, nil
 }
 
-// goType is what a user need not know of an error of the YAML library.
+// goType matches the Go types in errors of the YAML library, which mean nothing
+// to a user.
 var goType = regexp.MustCompile(`( in type corpus\.\w+| into \[?\]?(map\[string\])?corpus\.\w+)|^yaml: construct errors: `)
 
 func parseList(content []byte) (map[string]listed, error) {

@@ -7,7 +7,7 @@ import (
 )
 
 // appendComments appends the paragraphs of all comments in a Go file. Comments
-// that stand on lines of their own one below the other are one text.
+// on consecutive lines of their own are one text.
 func appendComments(dst, src []byte) []byte {
 	fset := token.NewFileSet()
 	f := fset.AddFile("", -1, len(src))
@@ -93,14 +93,15 @@ func appendParagraphs(dst []byte, lines []string) []byte {
 	return dst
 }
 
-// licence tells a line that only licence headers and generated files have.
+// licence reports whether a line occurs only in licence headers and generated
+// files.
 func licence(line string) bool {
 	return strings.Contains(line, "Copyright ") || strings.Contains(line, "BSD-style") ||
 		strings.Contains(line, "All rights reserved") || strings.Contains(line, "DO NOT EDIT")
 }
 
-// code tells lines of a comment that are no prose: indented blocks, as gofmt
-// writes code in comments, and directives such as //go:build.
+// code reports whether a line of a comment is not prose: an indented line, as
+// gofmt writes code in comments, or a directive such as //go:build.
 func code(line string) bool {
 	if strings.HasPrefix(line, "\t") || strings.HasPrefix(line, "    ") || strings.HasPrefix(line, " \t") {
 		return true
@@ -112,8 +113,8 @@ func code(line string) bool {
 	return strings.HasSuffix(text, "{") || strings.HasSuffix(text, ";") || strings.HasPrefix(text, "}") || strings.Contains(text, ":=")
 }
 
-// prose tells a paragraph of words from one of rulers, tables, test
-// expectations and other marks: most of its characters are letters.
+// prose reports whether most characters of a paragraph are letters. Rulers,
+// tables and test expectations are not prose.
 func prose(text []byte) bool {
 	letters, others := 0, 0
 	for _, b := range text {

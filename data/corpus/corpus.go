@@ -1,6 +1,6 @@
 // Package corpus finds text and reads it: files of several formats, plain,
 // compressed or in archives, folders that keep their own splits, and corpora
-// known by name. It hands out documents and knows nothing of tokens.
+// known by name. It returns documents and does not tokenize them.
 package corpus
 
 import (
@@ -13,43 +13,45 @@ import (
 // A Sink takes the documents of a source one after another. A document may be
 // of any length and is written in pieces.
 type Sink interface {
-	// Begin starts a document; place says where its text is from, such as
-	// "notes.jsonl:12", for messages about it.
+	// Begin starts a document; place names its origin in messages, such as
+	// "notes.jsonl:12".
 	Begin(place string) error
 	io.Writer
 	End() error
 }
 
-// A Source is something that documents are read from: one file, one archive,
-// standard input, or a corpus made by the program.
+// A Source supplies documents: a file, an archive, standard input, or a
+// generated corpus.
 type Source interface {
-	// Read writes every document to the sink and says what was read.
+	// Read writes every document to the sink and returns the source's
+	// description.
 	Read(ctx context.Context, sink Sink) (data.SourceInfo, error)
-	// Size is the number of bytes that will be read, or -1 if that is not
-	// known before.
+	// Size is the number of bytes that will be read, or -1 if it is not known
+	// in advance.
 	Size() int64
 }
 
-// A Plan is what was found: sources that are still to be divided, or, in split
-// layout, sources of each split. Only one of the two is set.
+// A Plan holds the sources that were found: undivided sources in Loose or, for
+// a corpus with splits, the sources of each split in Splits. Only one of the
+// two is set.
 type Plan struct {
 	Loose  []Source
 	Splits map[string][]Source // train, valid, test
-	Parts  []int               // where in Loose each text of a mix ends
-	Held   map[string][]Source // valid and test that were named beside Loose
-	Corpus *data.CorpusInfo    // of a corpus known by name
+	Parts  []int               // for a mix, the end of each text's sources in Loose
+	Held   map[string][]Source // sources of valid and test that were named in addition to Loose
+	Corpus *data.CorpusInfo    // the corpus, if it was named
 }
 
 // Options say how files are read.
 type Options struct {
 	Field          string       // the path of the field of records that holds the text; "" is "text"
 	Template       *Template    // makes the text of several fields instead
-	Format         string       // what files hold, one of Formats; "" is what their names say
+	Format         string       // the files' format, one of Formats; "" derives it from their names
 	Encoding       string       // of text, such as utf-16 or latin1; "" is UTF-8
-	Skipped        func(string) // is told of each record that is passed over; nil: such a record is an error
+	Skipped        func(string) // called for each record that is skipped; nil makes a bad record an error
 	Stdin          io.Reader    // what the path "-" reads
-	ReplaceInvalid bool         // bytes that are not UTF-8 are left for the sink to replace
-	Progress       func(int64)  // is told of every so many bytes of the sources that were read; may be nil
+	ReplaceInvalid bool         // the sink replaces bytes that are not UTF-8
+	Progress       func(int64)  // called with the number of bytes read since the last call; may be nil
 }
 
 func (o Options) field() string {

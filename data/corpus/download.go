@@ -21,8 +21,8 @@ import (
 	"github.com/koala-lm/koala-lm/internal/checksum"
 )
 
-// A Downloader fetches files into a cache folder. A file that was cut off is
-// gone on with if the server still has the same one.
+// A Downloader fetches files into a cache folder. An interrupted download resumes
+// if the server still has the same file.
 type Downloader struct {
 	Dir      string       // the cache folder
 	Client   *http.Client // default: one with sensible time limits
@@ -31,14 +31,14 @@ type Downloader struct {
 
 	attempts int           // default 5
 	pause    time.Duration // before the second attempt, doubled each time; default 1 s
-	stall    time.Duration // without a byte for so long, an attempt has failed; default 30 s
+	stall    time.Duration // an attempt fails after this time without a byte; default 30 s
 }
 
 // errSum is a file whose checksum is not the expected one.
 var errSum = errors.New("wrong checksum")
 
-// fetch returns the path and the SHA-256 of the file at url. If want is not
-// "", a file with another sum is removed and refused.
+// fetch returns the path and the SHA-256 of the file at url. If want is not "", a
+// file with another checksum is removed and is an error.
 func (d *Downloader) fetch(ctx context.Context, url, want, name string) (path, sum string, err error) {
 	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
 		return "", "", err
@@ -70,14 +70,15 @@ func (d *Downloader) fetch(ctx context.Context, url, want, name string) (path, s
 	return path, sum, nil
 }
 
-// cacheName is what a file is called in the cache: other addresses end in the same
-// name, and the address behind a name in a list may change.
+// cacheName returns a file's name in the cache. It depends on the whole address:
+// different addresses may end in the same name, and a catalog may change a file's
+// address.
 func cacheName(url, name string) string {
 	sum := sha256.Sum256([]byte(url))
 	return hex.EncodeToString(sum[:4]) + "-" + name
 }
 
-// commit makes a whole file the one in the cache.
+// commit moves a complete download to its place in the cache.
 func commit(part, path string) error {
 	f, err := os.Open(part)
 	if err != nil {
@@ -113,8 +114,8 @@ func (d *Downloader) download(ctx context.Context, url, part, name string) (err 
 	return err
 }
 
-// attempt downloads what is missing of a file. again tells whether another
-// attempt may do better.
+// attempt downloads the missing part of a file. again reports whether another
+// attempt may succeed.
 func (d *Downloader) attempt(ctx context.Context, url, part, name string) (again bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -129,7 +130,7 @@ func (d *Downloader) attempt(ctx context.Context, url, part, name string) (again
 	if err != nil {
 		return false, err
 	}
-	// Packing on the way would change the bytes that a range counts.
+	// A range counts bytes of the response, which compression would change.
 	request.Header.Set("Accept-Encoding", "identity")
 	had, have := resumable(part, url)
 	if have > 0 {
@@ -142,7 +143,7 @@ func (d *Downloader) attempt(ctx context.Context, url, part, name string) (again
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		var wrapped *neturl.Error // says the address, which our caller says too
+		var wrapped *neturl.Error // names the address, as our caller does
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
 		}
@@ -174,7 +175,7 @@ func (d *Downloader) attempt(ctx context.Context, url, part, name string) (again
 	return d.copy(ctx, f, response.Body, from, total, func() { watchdog.Reset(stall) })
 }
 
-// copy writes the body to the file and checks that it is all there.
+// copy writes the body to the file and checks that it is complete.
 func (d *Downloader) copy(ctx context.Context, f *os.File, body io.Reader, from, total int64, alive func()) (again bool, err error) {
 	buffer := make([]byte, 1<<16)
 	for n := from; ; {
@@ -200,7 +201,7 @@ func (d *Downloader) copy(ctx context.Context, f *os.File, body io.Reader, from,
 	}
 }
 
-// cause is why the context ended, if it did.
+// cause returns the reason why the context ended, or err if it did not end.
 func cause(ctx context.Context, err error) error {
 	if why := context.Cause(ctx); why != nil {
 		return why

@@ -14,19 +14,19 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 )
 
-// NamedOptions say how a corpus known by name is made or fetched.
+// NamedOptions configure the generation or download of a named corpus.
 type NamedOptions struct {
 	Options
-	Seed   uint64   // markov: of the source
-	Tokens int64    // markov: of the text; 0 is a million
-	Apart  bool     // godoc: punctuation stands apart from words, as in WikiText
-	Sums   []string // SHA-256 of files whose sum the list does not have
+	Seed   uint64   // markov: seed of the source
+	Tokens int64    // markov: length of the text; 0 is a million
+	Apart  bool     // godoc: put spaces between words and punctuation, as in WikiText
+	Sums   []string // SHA-256 of files that have none in the catalog
 	Cache  string   // the folder of downloads; "" is CacheDir
 	Stage  func(name string, total int64)
 	client *Downloader // for tests
 }
 
-// Names are the corpora that Named knows, without those that the user added.
+// Names returns the names of the built-in corpora, without the user's own.
 func Names() []string {
 	names := []string{"godoc", "markov"}
 	if list, err := parseList(builtinList); err == nil {
@@ -104,12 +104,13 @@ func download(ctx context.Context, name string, entry listed, opts NamedOptions)
 		plan.Splits[f.Split] = append(plan.Splits[f.Split], source)
 	}
 	if len(unverified) > 0 {
-		return Plan{}, fmt.Errorf("corpus %s: its list has no checksum for what was downloaded: compare with what the publisher says, then run again with %s", name, strings.Join(unverified, " "))
+		return Plan{}, fmt.Errorf("corpus %s: the catalog has no checksum for a downloaded file: compare it with the publisher's, then run again with %s", name, strings.Join(unverified, " "))
 	}
 	return plan, nil
 }
 
-// rows makes one document of a source whose records are the lines of a text.
+// rows joins the records of a source, which are the lines of one text, into one
+// document.
 type rows struct{ Source }
 
 func (r rows) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
@@ -121,8 +122,8 @@ func (r rows) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	return info, sink.End()
 }
 
-// joiner is a Sink that ends each document with a line end and hands all of
-// them on as one.
+// joiner is a Sink that ends each document with a line end and passes all of
+// them on as one document.
 type joiner struct {
 	sink  Sink
 	open  bool

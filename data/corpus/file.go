@@ -29,7 +29,7 @@ import (
 // file is a source on disk.
 type file struct {
 	path string
-	name string // what messages and dataset.json call it: where it was downloaded from, or path
+	name string // name in messages and dataset.json: the address of a download, or path
 	size int64
 	opts Options
 }
@@ -55,12 +55,12 @@ func (f *file) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 		held = kind(f.opts.Format)
 	}
 	if held == "" {
-		held = kindText // it was given by name
+		held = kindText // a file given by name is text unless its name says otherwise
 	}
 	read := reading{ctx: ctx, opts: f.opts, sink: sink}
 	summed := read.summed(r)
 	if packing == "" && (held == kindParquet || held == kindZip) {
-		// Read from here and there, and summed in a pass of its own.
+		// The format needs random access, so the checksum takes its own pass.
 		if _, err := io.Copy(io.Discard, summed); err != nil {
 			return data.SourceInfo{}, fmt.Errorf("read %s: %w", f.name, err)
 		}
@@ -72,14 +72,15 @@ func (f *file) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	if err := read.stream(summed, held, packing, f.name); err != nil {
 		return data.SourceInfo{}, err
 	}
-	// What is behind the end of an archive or of packed text was not read.
+	// The reader did not read the bytes after the end of an archive or of
+	// compressed text.
 	if _, err := io.Copy(io.Discard, summed); err != nil {
 		return data.SourceInfo{}, fmt.Errorf("read %s: %w", f.name, err)
 	}
 	return summed.info(f.name), nil
 }
 
-// stdin is what the path "-" names: text, or JSON lines if a field was named.
+// stdin is the source of the path "-": text, or JSON lines if a field was named.
 type stdin struct{ opts Options }
 
 func (s *stdin) Size() int64 { return -1 }
@@ -103,7 +104,7 @@ func (s *stdin) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	return summed.info("standard input"), nil
 }
 
-// reading is what the readers of all formats share.
+// reading is the state that the readers of all formats share.
 type reading struct {
 	ctx  context.Context
 	opts Options
@@ -149,7 +150,7 @@ func (r reading) unpacked(from io.Reader, held kind, name string) error {
 	return r.text(from, name)
 }
 
-// randomAccess reads documents from a file that must be read here and there.
+// randomAccess reads documents from a file whose format needs random access.
 func (r reading) randomAccess(from io.ReaderAt, size int64, held kind, name string) error {
 	if held == kindZip {
 		return r.zip(from, size, name)
@@ -157,7 +158,7 @@ func (r reading) randomAccess(from io.ReaderAt, size int64, held kind, name stri
 	return r.parquet(from, size, name)
 }
 
-// spilled writes a stream to a temporary file, to read it here and there.
+// spilled writes a stream to a temporary file, for random access.
 func (r reading) spilled(from io.Reader, held kind, name string) (err error) {
 	spill, err := os.CreateTemp("", "koala-lm-*")
 	if err != nil {
@@ -171,8 +172,8 @@ func (r reading) spilled(from io.Reader, held kind, name string) (err error) {
 	return r.randomAccess(spill, size, held, name)
 }
 
-// decode reads text in an encoding that has a name with IANA or the web, such as
-// utf-16, latin1 or shift_jis.
+// decode converts text to UTF-8 from an encoding with an IANA or WHATWG name,
+// such as utf-16, latin1 or shift_jis.
 func decode(from io.Reader, name string) (io.Reader, error) {
 	encoding, err := findEncoding(name)
 	if err != nil {
@@ -185,7 +186,7 @@ func findEncoding(name string) (encoding.Encoding, error) {
 	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
 	case "utf-16", "utf16": // with a byte-order mark, or as Windows writes it
 		return unicode.UTF16(unicode.LittleEndian, unicode.UseBOM), nil
-	case "latin1", "latin-1", "iso-8859-1": // not windows-1252, as browsers have it
+	case "latin1", "latin-1", "iso-8859-1": // browsers read it as windows-1252; this is the real one
 		return charmap.ISO8859_1, nil
 	}
 	found, err := ianaindex.IANA.Encoding(name)
@@ -203,11 +204,10 @@ func CheckEncoding(name string) error {
 	return err
 }
 
-// buffers are what texts are read into: an archive may have many small ones.
+// buffers are reused for reading texts: an archive may have many small ones.
 var buffers = sync.Pool{New: func() any { return new([aheadSize]byte) }}
 
-// text hands out a stream as one document. A byte-order mark at its start is no
-// part of it.
+// text reads a stream as one document, without a byte-order mark at its start.
 func (r reading) text(from io.Reader, name string) error {
 	if err := r.sink.Begin(name); err != nil {
 		return err
@@ -247,8 +247,8 @@ func (r reading) text(from io.Reader, name string) error {
 	}
 }
 
-// readError adds the name to an error of the system; those of the unpackers
-// have it.
+// readError adds the file's name to a system error; the decompressors' errors
+// already have it.
 func readError(name string, err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -257,7 +257,7 @@ func readError(name string, err error) error {
 	return err
 }
 
-// document hands out a text that is in memory.
+// document writes a text in memory to the sink.
 func document(sink Sink, place string, text []byte) error {
 	if err := sink.Begin(place); err != nil {
 		return err
@@ -268,7 +268,7 @@ func document(sink Sink, place string, text []byte) error {
 	return sink.End()
 }
 
-// summer reads and sums, until the context ends.
+// summer reads a file and computes its checksum, until the context ends.
 type summer struct {
 	ctx      context.Context
 	r        io.Reader

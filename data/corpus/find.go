@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Find finds the files that paths name: files, folders, globs, and "-" for
-// standard input. A folder in split layout keeps its splits and must be prepared
-// alone; a file that was given by name is never a split.
+// Find finds the files that paths name: files, folders, globs, and "-" for standard
+// input. A folder in split layout keeps its splits and must be prepared alone. A file
+// that was given by name is never a split.
 func Find(paths []string, opts Options) (Plan, error) {
 	var plan Plan
 	for _, path := range paths {
@@ -61,8 +61,8 @@ func Find(paths []string, opts Options) (Plan, error) {
 	return plan, nil
 }
 
-// expand returns the paths that a glob matches. A name that exists is itself,
-// whatever characters are in it.
+// expand returns the paths that a glob matches. An existing path is not a glob,
+// whatever characters it has.
 func expand(path string) ([]string, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return []string{path}, nil
@@ -83,10 +83,9 @@ func expand(path string) ([]string, error) {
 	return found, nil
 }
 
-// walk finds the readable files in a folder and the folders in it, in the order of
-// their paths. Hidden ones and those of other formats are passed over. Symbolic
-// links are followed, but no folder is entered twice; one that leads nowhere is
-// passed over.
+// walk finds the readable files below a folder, in the order of their paths. It skips
+// hidden files, other formats and broken symbolic links. It follows symbolic links,
+// but enters no folder twice.
 func walk(dir string, opts Options) ([]*file, error) {
 	var files []*file
 	entered := map[string]bool{}
@@ -136,10 +135,10 @@ func walk(dir string, opts Options) ([]*file, error) {
 	return files, nil
 }
 
-// splitLayout returns the files of each split if a folder is in split layout, and
-// nil if it is not. It is if a file in it is named after train (train.txt,
-// wiki.train.tokens), or if files deeper in it belong to train and to another
-// split, by their names or those of their folders (data/train-0.parquet, train/a.txt).
+// splitLayout returns the files of each split if a folder is in split layout, and nil
+// if it is not. A folder is in split layout if a file in it is named after train
+// (train.txt, wiki.train.tokens), or if files below it belong to train and to another
+// split by their own or their folders' names (data/train-0.parquet, train/a.txt).
 func splitLayout(dir string, files []*file) (map[string][]Source, error) {
 	here, deep := map[string][]Source{}, map[string][]Source{}
 	var other, inSplit string
@@ -184,8 +183,8 @@ var splitNames = map[string]string{
 	"train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test",
 }
 
-// splitOf tells the split from the name of a file: train.txt,
-// wiki.train.tokens, train-00000-of-00002.parquet.
+// splitOf returns the split that a file's name contains: train.txt, wiki.train.tokens,
+// train-00000-of-00002.parquet.
 func splitOf(name string) string {
 	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '.' || r == '-' || r == '_' })
 	for _, word := range words {

@@ -14,7 +14,7 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// kind is what a file holds once it is unpacked.
+// kind is the format of a file's decompressed content.
 type kind string
 
 const (
@@ -28,14 +28,14 @@ const (
 	kindTar     kind = "tar"
 )
 
-// kinds are the endings that tell what a file holds.
+// kinds maps file endings to formats.
 var kinds = map[string]kind{
 	".txt": kindText, ".tokens": kindText, ".md": kindText, ".raw": kindText,
 	".jsonl": kindJSONL, ".ndjson": kindJSONL, ".json": kindJSON, ".csv": kindCSV, ".tsv": kindTSV, ".parquet": kindParquet,
 	".zip": kindZip, ".tar": kindTar,
 }
 
-// readable is what messages say of kinds.
+// readable lists kinds in messages.
 const readable = ".txt .tokens .md .raw .jsonl .json .csv .tsv .parquet, each also .gz .zst .bz2 .xz, .zip and .tar.*"
 
 // Formats are the names that --format takes.
@@ -46,7 +46,7 @@ var packings = map[string]func(io.Reader) (io.ReadCloser, error){
 	".gz":  newGzipReader,
 	".bz2": func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil },
 	".zst": func(r io.Reader) (io.ReadCloser, error) {
-		// The window bounds the memory; 128 MiB is what zstd --long makes.
+		// The window bounds the memory; zstd --long needs 128 MiB.
 		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
 			return nil, err
@@ -64,8 +64,8 @@ var packings = map[string]func(io.Reader) (io.ReadCloser, error){
 
 var shortTars = map[string]string{".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz", ".tzst": ".zst"}
 
-// gzipReader reads the members of a gzip file. Zeros may follow the last, as tapes
-// leave them; anything else is an error that says so.
+// gzipReader reads the members of a gzip file. Zeros may follow the last member,
+// as on tapes; other trailing bytes are errTrailing.
 type gzipReader struct {
 	from *bufio.Reader
 	*gzip.Reader
@@ -110,8 +110,8 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 
 var errTrailing = errors.New("something that is not gzip follows its end")
 
-// formatOf tells from a name what a file holds and how it is packed ("" if it
-// is not). kind is "" if the ending is unknown.
+// formatOf derives a file's format and compression from its name. kind is "" if
+// the ending is unknown; packing is "" for an uncompressed file.
 func formatOf(name string) (held kind, packing string) {
 	name = strings.ToLower(name)
 	ending := filepath.Ext(name)
@@ -130,24 +130,24 @@ func known(path string) bool {
 	return held != ""
 }
 
-// Limits of unpacking. Text that is worth training on packs ten times, or
-// perhaps fifty; a bomb a thousand times and more.
+// Limits of decompression. Useful text compresses ten times, or perhaps fifty; a
+// decompression bomb a thousand times and more.
 const (
 	maxRatio    = 250
-	ratioFrom   = 64 << 20 // bytes from which on the ratio counts
+	ratioFrom   = 64 << 20 // the ratio counts from this many bytes on
 	maxUnpacked = 1 << 40
 )
 
-// unpacker reads a packed stream and stops at a bomb.
+// unpacker decompresses a stream and fails on a decompression bomb.
 type unpacker struct {
 	name   string
-	packed func() int64 // bytes that were read of the packed stream
+	packed func() int64 // bytes read so far from the compressed stream
 	from   io.ReadCloser
 	n      int64
 }
 
-// unpack returns the unpacked stream of r; packed tells how much of it was
-// read.
+// unpack returns r's decompressed stream; packed returns the number of compressed
+// bytes read so far.
 func unpack(r io.Reader, packing, name string, packed func() int64) (io.ReadCloser, error) {
 	from, err := packings[packing](bufio.NewReaderSize(r, 1<<18))
 	if err != nil {

@@ -17,19 +17,19 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 )
 
-// Godoc is the English documentation in the source of the Go standard library
-// and commands that are installed on this machine: what the comments say, one
-// document a file, one line a paragraph, without licences, directives and
-// lines of code. It needs no download and changes with Go's version.
+// Godoc is the English documentation in the source of the installed Go standard
+// library and commands: the text of the comments, one document a file and one
+// line a paragraph, without licences, directives and lines of code. It needs no
+// download and changes with Go's version.
 type Godoc struct {
 	Root    string // GOROOT
-	Version string // of Go, from the file VERSION
-	Apart   bool   // punctuation stands apart from words, as in WikiText
+	Version string // Go's version, from the file VERSION
+	Apart   bool   // put spaces between words and punctuation, as in WikiText
 
 	progress func(int64)
 }
 
-// FindGodoc finds the Go installation: GOROOT, or that of the go command.
+// FindGodoc finds the Go installation: $GOROOT, or the go command's.
 func FindGodoc() (*Godoc, error) {
 	root := os.Getenv("GOROOT")
 	if root == "" {
@@ -51,16 +51,16 @@ func FindGodoc() (*Godoc, error) {
 	return &Godoc{Root: root, Version: strings.TrimSpace(first)}, nil
 }
 
-// Size is not known before the source was read.
+// Size is -1: it is not known before the source is read.
 func (g *Godoc) Size() int64 { return -1 }
 
-// Read extracts the documentation, files in the order of their paths.
+// Read extracts the documentation of all files, in the order of their paths.
 func (g *Godoc) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	files, err := g.files()
 	if err != nil {
 		return data.SourceInfo{}, err
 	}
-	// Files are read in parallel and handed out in order.
+	// Files are read in parallel and written in order.
 	texts := make([]chan extracted, len(files))
 	for i := range texts {
 		texts[i] = make(chan extracted, 1)
@@ -140,7 +140,7 @@ func (g *Godoc) files() ([]string, error) {
 	return files, nil
 }
 
-// fileText returns what the comments of a file say.
+// fileText returns the text of a file's comments.
 func (g *Godoc) fileText(path string) ([]byte, error) {
 	src, err := os.ReadFile(path)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 )
 
-// Markov is text from a source whose entropy is known: each word depends on
-// the word before it alone, with probabilities that the seed draws. The line
-// end is one of the words, so a model of word-level tokens cannot get below
-// Entropy, in nats a token, and a good one comes close.
+// Markov is text from a source of known entropy. Each word depends only on the
+// word before it, with probabilities drawn from the seed. The line end is one of
+// the words. So the loss of a model of word-level tokens cannot fall below
+// Entropy, in nats a token, and a good model comes close.
 type Markov struct {
 	next     [][]uint16  // the words that may follow each word; word 0 is the line end
 	shares   [][]float64 // their cumulative probabilities
@@ -25,17 +25,17 @@ type Markov struct {
 	progress func(int64)
 }
 
-// What the source is like.
+// Parameters of the source.
 const (
 	markovWords     = 1000
-	markovFollowers = 12  // of each word, with probabilities 1, 1/2, 1/3, ... of each other
+	markovFollowers = 12  // successors of each word, with probabilities proportional to 1, 1/2, 1/3, ...
 	markovStarts    = 100 // words that may start a line
 	markovLineEnd   = 0.05
-	markovTokens    = 1_000_000 // unless another number is asked for
+	markovTokens    = 1_000_000 // default length of the text
 )
 
-// NewMarkov draws a source of a text of so many tokens, up to the end of the line
-// that the last of them is in; 0 is a million.
+// NewMarkov draws a source from the seed. Its text has at least the given number
+// of tokens (0 is a million) and ends with a whole line.
 func NewMarkov(seed uint64, tokens int64) *Markov {
 	if tokens == 0 {
 		tokens = markovTokens
@@ -70,8 +70,8 @@ func NewMarkov(seed uint64, tokens int64) *Markov {
 	return m
 }
 
-// Entropy is the entropy rate of the source in nats a token: the mean over
-// the stationary distribution of the entropy of what follows a word.
+// Entropy is the entropy rate of the source in nats a token: the entropy of the
+// next word, averaged over the stationary distribution of words.
 func (m *Markov) Entropy() float64 {
 	now := make([]float64, markovWords)
 	now[0] = 1
@@ -82,7 +82,8 @@ func (m *Markov) Entropy() float64 {
 			m.each(w, func(next uint16, share float64) { then[next] += p * share })
 		}
 		for w := range now {
-			// Half a step each time: a chain may swing, its mean does not.
+			// Average with the previous distribution: a periodic chain
+			// alternates, its average converges.
 			then[w] = (then[w] + now[w]) / 2
 			change += math.Abs(then[w] - now[w])
 		}
@@ -105,10 +106,10 @@ func (m *Markov) each(w int, f func(next uint16, share float64)) {
 	}
 }
 
-// Size is not known before the text was made.
+// Size is -1: it is not known before the text is generated.
 func (m *Markov) Size() int64 { return -1 }
 
-// Read makes the text, one document.
+// Read generates the text as one document.
 func (m *Markov) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	info := data.SourceInfo{Path: "markov"}
 	if err := sink.Begin("corpus markov"); err != nil {
@@ -139,7 +140,7 @@ func (m *Markov) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	return info, sink.End()
 }
 
-// markovWord is a word that can be said: a syllable for each digit of its
+// markovWord returns a pronounceable word: a syllable for each digit of its
 // number in base 70.
 func markovWord(word uint16) string {
 	const consonants, vowels = "bdfgklmnprstvz", "aeiou"

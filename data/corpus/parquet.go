@@ -16,7 +16,7 @@ import (
 
 // parquet reads the text of the columns that the template names, page by page.
 func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) {
-	// The library panics at some damaged files.
+	// The library panics on some damaged files.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s is a damaged Parquet file: %v", name, p)
@@ -68,8 +68,8 @@ func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) 
 	}
 }
 
-// findColumn follows a path to a column of text. The layers that Parquet puts
-// around the elements of a list need no name.
+// findColumn follows a path to a column of text. The path leaves out the layers that
+// Parquet puts around the elements of a list.
 func findColumn(column *parquet.Column, path []string) (*parquet.Column, error) {
 	at, whole := column, strings.Join(path, ".")
 	for rest := path; ; {
@@ -109,7 +109,7 @@ func findColumn(column *parquet.Column, path []string) (*parquet.Column, error) 
 	return at, nil
 }
 
-// leaf reads a column row by row. Of a list, the elements come a line each.
+// leaf reads a column row by row. The elements of a list become one line each.
 type leaf struct {
 	pages  parquet.Pages
 	page   parquet.Page
@@ -119,7 +119,7 @@ type leaf struct {
 	ended  bool
 }
 
-// more makes sure that rest has a value.
+// more reads the next values if rest is empty.
 func (l *leaf) more() error {
 	for len(l.rest) == 0 {
 		if l.ended {
@@ -216,7 +216,7 @@ func checkLZ4(f *parquet.File, from io.ReaderAt, column *parquet.Column) error {
 				}
 				at += counted.n
 				size, full := int64(header.CompressedPageSize), int64(header.UncompressedPageSize)
-				levels := int64(0) // which stand unpacked before the data
+				levels := int64(0) // levels are not compressed and come before the data
 				if header.DataPageHeaderV2.Valid {
 					v2 := &header.DataPageHeaderV2.V
 					levels = int64(v2.RepetitionLevelsByteLength) + int64(v2.DefinitionLevelsByteLength)
@@ -243,8 +243,7 @@ func checkLZ4(f *parquet.File, from io.ReaderAt, column *parquet.Column) error {
 	return nil
 }
 
-// byteCounter reads single bytes, so that it counts what was used and not what was
-// read ahead.
+// byteCounter reads single bytes, so that it counts only the bytes that were used.
 type byteCounter struct {
 	r io.Reader
 	n int64

@@ -9,28 +9,28 @@ import (
 	"strings"
 )
 
-// The part of a file that was downloaded lies beside its place in the cache, and
-// beside it what is needed to go on with it.
+// The downloaded part of a file is kept next to its place in the cache, together
+// with the server's version of the file, which a resumed download needs.
 
-// version is what tells whether the server has the same file still.
+// version identifies the file on the server, to detect that it has changed.
 type version struct {
 	URL  string `json:"url"`
 	Mark string `json:"mark"` // a strong ETag, or the time of the last change
 	Size int64  `json:"size"` // -1 if unknown
 }
 
-// placeOf reads from the header where in the file the body starts and how long
-// the file is, -1 if that is not said. from < 0 with an error means that what
-// was downloaded before is of no use.
+// placeOf reads the body's offset in the file and the file's length from the
+// header; a length that is not given is -1. An error with from < 0 means that
+// the downloaded part is useless.
 func placeOf(response *http.Response, have, size int64) (from, total int64, again bool, err error) {
 	switch response.StatusCode {
-	case http.StatusOK: // the whole file, also when a part was asked for
+	case http.StatusOK: // the whole file, even if a range was requested
 		return 0, response.ContentLength, false, nil
 	case http.StatusPartialContent:
 		var first, last int64
 		header := response.Header.Get("Content-Range")
 		if _, err := fmt.Sscanf(header, "bytes %d-%d/%d", &first, &last, &total); err != nil || first != have || last != total-1 || size >= 0 && total != size {
-			return -1, 0, true, fmt.Errorf("the server sent the range %q, asked for from %d on", header, have)
+			return -1, 0, true, fmt.Errorf("the server sent the range %q, expected one from %d on", header, have)
 		}
 		return have, total, false, nil
 	case http.StatusRequestedRangeNotSatisfiable:
@@ -49,8 +49,8 @@ func markOf(response *http.Response) string {
 	return response.Header.Get("Last-Modified")
 }
 
-// resumable returns what is known of a part that can be gone on with, and its
-// size.
+// resumable returns the version and the size of a partial download that can be
+// resumed.
 func resumable(part, url string) (version, int64) {
 	var had version
 	content, err := os.ReadFile(part + ".json")
@@ -72,7 +72,7 @@ func remember(part string, v version, resumed bool) error {
 	if err != nil {
 		return err
 	}
-	// The part is emptied first: it must never be taken for one of this version.
+	// Remove the old part first: it must never pass for a part of this version.
 	if err := removeAll(part); err != nil {
 		return err
 	}

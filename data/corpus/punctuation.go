@@ -2,15 +2,15 @@ package corpus
 
 import "strings"
 
-// Punctuation that stands apart from the words it touches. Inside a word it
-// is part of it: http.Request is one word.
+// Punctuation that is separated from the words it touches. Inside a word it
+// stays: http.Request is one word.
 const (
 	opening = "([{\"'`<"
 	closing = ")]}\"'`>,.;:!?"
 )
 
 // setApart puts a space between words and punctuation, as WikiText does, so
-// that a word is the same word at the end of a sentence.
+// that a word at the end of a sentence is the same token as elsewhere.
 func setApart(text []byte) []byte {
 	apart := make([]byte, 0, len(text)+len(text)/8)
 	for line := range strings.Lines(string(text)) {

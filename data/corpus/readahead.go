@@ -2,9 +2,8 @@ package corpus
 
 import "io"
 
-// ahead reads from a stream in a goroutine of its own, a few blocks further
-// than it was asked for: reading and summing then go on beside unpacking,
-// checking and writing.
+// ahead reads a few blocks of a stream in advance, in its own goroutine. So
+// reading and checksums overlap with decompressing, checking and writing.
 type ahead struct {
 	blocks chan block
 	free   chan []byte
@@ -43,7 +42,7 @@ func (a *ahead) run(r io.Reader) {
 			return
 		}
 		n, err := r.Read(buffer)
-		a.blocks <- block{buffer, n, err} // there is room: there are no more buffers
+		a.blocks <- block{buffer, n, err} // never blocks: blocks has room for all buffers
 		if err != nil {
 			return
 		}

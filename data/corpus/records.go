@@ -12,20 +12,20 @@ import (
 	"unicode/utf8"
 )
 
-// Records are the formats whose documents are records with named fields: JSON,
-// one value a line or an array of values, and CSV. A field is named by its path,
-// such as meta.text; through a list it leads to each element. A template joins
+// Records are the formats whose documents are records with named fields: JSON, one
+// value a line or an array of values, and CSV. A field is named by its path, such
+// as meta.text; a path through a list selects each element. A template joins
 // several fields.
 
 // longestRecord bounds the memory that one record may take.
 const longestRecord = 256 << 20
 
-// byteOrderMark may stand before a text without being part of it, as some editors
-// have it.
+// byteOrderMark may precede a text without being part of it: some editors write
+// it.
 var byteOrderMark = []byte("\ufeff")
 
-// Template makes a document of the fields of a record: text, and names of fields
-// in braces.
+// Template makes a document from the fields of a record. It is text with the names
+// of fields in braces.
 type Template struct {
 	parts []templatePart
 }
@@ -72,7 +72,7 @@ func ParseTemplate(source string) (*Template, error) {
 	return t, nil
 }
 
-// template is the template that options ask for: of one field if there is none.
+// template returns the options' template, or one of the single field.
 func (o Options) template() *Template {
 	if o.Template != nil {
 		return o.Template
@@ -90,10 +90,10 @@ func (t *Template) paths() (paths [][]string) {
 	return paths
 }
 
-// fill makes the document. values are the texts of paths, nil where there is none;
-// without any text there is no document.
+// fill makes the document. values are the texts of the fields in paths, nil for a
+// missing one. If all are missing there is no document.
 func (t *Template) fill(values [][]byte) []byte {
-	text := []byte{} // an empty text is a document too
+	text := []byte{} // not nil: an empty text is a document too
 	any, i := false, 0
 	for _, p := range t.parts {
 		if p.path == nil {
@@ -110,7 +110,8 @@ func (t *Template) fill(values [][]byte) []byte {
 	return text
 }
 
-// bad passes over a record if that is asked for, and counts it.
+// bad skips and counts a record if the options say so; otherwise it returns the
+// error.
 func (r reading) bad(place string, err error) error {
 	if r.opts.Skipped == nil {
 		return fmt.Errorf("%s: %w", place, err)
@@ -119,7 +120,7 @@ func (r reading) bad(place string, err error) error {
 	return nil
 }
 
-// jsonl reads JSON lines: each line a value. An empty line is passed over.
+// jsonl reads JSON lines, one value a line. It skips empty lines.
 func (r reading) jsonl(from io.Reader, name string) error {
 	lines := bufio.NewReaderSize(from, 1<<18)
 	var line []byte
@@ -197,7 +198,7 @@ func (r reading) jsonError(name string, number int, err error) error {
 	return fmt.Errorf("%s: record %d: %w", name, number, err)
 }
 
-// recordLimit fails when a record takes too much.
+// recordLimit fails if a record is longer than longestRecord.
 type recordLimit struct {
 	r io.Reader
 	n int
@@ -278,17 +279,18 @@ func (f *finite) put(c byte) {
 	f.out, f.held = append(f.out, f.held...), f.held[:0]
 }
 
-// jsonRecord hands out the document that a record makes.
+// jsonRecord writes a record's document to the sink.
 func (r reading) jsonRecord(content []byte, place string) error {
 	text, err := r.record(content)
 	if err != nil {
 		return r.bad(place, err)
 	}
-	return document(r.sink, place, text) // without text an empty one
+	return document(r.sink, place, text) // an empty document if there is no text
 }
 
 // record returns the document of one value: an object with the fields of the
-// template, or a string, which is a document itself. It is nil without text.
+// template, or a string, which is a document itself. It is nil if there is no
+// text.
 func (r reading) record(content []byte) ([]byte, error) {
 	if !r.opts.ReplaceInvalid && !utf8.Valid(content) {
 		return nil, errors.New("a byte is not UTF-8: convert the file, or use --invalid replace")
@@ -336,7 +338,7 @@ func jsonText(value json.RawMessage, path []string, whole string) ([]byte, error
 	switch value = bytes.TrimSpace(value); {
 	case string(value) == "null":
 		return nil, nil
-	case len(value) > 0 && value[0] == '[': // of a list, what each element has, a line each
+	case len(value) > 0 && value[0] == '[': // a list: one line for each element's text
 		var list []json.RawMessage
 		if err := json.Unmarshal(value, &list); err != nil {
 			return nil, err

@@ -14,7 +14,7 @@ import (
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
-// stats are the counts of a split, or of a piece of it.
+// stats are the counts of a split or of a piece.
 type stats struct{ tokens, words, bytes, unknowns, documents int64 }
 
 func (s *stats) add(o stats) {
@@ -117,7 +117,7 @@ func (e *pieceEncoder) encode(p *piece) (err error) {
 			return err
 		}
 		if !e.word {
-			// Only the last part of a piece can go on in the next one.
+			// Only the last span of a piece can continue in the next piece.
 			words, lines := tokenizer.CountWords(text)
 			if i == len(p.spans)-1 && p.continues && text[len(text)-1] != '\n' {
 				lines--
@@ -143,7 +143,7 @@ func (e *pieceEncoder) encode(p *piece) (err error) {
 	return nil
 }
 
-// appendTokens appends ids as the token files hold them.
+// appendTokens appends ids in the format of the token files.
 func appendTokens(dst []byte, ids []uint32, width int) []byte {
 	if width == 2 {
 		for _, id := range ids {

@@ -7,19 +7,19 @@ import (
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
-// lineFinder finds places in the spool where a line ends: after its mark, or
-// where a document does.
+// lineFinder finds line ends in the spool: after a mark, and at the end of a
+// document.
 type lineFinder struct {
 	s    *spool
 	end  int64
-	mark byte // '\n', or ' ' for text that has no lines to speak of
+	mark byte // '\n', or ' ' for text with hardly any lines
 }
 
 // window is how much of the spool is read at a time.
 const window = 1 << 18
 
-// tail returns where the last lines before end start that make up a share of
-// the text. At least one line is taken, and not all of it is.
+// tail returns the start of the last lines before end that make up the share of
+// the text: at least one line, and never all of the text.
 func (l lineFinder) tail(end int64, share Share, total int64) (int64, error) {
 	switch {
 	case share == 0:
@@ -79,8 +79,8 @@ func (l lineFinder) previous(place int64) (int64, error) {
 	return limit, nil
 }
 
-// tailTokens returns where the last lines before end start that have at most
-// limit words and line ends; one line is taken even if it has more.
+// tailTokens returns the start of the last lines before end that have at most
+// limit words and line ends. It takes one line even if that has more.
 func (l lineFinder) tailTokens(end, limit int64) (int64, error) {
 	start := end
 	for start > 0 {

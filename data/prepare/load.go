@@ -54,7 +54,7 @@ func find(ctx context.Context, opts Options, skipped func(string)) (corpus.Plan,
 		return plan, err
 	}
 	if plan.Splits != nil && opts.SharesGiven && (opts.Valid.fraction() > 0 || opts.Test.fraction() > 0) {
-		return plan, errors.New("the text has splits of its own, so --valid and --test cannot take a fraction of it: 0 leaves a split out, a number of tokens shortens it")
+		return plan, errors.New("the text has splits of its own, so --valid and --test cannot be fractions: 0 leaves a split out, a number of tokens shortens it")
 	}
 	for _, held := range []struct {
 		name  string
@@ -106,7 +106,7 @@ func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info 
 	opts.Progress.Stage("read", total)
 	splits := map[string][]extent{}
 	var loose []extent
-	var bounds []int // with which document each part of a mix ends
+	var bounds []int // number of documents up to the end of each part of a mix
 	for _, group := range groups {
 		from := len(s.ends)
 		for i, source := range group.sources {
@@ -174,7 +174,8 @@ func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info 
 	return split(s, splits, loose, plan, opts, info)
 }
 
-// split completes the splits that came as such, and divides what did not.
+// split divides the loose documents and adds them to the splits that the corpus
+// came with.
 func split(s *spool, splits map[string][]extent, loose []extent, plan corpus.Plan, opts Options, info *data.Info) (map[string][]extent, error) {
 	if plan.Splits != nil {
 		info.Split = data.SplitRule{By: "layout"}

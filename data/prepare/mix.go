@@ -15,7 +15,7 @@ import (
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
-// MixPart is one of several texts that are mixed, and its weight.
+// MixPart is a text of a mix and its weight.
 type MixPart struct {
 	Path   string
 	Weight float64
@@ -34,13 +34,14 @@ func ParseMix(text string) (MixPart, error) {
 	return MixPart{text[:i], weight}, nil
 }
 
-// mixPiece is about the size of the pieces in which a text of few documents is
-// mixed. They end with a line.
+// mixPiece is the approximate size of the pieces into which long documents are cut
+// before mixing. A piece ends at a line end.
 const mixPiece = 1 << 16
 
-// mix draws documents from each part so that the bytes are in the proportion of the
-// weights, as many as that allows without a document twice, and shuffles them all.
-// bounds says with which document of the spool each part ends.
+// mix draws documents from each part so that their bytes have the proportions of
+// the weights, and shuffles all of them. It draws as many as possible without using
+// a document twice. bounds[i] is the end of part i among the documents of the
+// spool.
 func mix(s *spool, parts []MixPart, bounds []int, seed uint64) ([]extent, error) {
 	random := rand.New(rand.NewPCG(seed, 0x6d6978))
 	documents, scale := make([][]extent, len(parts)), math.Inf(1)
@@ -73,7 +74,7 @@ func mix(s *spool, parts []MixPart, bounds []int, seed uint64) ([]extent, error)
 	return mixed, nil
 }
 
-// inPieces cuts long documents after lines.
+// inPieces cuts long documents at line ends.
 func inPieces(s *spool, documents []extent) (pieces []extent, err error) {
 	for _, d := range documents {
 		lines := lineFinder{s: s, end: d.end, mark: '\n'}
@@ -93,15 +94,15 @@ func inPieces(s *spool, documents []extent) (pieces []extent, err error) {
 	return pieces, nil
 }
 
-// duplicates finds documents whose text was there before. What is held out comes
-// first, so that train loses what test and valid have.
+// duplicates finds documents whose text was seen before. test and valid are read
+// first, so that train loses their documents and not the other way round.
 type duplicates struct {
 	s     *spool
 	seen  map[[16]byte]bool
 	count int64
 }
 
-// drop returns the documents without those that were seen.
+// drop returns the documents whose text was not seen before.
 func (d *duplicates) drop(documents []extent) (kept []extent, err error) {
 	var text []byte
 	for _, e := range documents {
@@ -123,7 +124,7 @@ func (d *duplicates) drop(documents []extent) (kept []extent, err error) {
 	return kept, nil
 }
 
-// describe says what is in the text of the splits: for --dry-run.
+// describe computes statistics of the splits' text, for --dry-run.
 func describe(s *spool, splits map[string][]extent) (map[string]data.TextStats, error) {
 	all := map[string]data.TextStats{}
 	for _, name := range slices.Backward(data.SplitNames) {
@@ -180,7 +181,8 @@ func describe(s *spool, splits map[string][]extent) (map[string]data.TextStats, 
 // maxTypes bounds the memory of counting different words.
 const maxTypes = 2_000_000
 
-// script names the script of a letter: those that corpora have most, or Other.
+// script returns the name of a letter's script if it is common in corpora, else
+// Other.
 func script(r rune) string {
 	if r < 0x250 {
 		return "Latin"

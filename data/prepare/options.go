@@ -16,56 +16,56 @@ import (
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
-// Options of one preparation. The zero value of a field is its default where
-// one is given.
+// Options of a preparation. A field's zero value selects its default, if it has
+// one.
 type Options struct {
 	Paths      []string  // files, folders, globs, "-"
 	Mix        []MixPart // texts that are mixed, instead of Paths
 	Corpus     string    // a corpus known by name, instead of Paths
-	Tokens     int64     // of corpus markov; 0 is a million
-	Sums       []string  // SHA-256 of files of that corpus whose sum its list does not have
+	Tokens     int64     // length of corpus markov; 0 is a million
+	Sums       []string  // SHA-256 of that corpus's files that have none in the catalog
 	Cache      string    // the folder of downloads; "" is corpus.CacheDir
-	ValidFiles []string  // paths whose text is valid, whatever Valid says
+	ValidFiles []string  // paths of the valid split's text; Valid is then ignored
 	TestFiles  []string
 	Field      string    // the path of the field of records that holds the text; default "text"
 	Template   string    // makes the text of several fields: "{title}\\n\\n{text}"
-	Format     string    // what the files hold, one of corpus.Formats; default what their names say
-	Encoding   string    // of the text, such as utf-16 or latin1; default UTF-8
-	Dedupe     bool      // of documents with one text only one is kept
-	SkipBad    bool      // records that cannot be read are passed over and counted
+	Format     string    // the files' format, one of corpus.Formats; default from their names
+	Encoding   string    // the text's encoding, such as utf-16 or latin1; default UTF-8
+	Dedupe     bool      // keep one of several documents with the same text
+	SkipBad    bool      // skip and count records that cannot be read
 	Stdin      io.Reader // what "-" reads
 
 	Out    string // the folder to make
-	Name   string // of the dataset; default the last element of Out
-	Force  bool   // replace a folder that is there
-	DryRun bool   // make nothing, and say what the dataset would be
+	Name   string // the dataset's name; default the last element of Out
+	Force  bool   // replace an existing dataset
+	DryRun bool   // write nothing; only compute what the dataset would be
 
 	Valid, Test Share
-	SharesGiven bool   // Valid or Test was asked for, and is no default
-	Seed        uint64 // of the order in which documents are drawn for valid and test, and of corpus markov
+	SharesGiven bool   // the user set Valid or Test
+	Seed        uint64 // seed of drawing documents for valid and test, and of corpus markov
 
 	Tokenizer     string // the name of a tokenizer.Kind, or the path of a tokenizer.json; default word
 	VocabSize     int    // the largest number of ids; 0 is the default of the tokenizer
 	MinCount      int    // words, characters or pairs seen less often in train are left out; 0 is the default of the tokenizer
-	Lower         bool   // everything in lower case (word)
+	Lower         bool   // convert to lower case (word)
 	Split         string // how text is cut before merges are learned (bpe): a name of tokenizer.Splits, or an expression
-	SpecialInText bool   // special tokens that stand in the text are those tokens
-	Separator     string // the token between documents; "" is the tokenizer's own, "none" is none
+	SpecialInText bool   // special tokens that are spelled out in text get their ids
+	Separator     string // the token between documents; "" is the tokenizer's default, "none" is no token
 
-	ReplaceInvalid bool // bytes that are not UTF-8 become U+FFFD; otherwise they are an error
+	ReplaceInvalid bool // replace bytes that are not UTF-8 by U+FFFD; otherwise they are an error
 	Workers        int  // default: as many as there are processors
 
 	Progress Progress // may be nil
 }
 
-// A Share is how much of the text a split takes: 0 is nothing, a number up to 1
-// is a fraction of its bytes, and from 2 on it is at most so many tokens.
+// A Share is the size of a split: 0 is no split, a number up to 1 is a fraction
+// of the text's bytes, and a number from 2 on is a maximum of tokens.
 type Share float64
 
-// Progress is told how the work goes on. Its methods are called from one
-// goroutine at a time.
+// Progress receives the progress of a preparation. Its methods are called by
+// one goroutine at a time.
 type Progress interface {
-	// Stage starts the next stage, of total bytes, or -1 if that is not known.
+	// Stage starts the next stage. total is its number of bytes, -1 if unknown.
 	Stage(name string, total int64)
 	// Add counts n more bytes of the stage as done.
 	Add(n int64)
@@ -76,8 +76,8 @@ type noProgress struct{}
 func (noProgress) Stage(string, int64) {}
 func (noProgress) Add(int64)           {}
 
-// Check finds what can be told to be wrong before any work is done: wrong
-// usage rather than bad input.
+// Check returns the errors that can be found before any work is done: wrong
+// usage, not bad input.
 func (o Options) Check() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -178,6 +178,6 @@ func (s Share) limit() int64 {
 	return int64(s)
 }
 
-// limitBytes is more text than a sensible split of limit tokens has: what is
-// longer is not read to count its tokens.
+// limitBytes is more text than a sensible split of limit tokens has. A longer
+// text is not read to count its tokens.
 func limitBytes(limit int64) int64 { return max(1<<20, 64*limit) }

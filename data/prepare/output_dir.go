@@ -20,12 +20,12 @@ type folder struct {
 	path   string
 	lock   *os.File
 	force  bool
-	parent string // of target if it was made with this folder, else ""
+	parent string // target's parent if it was created with this folder, else ""
 }
 
-// newFolder makes the hidden folder. It is locked, so that a second
-// preparation into the same target is refused, and what a killed one has left
-// behind is known for what it is and cleared.
+// newFolder makes the hidden folder. The folder is locked, so that a second
+// preparation into the same target fails, and so that the leftovers of a killed
+// one can be recognized and removed.
 func newFolder(target string, force bool) (*folder, error) {
 	target = filepath.Clean(target)
 	if err := checkTarget(target, force); err != nil {
@@ -63,7 +63,7 @@ func newFolder(target string, force bool) (*folder, error) {
 		return nil, fmt.Errorf("lock %s: %w", f.path, err)
 	}
 	f.lock = lock
-	// The one who had the lock before may have renamed or removed the folder
+	// The previous owner of the lock may have renamed or removed the folder
 	// between our Open and our lock.
 	here, err := os.Stat(f.path)
 	locked, lockErr := lock.Stat()
@@ -77,7 +77,8 @@ func newFolder(target string, force bool) (*folder, error) {
 	return f, nil
 }
 
-// checkTarget refuses a target that is there, before any work is done.
+// checkTarget returns an error if the target exists and may not be replaced,
+// before any work is done.
 func checkTarget(target string, force bool) error {
 	stat, err := os.Stat(target)
 	switch {
@@ -98,7 +99,8 @@ func checkTarget(target string, force bool) error {
 	if !force {
 		return fmt.Errorf("%s exists: choose another --out, or replace it with --force", target)
 	}
-	// --force replaces a dataset, not whatever a slip of the pen names.
+	// --force replaces a dataset, and no other folder that was named by
+	// mistake.
 	if _, err := os.Stat(filepath.Join(target, "dataset.json")); err != nil {
 		return fmt.Errorf("%s is not a dataset folder: --force does not replace it", target)
 	}
@@ -134,12 +136,12 @@ func (f *folder) write(name string, content []byte) error {
 	return errors.Join(err, file.Close())
 }
 
-// commit makes the folder the target.
+// commit renames the folder to the target.
 func (f *folder) commit() error {
 	if err := f.lock.Sync(); err != nil { // the folder itself
 		return fmt.Errorf("sync %s: %w", f.path, err)
 	}
-	err := os.Rename(f.path, f.target) // also over an empty folder
+	err := os.Rename(f.path, f.target) // an empty target is replaced
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
 		err = f.replace()
 	}
@@ -150,7 +152,8 @@ func (f *folder) commit() error {
 	return atomicfile.SyncFolder(filepath.Dir(f.target))
 }
 
-// replace changes places with the target in one step and removes what it was.
+// replace exchanges the folder with the target atomically, and removes the old
+// target.
 func (f *folder) replace() error {
 	if err := checkTarget(f.target, f.force); err != nil {
 		return err
@@ -161,12 +164,12 @@ func (f *folder) replace() error {
 	return os.RemoveAll(f.path)
 }
 
-// abandon removes the folder, and the one above it if that was made with it
-// and holds nothing else.
+// abandon removes the folder, and its parent if that was created with it and is
+// empty.
 func (f *folder) abandon() error {
 	err := errors.Join(os.RemoveAll(f.path), f.lock.Close())
 	if f.parent != "" {
-		_ = os.Remove(f.parent) // fails if there is something in it, as it should
+		_ = os.Remove(f.parent) // fails if it is not empty, as it should
 	}
 	return err
 }

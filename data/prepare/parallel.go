@@ -9,11 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// pieceSize is about how much text a worker gets at a time. Documents that are
-// longer are cut where it makes no difference; shorter ones come together.
+// pieceSize is the approximate size of the text that a worker gets at a time.
+// Longer documents are cut where the cut changes nothing; several shorter ones
+// share a piece.
 const pieceSize = 1 << 20
 
-// longestUncut bounds the text that a cut is looked for in.
+// longestUncut bounds the text that is searched for a cut.
 const longestUncut = 256 << 20
 
 // piece is text for one worker: documents, and parts of documents.
@@ -21,12 +22,12 @@ type piece struct {
 	text      []byte
 	spans     []span
 	at        int64 // bytes of the split before it
-	continues bool  // the last document goes on in the next piece
+	continues bool  // the last document continues in the next piece
 	done      chan struct{}
 	err       error
 
 	tokens []byte // the encoded text (encode)
-	stats  stats  // what was counted on the way (encode)
+	stats  stats  // counts of the piece (encode)
 }
 
 // span is the part of a document that is in a piece.
@@ -35,13 +36,13 @@ type span struct {
 	begins     bool // the document starts here
 	ends       bool // the document ends here
 	first      bool // it is the first document of the split
-	joined     bool // a word that the part before has started goes on here
+	joined     bool // the span starts inside a word, which began in the previous piece
 }
 
-// pieces reads extents of the spool in order, lets workers work on them and
-// gives what they made to take in order again. cut finds where a long
-// document may be cut; work makes the function that one worker calls. What is
-// in a piece does not depend on the number of workers.
+// pieces reads extents of the spool in order, lets workers process them, and
+// passes the results to take in the same order. cut finds where a long document
+// may be cut; work makes the function that a worker calls. A piece's content
+// does not depend on the number of workers.
 type pieces struct {
 	spool    *spool
 	extents  []extent
@@ -157,7 +158,7 @@ func (ps pieces) read(fresh func() *piece, send func(*piece) error) error {
 	return flush()
 }
 
-// part appends to dst about room bytes from the start of e: all of e, or up to
+// part appends about room bytes from the start of e to dst: all of e, or up to
 // a place where it may be cut.
 func (ps pieces) part(dst []byte, e extent, room int64) (text []byte, n int64, err error) {
 	from := len(dst)

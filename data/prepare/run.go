@@ -16,8 +16,8 @@ import (
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
-// Run prepares a dataset. Either the folder Out is whole when it returns, or
-// it is as it was before.
+// Run prepares a dataset. If it succeeds the folder Out is complete; if it
+// fails Out is unchanged.
 func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	if err := opts.Check(); err != nil {
 		return info, err
@@ -32,7 +32,7 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	if err != nil {
 		return info, err
 	}
-	if opts.DryRun { // in a folder of its own, which is removed
+	if opts.DryRun { // in a temporary folder
 		dir, err := os.MkdirTemp("", "koala-lm-*")
 		if err != nil {
 			return info, err

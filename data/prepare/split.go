@@ -9,12 +9,12 @@ import (
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
-// wholeDocuments is the number of documents from which on splits take whole
-// ones. Fewer are divided at lines: one of 20 is no sample of the rest.
+// wholeDocuments is the least number of documents for splits of whole documents.
+// Fewer are divided at lines: one document of 20 is no sample of the rest.
 const wholeDocuments = 100
 
-// divide gives valid and test their shares of documents. It returns the pieces of
-// each split and what the pieces are.
+// divide gives valid and test their shares of the text. It returns the extents of
+// each split, and the unit by which the text was divided.
 func divide(s *spool, documents []extent, valid, test Share, seed uint64) (splits map[string][]extent, by string, err error) {
 	switch n := len(documents); {
 	case valid == 0 && test == 0:
@@ -37,10 +37,10 @@ func divide(s *spool, documents []extent, valid, test Share, seed uint64) (split
 	return nil, "", err
 }
 
-// errShort is text with too few lines, or words, for every split to get one.
+// errShort is the error for a text with fewer lines or words than splits.
 var errShort = errors.New("the text is too short to be divided: use --valid 0 --test 0, or --valid-file and --test-file")
 
-// divideDocuments draws documents in an order that the seed gives; each split
+// divideDocuments draws documents in a random order from the seed. Each split
 // keeps the order of the corpus.
 func divideDocuments(s *spool, documents []extent, valid, test Share, seed uint64) (map[string][]extent, error) {
 	drawn := make([]int32, len(documents))
@@ -82,9 +82,9 @@ func divideDocuments(s *spool, documents []extent, valid, test Share, seed uint6
 	return splits, nil
 }
 
-// fit takes documents in the order drawn that fit into room, passing over
-// those that are too large for what is left, until little room is left or
-// many in a row did not fit. It takes one at least.
+// fit returns documents, in the order drawn, that fit into room. It skips
+// documents larger than the rest of the room, and stops when little room remains
+// or many in a row did not fit. It returns at least one.
 func fit(drawn []int32, room int64, measure func(int32) (int64, error)) ([]int32, error) {
 	const missesInARow = 100
 	var taken []int32
@@ -110,8 +110,8 @@ func fit(drawn []int32, room int64, measure func(int32) (int64, error)) ([]int32
 	return taken, nil
 }
 
-// wordTokens counts the words and line ends of a document, unless it must have
-// more than limit.
+// wordTokens counts the words and line ends of a document. It does not read one
+// that is too long to have at most limit.
 func (s *spool) wordTokens(e extent, limit int64) (int64, error) {
 	if e.size() > limitBytes(limit) {
 		return limit + 1, nil
@@ -124,8 +124,8 @@ func (s *spool) wordTokens(e extent, limit int64) (int64, error) {
 	return int64(words + lines), nil
 }
 
-// divideLines cuts the text at two line ends, or after two spaces if that is
-// the mark: its head is train, then come valid and test.
+// divideLines cuts the text at two line ends, or after two spaces if mark is a
+// space, into train, valid and test, in this order.
 func divideLines(s *spool, documents []extent, valid, test Share, mark byte) (map[string][]extent, error) {
 	total := documents[len(documents)-1].end
 	lines := lineFinder{s: s, end: total, mark: mark}
@@ -147,7 +147,7 @@ func divideLines(s *spool, documents []extent, valid, test Share, mark byte) (ma
 	}, nil
 }
 
-// clip returns the parts of documents that are in [start, end).
+// clip returns the parts of the documents within [start, end).
 func clip(documents []extent, start, end int64) []extent {
 	var parts []extent
 	for _, d := range documents {

@@ -10,18 +10,18 @@ import (
 )
 
 // spool holds the text of the whole corpus in one file, documents one after
-// another, so that every later pass can read it again, from anywhere, and
-// always the same: the sources may be streams, compressed, or changing.
+// another. Later passes need to read the same text again at any position, which
+// streams, compressed files and changing files do not allow.
 type spool struct {
 	f       *os.File
 	w       *bufio.Writer
 	replace bool
 	size    int64
-	ends    []int64 // where each document ends
-	started int64   // where the open document starts
+	ends    []int64 // the end of each document
+	started int64   // start of the open document
 
-	place   string // of the open document
-	line    int64  // of the open document, from 1
+	place   string // origin of the open document
+	line    int64  // line in the open document, from 1
 	partial []byte // an unfinished character at the end of the last write
 }
 
@@ -66,7 +66,7 @@ func (s *spool) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// End leaves out a document without text.
+// End ends a document; an empty one is dropped.
 func (s *spool) End() error {
 	for _, b := range s.partial {
 		if err := s.invalid(b); err != nil {
@@ -99,7 +99,7 @@ func (s *spool) invalid(b byte) error {
 	return fmt.Errorf("%s:%d: byte 0x%02x is not UTF-8: convert the file, or use --invalid replace", s.place, s.line, b)
 }
 
-// finish ends writing; after it the spool is read.
+// finish ends writing. Afterwards the spool can be read.
 func (s *spool) finish() error {
 	if err := s.w.Flush(); err != nil {
 		return fmt.Errorf("write the text to disk: %w", err)
@@ -110,7 +110,7 @@ func (s *spool) finish() error {
 
 func (s *spool) close() error { return s.f.Close() }
 
-// document returns where document i is.
+// document returns the extent of document i.
 func (s *spool) document(i int) extent {
 	if i == 0 {
 		return extent{0, s.ends[0]}
@@ -118,7 +118,7 @@ func (s *spool) document(i int) extent {
 	return extent{s.ends[i-1], s.ends[i]}
 }
 
-// read returns the text of an extent that is known to be small.
+// read returns the text of a small extent.
 func (s *spool) read(e extent, buffer []byte) ([]byte, error) {
 	n := int(e.end - e.start)
 	if cap(buffer) < n {
@@ -131,8 +131,7 @@ func (s *spool) read(e extent, buffer []byte) ([]byte, error) {
 	return buffer, nil
 }
 
-// extent is a piece of the spool: a document, or the part of one that is in a
-// split.
+// extent is a range of the spool: a document, or a split's part of one.
 type extent struct{ start, end int64 }
 
 func (e extent) size() int64 { return e.end - e.start }

@@ -8,7 +8,8 @@ import (
 )
 
 // truncate shortens a split to at most limit tokens, at a line end if there is
-// one. The text was chosen by its words; of other tokens it may have more.
+// one. The split was chosen by its number of words; another tokenizer may make
+// more tokens of it.
 func truncate(s *spool, extents []extent, t tokenizer.Tokenizer, limit int64) ([]extent, error) {
 	c := tokenCounter{encoder: t.NewEncoder()}
 	separator := int64(0)
@@ -45,7 +46,7 @@ func truncate(s *spool, extents []extent, t tokenizer.Tokenizer, limit int64) ([
 	return kept, nil
 }
 
-// tokenCounter counts the tokens of the heads of a text.
+// tokenCounter counts the tokens of a text's prefixes.
 type tokenCounter struct {
 	encoder tokenizer.Encoder
 	text    []byte
@@ -57,7 +58,8 @@ func (c *tokenCounter) count(n int) (_ int64, err error) {
 	return int64(len(c.ids)), err
 }
 
-// longest finds by halves how much of the text has at most limit tokens.
+// longest returns the length of the longest prefix with at most limit tokens,
+// by binary search.
 func (c *tokenCounter) longest(limit int64) (best int, err error) {
 	for low, high := 0, len(c.text); low+1 < high; {
 		middle := (low + high) / 2
@@ -75,8 +77,8 @@ func (c *tokenCounter) longest(limit int64) (best int, err error) {
 	return best, nil
 }
 
-// shorten returns where text may end at n or before: after a line end, else a
-// space, else a character.
+// shorten returns the last place at or before n where text may end: after a
+// line end, else after a space, else after a character.
 func shorten(text []byte, n int) int {
 	for _, mark := range []byte{'\n', ' '} {
 		if i := bytes.LastIndexByte(text[:n], mark); i >= 0 {

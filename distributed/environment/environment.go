@@ -1,6 +1,6 @@
-// Package environment says which rank of a distributed job a process is: as
-// torchrun, Slurm or koala-lm's own launcher tell it by environment variables. It
-// needs no libtorch.
+// Package environment finds which rank of a distributed job a process is, from the
+// environment variables of torchrun, Slurm or koala-lm's own launcher. It needs no
+// libtorch.
 package environment
 
 import (
@@ -15,9 +15,9 @@ import (
 // a process that trains alone.
 type Rank struct {
 	Rank           int    `json:"rank"`       // from 0
-	WorldSize      int    `json:"size"`       // number of ranks; 0 and 1 are a process alone
+	WorldSize      int    `json:"size"`       // number of ranks; 0 and 1 mean a process alone
 	LocalRank      int    `json:"local"`      // among the ranks of this host
-	LocalWorldSize int    `json:"local_size"` // number of ranks of this host, 0 if that is not known
+	LocalWorldSize int    `json:"local_size"` // number of ranks of this host, 0 if unknown
 	MasterAddr     string `json:"host"`       // host of rank 0, which serves c10d's store
 	MasterPort     int    `json:"port"`
 	AgentStore     bool   `json:"served,omitempty"` // the launcher serves the store, not rank 0
@@ -37,13 +37,13 @@ func (r *Rank) Size() int {
 func (r *Rank) Leads() bool { return r == nil || r.Rank == 0 }
 
 // SecretVariable names the environment variable that holds the secret of a job. All
-// ranks of a job have the same; without one, knowing where the job meets is enough
-// to join it.
+// ranks of a job have the same secret. Without one, any process that knows the
+// address of the job's store can join.
 const SecretVariable = "KOALA_LM_RANK_SECRET"
 
 // Threads is the number of threads that one of localRanks ranks of a host may use:
-// the requested one if it is not 0, its part of the host's cores if several ranks
-// share them, or else 0, which leaves the choice to libtorch.
+// the requested number if it is not 0, else the rank's part of the host's cores if
+// several ranks share them, else 0, which leaves the choice to libtorch.
 func Threads(requested, localRanks int) int {
 	if requested > 0 || localRanks < 2 || os.Getenv("OMP_NUM_THREADS") != "" {
 		return requested
@@ -52,7 +52,8 @@ func Threads(requested, localRanks int) int {
 }
 
 // FromVariables returns the rank that torchrun or srun gave this process, nil if it
-// was started alone. With a rendezvous file neither a port nor a host need be known.
+// was started alone. With a rendezvous file the variables need not name a host or a
+// port.
 func FromVariables(getenv func(string) string, rendezvousFile string) (*Rank, error) {
 	e := variables{getenv: getenv}
 	var r *Rank
@@ -78,8 +79,8 @@ func FromVariables(getenv func(string) string, rendezvousFile string) (*Rank, er
 	return r, r.check()
 }
 
-// meetAt replaces what the environment says of a store. MASTER_ADDR alone names the
-// host of rank 0: Slurm's list says only where rank 0 ought to be.
+// meetAt replaces the store's address from the environment. MASTER_ADDR alone names
+// the host of rank 0: Slurm's list says only where rank 0 ought to be.
 func (r *Rank) meetAt(file, masterAddr string) {
 	r.RendezvousFile, r.MasterAddr, r.MasterPort, r.AgentStore, r.Prefix = file, masterAddr, 0, false, ""
 }
@@ -104,7 +105,7 @@ type variables struct {
 	err    error
 }
 
-// number reads a variable, or returns otherwise where it is not set.
+// number returns a variable's value, or otherwise if it is not set.
 func (e *variables) number(name string, otherwise int) int {
 	text := e.getenv(name)
 	if text == "" {
@@ -117,9 +118,9 @@ func (e *variables) number(name string, otherwise int) int {
 	return n
 }
 
-// torchrun sets RANK and the variables beside it, as do Kubeflow's PyTorchJob and
-// people. Its agent may serve the store; the workers' keys then have a prefix that
-// changes with each restart.
+// torchrun reads RANK and the other variables of torchrun, which Kubeflow's
+// PyTorchJob and users also set. Its agent may serve the store; the workers' keys
+// then have a prefix that changes with each restart.
 func (e *variables) torchrun() *Rank {
 	r := &Rank{
 		Rank: e.number("RANK", 0), WorldSize: e.number("WORLD_SIZE", 1),
@@ -180,8 +181,8 @@ func firstHost(list string) string {
 	return firstHost(list[:open] + first + after)
 }
 
-// firstCount returns the first of Slurm's counts of tasks, 4(x2),3 is 4, if all
-// hosts have as many; else 0.
+// firstCount returns the number of tasks of each host from Slurm's list, 4(x2) is 4,
+// or 0 if hosts have different numbers.
 func firstCount(counts string) int {
 	if strings.Contains(counts, ",") {
 		return 0
