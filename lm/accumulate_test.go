@@ -43,8 +43,8 @@ func (g *groups) Cursor() data.Cursor {
 func (g *groups) Seek(data.Cursor) error { return nil }
 func (g *groups) Steps() int             { return len(g.sizes) }
 
-// A step over several batches is the step over all their tokens, however they are
-// divided and however their lengths differ.
+// A step over several batches equals one step over all their tokens, whatever their
+// division and their lengths.
 func TestAccumulationWeighsTokens(t *testing.T) {
 	var texts [][]int64
 	for i := range 8 {
@@ -97,7 +97,7 @@ func TestAccumulationWeighsTokens(t *testing.T) {
 	}
 }
 
-// Epochs and totals count all batches, also where steps do not end with an epoch.
+// Epochs and totals count all batches, even if steps do not end with an epoch.
 func TestAccumulationCountsEpochs(t *testing.T) {
 	for _, c := range []struct{ accumulate, epochs, steps int }{
 		{1, 2, 50}, {2, 4, 50}, {2, 3, 38}, {6, 6, 25}, {50, 6, 3}, {60, 5, 3},

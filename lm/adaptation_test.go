@@ -45,8 +45,8 @@ func weightsOf(t *testing.T, m lm.Model) (all []float32) {
 	return all
 }
 
-// The cache's mixture is that of the formula, computed place by place, however the
-// text is cut into segments.
+// The cache's mixture equals the formula, computed place by place, whatever the
+// division of the text into segments.
 func TestNeuralCache(t *testing.T) {
 	m := newSmall(t)
 	text := counting(60, 11)
@@ -102,8 +102,8 @@ func TestNeuralCache(t *testing.T) {
 	}
 }
 
-// Dynamic evaluation learns a text that repeats itself, leaves the model as it
-// was, and without steps is plain evaluation.
+// Dynamic evaluation learns a text that repeats itself and restores the model.
+// Without steps it equals plain evaluation.
 func TestDynamicEvaluation(t *testing.T) {
 	m := newSmall(t)
 	before := weightsOf(t, m)

@@ -14,11 +14,11 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// Adaptation is how a model learns from a text while it is scored on it: what it
-// knows of a token comes from the tokens before it alone.
+// Adaptation chooses how a model learns from a text while it is scored on it. The
+// model predicts each token from the tokens before it alone.
 type Adaptation struct {
-	Cache   *NeuralCache // nil is none
-	Dynamic *Dynamic     // nil is none
+	Cache   *NeuralCache // nil: no cache
+	Dynamic *Dynamic     // nil: no dynamic evaluation
 	Train   data.Batcher // the training text, for Dynamic
 }
 
@@ -119,19 +119,19 @@ func stateFor(m Model, state *RecurrentState, b data.Batch) (*RecurrentState, er
 	return state, nil
 }
 
-// Dynamic evaluation lets the weights follow the text that is scored: after each
-// segment they take a step down its gradient g, scaled by the root mean square of
-// training's gradients, and are drawn back to the trained weights w0 (Krause et al.
-// 2018, "RMS with an RMS global prior"):
+// Dynamic trains the weights on the text while it is scored. After each segment they
+// take a step down its gradient g, scaled by the root mean square rms of the
+// training gradients, and a step back to the trained weights w0 (Krause et al. 2018,
+// "RMS with an RMS global prior"):
 //
 //	w += min(1, decay rms / mean(rms)) (w0 - w) - lr g / (rms + eps)
 type Dynamic struct {
 	LR      float64
 	Decay   float64
-	Batches int // of training text over which gradients are averaged
+	Batches int // batches of training text over which the squared gradients are averaged
 }
 
-// dynamicEps is the paper's.
+// dynamicEps is the paper's eps.
 const dynamicEps = 1e-3
 
 // dynamicState is a model under dynamic evaluation.
@@ -143,7 +143,7 @@ type dynamicState struct {
 	pull     []*ts.Tensor // min(1, decay rms / mean)
 }
 
-// newDynamicState measures the gradients of training text.
+// newDynamicState measures the gradients on training text.
 func newDynamicState(ctx context.Context, m Model, train data.Batcher, d Dynamic, device gotch.Device) (*dynamicState, error) {
 	st := &dynamicState{Dynamic: d, model: m}
 	squares, err := meanSquares(ctx, m, train, d.Batches, device)
@@ -267,23 +267,23 @@ func (st *dynamicState) each(f func(t *ts.Tensor)) {
 	}
 }
 
-// NeuralCache mixes two distributions, the model's and one over the last tokens of
-// the text: a token is likely if it followed features like the present ones (Grave
-// et al. 2017):
+// NeuralCache mixes the model's distribution with a distribution over the last
+// tokens of the text, in which a token is likely if it followed features like the
+// present ones (Grave et al. 2017):
 //
 //	p(w) = (1 - share) p_model(w) + share p_cache(w)
 //	p_cache(w) ~ sum over the last Size places i that w followed of exp(theta h . h_i)
 type NeuralCache struct {
-	Size  int     // tokens that it remembers
+	Size  int     // number of remembered tokens
 	Theta float64 // scale of the products h . h_i: the larger, the fewer places count
 	Share float64 // weight of the cache, in [0, 1]
 }
 
-// cacheState is a cache after part of a text.
+// cacheState is the cache's memory after part of a text.
 type cacheState struct {
 	NeuralCache
 	hidden *ts.Tensor // [places, D], the oldest first; nil at the start
-	next   []int64    // the token that followed each
+	next   []int64    // the token after each place
 }
 
 func (c *cacheState) close() {
@@ -292,8 +292,8 @@ func (c *cacheState) close() {
 	}
 }
 
-// mix takes in a segment: features [T, D], the targets that followed and the model's
-// losses, which it replaces by the mixture's.
+// mix adds a segment to the cache: features [T, D] and the targets after them. It
+// replaces the model's losses by the mixture's losses.
 func (c *cacheState) mix(s *torch.Scope, hidden *ts.Tensor, targets []int64, nats []float64) {
 	before := len(c.next)
 	all := hidden
@@ -307,7 +307,7 @@ func (c *cacheState) mix(s *torch.Scope, hidden *ts.Tensor, targets []int64, nat
 	}
 	places := len(c.next)
 	for t, target := range targets {
-		// The token that followed a place is known only for places before this one.
+		// The token after a place is known only for places before this one.
 		to := before + t
 		from := max(0, to-c.Size)
 		if to == from {

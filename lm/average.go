@@ -3,9 +3,8 @@ package lm
 import "errors"
 
 // averaged runs f with the weights exchanged for their average, if the optimizer
-// keeps one (NT-ASGD, Merity et al. 2018, section 3.2): the average is what is
-// evaluated and what a checkpoint holds for weights, and training goes on from the
-// weights themselves.
+// keeps one (NT-ASGD, Merity et al. 2018, section 3.2). The average is evaluated and
+// stored as a checkpoint's weights; training continues from the weights themselves.
 func (t *Trainer) averaged(f func() error) error {
 	if !t.Optimizer.Averaging() {
 		return f()
@@ -16,13 +15,14 @@ func (t *Trainer) averaged(f func() error) error {
 	return errors.Join(f(), t.Optimizer.Swap())
 }
 
-// unaverage puts the weights of a checkpoint back that was made in averaged.
+// unaverage swaps the raw weights back in after restoring a checkpoint of averaged
+// weights.
 func (t *Trainer) unaverage() error {
 	return t.Optimizer.Swap()
 }
 
-// observe tells an optimizer that averages how valid goes: it starts once the loss
-// does not fall any more.
+// observe passes a validation loss to the optimizer, which starts to average once
+// the loss no longer falls.
 func (t *Trainer) observe(nats float64) {
 	t.Optimizer.Observe(nats)
 }

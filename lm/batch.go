@@ -8,15 +8,15 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// tensors are a batch on the device, in the order of the model: [T, B] for
-// recurrent ones, [B, T] for Transformers.
+// tensors hold a batch on the device, in the model's order: [T, B] for recurrent
+// ones, [B, T] for Transformers.
 type tensors struct {
 	ids     *ts.Tensor // int64
 	targets *ts.Tensor // int64 [N]
 }
 
-// toDevice turns a batch round where it comes in the other order, as windows drawn
-// at random do for a recurrent model.
+// toDevice transposes a batch that has the other order, such as random windows for a
+// recurrent model.
 func toDevice(s *torch.Scope, b data.Batch, timeMajor bool, device gotch.Device) tensors {
 	shape := []int64{int64(b.B), int64(b.T)}
 	if b.TimeMajor {

@@ -10,9 +10,8 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// A Builder makes a model's tensors. It has a path, as "model.layers.3.", which the
-// names of its parameters begin with: the path by which a constructor gets its
-// Builder is the parameter's name.
+// A Builder makes a model's tensors. Its path, such as "model.layers.3.", is the
+// prefix of its parameters' names.
 //
 //	p.In("mlp").In("down_proj").Matrix("weight", init, out, in) // ...mlp.down_proj.weight
 type Builder struct {
@@ -20,12 +19,12 @@ type Builder struct {
 	model *building
 }
 
-// building is the model that the Builders of all paths work on.
+// building is the model under construction, which the Builders of all paths share.
 type building struct {
 	scope   *torch.Scope
 	device  gotch.Device
 	params  []Param
-	buffers []*ts.Tensor // constants, which no checkpoint holds
+	buffers []*ts.Tensor // constants, which checkpoints leave out
 }
 
 // initStep is the step number under which initial weights are drawn; training
@@ -33,7 +32,7 @@ type building struct {
 const initStep = -1
 
 // Build runs make, which makes a model's parameters through p, on device. Initial
-// weights are a function of seed alone. After an error no tensor is left.
+// weights depend on seed alone. On an error Build frees all tensors.
 func Build(seed uint64, device gotch.Device, make func(p Builder)) (Weights, error) {
 	b := &building{device: device}
 	err := torch.Do(func(s *torch.Scope) error {
@@ -65,7 +64,7 @@ type Weights struct {
 	buffers []*ts.Tensor
 }
 
-// Params returns the trained tensors in the order in which they were made.
+// Params returns the trained tensors in the order of their creation.
 func (w *Weights) Params() []Param { return w.params }
 
 // Close frees the tensors.
@@ -78,7 +77,7 @@ func (w *Weights) Close() {
 	}
 }
 
-// In returns a Builder for the part of the model that is called name.
+// In returns a Builder for the part of the model named name.
 func (p Builder) In(name string) Builder { return Builder{p.path + name + ".", p.model} }
 
 // At returns a Builder for part number i of a list.
@@ -111,7 +110,7 @@ func (p Builder) Vector(name string, init Init, size int64) *ts.Tensor {
 }
 
 // add makes one parameter. Weights are drawn on the CPU, whatever the device, so
-// that a seed gives the same ones everywhere.
+// that a seed gives the same weights everywhere.
 func (p Builder) add(param Param, init Init, shape []int64) *ts.Tensor {
 	m := p.model
 	t := m.scope.Empty(shape, gotch.Float, gotch.CPU)

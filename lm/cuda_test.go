@@ -31,7 +31,7 @@ func (d cudaDevice) run(t *testing.T, j job) *came {
 	return j.mustRun(t, 1, nil)[0]
 }
 
-// The same weights and texts give the losses of the CPU on a CUDA device, with every
+// A CUDA device gives the CPU's losses from the same weights and texts, with every
 // model and optimizer, in training and in evaluation.
 func TestCUDATrainsAsTheCPU(t *testing.T) {
 	device := cuda(t)
@@ -52,7 +52,7 @@ func TestCUDATrainsAsTheCPU(t *testing.T) {
 	}
 }
 
-// bfloat16 learns on a CUDA device what float32 learns, less exactly.
+// On a CUDA device bfloat16 learns like float32, with larger rounding errors.
 func TestCUDABFloat16(t *testing.T) {
 	device := cuda(t)
 	for shape, model := range shapes {

@@ -13,35 +13,35 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// A Decoder continues texts side by side, token by token. A call costs its new
-// tokens alone: the tokens before them are in the carried state or in the cache of
-// keys and values.
+// A Decoder continues several texts in parallel, token by token. A call computes
+// only its new tokens: the carried state or the cache of keys and values holds the
+// earlier ones.
 type Decoder interface {
-	// Next appends tokens, as many to each text, and returns the log-probabilities
-	// [B, V] of the token that follows each.
-	// Dropout is off, and no gradients are recorded.
+	// Next appends the same number of tokens to each text, and returns the
+	// log-probabilities [B, V] of the next token of each text. Dropout is off, and
+	// no gradients are recorded.
 	Next(s *torch.Scope, ids [][]int64) *ts.Tensor
 
 	// Close frees the state.
 	Close()
 }
 
-// Generation says how texts are continued.
+// Generation configures the continuation of texts.
 type Generation struct {
 	Prompt  []int64 // the tokens to continue, at least one
-	Tokens  int     // new ones, at most
+	Tokens  int     // largest number of new tokens
 	Stop    []int64 // tokens that end a text and are not part of it
 	Sampler Sampler
 	Seed    uint64
 }
 
-// ErrTextEnds is what the function that takes Generate's tokens returns to end a text.
+// ErrTextEnds is returned by the yield function of Generate to end a text.
 var ErrTextEnds = errors.New("the text ends")
 
-// Generate continues the prompt in as many ways as d has texts and calls yield with
-// each new token; where yield returns ErrTextEnds, no more tokens of the text follow.
-// Sample number first + i is drawn from a random source of its own: it does not depend
-// on the others.
+// Generate continues the prompt once for each text of d and calls yield with each
+// new token. If yield returns ErrTextEnds, the text gets no more tokens. Sample
+// number first + i has its own random source, so that it does not depend on the
+// other samples.
 func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yield func(text int, id int64) error) error {
 	if len(g.Prompt) == 0 {
 		return fmt.Errorf("generate: the prompt has no token: it needs at least one")
@@ -100,7 +100,7 @@ func decode(d Decoder, ids [][]int64) (logits []float32, err error) {
 	return logits, err
 }
 
-// A stateDecoder keeps all that it needs of a text in the carried state.
+// A stateDecoder keeps the text so far in the carried state.
 type stateDecoder struct {
 	model  Model
 	device gotch.Device
@@ -117,7 +117,7 @@ func NewStateDecoder(m Model, texts int, device gotch.Device) (Decoder, error) {
 	return &stateDecoder{m, device, state}, nil
 }
 
-// decoderPiece bounds how much of a long prompt is in memory at once.
+// decoderPiece bounds the part of a long prompt that is in memory at once.
 const decoderPiece = 256
 
 func (d *stateDecoder) Next(s *torch.Scope, ids [][]int64) *ts.Tensor {
@@ -145,8 +145,8 @@ func (d *stateDecoder) Next(s *torch.Scope, ids [][]int64) *ts.Tensor {
 func (d *stateDecoder) Close() { d.state.Close() }
 
 // cacheDecoder keeps the keys and values of every token of a Transformer's context,
-// and the tokens themselves: when the context is full, it forgets all but the
-// newest half of them, and reads that half again.
+// and the tokens themselves. When the context is full, it keeps only the newest half
+// of the tokens and reads them again.
 type cacheDecoder struct {
 	model *transformer
 	cache *kvCache
@@ -172,9 +172,9 @@ func (d *cacheDecoder) Next(s *torch.Scope, ids [][]int64) (logits *ts.Tensor) {
 	return logits
 }
 
-// fit appends ids to the texts and returns the tokens to read, n of each: ids while
-// they fit the context; else it empties the cache, and the tokens are the newest half
-// a context of the text.
+// fit appends ids to the texts and returns the tokens to read, n of each text. If
+// ids fit the context, they are the tokens to read. Otherwise fit empties the cache
+// and returns the text's last tokens, half a context.
 func (d *cacheDecoder) fit(ids [][]int64) (tokens []int64, n int64) {
 	context, read := int(d.model.config.Context), len(ids[0])
 	full := len(d.texts[0])+read > context

@@ -47,8 +47,8 @@ var shapes = map[string]lm.Config{
 	},
 }
 
-// newModel makes a model whose weights are far from those of a fresh one, so
-// that every part of it shows.
+// newModel makes a model with large weights, unlike a fresh model's, so that every
+// part affects the result.
 func newModel(t *testing.T, c lm.Config) lm.Model {
 	t.Helper()
 	m, err := lm.New(c, 7, gotch.CPU)
@@ -98,7 +98,7 @@ func forward(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) (h *ts.T
 	return h
 }
 
-// predict returns the log-probabilities of what follows the texts.
+// predict returns the log-probabilities of the next token of each text.
 func predict(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) (p []float64) {
 	s.NoGrad(func() { p = torch.ToSlice[float64](s, m.Output().LogProbs(s, forward(s, t, m, texts))) })
 	return p
@@ -135,7 +135,7 @@ func TestDecoderAgreesWithReadingFromTheStart(t *testing.T) {
 	}
 }
 
-// TestDecoderGoesOnWhenTheContextIsFull: what it then knows is the newest half.
+// TestDecoderGoesOnWhenTheContextIsFull: the decoder then keeps the newest half.
 func TestDecoderGoesOnWhenTheContextIsFull(t *testing.T) {
 	m := newModel(t, shapes["gpt2"])
 	err := torch.Do(func(s *torch.Scope) error {
@@ -164,7 +164,7 @@ func TestDecoderGoesOnWhenTheContextIsFull(t *testing.T) {
 	}
 }
 
-// firstApart returns the first place where a and b differ, -1 for none.
+// firstApart returns the first index at which a and b differ, or -1.
 func firstApart(a, b []float64, tolerance float64) int {
 	if len(a) != len(b) {
 		return 0

@@ -16,32 +16,34 @@ import (
 // Result is a model's loss over a text.
 type Result struct {
 	Nats   float64 // mean cross-entropy in nats per token
-	Tokens int64   // predicted
+	Tokens int64   // number of predicted tokens
 }
 
 // Perplexity is e^Nats.
 func (r Result) Perplexity() float64 { return math.Exp(r.Nats) }
 
-// WordPerplexity is the perplexity per word of a text with so many tokens and
-// words: exp(nats * tokens / words). It compares tokenizers.
+// WordPerplexity is the perplexity per word of a text with the given numbers of
+// tokens and words: exp(nats * tokens / words). It is comparable between tokenizers.
 func (r Result) WordPerplexity(tokens, words int64) float64 {
 	return math.Exp(r.Nats * float64(tokens) / float64(words))
 }
 
-// BitsPerByte is the code length of a text with so many tokens and bytes.
+// BitsPerByte is the code length of a text with the given numbers of tokens and
+// bytes.
 func (r Result) BitsPerByte(tokens, bytes int64) float64 {
 	return r.Nats * float64(tokens) / float64(bytes) / math.Ln2
 }
 
-// Reading says how a text that is scored is cut into batches.
+// Reading configures how a text is cut into batches to score it.
 type Reading struct {
 	Batch  int // sequences side by side
 	Length int // tokens of a piece, for a model that carries its state
-	Stride int // tokens that each window scores, for a model that does not; 0 is all of its context
+	Stride int // tokens that each window scores, for a model without a carried state; 0: all of its context
 }
 
 // Batches cuts a text for a model, so that each token but the first is predicted
-// once: into pieces that carry the state on, or into windows of the model's context.
+// once: into consecutive pieces for a model that carries its state, else into
+// windows of the model's context.
 func (r Reading) Batches(m Model, text *data.Tokens, options ...data.BatchOption) (data.Batcher, error) {
 	options = append([]data.BatchOption{data.Evaluation()}, options...)
 	batch, context := min(r.Batch, text.Len()-1), int(m.Context())
@@ -58,7 +60,7 @@ func (r Reading) Batches(m Model, text *data.Tokens, options ...data.BatchOption
 	return data.NewSequential(text, batch, context, options...)
 }
 
-// EvaluateText scores the batches of an evaluation batcher, dropout off.
+// EvaluateText scores the batches of an evaluation batcher, without dropout.
 func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device gotch.Device) (Result, error) {
 	var (
 		state *RecurrentState

@@ -9,15 +9,16 @@ import (
 // An Observer observes training, in the loop's goroutine. An error ends the run.
 // Embed NoObserver to ignore the other calls.
 type Observer interface {
-	// Stepped follows every optimizer step, Logged every LogEvery of them.
+	// Stepped is called after every optimizer step, Logged after every LogEvery
+	// steps.
 	Stepped(Step) error
 	Logged(Log) error
-	// Evaluated follows an evaluation of a split.
+	// Evaluated is called after an evaluation of a split.
 	Evaluated(Evaluation) error
-	// EpochEnded follows the last step of a pass over the training text.
+	// EpochEnded is called after the last step of a pass over the training text.
 	EpochEnded(Epoch) error
-	// Checkpoint asks for the state to be saved; best says that the evaluation
-	// just made is the best so far. The tensors in it are lent for the call.
+	// Checkpoint asks the observer to save the state; best says that the last
+	// evaluation is the best so far. The tensors are valid only during the call.
 	Checkpoint(state *Snapshot, best bool) error
 }
 
@@ -30,8 +31,8 @@ func (NoObserver) Evaluated(Evaluation) error       { return nil }
 func (NoObserver) EpochEnded(Epoch) error           { return nil }
 func (NoObserver) Checkpoint(*Snapshot, bool) error { return nil }
 
-// Phases are the times of one step's parts. Reduce is adding up over a group, and
-// waiting for it.
+// Phases are the times of one step's parts. Reduce is the time of the all-reduce
+// over a group, waiting included.
 type Phases struct{ Forward, Loss, Backward, Reduce, Optimizer time.Duration }
 
 func (p Phases) add(q Phases) Phases {
@@ -49,7 +50,7 @@ func (p Phases) Total() time.Duration {
 	return p.Forward + p.Loss + p.Backward + p.Reduce + p.Optimizer
 }
 
-// Step is one optimizer step.
+// Step describes one optimizer step.
 type Step struct {
 	Step      int64 // steps done, this one included
 	Tokens    int64 // tokens trained on since the run's start
@@ -64,17 +65,17 @@ type Step struct {
 
 // Log sums up the steps since the last one.
 type Log struct {
-	Step            Step // the last of them
+	Step            Step // the last step
 	Nats            float64
 	TokensPerSecond float64
 	Phases          Phases // mean of a step
-	Skipped         int64  // steps skipped since the run's start
+	Skipped         int64  // number of steps skipped since the run's start
 }
 
 // Epoch sums up a pass over the training text.
 type Epoch struct {
 	Step, Tokens int64
-	Epoch        int // which, from 0
+	Epoch        int // number, from 0
 	Nats         float64
 }
 

@@ -64,7 +64,8 @@ func TestGenerateIsAFunctionOfTheSeed(t *testing.T) {
 	}
 }
 
-// The carried state gives the logits that reading the whole text again gives.
+// Decoding from the carried state gives the same logits as reading the whole text
+// again.
 func TestDecoderCarriesItsState(t *testing.T) {
 	m := newSmall(t)
 	ids := generate(t, m, lm.Generation{Prompt: []int64{1}, Tokens: 600, Sampler: lm.Sampler{Temperature: 1}}, 1)[0]
@@ -140,7 +141,7 @@ func TestGenerateEnds(t *testing.T) {
 	}
 }
 
-// Damaged weights do not write text.
+// A model with damaged weights writes no text.
 func TestGenerateRefusesNaN(t *testing.T) {
 	m := newSmall(t)
 	err := torch.Do(func(s *torch.Scope) error {
@@ -161,7 +162,7 @@ func TestGenerateRefusesNaN(t *testing.T) {
 	}
 }
 
-// A text that its reader ends gets no more tokens; the others do.
+// A text that yield ends gets no more tokens; the others do.
 func TestGenerateEndsOneText(t *testing.T) {
 	m := newSmall(t)
 	d, err := m.NewDecoder(2)

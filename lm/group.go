@@ -27,10 +27,10 @@ type ProcessGroup interface {
 	NewReducer(params []*ts.Tensor) (Reducer, error)
 }
 
-// A Reducer all-reduces gradients, where that pays while backward still computes
+// A Reducer all-reduces gradients, if worthwhile while backward still computes
 // others.
 type Reducer interface {
-	// PrepareForBackward says that the next backward pass is the last of the step.
+	// PrepareForBackward is called before the last backward pass of a step.
 	PrepareForBackward()
 	// Finish replaces the gradients by their sums over the ranks, and returns the
 	// sums of numbers. A parameter without a gradient in some ranks counts as zeros
@@ -39,8 +39,8 @@ type Reducer interface {
 	Close()
 }
 
-// SingleProcess is the group of a process that trains alone: every sum over its one
-// rank is there already.
+// SingleProcess is the group of a process that trains alone. Its sums over ranks are
+// the rank's own values.
 type SingleProcess struct{}
 
 func (SingleProcess) Rank() int                                { return 0 }
@@ -54,19 +54,19 @@ func (singleReducer) PrepareForBackward()                             {}
 func (singleReducer) Finish(numbers []float64) (s []float64, e error) { return numbers, nil }
 func (singleReducer) Close()                                          {}
 
-// lossSums are the losses of a step's tokens, and their squares.
+// lossSums holds a step's sums of losses and of squared losses.
 type lossSums struct{ loss, square Mean }
 
-// controlFlags are what the signals and the clock of a rank ask for. What one rank
-// asks for all ranks do, after the same step.
+// controlFlags are requests by a rank's signals and clock. If one rank requests an
+// action, all ranks take it after the same step.
 type controlFlags struct {
 	stop bool // interrupted
 	end  bool // the time limit is reached
 	save bool // the last checkpoint is too long ago
 }
 
-// control returns the flags that hold now: those that all ranks agreed on in the
-// last step. A rank alone need not wait for a step to agree with itself.
+// control returns the flags in effect: the ones that all ranks agreed on in the last
+// step. A single process uses its own flags at once.
 func (t *Trainer) control(ctx context.Context) controlFlags {
 	if t.Group.Size() == 1 {
 		return t.requested(ctx)
@@ -132,8 +132,8 @@ func (t *Trainer) allReduce(numbers ...float64) (sums []float64, err error) {
 	return sums, err
 }
 
-// reduceResult makes the result of an evaluation from its ranks' results. An
-// evaluation that was interrupted in one rank was interrupted in all.
+// reduceResult combines the ranks' evaluation results. An evaluation that was
+// interrupted in one rank counts as interrupted in all.
 func (t *Trainer) reduceResult(r Result, interrupted bool) (Result, error) {
 	if t.Group.Size() > 1 {
 		sums, err := t.allReduce(r.Nats*float64(r.Tokens), float64(r.Tokens), indicator(interrupted))
@@ -152,8 +152,8 @@ func (t *Trainer) reduceResult(r Result, interrupted bool) (Result, error) {
 	return r, nil
 }
 
-// gatherState returns the recurrent state of the global batch, layer by layer
-// [B, ...]: each rank has the rows of its own shard.
+// gatherState returns the recurrent state of the global batch, layer by layer [B,
+// ...], from the rows of each rank's shard.
 func (t *Trainer) gatherState(s *torch.Scope) ([]*ts.Tensor, error) {
 	shard := t.state.Tensors()
 	if t.Group.Size() == 1 || len(shard) == 0 {
@@ -202,8 +202,8 @@ func (t *Trainer) scatterState(carried []*ts.Tensor) error {
 	})
 }
 
-// verifyReplicas checks that all ranks have the same weights, which the same steps
-// from the same start give on processors of one kind.
+// verifyReplicas returns an error unless all ranks have the same weights. The same
+// steps from the same start give them on processors of one kind.
 func (t *Trainer) verifyReplicas() error {
 	if t.Group.Size() == 1 {
 		return nil
@@ -219,13 +219,13 @@ func (t *Trainer) verifyReplicas() error {
 	}
 	for rank, v := range sums {
 		if v != sums[0] {
-			return fmt.Errorf("the weights of rank %d differ from those of rank 0: ranks need processors of one kind, and the same libraries", rank)
+			return fmt.Errorf("the weights of rank %d differ from rank 0's: ranks need processors of one kind, and the same libraries", rank)
 		}
 	}
 	return nil
 }
 
-// Checksum is the CRC-32C of a model's weights.
+// Checksum returns the CRC-32C of a model's weights.
 func Checksum(m Model) (uint32, error) {
 	sum, table := uint32(0), crc32.MakeTable(crc32.Castagnoli)
 	err := torch.Do(func(s *torch.Scope) error {

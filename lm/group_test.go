@@ -22,7 +22,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// A job is what a group of any size is to train.
+// A job is a training run for a group of any size.
 type job struct {
 	model  lm.Config
 	kind   *koalaspec.Kind // of the optimizer
@@ -84,7 +84,7 @@ func (j job) trainer(t *testing.T, c *localGroup, rank int) *lm.Trainer {
 	return trainer
 }
 
-// noisy is a text that can be learnt, but not by heart.
+// noisy is a text that can be learnt in part.
 func noisy(n, vocab int) *data.Tokens {
 	ids := make([]uint32, n)
 	for i := range ids {
@@ -95,15 +95,15 @@ func noisy(n, vocab int) *data.Tokens {
 	return data.NewTokens(ids)
 }
 
-// came is what a rank came to.
+// came is the outcome of a rank.
 type came struct {
 	snapshots
 	trainer *lm.Trainer
 	err     error
 }
 
-// run trains with so many ranks, each from a snapshot unless it is nil. prepare
-// may change a rank's trainer.
+// run trains with the given number of ranks, each from a snapshot unless it is nil.
+// prepare may change a rank's trainer.
 func (j job) run(t *testing.T, size int, from *lm.Snapshot, prepare func(rank int, tr *lm.Trainer) context.Context) []*came {
 	t.Helper()
 	threads := torch.Threads()
@@ -152,7 +152,7 @@ func (j job) mustRun(t *testing.T, size int, from *lm.Snapshot) []*came {
 	return ranks
 }
 
-// without has no dropout, which is drawn for each rank.
+// without removes dropout, whose masks differ between ranks.
 func without(c lm.Config) lm.Config {
 	c.Dropout = lm.Dropout{}
 	return c
@@ -213,7 +213,8 @@ func sameLosses(t *testing.T, who string, want, got []float64, tolerance float64
 	}
 }
 
-// sameState wants the same optimizer state and carried state, bit for bit.
+// sameState fails the test unless optimizer state and carried state are equal, bit
+// for bit.
 func sameState(t *testing.T, a, b *lm.Snapshot) {
 	t.Helper()
 	if !cmp.Equal(a.Optimizer.Scalars, b.Optimizer.Scalars) || !cmp.Equal(a.Optimizer.Ints, b.Optimizer.Ints) {
@@ -238,7 +239,7 @@ func sameState(t *testing.T, a, b *lm.Snapshot) {
 }
 
 // TestGroupStopsTogetherAndGoesOnInAnotherSize: one rank's interruption ends all
-// after the same step, and what is saved then is the whole batch's.
+// ranks after the same step, and the saved state is the global batch's.
 func TestGroupStopsTogetherAndGoesOnInAnotherSize(t *testing.T) {
 	j := job{without(shapes["lstm"]), koalaspec.KoalaV, lm.TrainConfig{Train: spec.Train{Steps: 60}, Eval: spec.Eval{Every: 20}}, 4}
 	alone := j.mustRun(t, 1, nil)[0]
@@ -266,7 +267,7 @@ func TestGroupStopsTogetherAndGoesOnInAnotherSize(t *testing.T) {
 	}
 }
 
-// TestRanksThatDriftApartAreNamed: what would be a silent error is a loud one.
+// TestRanksThatDriftApartAreNamed: ranks with different weights are an error.
 func TestRanksThatDriftApartAreNamed(t *testing.T) {
 	j := job{without(small), koalaspec.SGD, lm.TrainConfig{Train: spec.Train{Steps: 20}}, 4}
 	ranks := j.run(t, 3, nil, func(rank int, tr *lm.Trainer) context.Context {
@@ -282,13 +283,14 @@ func TestRanksThatDriftApartAreNamed(t *testing.T) {
 		return t.Context()
 	})
 	for rank, r := range ranks {
-		if r.err == nil || !strings.Contains(r.err.Error(), "the weights of rank 2 differ from those of rank 0") {
+		if r.err == nil || !strings.Contains(r.err.Error(), "the weights of rank 2 differ from rank 0's") {
 			t.Errorf("rank %d: %v", rank, r.err)
 		}
 	}
 }
 
-// TestNonFiniteInOneRankIsSkippedByAll: what one rank cannot count on none takes.
+// TestNonFiniteInOneRankIsSkippedByAll: all ranks skip a step that is not finite in
+// one rank.
 func TestNonFiniteInOneRankIsSkippedByAll(t *testing.T) {
 	for _, kind := range []*koalaspec.Kind{koalaspec.SGD, koalaspec.KoalaPP} {
 		j := job{without(small), kind, lm.TrainConfig{Train: spec.Train{Steps: 10}}, 4}

@@ -10,7 +10,7 @@ import (
 type linear struct {
 	weight *ts.Tensor // [out, in]; [in, out] where transposed
 	bias   *ts.Tensor // [out]
-	// transposed is how GPT-2 keeps its weights (Hugging Face's Conv1D).
+	// transposed marks GPT-2's layout of weights (Hugging Face's Conv1D).
 	transposed bool
 }
 
@@ -23,15 +23,15 @@ func newLinear(p Builder, init Init, bias bool, in, out int64) linear {
 	return l
 }
 
-// newConv1D makes a layer with a bias and the weight [in, out]. parts are the
-// outputs of the layers that share it, none for one layer.
+// newConv1D makes a layer with a bias and the weight [in, out]. parts are the output
+// sizes of the layers that share the weight, none for one layer.
 func newConv1D(p Builder, init Init, in, out int64, parts ...int64) linear {
 	return linear{
 		weight: p.Fused("weight", init, 1, parts, in, out), bias: p.Vector("bias", Constant(0), out), transposed: true,
 	}
 }
 
-// affine has the weight as [out, in].
+// affine expects the weight as [out, in].
 func (l linear) affine(s *torch.Scope) torch.Affine {
 	w := l.weight
 	if l.transposed {
@@ -44,8 +44,8 @@ func (l linear) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
 	return s.Linear(x, l.affine(s).Weight, l.bias)
 }
 
-// norm is layer normalisation (Ba et al. 2016) over the last dimension, or without
-// a bias its RMS form (Zhang & Sennrich 2019).
+// norm is layer normalisation (Ba et al. 2016) over the last dimension. Without a
+// bias it is RMSNorm (Zhang & Sennrich 2019).
 type norm struct {
 	gain *ts.Tensor // [D]
 	bias *ts.Tensor // [D]; nil makes it RMSNorm
@@ -65,7 +65,7 @@ func (n norm) apply(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
 }
 
 // drop zeroes elements of x [T, B, D] with probability p and scales the rest by
-// 1/(1-p). Locked, a sequence keeps one mask [1, B, D] for all its time steps
+// 1/(1-p). With locked, a sequence keeps one mask [1, B, D] for all its time steps
 // (Gal & Ghahramani 2016).
 func drop(s *torch.Scope, x *ts.Tensor, p float64, locked bool) *ts.Tensor {
 	if p == 0 || !locked || x == nil {
@@ -74,8 +74,8 @@ func drop(s *torch.Scope, x *ts.Tensor, p float64, locked bool) *ts.Tensor {
 	return s.Mul(x, mask(s, s.Narrow(x, 0, 0, 1), p))
 }
 
-// dropRows zeroes whole rows of an embedding [V, E]: a word that is dropped is
-// dropped at all its places in the batch.
+// dropRows zeroes whole rows of an embedding [V, E]: a dropped word is dropped
+// everywhere in the batch.
 func dropRows(s *torch.Scope, w *ts.Tensor, p float64) *ts.Tensor {
 	if p == 0 || w == nil {
 		return w

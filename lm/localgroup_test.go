@@ -17,7 +17,7 @@ import (
 type localGroup struct {
 	sync.Mutex
 	turn    *sync.Cond
-	brought [][]*ts.Tensor // by rank, of the all-reduce under way
+	brought [][]*ts.Tensor // by rank, in the current all-reduce
 	here    int
 	made    int // all-reduces so far
 	failed  bool
@@ -30,7 +30,7 @@ func newLocalGroup(size int) *localGroup {
 	return c
 }
 
-// leave fails the all-reduces that the others wait in.
+// leave fails the all-reduces in which the others wait.
 func (c *localGroup) leave() {
 	c.Lock()
 	defer c.Unlock()
@@ -66,7 +66,7 @@ func (s seat) AllReduce(tensors ...*ts.Tensor) error {
 	return s.err
 }
 
-// NewReducer makes one that all-reduces after backward has ended.
+// NewReducer makes a reducer that all-reduces after backward has ended.
 func (s seat) NewReducer(params []*ts.Tensor) (lm.Reducer, error) {
 	return seatReducer{s, params}, nil
 }
@@ -113,7 +113,7 @@ func (r seatReducer) Finish(numbers []float64) (sums []float64, err error) {
 	return sums[:len(numbers)], nil
 }
 
-// add leaves the sum of all ranks' tensors in each.
+// add replaces each tensor by the sum over all ranks.
 func add(brought [][]*ts.Tensor) error {
 	return torch.Do(func(s *torch.Scope) error {
 		s.NoGrad(func() {

@@ -7,7 +7,7 @@ import (
 
 func TestMeter(t *testing.T) {
 	m := NewMeter(2)
-	m.last = time.Now().Add(-time.Hour) // a step of an hour, in the warm-up
+	m.last = time.Now().Add(-time.Hour) // the warm-up step takes an hour
 	for i := range int64(6) {
 		step := Step{Step: i + 1, Tokens: 10 * (i + 1), Phases: Phases{Forward: time.Second, Loss: 2 * time.Second}}
 		if err := m.Stepped(step); err != nil {

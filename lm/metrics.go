@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Mean is a running mean of losses, or of their squares, weighted by tokens. A
-// checkpoint keeps it as JSON.
+// Mean is a mean of losses, or of squared losses, weighted by tokens. A checkpoint
+// keeps it as JSON.
 type Mean struct {
-	Sum    float64 `json:"sum"` // of the values, each times its tokens
+	Sum    float64 `json:"sum"` // sum of the values, each times its tokens
 	Tokens int64   `json:"tokens"`
 }
 
-// Add takes in the mean value over so many tokens.
+// Add adds the mean value over the given number of tokens.
 func (m *Mean) Add(value float64, tokens int64) {
 	m.Sum += value * float64(tokens)
 	m.Tokens += tokens
@@ -32,10 +32,10 @@ type Meter struct {
 	NoObserver
 	warmup int64
 	last   time.Time
-	tokens int64 // trained on before the step now made
+	tokens int64 // trained on before the current step
 	counts []int64
 	steps  []time.Duration
-	phases Phases // in all
+	phases Phases // sum over all steps
 }
 
 // NewMeter returns a Meter that ignores the first warmup steps.
@@ -43,7 +43,8 @@ func NewMeter(warmup int) *Meter {
 	return &Meter{warmup: int64(warmup), last: time.Now()}
 }
 
-// Stepped takes the time since the step before, batches, bookkeeping and all.
+// Stepped measures the time since the previous step, which includes batches and
+// bookkeeping.
 func (m *Meter) Stepped(s Step) error {
 	now := time.Now()
 	if s.Step > m.warmup {
@@ -55,12 +56,12 @@ func (m *Meter) Stepped(s Step) error {
 	return nil
 }
 
-// Speed is the speed of the steps that a Meter timed.
+// Speed summarizes the steps that a Meter timed.
 type Speed struct {
 	Steps           int
 	Median, Min     time.Duration // of a step
 	Phases          Phases        // mean of a step
-	TokensPerSecond float64       // tokens of a mean step / median time: one slow step does not count
+	TokensPerSecond float64       // tokens of a mean step / median time: one slow step has no influence
 }
 
 // Speed sums up the steps so far; it is zero without any.

@@ -10,7 +10,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// Words that a Config's fields can have.
+// Values of a Config's fields.
 const (
 	LSTM        = spec.LSTM
 	GRU         = spec.GRU
@@ -30,11 +30,11 @@ const (
 // Config is a network's shape. Fields that its kind does not have are ignored.
 type Config = spec.Model
 
-// Dropout holds probabilities of being zeroed, in training only.
+// Dropout holds the probabilities with which training zeroes elements.
 type Dropout = spec.Dropout
 
-// Role says what a parameter does in its network. An optimizer may treat one kind
-// of parameter otherwise than another.
+// Role is a parameter's function in its network. An optimizer may treat parameters
+// of different roles differently.
 type Role string
 
 const (
@@ -44,7 +44,8 @@ const (
 	Vector    Role = "vector"    // a bias or a gain
 )
 
-// Param is a trained tensor and its name, which is PyTorch's for the same model.
+// Param is a trained tensor and its name, the name that PyTorch's version of the
+// model has.
 type Param struct {
 	Name   string
 	Tensor *ts.Tensor
@@ -66,15 +67,15 @@ const (
 	Training Mode = true
 )
 
-// Features are the result of a forward pass, which the output layer and the loss
-// start from.
+// Features are the result of a forward pass, the input of the output layer and the
+// loss.
 type Features struct {
 	States *ts.Tensor // [N, D] after dropout, in the order of the batch's targets
-	Raw    *ts.Tensor // [T, B, D] before it, for activation regularisation; nil where that has no meaning
+	Raw    *ts.Tensor // [T, B, D] before it, for activation regularisation; nil for models without it
 }
 
-// A Model is a network up to the output layer. All that differs between kinds of
-// model is asked of it here: nothing outside a kind's own file asks for its name.
+// A Model is a network up to the output layer. This interface covers all differences
+// between kinds of model: nothing outside a kind's own file checks its name.
 type Model interface {
 	Config() Config
 
@@ -82,41 +83,41 @@ type Model interface {
 	Params() []Param
 
 	// Forward runs over the token ids, [T, B] if the model is TimeMajor, else [B, T].
-	// A model that carries a state starts from it and leaves its last one there, cut
-	// off from the graph; others ignore it.
+	// A model that carries a state starts from it and replaces it by its last state,
+	// detached from the graph; others ignore it.
 	Forward(s *torch.Scope, ids *ts.Tensor, state *RecurrentState, mode Mode) Features
 
-	// Output is the layer that follows.
+	// Output returns the output layer.
 	Output() OutputLayer
 
-	// NewState is the carried state at the start of a text, for batch sequences;
-	// it is empty for a model that carries none.
+	// NewState returns the carried state at the start of a text, for batch
+	// sequences. It is empty for a model that carries no state.
 	NewState(batch int64) (*RecurrentState, error)
 
-	// CarriesState reports whether Forward continues the text from the state: the
-	// model then reads texts of any length piece by piece. A model that does not
-	// reads windows of at most Context tokens, each from its start.
+	// CarriesState reports whether Forward continues the text from the state. Such a
+	// model reads texts of any length piece by piece; other models read windows of
+	// at most Context tokens, each from its start.
 	CarriesState() bool
 
-	// Context is the largest number of tokens of a window, 0 for no limit.
+	// Context returns the largest number of tokens in a window, 0 for no limit.
 	Context() int64
 
 	// TimeMajor reports whether ids are [T, B], not [B, T].
 	TimeMajor() bool
 
-	// NewDecoder returns a decoder that continues so many texts side by side; the
-	// caller closes it.
+	// NewDecoder returns a decoder that continues the given number of texts in
+	// parallel. The caller closes it.
 	NewDecoder(texts int) (Decoder, error)
 
 	// Close frees the parameters.
 	Close()
 }
 
-// A Constructor makes a model with freshly drawn weights on device, a function of
-// seed alone. The Config has been checked.
+// A Constructor makes a model with random weights on device, which depend on seed
+// alone. The Config has been checked.
 type Constructor func(c Config, seed uint64, device gotch.Device) (Model, error)
 
-// constructors has a line for each of spec's kinds.
+// constructors has a line for each kind of package spec.
 var constructors = map[string]Constructor{
 	LSTM:        newRecurrent(lstmCell),
 	GRU:         newRecurrent(gruCell),
@@ -129,8 +130,8 @@ func Register(k spec.Kind, make Constructor) {
 	constructors[k.Name] = make
 }
 
-// New makes a model with freshly drawn weights on device, a function of seed
-// alone. The error names each value that no model of the kind can have.
+// New makes a model with random weights on device, which depend on seed alone. The
+// error names each value that no model of the kind can have.
 func New(c Config, seed uint64, device gotch.Device) (Model, error) {
 	if err := c.Check(); err != nil {
 		return nil, err

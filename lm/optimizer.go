@@ -6,9 +6,8 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// NewOptimizer returns an optimizer over m's parameters, in groups as the kind's
-// settings say; settings that values lacks take the defaults of the kind's
-// authors.
+// NewOptimizer returns an optimizer over m's parameters, grouped by the kind's
+// settings. Settings that values lacks take the defaults of the kind's authors.
 func NewOptimizer(kind *spec.Kind, values setting.Values, m Model) (koala.Optimizer, error) {
 	var params []koala.Param
 	for _, p := range m.Params() {

@@ -11,11 +11,11 @@ import (
 
 // An OutputLayer turns features into a distribution over the next token.
 type OutputLayer interface {
-	// Loss is the mean cross-entropy of features [N, D] against targets, int64 [N];
-	// rows with a negative target do not count.
+	// Loss returns the mean cross-entropy of features [N, D] against targets, int64
+	// [N]; rows with a negative target do not count.
 	Loss(s *torch.Scope, features, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss
 
-	// LogProbs returns the logarithms of the probabilities, [N, V].
+	// LogProbs returns the log-probabilities of all tokens, [N, V].
 	LogProbs(s *torch.Scope, features *ts.Tensor) *ts.Tensor
 }
 
@@ -56,8 +56,8 @@ type tail struct {
 	output     fullSoftmax // [to - from, d]
 }
 
-// tailDivisor is how much narrower than the one before it each tail's projection
-// is (PyTorch's default).
+// tailDivisor is the ratio of the widths of successive tails' projections (PyTorch's
+// default).
 const tailDivisor = 4
 
 func newAdaptiveSoftmax(p Builder, init Init, c Config, width int64) OutputLayer {
@@ -120,7 +120,7 @@ func (l *adaptiveSoftmax) Loss(s *torch.Scope, features, targets *ts.Tensor, o t
 }
 
 // split returns the head's targets, and for each tail the rows whose target is in
-// it and those targets within the tail.
+// the tail, with these targets' indices within the tail.
 func (l *adaptiveSoftmax) split(ids []int64) (head []int64, rows, targets [][]int64) {
 	head = slices.Clone(ids)
 	rows, targets = make([][]int64, len(l.tails)), make([][]int64, len(l.tails))

@@ -17,7 +17,8 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// An overlapping group all-reduces by c10d while backward still computes gradients.
+// An overlapping group all-reduces with c10d while backward still computes
+// gradients.
 type overlapping struct{ *torch.ProcessGroup }
 
 func (g overlapping) AllReduce(tensors ...*ts.Tensor) error {
@@ -46,7 +47,7 @@ func pair(t *testing.T) [2]overlapping {
 	t.Cleanup(served.Close)
 	var wait sync.WaitGroup
 	for rank := range groups {
-		wait.Go(func() { // each has a connection of its own, which a look-up holds
+		wait.Go(func() { // each has its own connection, which a look-up blocks
 			store, err := torch.OpenKVStore(nil, torch.KVStoreOptions{Host: "127.0.0.1", Port: served.Port(), Timeout: 20 * time.Second})
 			if err != nil {
 				t.Error(err)
@@ -69,8 +70,8 @@ func pair(t *testing.T) [2]overlapping {
 	return groups
 }
 
-// An all-reduce that overlaps with backward gives the bits of one that follows it,
-// also where gradients come from several batches or not at all.
+// An all-reduce that overlaps with backward gives the same bits as one after
+// backward, even if gradients come from several batches or are absent.
 func TestOverlap(t *testing.T) {
 	wide := without(shapes["gpt2"])
 	wide.Embed, wide.Hidden, wide.Layers = 126, 504, 4

@@ -10,10 +10,10 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// recurrent is the model of PyTorch's word_language_model and, with its
-// dropouts, of AWD-LSTM (Merity et al. 2018): embedding, layers of LSTM or GRU,
-// output layer. With tied weights the last layer has as many units as the
-// embedding has columns.
+// recurrent is the model of PyTorch's word_language_model and, with all its forms of
+// dropout, of AWD-LSTM (Merity et al. 2018): embedding, layers of LSTM or GRU,
+// output layer. With tied weights the last layer has as many units as the embedding
+// has columns.
 type recurrent struct {
 	Weights
 	config    Config
@@ -27,9 +27,9 @@ type recurrent struct {
 // A cell is a kind of recurrent layer.
 type cell struct {
 	gates  int
-	states int // tensors that it carries
-	// run goes over x [T, B, I] from the state and returns the outputs [T, B, H]
-	// and the state after the last step.
+	states int // number of carried tensors
+	// run processes x [T, B, I] from the state and returns the outputs [T, B, H] and
+	// the state after the last step.
 	run func(s *torch.Scope, x *ts.Tensor, state []*ts.Tensor, w torch.RNNWeights) (y *ts.Tensor, last []*ts.Tensor)
 }
 
@@ -130,8 +130,8 @@ func (m *recurrent) Forward(s *torch.Scope, ids *ts.Tensor, state *RecurrentStat
 	return Features{States: s.Reshape(x, -1, m.units[len(m.units)-1]), Raw: raw}
 }
 
-// RecurrentState is what a recurrent model carries from one batch to the next: for
-// each layer its tensors [B, units]. It owns them.
+// RecurrentState is the state that a recurrent model carries from one batch to the
+// next: for each layer its tensors [B, units]. It owns the tensors.
 type RecurrentState struct {
 	layers [][]*ts.Tensor
 }
@@ -180,7 +180,7 @@ func (st *RecurrentState) Set(s *torch.Scope, layer int, tensors ...*ts.Tensor) 
 	}
 }
 
-// Reset sets the state to that at the start of a text.
+// Reset sets the state to the state at the start of a text.
 func (st *RecurrentState) Reset() error {
 	return torch.Do(func(s *torch.Scope) error {
 		st.each(func(t *ts.Tensor) { s.Zero(t) })
@@ -198,7 +198,7 @@ func (st *RecurrentState) Tensors() []*ts.Tensor {
 	return all
 }
 
-// Close frees the state. A nil state is fine.
+// Close frees the state, which may be nil.
 func (st *RecurrentState) Close() {
 	if st != nil {
 		st.each(func(t *ts.Tensor) { _ = t.Drop() })

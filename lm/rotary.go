@@ -11,12 +11,12 @@ import (
 
 // rotary turns queries and keys by angles that grow with their position, so that
 // their products depend on distances alone (Su et al. 2021): dimension i of a
-// head and i + width/2 form a plane, turned by position * frequency_i. With a width
-// below the head's, the rest of the head keeps its place (Black et al. 2022).
+// head and i + width/2 form a plane, turned by position * frequency_i. If width is
+// less than the head's, the rest of the head does not turn (Black et al. 2022).
 type rotary struct {
 	width       int64
 	frequencies []float64 // [width/2]
-	gain        float64   // of what has turned
+	gain        float64   // factor on turned queries and keys
 
 	cos, sin *ts.Tensor // [positions, width/2]; nil before the first use
 }
@@ -27,8 +27,9 @@ func newRotary(a spec.Architecture) *rotary {
 	return r
 }
 
-// table returns cosines and sines [n, width/2] of the positions from on. Models have
-// contexts that few texts fill: the tables grow with the positions in use.
+// table returns cosines and sines [n, width/2] of the n positions from position from
+// on. Few texts fill a model's context, so the tables grow with the positions in
+// use.
 func (r *rotary) table(s *torch.Scope, from, n int64, like *ts.Tensor) (cos, sin *ts.Tensor) {
 	if have := torch.Shape(r.cos); r.cos == nil || have[0] < from+n {
 		positions, half := growth(from+n), int64(len(r.frequencies))
@@ -50,7 +51,7 @@ func (r *rotary) table(s *torch.Scope, from, n int64, like *ts.Tensor) (cos, sin
 	return s.Narrow(r.cos, 0, from, n), s.Narrow(r.sin, 0, from, n)
 }
 
-// growth is the size of a buffer that has to hold n: the next power of two.
+// growth returns the size of a buffer for n elements: the next power of two.
 func growth(n int64) int64 {
 	size := int64(64)
 	for size < n {
@@ -59,7 +60,8 @@ func growth(n int64) int64 {
 	return size
 }
 
-// release leaves the tables to a scope: backward may still need their values.
+// release hands the tables over to a scope, since backward may still need their
+// values.
 func (r *rotary) release(s *torch.Scope) {
 	if r.cos != nil {
 		s.Own(r.cos)
@@ -88,14 +90,16 @@ func rotaryFrequencies(r spec.Rotations, width int64) (frequencies []float64, ga
 			frequencies[i] /= r.Factor
 		}
 	case spec.Llama3Scaling:
-		// Between Low and High waves in the original context the slowing fades out.
+		// Between Low and High waves in the original context, the slowing decreases
+		// gradually.
 		for i, f := range frequencies {
 			waves := original * f / (2 * math.Pi)
 			keep := min(1, max(0, (waves-r.Low)/(r.High-r.Low)))
 			frequencies[i] = keep*f + (1-keep)*f/r.Factor
 		}
 	case spec.YarnScaling:
-		// dimension is the plane that makes so many rotations in the original context.
+		// dimension returns the plane that makes the given number of rotations in
+		// the original context.
 		dimension := func(rotations float64) float64 {
 			return float64(width) * math.Log(original/(rotations*2*math.Pi)) / (2 * math.Log(r.Base))
 		}
@@ -117,7 +121,7 @@ func rotaryFrequencies(r spec.Rotations, width int64) (frequencies []float64, ga
 	return frequencies, gain
 }
 
-// apply turns x [B, T, heads, W], whose first token stands at position from.
+// apply turns x [B, T, heads, W], whose first token is at position from.
 func (r *rotary) apply(s *torch.Scope, x *ts.Tensor, from int64) *ts.Tensor {
 	shape := torch.Shape(x)
 	if !s.OK() {

@@ -7,12 +7,11 @@ import (
 	"slices"
 )
 
-// A Sampler draws tokens from logits. The zero value of each field is no change:
-// all of the distribution at temperature 1, except that Temperature 0 takes the
-// likeliest token.
+// A Sampler draws tokens from logits. A zero field leaves the distribution
+// unchanged, except that Temperature 0 takes the likeliest token.
 type Sampler struct {
 	Temperature float64
-	TopK        int     // sample among this many likeliest tokens; 0 is all
+	TopK        int     // sample among this many likeliest tokens; 0: all
 	TopP        float64 // then among the likeliest that have this probability together (Holtzman et al. 2020); 0 or 1 is all
 	MinP        float64 // then among those at least this times as likely as the likeliest (Nguyen et al. 2024); 0 is all
 
@@ -28,7 +27,7 @@ type candidate struct {
 	weight float64 // its logit, then its probability up to a factor
 }
 
-// likelier orders candidates; of equally likely ones the lower id comes first.
+// likelier orders candidates. Among equally likely ones the lower id comes first.
 func likelier(a, b candidate) int {
 	return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id))
 }
@@ -55,7 +54,7 @@ func (s *Sampler) Penalize(logProbs []float32, prompt []int64, drawn map[int64]i
 	}
 }
 
-// Draw returns a token. It takes one number from random, whatever the settings.
+// Draw returns a token. It uses one number from random, whatever the settings.
 func (s *Sampler) Draw(logits []float32, random *rand.Rand) int {
 	u := random.Float64()
 	if s.Temperature == 0 {
@@ -63,7 +62,7 @@ func (s *Sampler) Draw(logits []float32, random *rand.Rand) int {
 	}
 	c := s.candidates[:0]
 	for id, l := range logits {
-		if l == l { // NaN is no candidate
+		if l == l { // skip NaN
 			c = append(c, candidate{id, float64(l) / s.Temperature})
 		}
 	}
@@ -98,8 +97,8 @@ func likeliest(logits []float32) int {
 	return best
 }
 
-// softmax turns logits into probabilities times the total that it returns, so that
-// none overflows.
+// softmax turns logits into unnormalized probabilities, none of which overflows, and
+// returns their total.
 func softmax(c []candidate) (total float64) {
 	largest := math.Inf(-1)
 	for _, x := range c {
@@ -113,8 +112,8 @@ func softmax(c []candidate) (total float64) {
 }
 
 // nucleus keeps the fewest of the likeliest candidates that reach share of the
-// total. Candidates below (1 - share) / n of it come to less than 1 - share
-// together, so that only the others need sorting.
+// total. Candidates below (1 - share) / n of the total have together less than 1 -
+// share, so that only the others need sorting.
 func nucleus(c []candidate, total, share float64) ([]candidate, float64) {
 	floor := (1 - share) * total / float64(len(c))
 	c = slices.DeleteFunc(c, func(x candidate) bool { return x.weight < floor })
@@ -142,8 +141,7 @@ func atLeast(c []candidate, share float64) ([]candidate, float64) {
 }
 
 // top returns the k likeliest candidates, in their order. It keeps them in a heap
-// with the least likely at its root, so that most of a vocabulary costs one
-// comparison.
+// with the least likely at its root, so that most candidates cost one comparison.
 func top(c []candidate, k int) []candidate {
 	heap := slices.Clone(c[:k])
 	down := func(i int) {

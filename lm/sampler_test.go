@@ -10,12 +10,13 @@ import (
 func logs(p ...float64) []float32 {
 	l := make([]float32, len(p))
 	for i := range p {
-		l[i] = float32(math.Log(p[i])) + 3 // logits are up to a constant
+		l[i] = float32(math.Log(p[i])) + 3 // a constant shift of logits has no effect
 	}
 	return l
 }
 
-// The share of each token among many draws is what its settings make of it.
+// The share of each token among many draws equals its probability under the
+// settings.
 func TestSamplerFrequencies(t *testing.T) {
 	logits := logs(0.1, 0.4, 0.2, 0.3)
 	for _, c := range []struct {

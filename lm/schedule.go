@@ -7,14 +7,15 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// A Schedule is the learning rate's factor over a run, with what it remembers.
+// A Schedule gives the learning rate's factor over a run. A plateau schedule has
+// state.
 type Schedule struct {
 	config spec.Schedule
 	total  int64 // steps of the run, 0 if not known
 	State  ScheduleState
 }
 
-// ScheduleState is what a plateau schedule remembers, for checkpoints.
+// ScheduleState is the state of a plateau schedule, for checkpoints.
 type ScheduleState struct {
 	Factor float64 `json:"factor"`
 	Bad    int     `json:"bad"` // evaluations since the last best or decay
@@ -28,7 +29,7 @@ func NewSchedule(c spec.Schedule, total int64) (*Schedule, error) {
 	return &Schedule{config: c, total: total, State: ScheduleState{Factor: 1}}, nil
 }
 
-// Factor is the factor at the step with this index, from 0.
+// Factor returns the factor at the step with this index, from 0.
 func (s *Schedule) Factor(step int64) float64 {
 	if s.config.FollowsEvaluations() && step >= s.config.Warmup {
 		return s.State.Factor
@@ -49,15 +50,15 @@ func (s *Schedule) Evaluated(best bool) {
 	}
 }
 
-// A RangeTest raises the learning rate exponentially from step to step, in place of
-// a schedule (Smith 2017). Lowest and Highest are factors on it, at the first and
-// at the last of Steps.
+// A RangeTest replaces a schedule and raises the learning rate exponentially from
+// step to step (Smith 2017). Lowest and Highest are its factors at the first and at
+// the last of Steps.
 type RangeTest struct {
 	Lowest, Highest float64
 	Steps           int64
 }
 
-// Check returns an error if the rate cannot rise so.
+// Check returns an error unless the rate rises.
 func (r RangeTest) Check() error {
 	if !(0 < r.Lowest && r.Lowest < r.Highest) || r.Steps < 2 {
 		return fmt.Errorf("the learning rate cannot rise from %g to %g times itself in %d steps", r.Lowest, r.Highest, r.Steps)
@@ -65,7 +66,7 @@ func (r RangeTest) Check() error {
 	return nil
 }
 
-// Factor is the factor at the step with this index, from 0.
+// Factor returns the factor at the step with this index, from 0.
 func (r RangeTest) Factor(step int64) float64 {
 	return r.Lowest * math.Pow(r.Highest/r.Lowest, min(1, float64(step)/float64(r.Steps-1)))
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/koala-lm/koala-lm/koala"
 )
 
-// Progress is where a run stands, apart from its tensors.
+// Progress is a run's state without its tensors.
 type Progress struct {
 	Step          int64         `json:"step"`   // optimizer steps done
-	Tokens        int64         `json:"tokens"` // trained on
+	Tokens        int64         `json:"tokens"` // number of tokens trained on
 	Epoch         int           `json:"epoch"`  // passes done
 	Index         int           `json:"index"`  // steps done in this pass
 	Elapsed       time.Duration `json:"elapsed"`
@@ -23,8 +23,8 @@ type Progress struct {
 	Skipped       int64         `json:"skipped"`
 	SkippedInARow int           `json:"skipped_in_a_row"`
 	Best          *float64      `json:"best"`      // nats on valid; null before the first evaluation
-	BestStep      int64         `json:"best_step"` // when that was
-	Bad           int           `json:"bad"`       // evaluations since
+	BestStep      int64         `json:"best_step"` // step of that evaluation
+	Bad           int           `json:"bad"`       // evaluations since then
 	EvaluationDue bool          `json:"evaluation_due"`
 	EvaluatedAt   int64         `json:"evaluated_at"`
 	Stopped       bool          `json:"stopped"` // by the patience
@@ -33,11 +33,12 @@ type Progress struct {
 	phases       Phases
 	windowSteps  int
 	windowTokens int64
-	unsaved      bool // since the last snapshot
+	unsaved      bool // steps were made since the last snapshot
 }
 
-// A Snapshot is all that a run needs to go on with the same bits: what Restore
-// takes. Its tensors belong to the trainer and are valid until the next step.
+// A Snapshot is the complete state of a run: after Restore, training continues with
+// the same bits. Its tensors belong to the trainer and are valid until the next
+// step.
 type Snapshot struct {
 	Progress  Progress
 	Cursor    data.Cursor
@@ -85,8 +86,8 @@ func (t *Trainer) save(best bool) error {
 	})
 }
 
-// Restore puts the trainer where a snapshot was made; before Run. The tensors
-// are copied.
+// Restore sets the trainer to the state of a snapshot. Call it before Run. It copies
+// the tensors.
 func (t *Trainer) Restore(snap *Snapshot) error {
 	t.defaultGroup()
 	if err := restoreWeights(t.Model, snap.Weights); err != nil {
@@ -131,7 +132,8 @@ func restoreWeights(m Model, from []Param) error {
 	return nil
 }
 
-// copyAll overwrites each of dst with its counterpart, of the same shape.
+// copyAll overwrites each tensor of dst with its counterpart in src, which has the
+// same shape.
 func copyAll(dst, src []*ts.Tensor) error {
 	if len(dst) != len(src) {
 		return fmt.Errorf("%d tensors where %d are expected", len(src), len(dst))

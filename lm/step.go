@@ -19,19 +19,19 @@ type stepResult struct {
 	nats   float64 // mean loss over all its tokens
 	tokens int64
 	length int // optimizer steps of this epoch
-	epochs int // that ended in it
+	epochs int // number of epochs that ended in it
 	info   koala.StepInfo
 	phases Phases
 }
 
 // step makes one optimizer step: predict, then forward, loss and backward of each
-// accumulated batch, then update. KOALA's measurement is the mean loss and the
-// mean squared loss of all tokens of the step.
+// accumulated batch, then update. KOALA's measurement consists of the mean loss and
+// the mean squared loss of all tokens of the step.
 func (t *Trainer) step(ctx context.Context) (stepResult, error) {
 	var (
 		out     stepResult
 		losses  lossSums
-		lengths int // of all batches together
+		lengths int // sum of the lengths of all batches
 	)
 	if err := torch.Seed(uint64(t.Config.Seed), t.progress.Step, int64(t.Group.Rank())); err != nil {
 		return out, err
@@ -68,12 +68,13 @@ func (t *Trainer) step(ctx context.Context) (stepResult, error) {
 	if err := t.reduce(ctx, &losses); err != nil {
 		return out, err
 	}
-	if t.Group.Size() > 1 { // alone there is nothing to wait for
+	if t.Group.Size() > 1 { // a single process has nothing to wait for
 		out.phases.Reduce = lap(&started)
 	}
 	out.nats, out.tokens = losses.loss.Value(), losses.loss.Tokens
 	if nominal := t.Config.BPTT * t.Config.Accumulate; t.Config.VariableBPTT && nominal > 0 {
-		// Longer sequences make fewer steps of an epoch, each as much larger.
+		// An epoch of longer sequences has fewer steps with a proportionally larger
+		// learning rate.
 		t.Optimizer.SetLR(factor * float64(lengths) / float64(nominal))
 	}
 	info, err := t.Optimizer.Update(koala.Measurement{Loss: losses.loss.Value(), MeanSquare: losses.square.Value()})
@@ -102,9 +103,9 @@ func (t *Trainer) draw() (batches []data.Batch, tokens int, err error) {
 	return batches, tokens, nil
 }
 
-// accumulate adds the gradients of one batch to the parameters'. weight is the batch's
-// share of the step's tokens: the gradient of a step is that of its mean loss over all
-// tokens, however the batches' lengths differ.
+// accumulate adds the gradients of one batch to the parameters' gradients. weight is
+// the batch's share of the step's tokens: a step's gradient is the gradient of its
+// mean loss over all tokens, whatever the batches' lengths.
 func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (torch.Loss, error) {
 	if err := t.ready(b); err != nil {
 		return torch.Loss{}, err
@@ -136,7 +137,7 @@ func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (torc
 	return loss, err
 }
 
-// ready brings the carried state into the form that the batch needs.
+// ready adapts the carried state to the batch.
 func (t *Trainer) ready(b data.Batch) error {
 	if t.state == nil {
 		var err error
@@ -151,8 +152,8 @@ func (t *Trainer) ready(b data.Batch) error {
 	return nil
 }
 
-// objective is what is descended: the mean loss, with the penalties on the last
-// layer's outputs h [T, B, D] of AWD-LSTM, alpha mean(h^2) + beta mean((h_t -
+// objective returns the minimized function: the mean loss plus AWD-LSTM's penalties
+// on the last layer's outputs h [T, B, D], alpha mean(h^2) + beta mean((h_t -
 // h_t-1)^2).
 func (t *Trainer) objective(s *torch.Scope, loss, raw *ts.Tensor) *ts.Tensor {
 	c := t.Config
@@ -166,7 +167,7 @@ func (t *Trainer) objective(s *torch.Scope, loss, raw *ts.Tensor) *ts.Tensor {
 	return loss
 }
 
-// lap returns the time since *from and moves it on.
+// lap returns the time since *from and sets *from to now.
 func lap(from *time.Time) time.Duration {
 	now := time.Now()
 	d := now.Sub(*from)

@@ -13,7 +13,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// BenchmarkStep times whole training steps of the settings that bench/ compares
+// BenchmarkStep times whole training steps with the settings that bench/ compares
 // with PyTorch.
 func BenchmarkStep(b *testing.B) {
 	wlm := lm.Config{

@@ -64,8 +64,8 @@ func (m *toy) Forward(s *torch.Scope, ids *ts.Tensor, state *lm.RecurrentState, 
 	return lm.Features{States: s.Reshape(s.Stack(0, all...), -1, m.config.Embed)}
 }
 
-// A kind that one file adds trains, is evaluated, restored and decoded: nothing else
-// knows it.
+// A kind that one file adds can be trained, evaluated, restored and decoded, without
+// a change elsewhere.
 func TestKindInOneFile(t *testing.T) {
 	shape := lm.Config{Kind: "toy", Vocab: 11, Layers: 1, Embed: 16, Hidden: 16}
 	newRun := func() *lm.Trainer {
@@ -104,7 +104,7 @@ func TestKindInOneFile(t *testing.T) {
 
 	text := generate(t, whole.Model, lm.Generation{Prompt: []int64{0, 7}, Tokens: 20}, 1)[0]
 	for i, id := range text {
-		if want := int64((i + 2) * 7 % 11); id != want { // as counting counts
+		if want := int64((i + 2) * 7 % 11); id != want { // the rule of counting
 			t.Fatalf("token %d of %v is not %d", i, text, want)
 		}
 	}

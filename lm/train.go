@@ -14,25 +14,25 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// TrainConfig is how long and how a Trainer runs.
+// TrainConfig configures a Trainer.
 type TrainConfig struct {
 	spec.Train
 	Schedule   spec.Schedule
 	Eval       spec.Eval
 	Checkpoint spec.Checkpoint
 
-	// RangeTest, if it is not nil, takes the place of Schedule.
+	// RangeTest, if not nil, replaces Schedule.
 	RangeTest *RangeTest
 }
 
-// A Trainer trains one model. Make it by filling the exported fields and calling
-// Run; all of them are the caller's to close.
+// A Trainer trains one model. Fill the exported fields and call Run. The caller
+// closes the fields.
 type Trainer struct {
 	Config    TrainConfig
 	Model     Model
 	Optimizer koala.Optimizer
 	Train     data.Batcher
-	// Valid and Test return a fresh pass over a split; nil where there is none.
+	// Valid and Test return a new pass over a split; nil without the split.
 	Valid, Test func() (data.Batcher, error)
 	Device      gotch.Device
 	Group       ProcessGroup // nil is a SingleProcess
@@ -42,21 +42,21 @@ type Trainer struct {
 	state    *RecurrentState // carried from batch to batch
 	progress Progress
 	started  time.Time
-	saved    time.Time // when a snapshot was last offered
+	saved    time.Time // time of the last offered snapshot
 
 	reducer     Reducer      // nil before the first step
-	agreed      controlFlags // by all ranks, in the last step
+	agreed      controlFlags // the ranks' common flags of the last step
 	globalBatch int          // texts in the global batch
 }
 
-// ErrInterrupted is returned by Run when its context ended; the last step is
-// whole and has been offered for a checkpoint.
+// ErrInterrupted is returned by Run when its context ended. The last step is
+// complete, and its state was offered for a checkpoint.
 var ErrInterrupted = errors.New("training was interrupted")
 
 // A DivergedError ends a run whose loss or gradients stayed non-finite.
 type DivergedError struct {
 	Step    int64
-	Skipped int // steps in a row
+	Skipped int // number of consecutive skipped steps
 }
 
 func (e *DivergedError) Error() string {
@@ -71,7 +71,7 @@ func (t *Trainer) Run(ctx context.Context) error {
 	defer t.free()
 	t.started = time.Now()
 	t.saved = t.started
-	// A run that was interrupted in an evaluation repeats it.
+	// A run that was interrupted during an evaluation repeats it.
 	if err := t.afterStep(ctx); err != nil {
 		return err
 	}
@@ -89,8 +89,8 @@ func (t *Trainer) Run(ctx context.Context) error {
 	return t.finish(ctx)
 }
 
-// TotalSteps is how many steps the run has by its limits on steps and epochs, 0
-// if it has neither.
+// TotalSteps returns the number of steps by the limits on steps and epochs, or 0
+// without such a limit.
 func (t *Trainer) TotalSteps() int64 {
 	total := t.Config.Steps
 	each := int64(max(1, t.Config.Accumulate))
@@ -121,14 +121,14 @@ func (t *Trainer) prepare() error {
 	return nil
 }
 
-// defaultGroup makes a trainer without a group a group of one.
+// defaultGroup gives a trainer without a group a group of one process.
 func (t *Trainer) defaultGroup() {
 	if t.Group == nil {
 		t.Group = SingleProcess{}
 	}
 }
 
-// free frees the memory that the run allocated beside the caller's own.
+// free frees the memory that the run allocated.
 func (t *Trainer) free() {
 	t.state.Close()
 	t.state = nil
@@ -138,7 +138,7 @@ func (t *Trainer) free() {
 	}
 }
 
-// done says whether a limit is reached.
+// done reports whether a limit is reached.
 func (t *Trainer) done(ctx context.Context) bool {
 	c, p := t.Config, t.progress
 	return p.Stopped ||
@@ -147,7 +147,7 @@ func (t *Trainer) done(ctx context.Context) bool {
 		t.control(ctx).end
 }
 
-// trainStep makes one optimizer step and accounts for it.
+// trainStep makes one optimizer step and updates the run's figures.
 func (t *Trainer) trainStep(ctx context.Context) error {
 	p := &t.progress
 	step, err := t.step(ctx)
@@ -194,7 +194,7 @@ func (t *Trainer) trainStep(ctx context.Context) error {
 	return nil
 }
 
-// lrFactor is the factor on the learning rate in the next step.
+// lrFactor returns the factor on the learning rate in the next step.
 func (t *Trainer) lrFactor() float64 {
 	if r := t.Config.RangeTest; r != nil {
 		return r.Factor(t.progress.Step)
@@ -215,8 +215,8 @@ func (t *Trainer) log(step Step) error {
 	return t.notify(func(o Observer) error { return o.Logged(event) })
 }
 
-// afterStep evaluates and offers checkpoints where they are due. After the last
-// step finish does.
+// afterStep evaluates and offers checkpoints when they are due. After the last step
+// finish does so.
 func (t *Trainer) afterStep(ctx context.Context) error {
 	p, c := &t.progress, t.Config
 	if t.done(ctx) {
@@ -239,7 +239,7 @@ func (t *Trainer) afterStep(ctx context.Context) error {
 	return nil
 }
 
-// interrupted offers the state for a last checkpoint.
+// interrupted offers the state for a final checkpoint.
 func (t *Trainer) interrupted() error {
 	if err := t.save(false); err != nil {
 		return err
@@ -247,7 +247,7 @@ func (t *Trainer) interrupted() error {
 	return ErrInterrupted
 }
 
-// evaluateValid scores valid and keeps the book on what is best.
+// evaluateValid scores valid and records the best result.
 func (t *Trainer) evaluateValid(ctx context.Context) (best bool, err error) {
 	r, err := t.evaluate(ctx, "valid", t.Valid)
 	if err != nil {
@@ -292,7 +292,8 @@ func (t *Trainer) evaluate(ctx context.Context, split string, open func() (data.
 	return r, t.notify(func(o Observer) error { return o.Evaluated(event) })
 }
 
-// finish is a normal end: valid and test once each, and a last checkpoint.
+// finish ends a run normally: it evaluates valid and test once each and offers a
+// final checkpoint.
 func (t *Trainer) finish(ctx context.Context) error {
 	p := &t.progress
 	best := false

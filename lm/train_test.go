@@ -63,7 +63,7 @@ func newTrainer(t *testing.T, config lm.TrainConfig, kind *koalaspec.Kind) *lm.T
 	}
 }
 
-// journal keeps all that a run announces.
+// journal records all events of a run.
 type journal struct {
 	watcher
 	logs        []lm.Log
@@ -223,8 +223,8 @@ func TestNonFiniteStepsEndTheRun(t *testing.T) {
 	}
 }
 
-// TestBFloat16TrainsAlike: in every kind of model a few steps come out near those
-// in float32, and the weights stay float32.
+// TestBFloat16TrainsAlike: in every kind of model the losses of a few steps are near
+// the losses in float32, and the weights stay float32.
 func TestBFloat16TrainsAlike(t *testing.T) {
 	for name, config := range shapes {
 		var last [2]float64
@@ -256,7 +256,7 @@ func TestBFloat16TrainsAlike(t *testing.T) {
 	}
 }
 
-// TestLearningRateFollowsTheLength: as AWD-LSTM, lr * length / bptt.
+// TestLearningRateFollowsTheLength: as in AWD-LSTM, lr * length / bptt.
 func TestLearningRateFollowsTheLength(t *testing.T) {
 	for _, accumulate := range []int{1, 2} {
 		trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 30, Seed: 1, BPTT: 20, VariableBPTT: true, Accumulate: accumulate}}, koalaspec.SGD)

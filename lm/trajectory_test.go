@@ -20,16 +20,15 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// recording is what testdata/README.md describes: PyTorch's training of a small
-// model.
+// recording is a recorded training of a small model by PyTorch (testdata/README.md).
 type recording struct {
 	Vocab  int64     `json:"vocab"`
 	Batch  int       `json:"batch"`
 	Window int       `json:"window"`
 	Steps  int       `json:"steps"`
 	IDs    [][]int64 `json:"ids"`
-	// Probe is, for each tensor, the flat index of the gradient's entry that is
-	// recorded.
+	// Probe is, for each tensor, the flat index of the recorded entry of the
+	// gradient.
 	Probe map[string]int `json:"probe"`
 	Runs  map[string]struct {
 		Settings map[string]float64 `json:"settings"`
@@ -42,7 +41,7 @@ type recording struct {
 	} `json:"runs"`
 }
 
-// gradientsOf a step are each tensor's norm and probed entry.
+// gradientsOf holds a step's gradients: each tensor's norm and probed entry.
 type gradientsOf map[string][2]float64
 
 func readRecording(t *testing.T, name string) recording {
@@ -58,7 +57,8 @@ func readRecording(t *testing.T, name string) recording {
 	return r
 }
 
-// loadWeights overwrites a model's parameters by those of a safetensors file.
+// loadWeights overwrites a model's parameters with the tensors of a safetensors
+// file.
 func loadWeights(t *testing.T, m lm.Model, path string) {
 	t.Helper()
 	file, err := safetensors.Open(path)
@@ -115,7 +115,7 @@ func (w *windows) Cursor() data.Cursor    { return data.Cursor{Index: w.at} }
 func (w *windows) Seek(data.Cursor) error { return nil }
 func (w *windows) Steps() int             { return w.recording.Steps + 1 }
 
-// watcher keeps what every step announces.
+// watcher records the events of every step.
 type watcher struct {
 	lm.NoObserver
 	steps []lm.Step
@@ -123,7 +123,7 @@ type watcher struct {
 
 func (w *watcher) Stepped(s lm.Step) error { w.steps = append(w.steps, s); return nil }
 
-// prober looks at the gradients of each step before the optimizer does.
+// prober reads the gradients of each step before the optimizer changes them.
 type prober struct {
 	koala.Optimizer
 	look func(step int)
@@ -136,7 +136,7 @@ func (p *prober) Update(m koala.Measurement) (koala.StepInfo, error) {
 	return p.Optimizer.Update(m)
 }
 
-// gradients are those that the parameters have now.
+// gradients returns the current gradients of the parameters.
 func gradients(t *testing.T, m lm.Model, probe map[string]int) gradientsOf {
 	t.Helper()
 	all := gradientsOf{}
@@ -231,9 +231,9 @@ func TestTrainingAgreesWithPyTorch(t *testing.T) {
 	}
 }
 
-// compareGradients asks of an entry that it be as near as its tensor's norm has
-// to be: it may be small beside the others. Late ones have drifted by what
-// PyTorch's clipping adds to the norm, 1e-6.
+// compareGradients compares an entry with the tolerance of its tensor's norm, since
+// the entry may be small compared with the others. Late gradients have drifted
+// because PyTorch's clipping adds 1e-6 to the norm.
 func compareGradients(t *testing.T, step int, got, want gradientsOf) {
 	t.Helper()
 	if len(got) != len(want) {

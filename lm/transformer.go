@@ -52,7 +52,7 @@ func newTransformer(c Config, seed uint64, device gotch.Device) (Model, error) {
 	m.Weights, err = Build(seed, device, func(p Builder) {
 		init, eps := Normal(initialSD), m.form.NormEps
 		if c.GPT2() {
-			// The names and layouts of Hugging Face's GPT2LMHeadModel.
+			// Names and layouts of Hugging Face's GPT2LMHeadModel.
 			body := p.In("transformer")
 			m.embedding = body.In("wte").Embedding("weight", init, c.Vocab, c.Embed)
 			m.positions = body.In("wpe").Embedding("weight", init, c.Context, c.Embed)
@@ -61,7 +61,7 @@ func newTransformer(c Config, seed uint64, device gotch.Device) (Model, error) {
 			}
 			m.norm = newNorm(body.In("ln_f"), c.Norm, eps, c.Embed)
 		} else {
-			// Those of LlamaForCausalLM.
+			// Names and layouts of LlamaForCausalLM.
 			body := p.In("model")
 			m.embedding = body.In("embed_tokens").Embedding("weight", init, c.Vocab, c.Embed)
 			if c.Position == Rotary {
@@ -155,7 +155,7 @@ func newLlamaBlock(p Builder, c Config, i int, turn *rotary) block {
 	return b
 }
 
-// architecture is a Transformer's, with values in place of defaults.
+// architecture returns a Transformer's Architecture, resolved.
 func architecture(c Config) spec.Architecture {
 	return c.Architecture.Resolved(&c)
 }
@@ -178,8 +178,8 @@ func (m *transformer) Forward(s *torch.Scope, ids *ts.Tensor, _ *RecurrentState,
 	return Features{States: s.Reshape(x, -1, m.config.Embed)}
 }
 
-// run returns the normed residual stream [B, T, D] over ids [B, T], which follow
-// the tokens in the cache; a nil cache has none and keeps none.
+// run returns the normed residual stream [B, T, D] over ids [B, T], which follow the
+// tokens in the cache. A nil cache holds no tokens and stores none.
 func (m *transformer) run(s *torch.Scope, ids *ts.Tensor, cache *kvCache, mode Mode) *ts.Tensor {
 	d := m.config.Dropout
 	if mode == Evaluate {
@@ -218,7 +218,7 @@ func (m *transformer) run(s *torch.Scope, ids *ts.Tensor, cache *kvCache, mode M
 // A branch is a function of the normed residual stream [B, T, D].
 type branch interface {
 	apply(s *torch.Scope, h *ts.Tensor) *ts.Tensor
-	// fused is the whole of residual as one operator; nil where there is none.
+	// fused computes all of residual with one operator; nil if there is none.
 	fused(s *torch.Scope, x *ts.Tensor, b torch.Branch) *ts.Tensor
 }
 
@@ -231,19 +231,21 @@ func residual(s *torch.Scope, x *ts.Tensor, n norm, f branch, dropout float64) *
 }
 
 // attention is causal self-attention with several heads (Vaswani et al. 2017).
-// With fewer heads of keys and values than of queries, neighbouring heads share
-// theirs (Ainslie et al. 2023).
+// With fewer heads of keys and values than of queries, neighbouring query heads
+// share keys and values (Ainslie et al. 2023).
 type attention struct {
 	heads, kvHeads, width int64 // width of a head
-	// in makes queries, keys and values: one layer for all three (GPT-2), or one each.
+	// in computes queries, keys and values: one layer for all three (GPT-2), or one
+	// layer each.
 	in                 []linear
 	out                linear
-	queryNorm, keyNorm norm    // of each head; without a gain there is none
+	queryNorm, keyNorm norm    // of each head; not applied without a gain
 	rotary             *rotary // nil where a layer has no rotary positions
-	window             int64   // tokens that a query sees back, itself included; 0 is all
+	window             int64   // number of tokens that a query sees, itself included; 0: all
 }
 
-// attend is attention over the tokens in a cache and those that follow them.
+// attend computes attention over the tokens in a cache and the new tokens after
+// them.
 type attend struct {
 	*attention
 	cache   *layerCache
@@ -288,7 +290,8 @@ func (a *attention) project(s *torch.Scope, h *ts.Tensor) (q, k, v *ts.Tensor) {
 }
 
 // weigh returns softmax(q k' / sqrt(width)) v [B, heads, T, width] over the tokens
-// that each query may see: those up to its own, at most window of them.
+// that each query may see: its own token and the ones before it, at most window in
+// all.
 func (a attend) weigh(s *torch.Scope, q, k, v *ts.Tensor, from int64) *ts.Tensor {
 	shape := torch.Shape(q)
 	if !s.OK() {
@@ -307,8 +310,8 @@ func (a attend) weigh(s *torch.Scope, q, k, v *ts.Tensor, from int64) *ts.Tensor
 	return s.MatMul(s.Dropout(s.Softmax(scores), a.dropout), a.shared(s, v))
 }
 
-// shared repeats the heads of keys or values [B, kvHeads, S, width] for the heads of
-// queries that share them.
+// shared repeats the heads of keys or values [B, kvHeads, S, width] for the query
+// heads that share them.
 func (a *attention) shared(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
 	shape, each := torch.Shape(x), a.heads/a.kvHeads
 	if each == 1 || !s.OK() {
@@ -333,8 +336,8 @@ func windowMask(s *torch.Scope, from, steps, window int64) *ts.Tensor {
 	return torch.FromSlice(s, values, steps, all)
 }
 
-// mlp is down f(up h) for an activation f, or with a gate (Shazeer 2020) down (f(gate
-// h) * up h).
+// mlp computes down f(up h) for an activation f, or with a gate (Shazeer 2020) down
+// (f(gate h) * up h).
 type mlp struct {
 	up, down   linear
 	gate       *linear
@@ -375,15 +378,15 @@ var activations = map[string]func(s *torch.Scope, x *ts.Tensor) *ts.Tensor{
 	"sigmoid":      (*torch.Scope).Sigmoid,
 }
 
-// kvCache holds the keys and values of the tokens that a Transformer has read. A
-// nil cache is empty and keeps nothing.
+// kvCache holds the keys and values of the tokens that a Transformer has read. A nil
+// cache is empty and stores nothing.
 type kvCache struct {
 	layers []layerCache
 	seen   int64
 }
 
-// layerCache is one layer's: keys and values [B, kvHeads, capacity, width], nil before
-// the first token. They grow with the text.
+// layerCache is one layer's cache: keys and values [B, kvHeads, capacity, width],
+// nil before the first token. They grow with the text.
 type layerCache struct {
 	cache        *kvCache
 	keys, values *ts.Tensor
@@ -412,7 +415,7 @@ func (c *kvCache) layer(i int) *layerCache {
 	return &c.layers[i]
 }
 
-// advance counts n tokens whose keys and values all layers have taken in.
+// advance counts n tokens whose keys and values all layers have stored.
 func (c *kvCache) advance(n int64) {
 	if c != nil {
 		c.seen += n
@@ -447,7 +450,7 @@ func (l *layerCache) extend(s *torch.Scope, k, v *ts.Tensor) (keys, values *ts.T
 	return l.append(s, &l.keys, k), l.append(s, &l.values, v)
 }
 
-// append writes x behind the tokens in the buffer and returns both.
+// append writes x after the tokens in the buffer and returns both.
 func (l *layerCache) append(s *torch.Scope, buffer **ts.Tensor, x *ts.Tensor) *ts.Tensor {
 	shape := torch.Shape(x)
 	if !s.OK() {

@@ -43,7 +43,7 @@ func TestTooLongForTheContext(t *testing.T) {
 	}
 }
 
-// TestTheFutureIsNotSeen: a later token changes no earlier state.
+// TestTheFutureIsNotSeen: a later token does not change an earlier state.
 func TestTheFutureIsNotSeen(t *testing.T) {
 	for name, config := range shapes {
 		m := newModel(t, config)

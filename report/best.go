@@ -13,16 +13,16 @@ import (
 )
 
 // Best ranks runs, or groups of runs, by their results in a metric. Over seeds, the
-// mean and its spread say more than the luckiest run.
+// mean and its spread are more informative than the luckiest run.
 type Best struct {
 	By      string // the metric
 	Last    bool   // show the last value too
-	Missing int    // runs without any value of the metric, when not grouped
+	Missing int    // number of runs without a value of the metric, when not grouped
 	More    bool   // the limit left groups out
 
 	keys    Columns
 	grouped bool
-	prefix  int // how many characters of an id identify a run
+	prefix  int // number of characters of an id that identify a run
 	groups  []ranked
 }
 
@@ -35,7 +35,7 @@ type ranked struct {
 
 // NewBest reads the selected runs' results in metric and groups them by the values
 // of keys. Without keys it ranks single runs. Runs on different datasets are never
-// in one group. The query's limit is one of groups.
+// in one group. The query's limit is a number of groups.
 func NewBest(ctx context.Context, store *tracking.Store, query tracking.Query, metric string, keys []string, now time.Time) (*Best, error) {
 	name, err := store.Name(ctx, metric)
 	if err != nil {
@@ -65,7 +65,7 @@ func NewBest(ctx context.Context, store *tracking.Store, query tracking.Query, m
 		names = append(names, name)
 		b.keys = append(b.keys, fieldOf(key, name, now))
 	}
-	limit := query.Limit // of groups, once all runs are in them
+	limit := query.Limit // a limit on groups, which need all runs
 	query.Limit = 0
 	rows, err := store.Values(ctx, query, names...)
 	if err != nil {
@@ -118,7 +118,7 @@ func (b *Best) collect(rows [][]any) {
 			case result.Outcome == tracking.NoneSoFar, result.Outcome == tracking.Broken && math.IsNaN(result.Best):
 				b.Missing++
 				continue
-			case result.Outcome == tracking.Broken: // on its own, a run is worth the best that it had
+			case result.Outcome == tracking.Broken: // a single failed run keeps its best value
 				result.Outcome = tracking.Reached
 			}
 		}

@@ -86,7 +86,8 @@ func TestMeanLine(t *testing.T) {
 	}
 }
 
-// Each run is a point; the runs with lr 1 and with lr 20 come to their means.
+// Each run is a point; the runs with lr 1 and the runs with lr 20 become their
+// means.
 func TestCurvesOverASetting(t *testing.T) {
 	done := tracking.Finished
 	s := sweepStore(t,
@@ -163,7 +164,7 @@ func TestCurvesOfDivergedRuns(t *testing.T) {
 	}
 }
 
-// In a pipe, the points are those that would be drawn.
+// In a pipe, the output is the points that would be drawn.
 func TestCurvesListMeans(t *testing.T) {
 	done := tracking.Finished
 	s := sweepStore(t, sweepRun{"a", 1, 1, 300, 200, 2, done}, sweepRun{"a", 1, 2, 320, 220, 2, done})

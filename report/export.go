@@ -110,7 +110,7 @@ func ExportTensorBoard(ctx context.Context, folder string, store *tracking.Store
 	return nil
 }
 
-// exportDetails writes the settings, the end and the sample texts of a run.
+// exportDetails writes a run's settings, end and sample texts.
 func exportDetails(ctx context.Context, store *tracking.Store, run tracking.RunSummary, events *tensorboard.Writer) error {
 	detail, err := store.Run(ctx, run.ID)
 	if err != nil {

@@ -50,7 +50,7 @@ func TestExportLines(t *testing.T) {
 	}
 }
 
-// The files are checked as TensorBoard reads them: lengths and checksums.
+// The test checks lengths and checksums, as TensorBoard does.
 func TestExportTensorBoard(t *testing.T) {
 	s := filled(t)
 	folder := t.TempDir()

@@ -8,9 +8,9 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// group aggregates the results of runs that differ in the seed alone, or in what
-// the user chose not to group by. Its mean is over the runs that have a result; the
-// others are counted by what happened to them.
+// group aggregates the results of runs that differ only in the seed, or in values
+// that the user did not group by. Its mean is over the runs with a result; the
+// others are counted by outcome.
 type group struct {
 	n        int
 	mean, m2 float64 // m2: sum of squared distances from the mean

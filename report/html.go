@@ -23,8 +23,8 @@ const (
 	fewestPoints, mostPoints = 40, 800
 	// The page first draws firstDrawn runs.
 	firstDrawn = 10
-	// A page of more than eventsFor runs holds, of their events, samples alone; one of
-	// more than diffsFor runs holds no diffs.
+	// A page of more than eventsFor runs holds only the samples among their events;
+	// a page of more than diffsFor runs holds no diffs.
 	eventsFor = 50
 	diffsFor  = 20
 )
@@ -34,10 +34,10 @@ type pageData struct {
 	Written   string                 `json:"written"`
 	Live      bool                   `json:"live"` // served, and follows the store
 	Runs      []pageRun              `json:"runs"`
-	IDs       []string               `json:"ids,omitempty"` // of all runs, in an update
+	IDs       []string               `json:"ids,omitempty"` // ids of all runs, in an update
 	All       bool                   `json:"all,omitempty"` // the page must load everything again
 	Common    map[string]any         `json:"common"`        // settings that all share
-	Differing []string               `json:"differing"`     // keys of those that differ
+	Differing []string               `json:"differing"`     // keys of the settings that differ
 	Datasets  int                    `json:"datasets"`      // how many different ones
 	Outcomes  []string               `json:"outcomes"`      // metrics in the table
 	Metrics   []string               `json:"metrics"`       // metrics with curves
@@ -45,7 +45,7 @@ type pageData struct {
 	Drawn     []int                  `json:"drawn"` // the runs that are drawn at first
 }
 
-// pageRun is a run on the page.
+// pageRun is one run on the page.
 type pageRun struct {
 	DetailRecord
 	Outcome tracking.Outcome `json:"outcome"` // of val_ppl, or of the metric that decides
@@ -106,7 +106,7 @@ func newPageData(ctx context.Context, store *tracking.Store, runs []tracking.Run
 	return data, data.addCurves(ctx, store, runs)
 }
 
-// addRuns adds the whole record of each run; of its settings, those that differ.
+// addRuns adds the whole record of each run, but only the settings that differ.
 func (d *pageData) addRuns(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
 	datasets := map[string]bool{}
 	for _, run := range runs {

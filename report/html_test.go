@@ -17,7 +17,7 @@ import (
 	"github.com/koala-lm/koala-lm/tracking/storetest"
 )
 
-// pageOf is the page of all runs, and what its script will read.
+// pageOf returns the page of all runs and the data that its script reads.
 func pageOf(t *testing.T, s *tracking.Store) (string, pageData) {
 	t.Helper()
 	var b bytes.Buffer
@@ -59,8 +59,7 @@ func TestPageHoldsEverything(t *testing.T) {
 	}
 }
 
-// The page may hold the script it was made with and no other, and nothing that
-// would load something.
+// The page contains only its own script and loads nothing.
 func TestPageIsHarmless(t *testing.T) {
 	text, _ := pageOf(t, filled(t))
 	if n := strings.Count(text, "<script"); n != 2 {

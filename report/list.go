@@ -9,12 +9,12 @@ type List struct {
 	Runs    []tracking.RunSummary
 	Columns Columns
 
-	// Chosen says that the user named the columns: then JSON has these alone,
-	// and else everything.
+	// Chosen is true if the user named the columns. JSON then has only these
+	// columns, otherwise all fields.
 	Chosen bool
 
-	// Prefix is how many characters of an id people need to name its run; 0
-	// shows ids whole.
+	// Prefix is the number of characters of an id that identify its run; 0 shows
+	// whole ids.
 	Prefix int
 }
 

@@ -107,7 +107,8 @@ func (t Table) shrink(excess int, cell func(Column, any) string) map[int]int {
 	return widths
 }
 
-// cutMiddle shortens text to limit characters: names of a sweep differ at their end.
+// cutMiddle shortens text to limit characters by cutting its middle, since the names
+// of a sweep's runs differ at their end.
 func cutMiddle(s string, limit int) string {
 	runes := []rune(s)
 	if len(runes) <= limit || limit < 2 {

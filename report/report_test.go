@@ -42,7 +42,7 @@ func allRuns(t testing.TB, s *tracking.Store) []tracking.RunSummary {
 	return runs
 }
 
-// written is what a presentation writes in a format.
+// written returns a presentation's output in a format.
 func written(t testing.TB, o Output, write func(Output) error) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -99,8 +99,8 @@ func TestCSVKeepsNames(t *testing.T) {
 	}
 }
 
-// Whatever a run is called, a terminal gets one line a run and no control
-// characters, and documents no markup.
+// Whatever the names of runs, a terminal gets one line a run without control
+// characters, and documents get no markup.
 func TestNamesAreHarmless(t *testing.T) {
 	s := filled(t)
 	runs := allRuns(t, s)
@@ -309,8 +309,8 @@ func TestBestRanksGroups(t *testing.T) {
 	}
 }
 
-// Names of a sweep are long and differ at their end: tables fit into 80 columns and
-// keep both ends.
+// The names of a sweep's runs are long and differ at their end. Tables fit into 80
+// columns and keep both ends of a name.
 func TestTablesFitIntoNarrowTerminals(t *testing.T) {
 	runs := allRuns(t, filled(t))[:4]
 	for i := range runs {

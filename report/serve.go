@@ -26,7 +26,7 @@ type Server struct {
 	Store *tracking.Store
 	Query tracking.Query // selects the runs
 	Token string         // "" on loopback: then requests must name a loopback host
-	Every time.Duration  // between two looks at the store
+	Every time.Duration  // time between two reads of the store
 }
 
 // Handler returns the server's handler.
@@ -99,7 +99,8 @@ func (s *Server) data(w http.ResponseWriter, r *http.Request) {
 }
 
 // changes returns the data of the runs that have given a sign of life since a time;
-// "" is all data. A change of tags or notes alone asks the page to load everything.
+// for "" it returns all data. A change of tags or notes alone asks the page to load
+// everything.
 func (s *Server) changes(ctx context.Context, since string) (*pageData, error) {
 	if since == "" {
 		return s.read(ctx, s.Query)

@@ -64,7 +64,7 @@ func TestServeFollowsTheStore(t *testing.T) {
 	}
 	defer events.Body.Close()
 	lines := bufio.NewScanner(events.Body)
-	await := func() { // a change, or the test's time limit
+	await := func() { // waits for a change, or the test's time limit
 		t.Helper()
 		for lines.Scan() {
 			if lines.Text() == "event: changed" {
@@ -114,8 +114,8 @@ func TestServeFilters(t *testing.T) {
 	}
 }
 
-// Only who has the token, or on loopback only who asks for a loopback host, gets an
-// answer; nothing but GET is answered.
+// The server answers only GET requests with the token, or on loopback only GET
+// requests for a loopback host.
 func TestServeKeepsOthersOut(t *testing.T) {
 	store := filled(t)
 	open, closed := served(t, &Server{Store: store}), served(t, &Server{Store: store, Token: "secret"})
@@ -154,8 +154,8 @@ func TestServeKeepsOthersOut(t *testing.T) {
 	}
 }
 
-// A spike that a long curve averages away stays in its range, and values that are
-// not finite stay what they are.
+// A spike that a long curve averages away stays in the curve's range, and values
+// that are not finite are kept.
 func TestPageHidesNoSpike(t *testing.T) {
 	points := make([]tracking.CurvePoint, 10_000)
 	for i := range points {

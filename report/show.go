@@ -107,8 +107,9 @@ func (s Show) head() Table {
 	return t
 }
 
-// splits shows the perplexities of each split beside that of a model that knows only
-// the frequency of each word: perplexities mean little without this reference.
+// splits shows the perplexities of each split beside the perplexity of a model that
+// knows only the frequency of each word. Without this reference, perplexities mean
+// little.
 func (s Show) splits() Table {
 	t := Table{Title: "Perplexity", Columns: []Column{
 		{Title: "split"}, numeric("ppl"), numeric("best"), {Title: "at step", Right: true, Human: count},

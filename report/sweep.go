@@ -35,7 +35,7 @@ type search struct {
 	soFar  []chart.Point // mean of the best val_ppl up to each step
 }
 
-// point holds the runs of a search that differ in the seed alone.
+// point holds the runs of a search that differ only in the seed.
 type point struct {
 	values   []any                 // of the varied settings
 	finished []tracking.RunSummary // with a result
@@ -157,7 +157,7 @@ func (f *search) divide(runs []tracking.RunSummary) {
 		case result.Outcome != tracking.Reached:
 		case run.Status == tracking.Finished:
 			p.finished = append(p.finished, run)
-		default: // the result of a part of the training does not compare
+		default: // the result of a partial training is not comparable
 			result.Outcome = tracking.NoneSoFar
 		}
 		p.result.addResult(result, run.ID, false)
@@ -171,7 +171,7 @@ func (f *search) divide(runs []tracking.RunSummary) {
 }
 
 // better chooses the best point: a point repeated with more seeds was chosen before,
-// by the sweep itself. A point that lost a seed comes after those that did not.
+// by the sweep itself. A point that lost a seed comes after the points that did not.
 func (p *point) better(than *point) bool {
 	switch {
 	case len(p.finished) == 0:
@@ -210,9 +210,9 @@ type cost struct {
 
 func (c cost) step() float64 { return c.model + c.optimizer }
 
-// readCosts computes the median times of a step: of the optimizer's part over the
-// runs of a search, of the rest over all runs with the same work, whatever their
-// optimizer. Unlike means, medians ignore what else the machine did.
+// readCosts computes the median times of a step's parts: the optimizer's part over
+// the runs of a search, the rest over all runs with the same work, whatever their
+// optimizer. Unlike means, medians ignore the machine's other work.
 func (s *Sweep) readCosts(ctx context.Context, store *tracking.Store) error {
 	model := map[string][]float64{}
 	for _, f := range s.searches {
@@ -246,7 +246,7 @@ func (s *Sweep) readCosts(ctx context.Context, store *tracking.Store) error {
 // steps is the number of steps of the best point's runs.
 func (f *search) steps() int64 { return f.best.finished[0].Steps }
 
-// seconds is the time of so many steps.
+// seconds returns the time of a number of steps.
 func (f *search) seconds(steps float64) float64 { return steps * f.cost.step() / 1000 }
 
 // workOf describes everything that the time of a step depends on, except the

@@ -55,8 +55,8 @@ func runningBest(line []chart.Point) []chart.Point {
 	return best
 }
 
-// after is the mean result after so many seconds of steps, interpolated between
-// evaluations.
+// after returns the mean result after a number of seconds of steps, interpolated
+// between evaluations.
 func (f *search) after(seconds float64) float64 {
 	if len(f.soFar) == 0 {
 		return math.NaN()
@@ -64,7 +64,7 @@ func (f *search) after(seconds float64) float64 {
 	return valueAt(f.soFar, seconds/f.seconds(1))
 }
 
-// SweepChart is a picture of a sweep.
+// SweepChart is one picture of a sweep.
 type SweepChart struct {
 	Name    string // of a file, without its extension
 	Caption string
@@ -81,8 +81,8 @@ func byName(searches []*search) []*search {
 	return searches
 }
 
-// Charts are how the best points of the searches fell, by tokens and by time, and
-// what the others of each search reached.
+// Charts returns the val_ppl of the searches' best points by tokens and by time, and
+// the results of each search's other points.
 func (s *Sweep) Charts() []SweepChart {
 	tokens := chart.Chart{Title: s.Name + ": val_ppl by tokens", XLabel: "tokens trained on", YLabel: metric.ValidPPL, LogY: true}
 	time := chart.Chart{Title: s.Name + ": val_ppl by time", XLabel: "seconds: steps × the median cost of a step", YLabel: metric.ValidPPL, LogY: true}

@@ -124,8 +124,9 @@ func (f *search) near() (from, to float64) {
 	return from, to
 }
 
-// result is the mean result of a point over the seeds that all points share: the
-// further seeds of the best point would bias the comparison. It is NaN for none.
+// result returns the mean result of a point over the seeds that all points share:
+// the further seeds of the best point would bias the comparison. It returns NaN
+// without a result.
 func (f *search) result(p *point) float64 {
 	var g group
 	for _, run := range p.finished {
@@ -144,7 +145,7 @@ func (f *search) everywhere(seed any) bool {
 	})
 }
 
-// outcome writes a point's result and the seeds that have none.
+// outcome writes a point's result and its seeds without a result.
 func (f *search) outcome(p *point) string {
 	result := f.result(p)
 	if p.result.runs() == 1 && math.IsNaN(result) {

@@ -42,7 +42,7 @@ func sweepStore(t *testing.T, runs ...sweepRun) *tracking.Store {
 		for step := int64(10); step <= 100; step += 10 {
 			values := map[string]float64{"forward_ms": 1, "loss_ms": 5, "backward_ms": 2, "optimizer_ms": r.optimizer}
 			if step == 10 {
-				values["loss_ms"], values["optimizer_ms"] = 900, 900 // something else had the machine
+				values["loss_ms"], values["optimizer_ms"] = 900, 900 // another program used the machine
 			}
 			switch {
 			case step == 50 && r.status == tracking.Finished:
@@ -79,8 +79,8 @@ func testSweep(t *testing.T) *Sweep {
 	return s
 }
 
-// A step of quick costs 10 ms, one of slow 20 ms: after 100 steps of quick slow is
-// at its step 50.
+// A step of quick costs 10 ms, a step of slow 20 ms: after 100 steps of quick, slow
+// is at step 50.
 func TestSweepResults(t *testing.T) {
 	want := [][]any{
 		{"slow", 0.1, int64(1), int64(0), int64(0), int64(0), 100.0, nil, 101.0, nil, 400.0, 20.0, 12.0},
@@ -92,7 +92,7 @@ func TestSweepResults(t *testing.T) {
 	}
 }
 
-// The second seed, which only the best value has, has no part in it.
+// The second seed, which only the best value has, does not count.
 func TestSweepSensitivity(t *testing.T) {
 	want := [][]any{
 		{"slow", "optimizer.lr", 0.1, "0.1 to 0.1", 1.0, "0.1: 100.0, 0.3: 150.0"},

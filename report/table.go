@@ -7,8 +7,8 @@ import (
 
 // Column is one column of a table.
 type Column struct {
-	Name  string           // what --columns takes and what CSV and JSON call it
-	Title string           // what people read
+	Name  string           // name in --columns, CSV and JSON
+	Title string           // heading for people
 	Right bool             // numbers align to the right
 	Human func(any) string // for people; nil is the plain value
 
@@ -19,7 +19,7 @@ type Column struct {
 	// Flexible columns are cut in the middle where the table is still too wide.
 	Flexible bool
 
-	// Zero columns are hidden from people while every value is 0.
+	// Zero columns are hidden from people if every value is 0.
 	Zero bool
 }
 
@@ -86,7 +86,7 @@ func (t Table) sparest() int {
 	return found
 }
 
-// objects are the rows as JSON objects by column name.
+// objects returns the rows as JSON objects by column name.
 func (t Table) objects() []map[string]any {
 	objects := make([]map[string]any, len(t.Rows))
 	for i, row := range t.Rows {

@@ -6,9 +6,9 @@ import (
 )
 
 // Repeats lists the trials that follow Trials: the best point of each search with its
-// best_seeds. result returns a trial's result; it is not ok for a trial that failed,
+// best_seeds. result returns a trial's result, or false for a trial that failed,
 // diverged or was stopped. A point's result is the mean over its seeds; a point with
-// such a trial is not the best.
+// such a trial cannot be the best.
 func (f *File) Repeats(dataset string, result func(id string) (value float64, ok bool)) ([]Trial, error) {
 	l := list{file: f, dataset: dataset}
 	for i := range f.searches {
@@ -59,7 +59,7 @@ func (f *File) IDs(dataset string) (map[string]bool, error) {
 	return ids, nil
 }
 
-// Further returns the number of trials that Repeats adds at most.
+// Further returns the largest number of trials that Repeats can add.
 func (f *File) Further() int {
 	n := 0
 	for i := range f.searches {

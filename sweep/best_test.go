@@ -31,8 +31,8 @@ func TestRepeats(t *testing.T) {
 	if got := trials[0].Search; got != "SGD with momentum" {
 		t.Errorf("search %q", got)
 	}
-	// Of sgd, lr 1 has the best run, but the mean of 2 is lower; 4 has failed with
-	// one of its seeds. No asgd run has a result.
+	// Among sgd's points, lr 1 has the best run, but lr 2 the lower mean; lr 4
+	// failed with one of its seeds. No asgd run has a result.
 	results := map[string]float64{}
 	for i, result := range []float64{1, 9, 3, 4, 0, -1, 6, 6, 5, 5} {
 		if result >= 0 {

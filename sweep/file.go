@@ -28,19 +28,19 @@ import (
 // File is a sweep's file.
 type File struct {
 	Path      string
-	Name      string // of the sweep; by default the file's, without .yaml
+	Name      string // of the sweep; by default the file's name without .yaml
 	Data      string // dataset folder; a relative path is taken from the file's folder
 	Configs   []string
-	Metric    string // decides which trial is better; val_ppl unless the file says otherwise
+	Metric    string // decides which trial is better; default val_ppl
 	Highest   bool   // the higher value of Metric is better
 	Stop      StopRule
-	TimeLimit time.Duration // no trial starts later; 0 is no limit
+	TimeLimit time.Duration // no trial starts later; 0: no limit
 
 	searches []search
 }
 
-// search is one set of trials: each point of a grid, or random draws, or one
-// alone, for each of the seeds; then the best of them for further seeds.
+// search is one set of trials: each point of a grid, or of random draws, or a single
+// point, with each of the seeds; then the best point with further seeds.
 type search struct {
 	name      string
 	set       []choice // one value each
@@ -60,10 +60,10 @@ type choice struct {
 	where  string // of the interval
 }
 
-// text is a value as it would follow key= on a command line, and its place.
+// text is a value, as written after key= on a command line, and its place.
 type text struct{ value, where string }
 
-// Problems lists everything that is wrong with a file, one on each line.
+// Problems lists all errors of a file, one on each line.
 type Problems []string
 
 func (p Problems) Error() string { return strings.Join(p, "\n") }
@@ -182,8 +182,8 @@ func (r *reader) file(f *File, n *yaml.Node) {
 	}
 }
 
-// resolvePaths takes relative paths from the file's folder. A path that exists only
-// in the working folder stays, and so does the name of a preset.
+// resolvePaths resolves relative paths from the file's folder. A path that exists
+// only in the working folder stays unchanged, and so does the name of a preset.
 func (f *File) resolvePaths() {
 	resolve := func(path string) string {
 		beside := filepath.Join(filepath.Dir(f.Path), path)
@@ -203,7 +203,7 @@ func (f *File) resolvePaths() {
 	}
 }
 
-// searchKeys are the readers of a search's keys.
+// searchKeys maps a search's keys to their readers.
 func (r *reader) searchKeys(s *search) map[string]func(*yaml.Node) {
 	return map[string]func(*yaml.Node){
 		"set":         func(n *yaml.Node) { s.set = append(s.set, r.choices(n, "set", r.single)...) },

@@ -19,16 +19,16 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// Prefixes of the tags by which a run belongs to a sweep, a search and a trial.
+// Prefixes of the tags that assign a run to a sweep, a search and a trial.
 const (
 	NameTag    = "sweep:"
 	SearchTag  = "search:"
 	TrialTag   = "trial:"
-	StoppedTag = "stopped:" // by a StopRule
+	StoppedTag = "stopped:" // a StopRule ended the run
 )
 
-// A Runner trains the trials of a sweep, each in a process of its own: a trial
-// that fails or is killed harms no other.
+// A Runner trains the trials of a sweep, each in its own process, so that a trial
+// that fails or is killed does not affect the others.
 type Runner struct {
 	File    *File
 	Trials  []Trial
@@ -40,23 +40,23 @@ type Runner struct {
 	Common  []string // further arguments, also of `koala-lm train --resume`
 	Jobs    int      // trials at a time
 	Retry   bool     // train failed trials again
-	MaxRuns int      // start at most so many; 0 is no limit
+	MaxRuns int      // largest number of trials to start; 0: no limit
 
 	Notef func(format string, args ...any) // for messages
-	Watch func(Progress)                   // called every second while trials train; nil is nothing
+	Watch func(Progress)                   // called every second while trials train; may be nil
 
 	mu       sync.Mutex
 	started  time.Time
 	launched int // trials started
 	pending  int // trials of this call of train
-	ended    int // of these
+	ended    int // trials of this call that ended
 	running  map[string]*active
 	failed   []string
 	stopper  *stopper
 	reader   *tracking.Store // while trials are watched
 }
 
-// active is a trial that trains now.
+// active is a trial in training.
 type active struct {
 	trial   Trial
 	started time.Time
@@ -139,8 +139,8 @@ func (r *Runner) Known(ctx context.Context) (map[string]tracking.RunSummary, err
 		return nil, err
 	}
 	defer store.Close()
-	// By the trials' ids: a sweep that was renamed keeps its runs. A run of another
-	// search stays there.
+	// Compare the trials' ids, so that a renamed sweep keeps its runs. A run of
+	// another search stays in that search.
 	runs, err := store.Runs(ctx, tracking.Query{Tags: r.trialTags()})
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ func (r *Runner) Repeats(known map[string]tracking.RunSummary) ([]Trial, error) 
 	})
 }
 
-// Done reports whether a run leaves nothing to train of its trial.
+// Done reports whether a run completes its trial.
 func (r *Runner) Done(run tracking.RunSummary) bool {
 	return run.Status == tracking.Finished || run.Status == tracking.Failed && !r.Retry || stopped(run)
 }
@@ -281,7 +281,7 @@ func (r *Runner) train(ctx context.Context, trials []Trial) error {
 	return context.Cause(ctx)
 }
 
-// mayStart reports whether the budgets allow another trial, and counts it.
+// mayStart reports whether the limits allow another trial, and counts the trial.
 func (r *Runner) mayStart() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -297,7 +297,8 @@ type errStopped struct{ why string }
 
 func (e errStopped) Error() string { return e.why }
 
-// trainOrAwait brings a trial to its end. why is not "" if the StopRule ended it.
+// trainOrAwait trains a trial to its end, or waits for the process that trains it.
+// why is not "" if the StopRule ended the trial.
 func (r *Runner) trainOrAwait(ctx context.Context, trial Trial, run tracking.RunSummary, old bool) (why string, err error) {
 	if old {
 		if run, err = r.await(ctx, trial, run); err != nil || r.Done(run) {
@@ -325,7 +326,8 @@ func (r *Runner) trainOrAwait(ctx context.Context, trial Trial, run tracking.Run
 	return "", nil
 }
 
-// tagStopped marks the run of a trial that the StopRule ended: it is not resumed.
+// tagStopped marks the run of a trial that the StopRule ended, so that it is not
+// resumed.
 func (r *Runner) tagStopped(ctx context.Context, trial Trial, why string) error {
 	known, err := r.Known(ctx)
 	if err != nil {
@@ -368,8 +370,8 @@ func (r *Runner) recordFailure(ctx context.Context, trial Trial, failure error) 
 	return run.Finish(tracking.Failed, failure.Error())
 }
 
-// watch looks at the running trials every second: it applies the StopRule and reports
-// the progress. finish ends it.
+// watch reads the running trials every second, applies the StopRule and reports the
+// progress. finish ends the watch.
 func (r *Runner) watch(ctx context.Context, known map[string]tracking.RunSummary) (finish func(), err error) {
 	if r.File.Stop.Kind == "" && r.Watch == nil {
 		return func() {}, nil
@@ -430,7 +432,7 @@ func (r *Runner) look(ctx context.Context, store *tracking.Store) {
 	r.mu.Unlock()
 	runs, err := store.Runs(ctx, tracking.Query{Tags: tags, Where: "status == 'running'", Parts: &tracking.Parts{Metrics: []string{r.File.Metric}, Tags: true}})
 	if err != nil {
-		return // another second
+		return // try again in a second
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -478,7 +480,7 @@ func (r *Runner) progress() Progress {
 	return p
 }
 
-// await waits until no process trains the run: a trial survives the sweep that
+// await waits until no process trains the run, since a trial survives the sweep that
 // started it.
 func (r *Runner) await(ctx context.Context, trial Trial, run tracking.RunSummary) (tracking.RunSummary, error) {
 	if run.Status != tracking.Running {
@@ -519,8 +521,8 @@ func (r *Runner) trainOne(ctx context.Context, trial Trial, run string, resume b
 	cmd := exec.CommandContext(ctx, r.Program, append(args, r.Common...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	// In a process group of its own the child does not get the terminal's Ctrl-C:
-	// cmd.Cancel sends it one signal, and a second would end it at once. The child
+	// In its own process group the child does not get the terminal's Ctrl-C.
+	// cmd.Cancel sends it one signal; a second one would end it at once. The child
 	// also survives a sweep that is killed; the next sweep waits for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = cmd.Run()
@@ -563,8 +565,8 @@ func (r *Runner) arguments(trial Trial) []string {
 	return args
 }
 
-// report prints how a trial ended. A trial that diverged is a result of the search,
-// and no failure of the sweep.
+// report prints how a trial ended. Divergence is a result of the search, not a
+// failure of the sweep.
 func (r *Runner) report(ctx context.Context, trial Trial, took time.Duration, why string, err error) {
 	outcome := "finished"
 	if known, err := r.Known(ctx); err == nil {
@@ -639,8 +641,8 @@ func lastLine(log *os.File) string {
 	return strings.TrimPrefix(string(text), "koala-lm: ")
 }
 
-// lockFolder makes a folder and locks it for this process. The lock ends with the
-// process, however that ends.
+// lockFolder makes a folder and locks it for this process. The lock is released when
+// the process ends, even if it is killed.
 func lockFolder(dir string) (unlock func() error, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err

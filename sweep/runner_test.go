@@ -68,7 +68,7 @@ func train(args []string) error {
 	return run.Finish(tracking.Interrupted, "signal")
 }
 
-// The two bad trials wait for ever: the sweep ends because the rule stops them.
+// The two bad trials wait for ever. The sweep ends because the rule stops them.
 func TestRunnerStopsBadTrials(t *testing.T) {
 	t.Setenv("KOALA_SWEEP_TRAINS", "1")
 	folder := t.TempDir()

@@ -9,12 +9,12 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// StopRule says when a trial is stopped before its end because others are better.
+// StopRule decides when to stop a trial early because others are better.
 //
 // asha is asynchronous successive halving (Li et al., "A System for Massively
 // Parallel Hyperparameter Tuning", MLSys 2020) in its stopping form: at each rung,
 // the steps MinSteps * Factor^k, a trial continues only if its value is among the
-// best 1/Factor of all that reached the rung.
+// best 1/Factor of all trials that reached the rung.
 //
 // median is the median stopping rule (Golovin et al., "Google Vizier", KDD 2017): a
 // trial stops if its best value up to a step is worse than the median of the running
@@ -22,10 +22,10 @@ import (
 type StopRule struct {
 	Kind     string // asha, median, or "" for none
 	MinSteps int64
-	Factor   int64 // of asha
+	Factor   int64 // for asha
 }
 
-// least is the number of values that a decision needs.
+// least is the smallest number of values for a decision.
 const least = 3
 
 // stopRule reads "stop: {kind: asha, min_steps: 100, factor: 3}".
@@ -92,7 +92,7 @@ func (s *stopper) bestUpTo(curve []evaluation, step int64) float64 {
 	return best
 }
 
-// stops returns why a trial is to stop now, or "".
+// stops returns the reason to stop a trial now, or "".
 func (s *stopper) stops(trial string) string {
 	curve := s.curves[trial]
 	if len(curve) == 0 || curve[len(curve)-1].step < s.rule.MinSteps {
@@ -104,8 +104,8 @@ func (s *stopper) stops(trial string) string {
 	return s.belowRung(trial, curve)
 }
 
-// belowRung looks at every rung that the trial has reached. At a rung, the value of a
-// trial is its best one up to its first evaluation at or after the rung.
+// belowRung checks every rung that the trial has reached. At a rung, a trial's value
+// is its best one up to its first evaluation at or after the rung.
 func (s *stopper) belowRung(trial string, curve []evaluation) string {
 	last := curve[len(curve)-1].step
 	for rung := s.rule.MinSteps; rung <= last; rung *= s.rule.Factor {

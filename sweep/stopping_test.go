@@ -35,7 +35,7 @@ func TestASHA(t *testing.T) {
 	if why := s.stops("3"); why != "" {
 		t.Errorf("the best one: %q", why)
 	}
-	// At the second rung, step 30, the best value up to it counts.
+	// At the second rung, step 30, the best value up to that step counts.
 	s = newStopper(StopRule{Kind: "asha", MinSteps: 10, Factor: 3}, false)
 	for i, values := range [][]float64{{9, 8, 7}, {10, 9, 8}, {9, 8.5, 20}, {9, 9, 6}} {
 		s.add(fmt.Sprint(i), curve(values...), false)
@@ -68,8 +68,8 @@ func TestMedianRule(t *testing.T) {
 	}
 }
 
-// On synthetic curves, asha finds the same winner as the whole search in a part of
-// its steps.
+// On synthetic curves, asha finds the same winner as the whole search with a
+// fraction of the steps.
 func TestASHASavesSteps(t *testing.T) {
 	const trials, steps, every = 27, 270, 10
 	s := newStopper(StopRule{Kind: "asha", MinSteps: 30, Factor: 3}, false)

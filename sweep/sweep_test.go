@@ -178,7 +178,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// Settings are checked before anything runs, each problem told once.
+// Settings are checked before anything runs, and each problem is reported once.
 func TestProblemsOfSettings(t *testing.T) {
 	_, err := mustParse(t, "grid:\n  optimizer.lr: [1, -1]\n  train.bacth: [2]\nseeds: [1, 2, 3]").Trials("data")
 	want := "s.yaml:3:17: unknown setting \"train.bacth\": did you mean train.batch?\n" +

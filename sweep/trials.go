@@ -13,14 +13,14 @@ import (
 	"github.com/koala-lm/koala-lm/configs"
 )
 
-// maxTrials bounds the trials of a search: a typing error can multiply them.
+// maxTrials bounds the trials of a search, which a typing error can multiply.
 const maxTrials = 100_000
 
 // A Trial is one run of a sweep.
 type Trial struct {
-	ID       string   // of its settings and the dataset
+	ID       string   // hash of its settings and the dataset
 	Search   string   // the name of its search, if it has one
-	Label    string   // what it varies: "optimizer.lr=5 train.seed=2"
+	Label    string   // the varied settings: "optimizer.lr=5 train.seed=2"
 	Set      []string // key=value over the sweep's configs
 	Settings configs.Settings
 }
@@ -93,7 +93,7 @@ func (l *list) add(s *search, p point) {
 // point is one combination of values.
 type point struct {
 	set    []string // key=value
-	where  []string // of each
+	where  []string // the place of each
 	varies []string
 }
 
@@ -106,7 +106,8 @@ func (p point) with(key string, v text, varies bool) point {
 	return next
 }
 
-// seeded returns the point with each of the seeds, or as it is without seeds.
+// seeded returns the point with each of the seeds, or the point itself without
+// seeds.
 func (p point) seeded(seeds []text) []point {
 	if len(seeds) == 0 {
 		return []point{p}
@@ -153,7 +154,7 @@ func times(points []point, key string, values []text, varies bool) []point {
 }
 
 // draw draws the random points. A point depends only on the seed and its number: a
-// higher trials adds points and changes none.
+// larger value of trials adds points and changes none.
 func (s *search) draw(base point) []point {
 	var list []point
 	for i := range s.trials {
@@ -171,8 +172,8 @@ func (s *search) draw(base point) []point {
 	return list
 }
 
-// draw draws a number, with four digits: more mean nothing in a search. A setting
-// that takes whole numbers gets one.
+// draw draws a number with four digits: further digits do not matter in a search.
+// For a setting of whole numbers it draws a whole number.
 func (in *interval) draw(r *rand.Rand) string {
 	v := 0.0
 	switch in.kind {

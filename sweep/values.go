@@ -11,7 +11,7 @@ import (
 	"github.com/koala-lm/koala-lm/configs"
 )
 
-// word reads one text, words one or a list of them.
+// word reads one text; words reads one text or a list of texts.
 func (r *reader) word(n *yaml.Node, what string) string {
 	if n.Kind != yaml.ScalarNode || n.Value == "" {
 		r.add(n, "%s must be a text", what)
@@ -64,7 +64,7 @@ func (r *reader) choices(n *yaml.Node, what string, read func(key string, n *yam
 	return list
 }
 
-// value writes a node as it would follow key= on a command line.
+// value writes a node as a value after key= on a command line.
 func (r *reader) value(key string, n *yaml.Node) text {
 	switch n.Kind {
 	case yaml.ScalarNode:
@@ -117,7 +117,7 @@ func (r *reader) listOrInterval(key string, n *yaml.Node) choice {
 	return choice{key: key, within: within, where: r.place(n)}
 }
 
-// interval is a range of numbers to draw from.
+// interval is a range from which numbers are drawn.
 type interval struct {
 	kind      string // one of intervalKinds
 	low, high float64
@@ -128,8 +128,8 @@ var intervalKinds = []string{"uniform", "log", "int"}
 
 const intervalHelp = "{uniform: [a, b]}, {log: [a, b]}, {int: [a, b]}"
 
-// isInterval reports whether a mapping is a distribution, known or not, for the
-// setting key, and not a group of settings.
+// isInterval reports whether a mapping is a distribution for the setting key, of a
+// known or unknown kind, and not a group of settings.
 func isInterval(key string, n *yaml.Node) bool {
 	if len(n.Content) != 2 || n.Content[1].Kind == yaml.MappingNode {
 		return false

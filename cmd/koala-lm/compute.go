@@ -8,8 +8,8 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 )
 
-// computeFlags say where to compute; every command that the engine serves has
-// them.
+// computeFlags choose the device and the threads. Every command that runs the engine
+// has them.
 type computeFlags struct {
 	device  string
 	threads int
@@ -33,7 +33,7 @@ func (c *computeFlags) check() error {
 	return nil
 }
 
-// common is what these flags and the process say to every request.
+// common returns the common fields of a request, from these flags and the process.
 func (c *computeFlags) common(a *app) request.Common {
 	return request.Common{
 		Build:   ownVersion(),

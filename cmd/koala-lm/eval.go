@@ -37,12 +37,12 @@ its bits a byte: on a split of the run's dataset or of another prepared with the
 same tokenizer, or on a TEXT file, which is encoded with the run's tokenizer
 (- reads standard input).
 
-A recurrent model can adapt to the text while it is scored, each token from those
-before it alone: with --cache by words that lately followed hidden states like the
-one at hand (Grave et al. 2017), with --dynamic by training on what it has scored
-(Krause et al. 2018), slowly.
+A recurrent model can adapt to the text while it is scored, from the tokens
+before each token alone: with --cache, words that lately followed hidden states
+like the present one become likelier (Grave et al. 2017); with --dynamic, the
+model trains on the text that it has scored (Krause et al. 2018), slowly.
 
-Of a run the best checkpoint is taken, or the last where no evaluation chose one.`,
+For a run, eval uses its best checkpoint, or the last one if it was never evaluated.`,
 		Example: `  koala-lm eval latest
   koala-lm eval latest --cache 2000
   koala-lm eval sgd --split test --format json
@@ -64,9 +64,9 @@ Of a run the best checkpoint is taken, or the last where no evaluation chose one
 	f.IntVar(&opts.stride, "stride", 0, "a Transformer's windows each score this many `tokens` more (default: its context)")
 	f.IntVar(&opts.batch, "batch", 0, "sequences scored side by side (default: the run's eval.batch)")
 	f.IntVar(&opts.cache.Size, "cache", 0, "remember the last `N` words in a neural cache")
-	f.Float64Var(&opts.cache.Theta, "cache-theta", 0.3, "how sharply the cache tells hidden states apart")
+	f.Float64Var(&opts.cache.Theta, "cache-theta", 0.3, "how sharply the cache distinguishes hidden states")
 	f.Float64Var(&opts.cache.Share, "cache-share", 0.1, "the cache's share of each probability")
-	f.BoolVar(&opts.dynamic, "dynamic", false, "let the weights follow the text")
+	f.BoolVar(&opts.dynamic, "dynamic", false, "train on the text while it is scored")
 	f.Float64Var(&opts.follow.LR, "dynamic-lr", 0.002, "learning rate of --dynamic")
 	f.Float64Var(&opts.follow.Decay, "dynamic-decay", 0.02, "pull of --dynamic back to the trained weights")
 	addFormatFlag(cmd, &opts.format, "table", "json")
@@ -142,7 +142,7 @@ func (opts *evalOptions) check() error {
 func (opts *evalOptions) checkAdaptation() error {
 	for flag, of := range map[string]string{"cache-theta": "cache", "cache-share": "cache", "dynamic-lr": "dynamic", "dynamic-decay": "dynamic"} {
 		if opts.changed(flag) && !opts.changed(of) {
-			return usagef("--%s says nothing without --%s", flag, of)
+			return usagef("--%s has no effect without --%s", flag, of)
 		}
 	}
 	finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -42,7 +42,7 @@ func newExportCmd(a *app) *cobra.Command {
 	opts.model.add(cmd)
 	addEnumFlag(cmd, &opts.to, "to", "huggingface", "the layout to write", "huggingface", "safetensors")
 	f.StringVarP(&opts.out, "out", "o", "", "folder or file to write")
-	f.BoolVar(&opts.force, "force", false, "replace what is there")
+	f.BoolVar(&opts.force, "force", false, "replace an existing file or folder")
 	return cmd
 }
 
@@ -68,14 +68,14 @@ func runExport(ctx context.Context, opts *exportOptions) error {
 			return err
 		}
 	}
-	// Writing files takes no accelerator.
+	// Writing files needs no accelerator.
 	opts.compute.device = "cpu"
 	return request.Exec("export", &request.Export{
 		Common: opts.compute.common(opts.app), Model: model, To: opts.to, Out: out, Force: opts.force,
 	})
 }
 
-// checkExport returns an error if transformers has no model like the run's.
+// checkExport returns an error if transformers has no equivalent of the run's model.
 func checkExport(run *tracking.RunDetail) error {
 	var b configs.Builder
 	b.Values("run "+run.ID, run.Settings)
@@ -84,7 +84,7 @@ func checkExport(run *tracking.RunDetail) error {
 		return err
 	}
 	shape := settings.Model
-	shape.Vocab = max(1, shape.Vocab) // the dataset's, which changes nothing here
+	shape.Vocab = max(1, shape.Vocab) // the dataset's size, which has no effect here
 	if shape.Softmax == spec.Adaptive {
 		shape.Vocab = max(shape.Vocab, shape.Tails()[len(shape.Tails())-1]+1)
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// fakeEngine stands for koala-lm-engine: it prints the request it was handed.
-// Of train it records a run that ends as FAKE_ENGINE says: finished,
-// interrupted, crash (it leaves without a word) or hang (until interrupted);
-// one whose request has FAKE_ENGINE_FAILS in it fails, of FAKE_ENGINE_REASON.
+// fakeEngine replaces koala-lm-engine in tests: it prints its request. For train it
+// records a run that ends as FAKE_ENGINE says: finished, interrupted, crash (it
+// exits silently) or hang (until interrupted). If the request contains
+// FAKE_ENGINE_FAILS, the run fails for the reason FAKE_ENGINE_REASON.
 func fakeEngine() {
 	if err := runFakeEngine(os.Args[1], strings.Join(os.Args[2:], " ")); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", request.EngineName, err)

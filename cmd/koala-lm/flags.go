@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// enumFlag is a string flag that takes one of a few values.
+// enumFlag is a string flag with a fixed set of values.
 type enumFlag struct {
 	value   *string
 	allowed []string
@@ -41,8 +41,8 @@ func addFormatFlag(cmd *cobra.Command, p *string, formats ...string) {
 	addEnumFlag(cmd, p, "format", formats[0], "how to print the result", formats...)
 }
 
-// refuseEmpty refuses flags that were given without a value, as by a variable
-// of the shell that is not set: they would mean nothing, silently.
+// refuseEmpty refuses flags with an empty value, as from an unset shell variable:
+// they would silently have no effect.
 func refuseEmpty(cmd *cobra.Command, flags ...string) error {
 	for _, name := range flags {
 		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {

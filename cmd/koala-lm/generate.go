@@ -57,7 +57,7 @@ evaluated.`,
 	f := cmd.Flags()
 	opts.model.add(cmd)
 	f.StringVarP(&opts.prompt, "prompt", "p", "", "`text` to continue; - reads standard input")
-	f.IntVar(&opts.tokens, "tokens", 100, "how many new tokens a sample has")
+	f.IntVar(&opts.tokens, "tokens", 100, "largest number of new tokens in a sample")
 	f.Float64Var(&opts.temperature, "temperature", 1, "below 1 is surer, above 1 wilder; 0 takes the likeliest token")
 	f.IntVar(&opts.topK, "top-k", 0, "sample among this many likeliest tokens (0: all)")
 	f.Float64Var(&opts.topP, "top-p", 1, "sample among the likeliest tokens that have this probability together")
@@ -66,8 +66,8 @@ evaluated.`,
 	f.Float64Var(&opts.frequency, "frequency-penalty", 0, "number taken off a token's logit each time that the text has it")
 	f.Float64Var(&opts.presence, "presence-penalty", 0, "number taken off a token's logit once the text has it")
 	f.StringArrayVar(&opts.stop, "stop", nil, "end a sample before this `text` (repeatable)")
-	f.Int64Var(&opts.seed, "seed", 0, "of the sampling (default: drawn)")
-	f.IntVar(&opts.count, "count", 1, "how many samples")
+	f.Int64Var(&opts.seed, "seed", 0, "seed of the sampling (default: a random one, which is printed)")
+	f.IntVar(&opts.count, "count", 1, "number of samples")
 	addFormatFlag(cmd, &opts.format, "text", "json")
 	opts.compute.add(cmd)
 	return cmd
@@ -124,7 +124,7 @@ func (opts *generateOptions) check() error {
 
 // readPrompt reads the prompt from standard input if asked to.
 func (opts *generateOptions) readPrompt() error {
-	const most = 100 << 10 // what fits into a request, escapes aside
+	const most = 100 << 10 // fits into a request unless many characters need escapes
 	if opts.prompt == "-" {
 		text, err := io.ReadAll(io.LimitReader(opts.app.io.In, most+1))
 		if err != nil {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/term"
 )
 
-// streams is what a command reads and writes, and what it may assume of whom
-// it writes to. Results go to Out, progress and messages to ErrOut.
+// streams are a command's input and output, and the properties of the terminal.
+// Results go to Out, progress and messages to ErrOut.
 type streams struct {
 	In     io.Reader
 	Out    io.Writer
@@ -20,14 +20,14 @@ type streams struct {
 	OutIsTerminal bool
 	ErrIsTerminal bool
 
-	// Width of the terminal in columns; 80 where there is none.
+	// Width is the terminal's width in columns; 80 without a terminal.
 	Width int
-	// Color says that Out may be coloured, ErrColor the same of ErrOut.
+	// Color allows colours in Out, ErrColor in ErrOut.
 	Color    bool
 	ErrColor bool
 }
 
-// systemStreams are those of the process.
+// systemStreams returns the streams of the process.
 func systemStreams() *streams {
 	s := &streams{
 		In:            os.Stdin,

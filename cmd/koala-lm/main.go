@@ -1,9 +1,10 @@
 // Command koala-lm trains language models with the KOALA optimizer and keeps
 // every run in a store that answers questions afterwards.
 //
-// It owns every command, flag and message, and loads no libtorch: what
-// computes is handed, resolved and validated, to koala-lm-engine beside it.
-// One file a command: flags fill an options struct, a run function acts on it.
+// It owns every command, flag and message, and loads no libtorch: it resolves and
+// validates a request and passes it to koala-lm-engine, which lies beside it and
+// computes. One file a command: flags fill an options struct, a run function acts on
+// it.
 package main
 
 import (
@@ -29,8 +30,8 @@ func main() {
 // errInterrupted is the cause of a context that a signal cancelled.
 var errInterrupted = errors.New("interrupted")
 
-// execute runs one command line and returns the process's exit code, having
-// written what went wrong to the error stream.
+// execute runs one command line, writes its errors to the error stream, and returns
+// the process's exit code.
 func execute(ctx context.Context, io *streams, args []string) int {
 	a := &app{io: io}
 	root := newRootCmd(a)
@@ -60,16 +61,16 @@ func execute(ctx context.Context, io *streams, args []string) int {
 	}
 }
 
-// printError writes err, and each of its lines on its own where it joins
-// several problems: a user who is told them all mends them in one go.
+// printError writes err. If err joins several problems, it writes each on its own
+// line, so that the user can fix all of them at once.
 func printError(w io.Writer, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(w, "koala-lm: %s\n", line)
 	}
 }
 
-// usageError marks a command line that cannot be meant as it stands: it exits
-// with 2 and points at the command's help.
+// usageError marks a malformed command line: the command exits with 2 and points at
+// its help.
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }

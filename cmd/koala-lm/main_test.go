@@ -37,8 +37,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exitcode is `exitcode N COMMAND [ARG...]`: it runs the command and wants
-// that exit code of it. Its output is there for stdout and stderr to match.
+// exitcode is `exitcode N COMMAND [ARG...]`: the command must exit with code N. The
+// script's stdout and stderr then match its output.
 func exitcode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exitcode N COMMAND [ARG...]")
@@ -58,7 +58,7 @@ func exitcode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// The command must start fast and run where no libtorch is.
+// The command must start fast and run without libtorch.
 func TestNoLibtorch(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").CombinedOutput()
 	if err != nil {
@@ -85,7 +85,7 @@ func TestGotchVersion(t *testing.T) {
 	}
 }
 
-// Every command is documented: a short description, and examples where it runs.
+// Every command has a short description, and examples if it can run.
 func TestEveryCommandHasHelp(t *testing.T) {
 	a := &app{io: &streams{}}
 	var check func(*cobra.Command)

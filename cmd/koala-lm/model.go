@@ -16,7 +16,7 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// modelFlags say which trained weights a command is about.
+// modelFlags choose the trained weights that a command uses.
 type modelFlags struct {
 	ref   string // RUN or CHECKPOINT
 	store string
@@ -35,7 +35,7 @@ func (m *modelFlags) add(cmd *cobra.Command) {
 	}
 }
 
-// modelArgs takes from least to most arguments, the first of which names a model.
+// modelArgs requires from least to most arguments, of which the first names a model.
 func modelArgs(m *modelFlags, least, most int, wants string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -51,8 +51,8 @@ func modelArgs(m *modelFlags, least, most int, wants string) cobra.PositionalArg
 	}
 }
 
-// resolve finds the weights, and the run that they are of where they are a
-// run's. What is written as a path is one; else a run of that name goes first.
+// resolve finds the weights, and their run if they belong to one. A ref written as a
+// path is a path; otherwise a run of that name takes precedence.
 func (m *modelFlags) resolve(ctx context.Context) (request.Model, *tracking.RunDetail, error) {
 	var model request.Model
 	var err error
@@ -91,7 +91,7 @@ func (m *modelFlags) resolve(ctx context.Context) (request.Model, *tracking.RunD
 	return model, &run, nil
 }
 
-// kindOf is the kind of a run's model, the zero Kind where that is not known.
+// kindOf returns the kind of a run's model, or the zero Kind if it is unknown.
 func kindOf(run *tracking.RunDetail) spec.Kind {
 	if run == nil {
 		return spec.Kind{}
@@ -100,7 +100,7 @@ func kindOf(run *tracking.RunDetail) spec.Kind {
 	return spec.Model{Kind: name}.KindOf()
 }
 
-// splitOf makes sure that a dataset has a split.
+// splitOf returns an error unless the dataset has the split.
 func splitOf(dir, split string) error {
 	dataset, err := data.Open(dir, data.Unverified())
 	if err != nil {

@@ -21,8 +21,8 @@ const defaultRuns = "runs"
 // runsHelp describes --runs.
 const runsHelp = "`folder` of the runs' files (default $KOALA_LM_RUNS, or the store's folder)"
 
-// runsPath returns the folder of the runs' files: that of --runs, of KOALA_LM_RUNS,
-// or of the store. Beside a store in the working folder it is runs.
+// runsPath returns the folder of the runs' files, from --runs, KOALA_LM_RUNS or the
+// store. Beside a store in the working folder it is runs.
 func runsPath(flag, store string) string {
 	folder := filepath.Dir(store)
 	if folder == "." {
@@ -31,7 +31,7 @@ func runsPath(flag, store string) string {
 	return cmp.Or(flag, os.Getenv("KOALA_LM_RUNS"), folder)
 }
 
-// runsOf is runsPath for an existing run: also ./runs, where its files may be.
+// runsOf is runsPath for an existing run. It also looks in ./runs.
 func runsOf(flag, store, id string) string {
 	folder := runsPath(flag, store)
 	if flag == "" && os.Getenv("KOALA_LM_RUNS") == "" {
@@ -44,8 +44,8 @@ func runsOf(flag, store, id string) string {
 	return folder
 }
 
-// datasetOf finds the dataset that a run was trained on: at flag if that is given,
-// else where it was, or in the same place relative to the store.
+// datasetOf finds the dataset that a run was trained on: at flag if given, else at
+// its recorded path, or at the same path relative to the store.
 func datasetOf(run tracking.RunSummary, store, flag string) (string, error) {
 	places := []string{flag}
 	if flag == "" {
@@ -77,7 +77,8 @@ func datasetOf(run tracking.RunSummary, store, flag string) (string, error) {
 	return "", fmt.Errorf("run %s was trained on dataset %s: %s; %s", run.ID, run.Dataset, strings.Join(reasons, "; "), hint)
 }
 
-// absolute makes a path independent of the working folder; none stays none.
+// absolute makes a path independent of the working folder. An empty path stays
+// empty.
 func absolute(path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -89,7 +90,7 @@ func absolute(path string) (string, error) {
 	return abs, nil
 }
 
-// findRun reads what the store has of the run that ref names.
+// findRun reads the record of the run that ref names.
 func findRun(ctx context.Context, path, ref string) (tracking.RunDetail, error) {
 	store, err := tracking.OpenCurrent(path)
 	if err != nil {
@@ -99,8 +100,8 @@ func findRun(ctx context.Context, path, ref string) (tracking.RunDetail, error) 
 	return store.Run(ctx, ref)
 }
 
-// checkWritable makes a folder and finds out whether files can be made in it,
-// which permissions alone do not tell.
+// checkWritable makes a folder and tries to create a file in it, since permissions
+// alone do not show whether that works.
 func checkWritable(dir string) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
@@ -123,8 +124,7 @@ func registerRunCompletion(cmd *cobra.Command, store *string, flags ...string) {
 	}
 }
 
-// runNames lists the newest runs for completion; a store that cannot be read
-// has none.
+// runNames lists the newest runs for completion; none if the store cannot be read.
 func runNames(ctx context.Context, path string) []string {
 	store, err := tracking.OpenReadOnly(path)
 	if err != nil {

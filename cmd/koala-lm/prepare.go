@@ -78,12 +78,12 @@ tokens (20000). 0 makes no such split.`,
 	f.StringSliceVar(&opts.TestFiles, "test-file", nil, "`path` of the text of test")
 	f.StringVar(&opts.Field, "field", "", "the `name` of the field that holds the text of records, such as meta.text; of a list, each element's (default text)")
 	f.StringArrayVar(&opts.mix, "mix", nil, "mix texts: a `PATH=WEIGHT` each; bytes are in the proportion of the weights, documents in an order that --seed gives")
-	f.BoolVar(&opts.Dedupe, "dedupe", false, "keep one of documents with the same text; train loses those that valid and test have")
+	f.BoolVar(&opts.Dedupe, "dedupe", false, "keep one copy of documents with the same text; documents in valid or test are removed from train")
 	f.StringVar(&opts.Template, "template", "", "make the text of several fields: `pattern` such as \"{title}\\n\\n{text}\"")
-	f.StringVar(&opts.Format, "input-format", "", "what files hold, whatever their names: `format` "+strings.Join(corpus.Formats, ", "))
+	f.StringVar(&opts.Format, "input-format", "", "the `format` of the files, whatever their names: "+strings.Join(corpus.Formats, ", "))
 	f.StringVar(&opts.Encoding, "encoding", "", "the `encoding` of text, such as utf-16, latin1 or shift_jis (default utf-8)")
 	f.BoolVar(&opts.SkipBad, "skip-bad", false, "pass over records that cannot be read, and count them")
-	f.Uint64Var(&opts.Seed, "seed", 1, "of the order in which documents are drawn for valid and test, and of corpus markov")
+	f.Uint64Var(&opts.Seed, "seed", 1, "seed of the order in which documents are drawn for valid and test, and of corpus markov")
 	f.StringVar(&opts.Tokenizer, "tokenizer", "word", tokenizer.KindNames()+", or the `file` of one: tokenizer.json, .model, .tiktoken, tekken.json, vocab.json with merges.txt, vocab.txt, or a model's folder")
 	f.IntVar(&opts.VocabSize, "vocab-size", 0, "the largest `number` of ids (default: every word or character; bpe 8192)")
 	f.IntVar(&opts.MinCount, "min-count", 0, "words or characters seen less often in train are <unk>, pairs are not merged (default `number`: 1; bpe 2)")
@@ -92,11 +92,11 @@ tokens (20000). 0 makes no such split.`,
 	f.BoolVar(&opts.SpecialInText, "special-in-text", false, "special tokens that the text spells out are those tokens, not text")
 	f.StringVar(&opts.Separator, "separator", "", "the `token` between documents, or none (default: the tokenizer's own, such as <|endoftext|>)")
 	f.StringVar(&opts.invalid, "invalid", "error", "what to do with `bytes` that are not UTF-8: error or replace")
-	f.IntVar(&opts.Workers, "workers", 0, "how many `threads` work (default: all processors)")
-	f.BoolVar(&opts.DryRun, "dry-run", false, "write nothing, and print what the dataset would be and what is in its text")
-	f.BoolVar(&opts.Force, "force", false, "replace the dataset that is there")
+	f.IntVar(&opts.Workers, "workers", 0, "number of `threads` (default: all processors)")
+	f.BoolVar(&opts.DryRun, "dry-run", false, "write nothing, and print the planned dataset and statistics of its text")
+	f.BoolVar(&opts.Force, "force", false, "replace an existing dataset")
 	f.StringVar(&opts.verify, "verify", "", "check every file of the dataset `folder`, and do nothing else")
-	f.StringVar(&opts.show, "show", "", "print what is in the dataset `folder`, and do nothing else")
+	f.StringVar(&opts.show, "show", "", "print the contents of the dataset `folder`, and do nothing else")
 	addFormatFlag(cmd, &opts.format, "table", "json")
 	return cmd
 }
@@ -123,7 +123,7 @@ func runPrepare(ctx context.Context, opts *prepareOptions) error {
 	return printPrepared(opts.app.io.Out, opts.Out, info)
 }
 
-// resolve turns flags into the options of a preparation.
+// resolve turns the flags into the options of a preparation.
 func (o *prepareOptions) resolve() (err error) {
 	if o.Valid, err = parseShare("--valid", o.valid); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (o *prepareOptions) resolve() (err error) {
 		o.Mix = append(o.Mix, part)
 	}
 	o.SharesGiven = o.changed("valid") || o.changed("test")
-	// Files named for one split alone leave the other absent.
+	// If files are given for one split only, the other split is absent.
 	if held := o.changed("valid-file") || o.changed("test-file"); held {
 		for _, split := range []struct {
 			flag  string
@@ -184,8 +184,8 @@ func parseShare(flag, text string) (prepare.Share, error) {
 	return prepare.Share(number), nil
 }
 
-// defaultName is the name of a dataset that was given none: that of its
-// corpus, or of its first path without endings.
+// defaultName is the default name of a dataset: the name of its corpus, or of its
+// first path without extensions.
 func (o *prepareOptions) defaultName() string {
 	if o.Corpus != "" {
 		return o.Corpus
@@ -203,7 +203,7 @@ func (o *prepareOptions) defaultName() string {
 	return name
 }
 
-// printPrepared says what was made.
+// printPrepared describes the prepared dataset.
 func printPrepared(w io.Writer, dir string, info data.Info) error {
 	fmt.Fprintf(w, "%s: %s tokenizer, %s ids\n", dir, info.Tokenizer.Kind, humanize.Comma(int64(info.Tokenizer.Vocab)))
 	for _, name := range data.SplitNames {

@@ -16,8 +16,7 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 )
 
-// runInspect is prepare --verify and prepare --show: both read a dataset that
-// is there.
+// runInspect is prepare --verify and prepare --show: both read an existing dataset.
 func runInspect(opts *prepareOptions) (err error) {
 	if len(opts.Paths) > 0 || opts.verify != "" && opts.show != "" {
 		return usagef("--verify and --show take a dataset folder and nothing else")
@@ -48,7 +47,7 @@ func runInspect(opts *prepareOptions) (err error) {
 	return s.print(opts.app.io.Out)
 }
 
-// summary is what prepare --show tells of a dataset.
+// summary is the output of prepare --show.
 type summary struct {
 	Name        string         `json:"name"`
 	Fingerprint string         `json:"fingerprint"`
@@ -80,7 +79,7 @@ type frequent struct {
 	Share float64 `json:"share"`
 }
 
-// mostFrequent is how many tokens prepare --show lists.
+// mostFrequent is the number of tokens that prepare --show lists.
 const mostFrequent = 20
 
 func summarize(d *data.Dataset) (*summary, error) {
@@ -169,7 +168,8 @@ func (s *summary) print(w io.Writer) error {
 	return err
 }
 
-// printable writes a token so that a terminal shows it and obeys nothing in it.
+// printable escapes a token, so that a terminal shows control characters and does
+// not obey them.
 func printable(token string) string {
 	if quoted := strconv.Quote(token); quoted != `"`+token+`"` {
 		return quoted

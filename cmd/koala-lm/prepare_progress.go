@@ -12,8 +12,8 @@ import (
 	"github.com/koala-lm/koala-lm/data/prepare"
 )
 
-// prepareProgress shows the stages of a preparation: a bar each on a terminal,
-// otherwise a line when one ends that took long enough to care.
+// prepareProgress shows the stages of a preparation: on a terminal a bar for each,
+// otherwise a line at the end of each long stage.
 type prepareProgress struct {
 	app     *app
 	bars    *mpb.Progress // nil if there is no terminal
@@ -25,7 +25,7 @@ type prepareProgress struct {
 
 var _ prepare.Progress = (*prepareProgress)(nil)
 
-// longStage is how long a stage takes that is worth a line.
+// longStage is the duration from which a stage gets a line.
 const longStage = time.Second
 
 func newPrepareProgress(a *app) *prepareProgress {

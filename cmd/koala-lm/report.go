@@ -12,16 +12,15 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// defaultStore is where runs are recorded unless --store or KOALA_LM_STORE say
-// otherwise.
+// defaultStore is the store without --store and KOALA_LM_STORE.
 const defaultStore = "runs/koala.db"
 
-// storePath is the store to use given what --store says.
+// storePath returns the store to use for a value of --store.
 func storePath(flag string) string {
 	return cmp.Or(flag, os.Getenv("KOALA_LM_STORE"), defaultStore)
 }
 
-// reportOptions are the options that all verbs of report share.
+// reportOptions are the options of every verb of report.
 type reportOptions struct {
 	app    *app
 	store  string
@@ -101,7 +100,7 @@ func (o *reportOptions) output() report.Output {
 	return out
 }
 
-// isUTF8 reports whether the terminal shows UTF-8, by its locale.
+// isUTF8 reports whether the locale's encoding is UTF-8.
 func isUTF8(getenv func(string) string) bool {
 	locale := strings.ToUpper(cmp.Or(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")))
 	return strings.Contains(locale, "UTF-8") || strings.Contains(locale, "UTF8")

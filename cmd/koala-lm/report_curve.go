@@ -47,7 +47,7 @@ a point: its best value against its value of the setting.
 				return err
 			}
 			if (len(opts.GroupBy) > 0 || !slices.Contains(report.CurveAxes, opts.X)) && !cmd.Flags().Changed("limit") {
-				opts.limit = 0 // a mean of some of the runs would be none
+				opts.limit = 0 // a mean must include all runs
 			}
 			return asUsage(runReportCurve(cmd.Context(), opts))
 		},
@@ -101,7 +101,7 @@ func runReportCurve(ctx context.Context, opts *reportCurveOptions) error {
 	})
 }
 
-// draw writes the picture to --out, or else what standard output takes.
+// draw writes the picture to --out, or the curves or points to standard output.
 func (o *reportCurveOptions) draw(curves *report.Curves) error {
 	if o.out == "" {
 		return curves.Write(o.output())

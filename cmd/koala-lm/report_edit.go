@@ -146,7 +146,7 @@ func runReportRm(ctx context.Context, opts *reportRmOptions) error {
 	})
 }
 
-// show lists the runs to remove, and how many of all runs they are.
+// show lists the runs to remove, with their number and the number of all runs.
 func (o *reportRmOptions) show(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
 	const most = 20
 	all, err := store.Values(ctx, tracking.Query{}, tracking.Name{Key: "id"})
@@ -177,8 +177,8 @@ func (o *reportRmOptions) show(ctx context.Context, store *tracking.Store, runs 
 	return err
 }
 
-// confirm asks on a terminal; --yes is required where nobody can answer. Ctrl-C
-// ends the command.
+// confirm asks on a terminal. Without a terminal, --yes is required. Ctrl-C ends the
+// command.
 func (o *reportRmOptions) confirm(ctx context.Context, n int) (bool, error) {
 	if !o.app.io.InIsTerminal {
 		return false, usagef("removing runs needs --yes where nobody can be asked")
@@ -186,7 +186,7 @@ func (o *reportRmOptions) confirm(ctx context.Context, n int) (bool, error) {
 	fmt.Fprintf(o.app.io.ErrOut, "remove %s? [y/N] ", plural(n, "run"))
 	answers := make(chan string, 1)
 	go func() {
-		// The end of the input is no consent.
+		// The end of the input counts as no.
 		answer, _ := bufio.NewReader(o.app.io.In).ReadString('\n')
 		answers <- answer
 	}()

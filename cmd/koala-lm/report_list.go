@@ -69,7 +69,7 @@ func listRuns(ctx context.Context, store *tracking.Store, out report.Output, opt
 	if err != nil {
 		return nil, err
 	}
-	// One more than the limit shows whether it leaves any out.
+	// One run more than the limit shows whether the limit leaves any out.
 	query := opts.query()
 	if opts.columns != "" || out.Format != report.JSON {
 		query.Parts = columns.Parts()

@@ -66,8 +66,8 @@ func sameFile(a, b string) bool {
 	return errA == nil && errB == nil && p == q
 }
 
-// write writes --out through write, whole or not at all. A device or a pipe, such
-// as /dev/stdout, is written in place.
+// write writes --out by calling write. The file appears whole or not at all. A
+// device or a pipe, such as /dev/stdout, is written in place.
 func (o *outFlags) write(write func(io.Writer) error) error {
 	info, err := os.Stat(o.out)
 	if err != nil || info.Mode().IsRegular() {

@@ -96,7 +96,7 @@ func (o *reportOptions) withRuns(ctx context.Context, open func() (*tracking.Sto
 	return use(store, runs)
 }
 
-// inOrder sorts runs in the order of ids, each once.
+// inOrder returns the runs in the order of ids, each once.
 func inOrder(runs []tracking.RunSummary, ids []string) []tracking.RunSummary {
 	byID := map[string]tracking.RunSummary{}
 	for _, run := range runs {

@@ -61,7 +61,7 @@ func runReportServe(ctx context.Context, opts *reportServeOptions) error {
 		return err
 	}
 	defer store.Close()
-	// A wrong filter must not wait for the first visitor.
+	// A wrong filter is reported at the start, not at the first request.
 	if _, err := store.Values(ctx, opts.query(), tracking.Name{Key: "id"}); err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func runReportServe(ctx context.Context, opts *reportServeOptions) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	site := &report.Server{Store: store, Query: opts.query(), Token: opts.token, Every: time.Second}
-	// Events are long answers: requests end with the command.
+	// Event streams stay open: they must end with the command.
 	server := &http.Server{Handler: site.Handler(), ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	address := url.URL{Scheme: "http", Host: listener.Addr().String(), Path: "/"}

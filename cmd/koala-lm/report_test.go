@@ -16,8 +16,8 @@ import (
 	"github.com/koala-lm/koala-lm/tracking/storetest"
 )
 
-// reported runs `koala-lm report ARGS` on a store and returns its exit code and
-// what it wrote.
+// reported runs `koala-lm report ARGS` on a store and returns its exit code and its
+// output.
 func reported(t *testing.T, store string, args ...string) (code int, out, errOut string) {
 	t.Helper()
 	t.Setenv("KOALA_LM_STORE", store)
@@ -49,8 +49,8 @@ func filledStore(t *testing.T) string {
 	return path
 }
 
-// verbs are command lines that only read, with what they need to have printed
-// from a filled store.
+// verbs are command lines that only read, each with the text that it must print from
+// a filled store.
 func verbs(folder string) map[string]string {
 	return map[string]string{
 		"":                                 "koala++ 2",
@@ -81,7 +81,7 @@ func verbs(folder string) map[string]string {
 	}
 }
 
-// arguments splits a line at spaces; ~ stands for a space within an argument.
+// arguments splits a line at spaces; ~ is a space within an argument.
 func arguments(line string) []string {
 	args := strings.Fields(line)
 	for i := range args {
@@ -106,7 +106,7 @@ func TestReportVerbs(t *testing.T) {
 	}
 }
 
-// An empty store and a missing one, which no verb may make.
+// An empty store, and a missing store, which no verb may create.
 func TestReportWithoutRuns(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "koala.db")
 	store, err := tracking.Open(empty)
@@ -139,7 +139,8 @@ func TestReportWithoutRuns(t *testing.T) {
 	}
 }
 
-// What a limit leaves out is said, and a mean over seeds takes all of them.
+// A command says that its limit left runs out, and a mean over seeds includes all of
+// them.
 func TestReportLimits(t *testing.T) {
 	store := filledStore(t)
 	for line, cut := range map[string]bool{
@@ -329,7 +330,7 @@ func TestReportOutDestroysNothing(t *testing.T) {
 	}
 }
 
-// A filter that SQLite would read otherwise than people do removes nothing.
+// A filter that SQLite would understand differently from people removes nothing.
 func TestReportRmShowsWhatItTakes(t *testing.T) {
 	store := filledStore(t)
 	count := func() string {
@@ -353,7 +354,7 @@ func TestReportRmShowsWhatItTakes(t *testing.T) {
 	}
 }
 
-// Whatever a run is called, nothing but plain text reaches a terminal.
+// Whatever the name of a run, a terminal gets only plain text.
 func TestReportIsHarmlessOnTerminals(t *testing.T) {
 	store := filledStore(t)
 	for _, name := range storetest.DangerousNames {
@@ -379,7 +380,7 @@ func TestCutLines(t *testing.T) {
 	}
 }
 
-// prompted calls then when the prompt is written.
+// prompted calls then once the prompt is written.
 type prompted struct {
 	bytes.Buffer
 	then func()

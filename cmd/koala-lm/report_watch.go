@@ -12,8 +12,8 @@ import (
 	"github.com/koala-lm/koala-lm/report"
 )
 
-// watchIt draws over the same place of the terminal every two seconds while draw
-// reports that a run trains. Ctrl-C ends it with exit code 0.
+// watchIt redraws the terminal every two seconds while draw reports that a run
+// trains. Ctrl-C ends it with exit code 0.
 func (o *reportOptions) watchIt(ctx context.Context, draw func(report.Output) (bool, error)) error {
 	const every = 2 * time.Second
 	if !o.app.io.OutIsTerminal || o.format != "auto" && o.format != "table" {
@@ -43,7 +43,8 @@ func (o *reportOptions) watchIt(ctx context.Context, draw func(report.Output) (b
 	}
 }
 
-// terminalHeight is in lines; a large number where it is unknown.
+// terminalHeight returns the terminal's height in lines, or a large number if it is
+// unknown.
 func terminalHeight() int {
 	if _, height, err := term.GetSize(int(os.Stdout.Fd())); err == nil && height > 1 {
 		return height

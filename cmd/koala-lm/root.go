@@ -12,13 +12,13 @@ import (
 	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
-// app is what every command shares.
+// app is the state that all commands share.
 type app struct {
 	io    *streams
 	quiet bool // --quiet: no progress and no messages but errors
 
-	// started is set when a command's run function is entered: whatever fails
-	// before that is wrong usage.
+	// started is set when a command's run function is entered. An error before that
+	// is wrong usage.
 	started bool
 }
 
@@ -80,7 +80,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
 	return root
 }
 
-// newHelpCmd is `koala-lm help COMMAND`. An unknown command is wrong usage.
+// newHelpCmd makes `koala-lm help COMMAND`. An unknown command is wrong usage.
 func newHelpCmd(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
@@ -101,9 +101,9 @@ func newHelpCmd(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// prepareTree gives every command under cmd the behaviour that all share:
-// arguments are refused unless the command says otherwise, with the nearest
-// name offered, and the entry into the run function is noted.
+// prepareTree gives every command under cmd the common behaviour: it refuses
+// arguments, with a suggestion, unless the command declares some, and it records
+// that the run function was entered.
 func (a *app) prepareTree(cmd *cobra.Command) {
 	if cmd.Args == nil {
 		cmd.Args = noArguments
@@ -119,8 +119,8 @@ func (a *app) prepareTree(cmd *cobra.Command) {
 	}
 }
 
-// noArguments refuses positional arguments: an unknown command where there
-// are commands below, else an argument too many.
+// noArguments refuses positional arguments: as an unknown command if cmd has
+// subcommands, else as an argument too many.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -138,8 +138,8 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return usagef("unknown command %q", args[0])
 }
 
-// exactArguments requires as many arguments as the command's usage names, and names
-// them otherwise.
+// exactArguments requires as many arguments as the command's usage names. Its error
+// names them.
 func exactArguments(wants string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		n := len(strings.Fields(cmd.Use)) - 1
@@ -150,8 +150,8 @@ func exactArguments(wants string) cobra.PositionalArgs {
 	}
 }
 
-// explainFlagError turns pflag's error into a usageError that names the flag
-// nearest to one that does not exist.
+// explainFlagError turns pflag's error into a usageError. For an unknown flag it
+// suggests the nearest one.
 func explainFlagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
@@ -180,7 +180,7 @@ func explainFlagError(cmd *cobra.Command, err error) error {
 	return usagef("unknown flag --%s", name)
 }
 
-// explainValueError names the flag, the value and what would be right.
+// explainValueError names the flag, its value and the allowed values.
 func explainValueError(invalid *pflag.InvalidValueError) error {
 	flag := invalid.GetFlag()
 	wants, known := map[string]string{
@@ -193,7 +193,7 @@ func explainValueError(invalid *pflag.InvalidValueError) error {
 	return usagef("--%s must be %s, not %q", flag.Name, wants, invalid.GetValue())
 }
 
-// otherNames are the settings that other programs know by these flags.
+// otherNames maps flags of other programs to our settings.
 var otherNames = map[string]string{
 	"learning-rate": "optimizer.lr", "batch-size": "train.batch", "optimizer": "optimizer.kind", "optim": "optimizer.kind", "model": "model.kind",
 	"hidden-size": "model.hidden", "nhid": "model.hidden", "emsize": "model.embed", "n-embd": "model.embed", "num-layers": "model.layers",
@@ -203,8 +203,8 @@ var otherNames = map[string]string{
 	"gradient-accumulation-steps": "train.accumulate", "lr-scheduler": "schedule.kind", "scheduler": "schedule.kind",
 }
 
-// settingOf returns the setting that an unknown flag means: one of that name in
-// another program, or one whose last part it is. It returns "" for a command without
+// settingOf returns the setting that an unknown flag means: by its name in another
+// program, or by the last part of its key. It returns "" for a command without
 // --set.
 func settingOf(cmd *cobra.Command, flag string) string {
 	if cmd.Flags().Lookup("set") == nil {

@@ -23,7 +23,7 @@ type settingsFlags struct {
 	changed   func(flag string) bool
 }
 
-// add adds all of them; addSettings those that say nothing of a run's length.
+// add adds all flags; addSettings adds all but the flags of a run's length.
 func (s *settingsFlags) add(cmd *cobra.Command) {
 	s.addSettings(cmd)
 	s.hasLength = true
@@ -44,7 +44,7 @@ func (s *settingsFlags) addSettings(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("set", completeSettings)
 }
 
-// resolve lays what the flags say over what b has.
+// resolve applies the flags over the settings in b.
 func (s *settingsFlags) resolve(b *configs.Builder) (configs.Settings, error) {
 	for _, name := range s.configs {
 		b.Config(name)
@@ -89,7 +89,7 @@ func completeSettings(*cobra.Command, []string, string) ([]string, cobra.ShellCo
 	return list, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 }
 
-// printSettings writes settings as a file that --config takes.
+// printSettings writes settings as a file for --config.
 func printSettings(w io.Writer, s configs.Settings) {
 	var section []string
 	for _, kv := range s.Flat() {

@@ -30,7 +30,7 @@ type trainOptions struct {
 	findLR             bool
 	dryRun             bool
 
-	// changed says whether a flag was given.
+	// changed reports whether a flag was given.
 	changed func(flag string) bool
 }
 
@@ -43,11 +43,11 @@ func newTrainCmd(a *app) *cobra.Command {
 		Long: `Train a model on a dataset that prepare made, and record the run in the store.
 
 Settings come from defaults, a preset, a file, --set and flags, later over
-earlier; --help-settings and --help-presets list them. What is not set takes
+earlier; --help-settings and --help-presets list them. A setting that is absent takes
 its default for the kind of model and optimizer chosen.
 
 Whichever of steps, epochs and time limit comes first ends the run. Ctrl-C
-saves and stops it (exit code 130); --resume goes on with the same bits.`,
+saves and stops it (exit code 130); --resume continues with the same bits.`,
 		Example: `  koala-lm train --data prepared/godoc
   koala-lm train --data prepared/godoc --set optimizer.kind=sgd --epochs 2 --name sgd
   koala-lm train --data prepared/wt2 --config mine.yaml --set train.batch=40 --seed 3
@@ -73,15 +73,15 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
 	f := cmd.Flags()
 	f.StringVarP(&opts.data, "data", "d", "", "dataset `folder` to train on")
 	opts.settings.add(cmd)
-	f.StringVarP(&opts.name, "name", "n", "", "what to call the run")
+	f.StringVarP(&opts.name, "name", "n", "", "name of the run")
 	f.StringArrayVar(&opts.tags, "tag", nil, "`word` to find the run by (repeatable)")
 	f.StringVar(&opts.note, "note", "", "`text` to keep with the run")
 	f.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
 	f.StringVar(&opts.runs, "runs", "", runsHelp)
-	f.StringVar(&opts.resume, "resume", "", "go on with this `RUN` from its last checkpoint")
+	f.StringVar(&opts.resume, "resume", "", "continue this `RUN` from its last checkpoint")
 	f.StringVar(&opts.fork, "fork", "", "start a new run from this `RUN`'s weights and settings")
 	f.StringVar(&opts.init, "init", "", "start from the weights at this `path`: a safetensors file, or a folder of transformers, which has the shape too")
-	f.BoolVar(&opts.findLR, "find-lr", false, "try rising learning rates in place of training; nothing is recorded")
+	f.BoolVar(&opts.findLR, "find-lr", false, "test rising learning rates instead of training; nothing is recorded")
 	opts.compute.add(cmd)
 	opts.ranks.add(cmd)
 	f.BoolVar(&opts.dryRun, "dry-run", false, "check everything, print the settings and stop")
@@ -91,8 +91,8 @@ saves and stops it (exit code 130); --resume goes on with the same bits.`,
 	return cmd
 }
 
-// runTrain finds everything that can be wrong before libtorch is loaded, and
-// hands the run over to the engine.
+// runTrain checks everything that can be checked without libtorch, and hands the run
+// over to the engine.
 func runTrain(ctx context.Context, opts *trainOptions) error {
 	if err := opts.checkUsage(); err != nil {
 		return err
@@ -133,7 +133,7 @@ func (opts *trainOptions) checkUsage() error {
 	switch {
 	case opts.resume != "":
 		if name := given(strings.Fields("fork init find-lr name tag note " + settings)...); name != "" {
-			return usagef("--resume goes on with a run as it is: --%s cannot be given beside it (--fork starts a new run with other settings)", name)
+			return usagef("--resume continues a run with its own settings: --%s cannot be given beside it (--fork starts a new run with other settings)", name)
 		}
 	case opts.fork != "":
 		if name := given("init"); name != "" {
@@ -154,7 +154,7 @@ func (opts *trainOptions) checkUsage() error {
 	return opts.ranks.check(opts.findLR)
 }
 
-// checkNames refuses names by which the run could not be found again.
+// checkNames refuses names that could not refer to the run later.
 func (opts *trainOptions) checkNames() error {
 	if opts.name == "latest" || opts.name == "best" {
 		return usagef("--name %s is taken: it means another run to the commands that take a RUN", opts.name)
@@ -173,8 +173,8 @@ func (opts *trainOptions) checkNames() error {
 	return nil
 }
 
-// request resolves what is to be trained. It is nil, without an error, where
-// nothing is left to do.
+// request resolves the run to train. It returns nil without an error if nothing is
+// left to do.
 func (opts *trainOptions) request(ctx context.Context) (*request.Train, error) {
 	r := &request.Train{
 		Common: opts.compute.common(opts.app),

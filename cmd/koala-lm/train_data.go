@@ -7,8 +7,8 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 )
 
-// checkData makes sure that dir is a dataset that these settings can train on.
-// The files' checksums are left to the engine, which reads all of them anyway.
+// checkData returns an error unless these settings can train on the dataset in dir.
+// It leaves the files' checksums to the engine, which reads the files anyway.
 func checkData(dir string, s configs.Settings) error {
 	dataset, err := data.Open(dir, data.Unverified())
 	if err != nil {
@@ -18,7 +18,7 @@ func checkData(dir string, s configs.Settings) error {
 	return checkDataset(dataset, s)
 }
 
-// checkDataset makes sure that these settings can train on a dataset.
+// checkDataset returns an error unless these settings can train on the dataset.
 func checkDataset(dataset *data.Dataset, s configs.Settings) error {
 	dir := dataset.Dir()
 	train, ok := dataset.Split("train")
@@ -41,8 +41,8 @@ func checkDataset(dataset *data.Dataset, s configs.Settings) error {
 	return nil
 }
 
-// needsValid refuses settings that wait for evaluations which a dataset
-// without a valid split does not allow.
+// needsValid refuses settings that depend on evaluations if the dataset has no valid
+// split.
 func needsValid(dir string, s configs.Settings) error {
 	key := ""
 	switch {

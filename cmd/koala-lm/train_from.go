@@ -16,9 +16,9 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// resumed completes the request to go on with a run: its data, settings and,
-// unless told otherwise, threads and device, as the same bits need the same.
-// It returns nil where the run has finished.
+// resumed completes the request to continue a run: its data, its settings and,
+// unless flags change them, its threads and device, which the same bits need. It
+// returns nil if the run has finished.
 func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*request.Train, error) {
 	run, err := findRun(ctx, r.Store, opts.resume)
 	if err != nil {
@@ -28,7 +28,7 @@ func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*reque
 	case run.Status == tracking.Finished:
 		opts.app.notef("run %s (%s) is already finished, nothing to do", run.ID, run.Name)
 		return nil, nil
-	case run.Status == tracking.Running && opts.ranks.place.Leads(): // the others may come after rank 0 has begun
+	case run.Status == tracking.Running && opts.ranks.place.Leads(): // other ranks may start after rank 0
 		return nil, fmt.Errorf("run %s (%s) is still running, as process %d on %s", run.ID, run.Name, run.PID, run.Host)
 	}
 	var b configs.Builder
@@ -43,7 +43,8 @@ func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*reque
 	if r.Runs, err = absolute(runsOf(opts.runs, storePath(opts.store), run.ID)); err != nil {
 		return nil, err
 	}
-	// Several ranks divide the cores anew: there may be more or fewer of them now.
+	// Several ranks divide the cores again, since the number of ranks may have
+	// changed.
 	if alone := opts.ranks.nproc == 1 && opts.ranks.place == nil; alone && !opts.changed("threads") {
 		r.Threads = run.Threads
 	}
@@ -54,7 +55,7 @@ func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*reque
 }
 
 // torchrunJob returns the tag of the runs of a torchrun job, "" without torchrun, and
-// whether torchrun has restarted the job after a failure. The variables are those of
+// whether torchrun has restarted the job after a failure. The variables belong to
 // https://pytorch.org/docs/stable/elastic/run.html.
 func torchrunJob(getenv func(string) string) (tag string, restarted bool) {
 	id, restarts := getenv("TORCHELASTIC_RUN_ID"), getenv("TORCHELASTIC_RESTART_COUNT")
@@ -65,7 +66,7 @@ func torchrunJob(getenv func(string) string) (tag string, restarted bool) {
 }
 
 // ofJob returns the id of the run to continue after a restart: the newest one of the
-// job, if it has the same data and settings and has not finished. Every rank comes to
+// job, if it has the same data and settings and has not finished. Every rank gets
 // the same answer.
 func (opts *trainOptions) ofJob(ctx context.Context, r *request.Train, tag string) (string, error) {
 	store, err := tracking.OpenCurrent(r.Store)
@@ -91,8 +92,8 @@ func (opts *trainOptions) ofJob(ctx context.Context, r *request.Train, tag strin
 	return runs[0].ID, nil
 }
 
-// forked completes the request for a child of a run: its settings with the
-// flags' over them, and its data unless --data names other.
+// forked completes the request for a child of a run: the run's settings under the
+// flags' settings, and the run's data unless --data names other data.
 func (opts *trainOptions) forked(ctx context.Context, r *request.Train) error {
 	run, err := findRun(ctx, r.Store, opts.fork)
 	if err != nil {
@@ -123,8 +124,8 @@ func (opts *trainOptions) forked(ctx context.Context, r *request.Train) error {
 	return err
 }
 
-// startingFrom resolves settings beside --init: a folder of transformers has the shape
-// of the model, and settings that contradict it are an error.
+// startingFrom resolves the settings for --init. A folder of transformers determines
+// the shape of the model; settings that contradict it are an error.
 func (s *settingsFlags) startingFrom(init string, b *configs.Builder) (configs.Settings, error) {
 	if init == "" || !config.Is(init) {
 		return s.resolve(b)
@@ -155,7 +156,7 @@ func (s *settingsFlags) startingFrom(init string, b *configs.Builder) (configs.S
 	return settings, nil
 }
 
-// checkInit makes sure that there are weights to start from.
+// checkInit returns an error unless path has weights to start from.
 func checkInit(path string) error {
 	if path == "" {
 		return nil
@@ -170,9 +171,9 @@ func checkInit(path string) error {
 	return nil
 }
 
-// prepareOutput makes sure that runs can be recorded: the store is one, or can
-// be made, and the folder of runs takes files. What makes nothing comes
-// first, so that a mistake leaves nothing behind.
+// prepareOutput makes sure that runs can be recorded: the store exists or can be
+// made, and the folder of runs is writable. Checks that create nothing come first,
+// so that a mistake leaves no files behind.
 func prepareOutput(storeFile, runs string) error {
 	if info, err := os.Stat(runs); err == nil && !info.IsDir() {
 		return fmt.Errorf("folder of runs: %s is a file", runs)

@@ -12,8 +12,8 @@ import (
 	"github.com/koala-lm/koala-lm/distributed/environment"
 )
 
-// ranksFlags say how many processes train together. Processes of torchrun or srun
-// know it from their environment.
+// ranksFlags choose the number of processes that train together. Processes of
+// torchrun or srun read it from their environment.
 type ranksFlags struct {
 	nproc   int
 	timeout time.Duration
@@ -58,14 +58,14 @@ func (f *ranksFlags) check(findLR bool) error {
 	return nil
 }
 
-// put writes them into a request, whose batch must be enough for all.
+// put writes the ranks into a request, whose batch must have a text for each.
 func (f *ranksFlags) put(r *request.Train) error {
 	r.Place, r.RankTimeout = f.place, f.timeout
 	if f.nproc > 1 {
 		r.NProc = f.nproc
 	}
 	if f.file != "" {
-		if _, err := os.Stat(filepath.Dir(f.file)); err != nil { // another rank could wait long for it
+		if _, err := os.Stat(filepath.Dir(f.file)); err != nil { // otherwise the other ranks would wait until the timeout
 			return fmt.Errorf("--rendezvous-file %s: %w", f.file, err)
 		}
 	}

@@ -16,21 +16,21 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 )
 
-// What koala-lm-engine is built on. The command links neither, so that its
-// build information does not know them; a test holds gotchVersion to go.mod.
+// The libraries of koala-lm-engine. The command links neither, so its build
+// information lacks them; a test compares gotchVersion with go.mod.
 const (
 	gotchVersion    = "v0.9.1"
 	libtorchVersion = "2.11.0"
 )
 
-// versionInfo is what `koala-lm version --format json` prints.
+// versionInfo is the output of `koala-lm version --format json`.
 type versionInfo struct {
 	KoalaLM  string            `json:"koala_lm"`
 	Go       string            `json:"go"`
 	Platform string            `json:"platform"`
 	Gotch    string            `json:"gotch"`
-	Libtorch string            `json:"libtorch"`         // the version that is wanted
-	Engine   *request.Versions `json:"engine,omitempty"` // what the engine finds; absent without one
+	Libtorch string            `json:"libtorch"`         // the required version
+	Engine   *request.Versions `json:"engine,omitempty"` // versions that the engine reports; absent without an engine
 	Problem  string            `json:"engine_problem,omitempty"`
 }
 
@@ -43,10 +43,10 @@ func newVersionCmd(a *app) *cobra.Command {
 	opts := &versionOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print the versions of koala-lm and of what it stands on",
-		Long: `Print the versions of koala-lm, Go, gotch and libtorch. Where koala-lm-engine is
-built it is asked for the libtorch it finds, the instruction sets that this uses
-of the CPU, and the devices.`,
+		Short: "Print the versions of koala-lm and its libraries",
+		Long: `Print the versions of koala-lm, Go, gotch and libtorch. If koala-lm-engine is
+built, it reports the libtorch that it loads, the CPU's instruction sets that
+libtorch uses, and the devices.`,
 		Example: `  koala-lm version
   koala-lm version --format json`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runVersion(cmd.Context(), opts) },
@@ -92,7 +92,7 @@ func runVersion(ctx context.Context, opts *versionOptions) error {
 	return nil
 }
 
-// engineVersions asks the engine, which loads libtorch to know.
+// engineVersions asks the engine, which loads libtorch to answer.
 func engineVersions(ctx context.Context) (*request.Versions, error) {
 	path, err := request.FindEngine()
 	if err != nil {
@@ -115,8 +115,8 @@ func engineVersions(ctx context.Context) (*request.Versions, error) {
 	return &v, nil
 }
 
-// ownVersion is the module's version where it was installed as a module, else
-// the commit it was built from.
+// ownVersion is the module's version if koala-lm was installed as a module, else the
+// commit of the build.
 func ownVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

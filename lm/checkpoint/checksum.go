@@ -16,9 +16,9 @@ const (
 	checksumKey = "crc32c"
 )
 
-// checksum is the CRC-32C of all that a checkpoint holds: its metadata, then each
+// checksum returns the CRC-32C of a checkpoint's contents: its metadata, then each
 // tensor's description and content, both in the order of their names. The format
-// itself would not notice when bytes of a tensor change.
+// itself does not detect changed bytes in a tensor.
 func checksum(metadata map[string]string, tensors []safetensors.Info, content func(safetensors.Info) ([]byte, error)) (string, error) {
 	crc := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
@@ -40,7 +40,7 @@ func checksum(metadata map[string]string, tensors []safetensors.Info, content fu
 	return fmt.Sprintf("%08x", crc.Sum32()), nil
 }
 
-// verifyChecksum checks a file against the checksum that stands in it.
+// verifyChecksum checks a file against its recorded checksum.
 func verifyChecksum(r *safetensors.Reader) error {
 	want, ok := r.Metadata()[checksumKey]
 	if !ok {

@@ -32,9 +32,9 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkCheckpoint is what a checkpoint of word_language_model's size (7.3
-// million weights, 29 MB) costs: the time that the loop waits while the state is
-// copied, and the processor's time in all, mostly beside the loop.
+// BenchmarkCheckpoint measures the cost of a checkpoint of word_language_model's
+// size (7.3 million weights, 29 MB): the time that the loop waits while the state is
+// copied, and the total processor time, mostly outside the loop.
 func BenchmarkCheckpoint(b *testing.B) {
 	for _, optimizer := range []string{"koala-v", "adam"} {
 		b.Run(optimizer, func(b *testing.B) {

@@ -18,7 +18,7 @@ func small(t testing.TB) []byte {
 	return must[[]byte](t)(os.ReadFile(filepath.Join(folder, fileName(3))))
 }
 
-// opens is Open of a file with the given content.
+// opens calls Open on a file with the given content.
 func opens(content []byte) error {
 	r, err := safetensors.NewReader(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
@@ -27,8 +27,8 @@ func opens(content []byte) error {
 	return (&File{reader: r}).verify()
 }
 
-// Whatever is cut off and whichever byte is another, the file is refused; but for
-// the white space that the format pads its header with.
+// Open refuses the file whatever part is cut off and whichever byte changes, except
+// for the white space that pads the format's header.
 func TestEveryDamageIsNoticed(t *testing.T) {
 	content := small(t)
 	if err := opens(content); err != nil {
@@ -53,7 +53,7 @@ func TestEveryDamageIsNoticed(t *testing.T) {
 	}
 }
 
-// A file that cannot be opened is passed by, as a damaged one is.
+// A file that cannot be opened is skipped like a damaged file.
 func TestLatestPassesByUnopenableFiles(t *testing.T) {
 	for name, make := range map[string]func(path string) error{
 		"a dangling link":  func(path string) error { return os.Symlink("/nonexistent", path) },

@@ -15,14 +15,14 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// A File is an open checkpoint that is whole.
+// A File is an open, undamaged checkpoint.
 type File struct {
 	Path   string
 	State  State
 	reader *safetensors.Reader
 }
 
-// A DamagedError names a checkpoint that is not as it was written, and says why.
+// A DamagedError names a damaged checkpoint and the damage.
 type DamagedError struct {
 	Path   string
 	Reason error
@@ -34,8 +34,8 @@ func (e *DamagedError) Error() string {
 
 func (e *DamagedError) Unwrap() error { return e.Reason }
 
-// Open opens a checkpoint and reads all of it once, to hold it against its
-// checksum. One that is not as it was written gives a *DamagedError.
+// Open opens a checkpoint and reads all of it to verify its checksum. A damaged file
+// gives a *DamagedError.
 func Open(path string) (*File, error) {
 	r, err := safetensors.Open(path)
 	var format *safetensors.FormatError
@@ -55,7 +55,7 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
-// verify reads everything once.
+// verify reads the whole file and checks its checksum.
 func (f *File) verify() error {
 	text, ok := f.reader.Metadata()[stateKey]
 	if !ok {
@@ -101,8 +101,8 @@ func ReadTensor(s *torch.Scope, r *safetensors.Reader, name string) *ts.Tensor {
 	return s.FromBytes(content, dtype, info.Shape...)
 }
 
-// Restore puts a trainer, made with the settings and the data of the run, where
-// the checkpoint was made.
+// Restore sets a trainer to the state of the checkpoint. The trainer must have the
+// run's settings and data.
 func (f *File) Restore(t *lm.Trainer) error {
 	err := torch.Do(func(s *torch.Scope) error {
 		snap := f.snapshot(s)
@@ -147,5 +147,5 @@ func (f *File) snapshot(s *torch.Scope) *lm.Snapshot {
 	return snap
 }
 
-// LoadWeights overwrites a model's weights by the checkpoint's.
+// LoadWeights overwrites a model's weights with the checkpoint's.
 func (f *File) LoadWeights(m lm.Model) error { return loadWeights(f.reader, f.Path, m) }

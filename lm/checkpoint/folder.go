@@ -27,14 +27,14 @@ func fileName(step int64) string { return fmt.Sprintf("step-%09d.safetensors", s
 
 var filePattern = regexp.MustCompile(`^step-(\d{9,18})\.safetensors$`)
 
-// saved is a checkpoint's file in a folder.
+// saved is a checkpoint file in a folder.
 type saved struct {
 	step int64
 	name string
 }
 
-// list returns the checkpoints of a folder, the newest first; none where there is
-// no folder.
+// list returns the checkpoints of a folder, the newest first; none if the folder
+// does not exist.
 func list(folder string) ([]saved, error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -57,8 +57,8 @@ func list(folder string) ([]saved, error) {
 // ErrNone means that a folder has no checkpoint at all.
 var ErrNone = errors.New("there is no checkpoint")
 
-// Latest opens the newest checkpoint of a folder that is whole. The newer ones
-// that are not are returned beside it; if none is whole the error names them all.
+// Latest opens the newest undamaged checkpoint of a folder. It also returns the
+// newer, damaged ones. If all are damaged, the error names them.
 func Latest(folder string) (*File, []*DamagedError, error) {
 	found, err := list(folder)
 	if err != nil {
@@ -69,7 +69,7 @@ func Latest(folder string) (*File, []*DamagedError, error) {
 		path := filepath.Join(folder, s.name)
 		f, err := Open(path)
 		var d *DamagedError
-		var unreadable *fs.PathError // a dangling link, or a file of another user's
+		var unreadable *fs.PathError // a dangling link, or another user's file
 		switch {
 		case err == nil:
 			return f, damaged, nil
@@ -91,8 +91,8 @@ func Latest(folder string) (*File, []*DamagedError, error) {
 	return nil, damaged, fmt.Errorf("no checkpoint in %s is whole (%s)", folder, strings.Join(all, "; "))
 }
 
-// Best opens the best checkpoint of a folder, or the newest where none is the best
-// or the best is damaged; damaged ones that it passed by are returned beside it.
+// Best opens the best checkpoint of a folder, or the newest if none is marked as
+// best or the best is damaged. It also returns the damaged ones that it skipped.
 func Best(folder string) (*File, []*DamagedError, error) {
 	latest, damaged, err := Latest(folder)
 	if err != nil {
@@ -115,9 +115,9 @@ func Best(folder string) (*File, []*DamagedError, error) {
 	return nil, damaged, errors.Join(err, latest.Close())
 }
 
-// prune removes all checkpoints but the newest keep of those up to the given step
-// and the best. What is beyond that step is of a future that was given up: a run
-// goes on from the newest checkpoint that is whole.
+// prune removes all checkpoints except the best and the newest keep up to the given
+// step. Checkpoints beyond that step belong to an abandoned continuation: a run
+// resumes from the newest undamaged checkpoint.
 func prune(folder string, step int64, keep int, best int64) error {
 	found, err := list(folder)
 	if err != nil {
@@ -138,8 +138,8 @@ func prune(folder string, step int64, keep int, best int64) error {
 	return nil
 }
 
-// link makes one of the links name the checkpoint of a step. They are for people:
-// a file system that has no symbolic links does without.
+// link points one of the links at the checkpoint of a step. Links are a convenience
+// for people: a file system without symbolic links has none.
 func link(folder, name string, step int64) error {
 	target := fileName(step)
 	if now, err := os.Readlink(filepath.Join(folder, name)); err == nil && now == target {

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A job is what a test trains. 6 batches make an epoch.
+// A job describes a training run of a test. 6 batches make an epoch.
 type job struct {
 	model      lm.Config
 	optimizer  string
@@ -54,7 +54,7 @@ func baseJob() job {
 	return job{model: lstm(), optimizer: "koala-v", batching: "contiguous", accumulate: 1, schedule: spec.Schedule{Kind: "constant"}}
 }
 
-// text returns random tokens; what they are is given by seed.
+// text returns random tokens that depend on seed alone.
 func text(seed uint64, n int) *data.Tokens {
 	r := rand.New(rand.NewPCG(seed, 0))
 	ids := make([]uint32, n)
@@ -106,10 +106,10 @@ func (j job) trainer(t testing.TB, observers ...lm.Observer) *lm.Trainer {
 	}
 }
 
-// A witness writes down what training comes to.
+// A witness records the events of training.
 type witness struct {
 	lm.NoObserver
-	seen map[int64][]any // by step: what was announced there
+	seen map[int64][]any // the events of each step
 	last image
 }
 
@@ -141,7 +141,7 @@ func (w *witness) Checkpoint(snap *lm.Snapshot, best bool) error {
 	return w.last.take(snap, Origin{})
 }
 
-// forget drops what was announced beyond a step, as the store does.
+// forget drops the events beyond a step, as the store does.
 func (w *witness) forget(after int64) {
 	for step := range w.seen {
 		if step > after {
@@ -150,7 +150,7 @@ func (w *witness) forget(after int64) {
 	}
 }
 
-// state is the last state's whole content, times aside.
+// state returns the last state without its times.
 func (w *witness) state(t testing.TB) map[string]string {
 	t.Helper()
 	state := w.last.state

@@ -14,7 +14,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// Tensors that are no weights stand under these prefixes.
+// Prefixes of tensors that are not weights.
 const (
 	optimizerPrefix = "optimizer/"
 	carriedPrefix   = "carried/"
@@ -32,7 +32,7 @@ type image struct {
 	contents map[string][]byte
 }
 
-// take copies a snapshot, into the memory of the image before.
+// take copies a snapshot into the memory of the previous image.
 func (im *image) take(snap *lm.Snapshot, origin Origin) error {
 	im.state = State{
 		Version: Version, Origin: origin, Progress: snap.Progress, Cursor: snap.Cursor,

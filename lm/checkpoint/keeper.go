@@ -11,14 +11,14 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// Config says where and how a Keeper keeps checkpoints.
+// Config configures a Keeper.
 type Config struct {
 	Folder string
-	Keep   int // how many of the last, beside the best; at least 1
+	Keep   int // number of latest checkpoints to keep beside the best; at least 1
 	Origin Origin
 
 	// Before runs before a checkpoint's file appears, in the goroutine that writes
-	// it: it brings to disk what a run that resumes from the checkpoint needs. After
+	// it. It syncs everything that a resumed run needs besides the checkpoint. After
 	// an error the checkpoint is not written. Nil does nothing.
 	Before func() error
 
@@ -27,32 +27,32 @@ type Config struct {
 	// checkpoints stay.
 	Failed func(err error) error
 
-	// Untidy gets the error of a checkpoint that was written, but whose link could
-	// not be made, or beside which old ones could not be removed.
+	// Untidy gets the error of a checkpoint that was written, if its link could not
+	// be made or old checkpoints could not be removed.
 	Untidy func(err error)
 }
 
-// A Keeper writes a run's checkpoints: a copy of the state is made at once, and
-// written by another goroutine while training goes on. It observes a training loop,
-// in whose goroutine its methods are called.
+// A Keeper writes a run's checkpoints: it copies the state at once, and another
+// goroutine writes the copy while training continues. The training loop calls its
+// methods, all from one goroutine.
 type Keeper struct {
 	lm.NoObserver
 	config  Config
 	image   image
-	writing chan result // of the write that is under way; nil if none is
+	writing chan result // result of the write in progress; nil without one
 	failure error       // of the last write, nil if it went well
 	best    int64       // step of the best checkpoint in the folder, 0 if none is
 	saved   int64       // step of the last whole one, 0 if none is
 }
 
-// result is what came of a write.
+// result is the outcome of a write.
 type result struct {
-	failed error // the checkpoint is not there
-	untidy error // it is, and something about its folder is not as it should be
+	failed error // the checkpoint was not written
+	untidy error // the checkpoint was written, but links or old files could not be updated
 }
 
-// NewKeeper makes the folder, and clears what a killed process left unfinished in
-// it. from is the checkpoint that the run goes on from, nil for a new run.
+// NewKeeper makes the folder and removes unfinished files of a killed process. from
+// is the checkpoint to resume from, or nil for a new run.
 func NewKeeper(c Config, from *File) (*Keeper, error) {
 	if err := os.MkdirAll(c.Folder, 0o755); err != nil {
 		return nil, fmt.Errorf("folder of checkpoints: %w", err)
@@ -76,7 +76,7 @@ func NewKeeper(c Config, from *File) (*Keeper, error) {
 	return k, nil
 }
 
-// Stepped reports, once, a write that failed meanwhile.
+// Stepped reports a failed write, once.
 func (k *Keeper) Stepped(lm.Step) error {
 	select {
 	case r := <-k.writing:
@@ -100,8 +100,8 @@ func (k *Keeper) Checkpoint(snap *lm.Snapshot, best bool) error {
 	return nil
 }
 
-// Close waits for the last write. Its error says that the last state is not on
-// disk, and what is.
+// Close waits for the last write. Its error says that the last state is not on disk,
+// and which one is.
 func (k *Keeper) Close() error {
 	if err := k.wait(); err != nil {
 		return err
@@ -115,11 +115,11 @@ func (k *Keeper) Close() error {
 	return fmt.Errorf("the run is saved only up to step %d: %w", k.saved, k.failure)
 }
 
-// Saved returns the step of the last whole checkpoint, 0 if there is none. It is
-// for after Close.
+// Saved returns the step of the last whole checkpoint, 0 if there is none. Call it
+// after Close.
 func (k *Keeper) Saved() int64 { return k.saved }
 
-// wait ends the write that is under way.
+// wait waits for the write in progress.
 func (k *Keeper) wait() error {
 	if k.writing == nil {
 		return nil
@@ -127,7 +127,7 @@ func (k *Keeper) wait() error {
 	return k.wrote(<-k.writing)
 }
 
-// wrote takes in the result of a write.
+// wrote records the result of a write.
 func (k *Keeper) wrote(r result) error {
 	k.writing = nil
 	k.failure = r.failed
@@ -140,8 +140,8 @@ func (k *Keeper) wrote(r result) error {
 	return k.config.Failed(r.failed)
 }
 
-// write writes the image, in the other goroutine: nothing else touches the keeper
-// until its result is there.
+// write writes the image in the other goroutine. Nothing else touches the keeper
+// until the result arrives.
 func (k *Keeper) write(step int64, best bool) result {
 	if k.config.Before != nil {
 		if err := k.config.Before(); err != nil {
@@ -165,8 +165,7 @@ func (k *Keeper) write(step int64, best bool) result {
 	return result{untidy: err}
 }
 
-// restoreFolder makes the folder again if somebody has removed it, and with it all
-// checkpoints.
+// restoreFolder makes the folder again if it was removed with all checkpoints.
 func (k *Keeper) restoreFolder() error {
 	if _, err := os.Stat(k.config.Folder); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -175,7 +174,7 @@ func (k *Keeper) restoreFolder() error {
 	return os.MkdirAll(k.config.Folder, 0o755)
 }
 
-// links brings the links up to date.
+// links updates the links.
 func (k *Keeper) links() error {
 	if k.best > 0 {
 		if err := link(k.config.Folder, BestName, k.best); err != nil {

@@ -17,7 +17,7 @@ import (
 
 var errKilled = errors.New("killed")
 
-// killer ends training after a step without any saving.
+// killer ends training after a step and saves nothing.
 type killer struct {
 	lm.NoObserver
 	at int64
@@ -80,8 +80,8 @@ func TestKeepsLastAndBest(t *testing.T) {
 	best.Close()
 }
 
-// What was left unfinished or is of a future given up goes away; links that a
-// killed process did not get to are made.
+// Unfinished files and checkpoints of an abandoned continuation are removed; links
+// that a killed process did not make are made.
 func TestClearsUp(t *testing.T) {
 	j := baseJob()
 	j.checkpoint = 1
@@ -116,7 +116,7 @@ func TestClearsUp(t *testing.T) {
 	}
 }
 
-// A damaged checkpoint is named, and the one before it used.
+// A damaged checkpoint is named, and the previous one is used.
 func TestFallsBack(t *testing.T) {
 	j := baseJob()
 	j.checkpoint = 1
@@ -159,7 +159,7 @@ func TestNoCheckpoint(t *testing.T) {
 	}
 }
 
-// inTheWay puts a file where a folder was, which is then at folder.gone.
+// inTheWay renames a folder to folder.gone and puts a file in its place.
 func inTheWay(t *testing.T, folder string) {
 	t.Helper()
 	if err := os.Rename(folder, folder+".gone"); err != nil {
@@ -170,8 +170,8 @@ func inTheWay(t *testing.T, folder string) {
 	}
 }
 
-// A write that fails is reported once, training continues, and the end says what is
-// saved.
+// A failed write is reported once, training continues, and the error at the end
+// names the last saved step.
 func TestWriteFails(t *testing.T) {
 	j := baseJob()
 	j.checkpoint = 4
@@ -200,7 +200,7 @@ func TestWriteFails(t *testing.T) {
 	}
 }
 
-// The run ends where the user wants it to.
+// If Failed returns an error, a failed write ends the run.
 func TestWriteFailureEndsTheRun(t *testing.T) {
 	j := baseJob()
 	j.checkpoint = 4

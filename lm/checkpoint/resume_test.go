@@ -41,7 +41,7 @@ func jobs() map[string]job {
 		form.Dropout = lm.Dropout{Input: 0.1, Hidden: 0.1}
 		vary("transformer "+form.MLP, func(j *job) { j.model, j.batching = form, "random" })
 	}
-	vary("accumulate", func(j *job) { j.accumulate = 4 }) // 6 batches an epoch: its end is inside of a step
+	vary("accumulate", func(j *job) { j.accumulate = 4 }) // 6 batches an epoch: the epoch ends within a step
 	vary("random", func(j *job) { j.batching = "random" })
 	vary("variable length", func(j *job) { j.batching = "variable" })
 	vary("cosine", func(j *job) { j.schedule = spec.Schedule{Kind: "cosine", Warmup: 3, Floor: 0.1} })
@@ -49,8 +49,8 @@ func jobs() map[string]job {
 	return all
 }
 
-// A run that was stopped, at whatever step, and goes on in a new process's
-// objects announces and ends with the same bits as one that was not.
+// A run that was stopped at any step and resumed with new objects has the same
+// events and the same final bits as an uninterrupted one.
 func TestSameBits(t *testing.T) {
 	for name, j := range jobs() {
 		t.Run(name, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestSameBits(t *testing.T) {
 	}
 }
 
-// resume goes on from a folder's newest checkpoint to the end.
+// resume continues from a folder's newest checkpoint to the end.
 func resume(t testing.TB, j job, folder string, w *witness) {
 	t.Helper()
 	f := latest(t, folder)
@@ -90,7 +90,7 @@ func resume(t testing.TB, j job, folder string, w *witness) {
 	}
 }
 
-// A killed process leaves its last checkpoint, which is some steps old.
+// A killed process leaves a checkpoint that is some steps old.
 func TestSameBitsFromAnOldCheckpoint(t *testing.T) {
 	j := baseJob()
 	j.checkpoint = 3
@@ -129,8 +129,8 @@ func TestRestoreRefusesAnotherModel(t *testing.T) {
 	}
 }
 
-// The weights in a checkpoint are those whose loss was announced: with averaging
-// the average, which is what other commands then load.
+// A checkpoint holds the weights whose loss was announced: with averaging the
+// average, which other commands then load.
 func TestHoldsWhatWasEvaluated(t *testing.T) {
 	for name, j := range map[string]job{"sgd": {optimizer: "sgd"}, "asgd": {optimizer: "asgd", average: 5}} {
 		t.Run(name, func(t *testing.T) {

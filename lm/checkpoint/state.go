@@ -10,10 +10,10 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// Version is that of the metadata; a reader takes no newer one.
+// Version is the version of the metadata; a reader refuses a newer one.
 const Version = 1
 
-// Origin says what a checkpoint belongs to.
+// Origin identifies the run of a checkpoint.
 type Origin struct {
 	Run         string          `json:"run"`
 	Settings    json.RawMessage `json:"settings"` // all of them, dotted keys
@@ -24,7 +24,7 @@ type Origin struct {
 	Build       string          `json:"build"` // version of koala-lm
 }
 
-// State is what a checkpoint holds beside tensors.
+// State is a checkpoint's content besides its tensors.
 type State struct {
 	Version   int            `json:"version"`
 	Origin    Origin         `json:"origin"`
@@ -40,7 +40,7 @@ type OptimizerState struct {
 	Ints    map[string]int64 `json:"ints,omitempty"`
 }
 
-// exact is a float64 that survives JSON bit for bit, infinities and NaN as well.
+// exact is a float64 that survives JSON bit for bit, infinities and NaN included.
 type exact float64
 
 func (x exact) MarshalJSON() ([]byte, error) {

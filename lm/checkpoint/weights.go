@@ -17,9 +17,9 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// InitWeights overwrites a model's weights by the weights of a safetensors file, a
-// checkpoint or what another tool wrote, or of the one in a folder. Every weight of
-// the model must be there in its shape; the type may be another.
+// InitWeights overwrites a model's weights with the weights of a safetensors file: a
+// checkpoint, another tool's file, or the only such file of a folder. The file must
+// have every weight of the model in its shape; the type may differ.
 func InitWeights(path string, m lm.Model) (err error) {
 	if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
 		if path, err = single(path); err != nil {
@@ -34,7 +34,7 @@ func InitWeights(path string, m lm.Model) (err error) {
 	return loadWeights(r, path, m)
 }
 
-// single returns the one safetensors file of a folder.
+// single returns the only safetensors file of a folder.
 func single(folder string) (string, error) {
 	found, err := filepath.Glob(filepath.Join(folder, "*.safetensors"))
 	if err != nil || len(found) != 1 {
@@ -61,7 +61,8 @@ func loadWeights(r *safetensors.Reader, path string, m lm.Model) error {
 	return nil
 }
 
-// matchWeights wants the model's names and shapes, neither more nor fewer.
+// matchWeights returns an error unless the file has exactly the model's names and
+// shapes.
 func matchWeights(r *safetensors.Reader, m lm.Model) error {
 	var wrong []string
 	expected := map[string]bool{}
@@ -77,7 +78,7 @@ func matchWeights(r *safetensors.Reader, m lm.Model) error {
 	}
 	for _, info := range r.Tensors() {
 		if isWeight(info.Name) && !expected[info.Name] && !Derived(info.Name) && !(m.Config().Tied && isHead(info.Name)) {
-			wrong = append(wrong, info.Name+" is none of the model's")
+			wrong = append(wrong, info.Name+" is not a tensor of the model")
 		}
 	}
 	if len(wrong) > 4 {
@@ -89,8 +90,8 @@ func matchWeights(r *safetensors.Reader, m lm.Model) error {
 	return nil
 }
 
-// nameIn is what a file calls the weight of that name. Hugging Face's first models
-// were saved without the prefix that later ones have.
+// nameIn returns the file's name for a weight. Hugging Face's first models were
+// saved without the prefix of later ones.
 func nameIn(r *safetensors.Reader, name string) string {
 	if _, ok := r.Lookup(name); ok {
 		return name
@@ -105,8 +106,8 @@ func nameIn(r *safetensors.Reader, name string) string {
 	return name
 }
 
-// Derived reports whether a tensor follows from the shape of the model, as masks and
-// tables of angles do, which other tools write.
+// Derived reports whether a tensor follows from the shape of the model, such as the
+// masks and tables of angles that other tools write.
 func Derived(name string) bool {
 	for _, suffix := range []string{".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"} {
 		if strings.HasSuffix(name, suffix) {
@@ -116,12 +117,12 @@ func Derived(name string) bool {
 	return false
 }
 
-// isHead reports whether a tensor is the weight of the output layer, which other tools
-// write a second time where it is the embedding's.
+// isHead reports whether a tensor is the weight of the output layer. Other tools
+// write it a second time if it is tied to the embedding.
 func isHead(name string) bool { return name == "lm_head.weight" || name == "decoder.weight" }
 
-// WriteWeights writes a model's weights alone to a safetensors file that
-// InitWeights and other tools read.
+// WriteWeights writes a model's weights, and nothing else, to a safetensors file
+// that InitWeights and other tools read.
 func WriteWeights(path string, m lm.Model) error { return WriteParams(path, m.Params()) }
 
 // WriteParams writes named tensors to a safetensors file.
@@ -142,7 +143,7 @@ func WriteParams(path string, params []lm.Param) error {
 	})
 }
 
-// weightBytes is a tensor's content, fetched when its turn comes.
+// weightBytes is a tensor's content, which is fetched only when it is written.
 type weightBytes struct{ t *ts.Tensor }
 
 func (b weightBytes) WriteTo(w io.Writer) (int64, error) {

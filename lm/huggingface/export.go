@@ -20,8 +20,9 @@ import (
 )
 
 // Export writes a folder that transformers loads: a model with the same logits, and
-// its tokenizer. It refuses a model that transformers has not before it writes
-// anything. The folder appears whole. With replace, a model's folder gives way to it.
+// its tokenizer. It refuses a model that transformers lacks before it writes
+// anything. The folder appears whole. With replace, it replaces an existing model's
+// folder.
 func Export(folder string, m lm.Model, tok tokenizer.Tokenizer, replace bool) (err error) {
 	fields, described, err := config.Describe(m.Config())
 	if err != nil {
@@ -39,7 +40,7 @@ func Export(folder string, m lm.Model, tok tokenizer.Tokenizer, replace bool) (e
 	if err != nil {
 		return fmt.Errorf("export: make a folder in %s: %w", filepath.Dir(folder), errors.Unwrap(err))
 	}
-	defer os.RemoveAll(made) // it has been renamed if all went well
+	defer os.RemoveAll(made) // without effect after the rename
 	if err := os.Chmod(made, 0o755); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
@@ -87,7 +88,7 @@ func writeWeights(path string, m lm.Model, described config.Model) error {
 	})
 }
 
-// mayWrite refuses to replace a folder that is not a model's.
+// mayWrite refuses to replace a folder that holds no model.
 func mayWrite(folder string, replace bool) error {
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
@@ -105,7 +106,7 @@ func mayWrite(folder string, replace bool) error {
 	return nil
 }
 
-// rename gives the folder its name, and removes the one before.
+// rename gives the folder its name, and removes the folder that had it.
 func rename(made, folder string) error {
 	old := made + ".old"
 	if err := os.Rename(folder, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +130,7 @@ func asJSON(v any) func(w io.Writer) error {
 	}
 }
 
-// tokenizerConfig makes AutoTokenizer take tokenizer.json as it is.
+// tokenizerConfig makes AutoTokenizer use tokenizer.json unchanged.
 func tokenizerConfig(tok tokenizer.Tokenizer, context int64) map[string]any {
 	config := map[string]any{
 		"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context, "clean_up_tokenization_spaces": false,

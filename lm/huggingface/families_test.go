@@ -17,8 +17,9 @@ import (
 	"github.com/koala-lm/koala-lm/lm/huggingface/config"
 )
 
-// measured is what testdata/make.py recorded of a folder: transformers' mean loss of
-// one text, and greedy continuations of prompts of six tokens.
+// measured holds the results that testdata/make.py recorded for a folder:
+// transformers' mean loss of one text, and greedy continuations of prompts of six
+// tokens.
 type measured struct {
 	Loss  float64   `json:"loss"`
 	Texts [][]int64 `json:"texts"`
@@ -37,7 +38,7 @@ func recorded(t *testing.T) map[string]measured {
 	return all
 }
 
-// measure computes with a model what make.py does.
+// measure computes the results of make.py with our model.
 func measure(t *testing.T, m lm.Model, prompts [][]int64) measured {
 	t.Helper()
 	const vocab, length, prompt = 29, 30, 6
@@ -85,8 +86,8 @@ func mustOpen(t *testing.T, folder string) lm.Model {
 	return m
 }
 
-// Every family has the losses and the texts of transformers: opened in the words of
-// its versions 4 and 5, as the start of training, and exported and opened again.
+// Every family has the losses and the texts of transformers: opened from the files
+// of versions 4 and 5, as the start of training, and exported and opened again.
 func TestFamiliesComputeAsTransformersDoes(t *testing.T) {
 	for name, want := range recorded(t) {
 		t.Run(name, func(t *testing.T) {
@@ -131,7 +132,7 @@ func TestFamiliesComputeAsTransformersDoes(t *testing.T) {
 	}
 }
 
-// A model of another shape does not take a folder's weights.
+// A folder's weights are refused for a model of another shape.
 func TestInitRefusesAnotherShape(t *testing.T) {
 	folder := "testdata/mistral"
 	shape := mustOpen(t, folder).Config()

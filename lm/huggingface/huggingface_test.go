@@ -39,7 +39,7 @@ func words(t *testing.T) tokenizer.Tokenizer {
 	return tok
 }
 
-// loss is a model's over a fixed text.
+// loss returns a model's loss on a fixed text.
 func loss(t *testing.T, m lm.Model) float64 {
 	t.Helper()
 	ids := make([]uint32, 60)

@@ -17,7 +17,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm/huggingface/config"
 )
 
-// Open makes the model of a folder, with its weights, on device. ends are the ids of
+// Open makes a folder's model, with its weights, on device. ends are the ids of the
 // tokens that end a text.
 func Open(folder string, device gotch.Device) (m lm.Model, ends []int64, err error) {
 	f, err := config.Open(folder)
@@ -35,8 +35,9 @@ func Open(folder string, device gotch.Device) (m lm.Model, ends []int64, err err
 	return m, f.Model.EOS, nil
 }
 
-// InitFrom overwrites a model's weights by a folder's, or by a safetensors file's. tok
-// is the tokenizer of the training data: a folder that has another is refused.
+// InitFrom overwrites a model's weights with the weights of a folder or of a
+// safetensors file. tok is the tokenizer of the training data: a folder with another
+// tokenizer is refused.
 func InitFrom(path string, m lm.Model, tok tokenizer.Tokenizer) error {
 	if !config.Is(path) {
 		return checkpoint.InitWeights(path, m)
@@ -52,7 +53,8 @@ func InitFrom(path string, m lm.Model, tok tokenizer.Tokenizer) error {
 	return Init(path, m)
 }
 
-// sameTokens returns an error unless all ids of the data mean the same to both.
+// sameTokens returns an error unless every id of the data is the same token in both
+// tokenizers.
 func sameTokens(folder, data tokenizer.Tokenizer) error {
 	if folder.Vocab() != data.Vocab() {
 		return fmt.Errorf("the data has %d ids, the tokenizer of the folder %d", data.Vocab(), folder.Vocab())
@@ -65,9 +67,9 @@ func sameTokens(folder, data tokenizer.Tokenizer) error {
 	return nil
 }
 
-// Init overwrites a model's weights by a folder's. The model must have the shape that
-// the folder's config.json describes; a context may be shorter where no weight depends
-// on it.
+// Init overwrites a model's weights with a folder's weights. The model must have the
+// shape that the folder's config.json describes; its context may be shorter if no
+// weight depends on it.
 func Init(folder string, m lm.Model) (err error) {
 	f, err := config.Open(folder)
 	if err != nil {
@@ -75,13 +77,13 @@ func Init(folder string, m lm.Model) (err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if differs := config.Differences(f.Model.Shape, m.Config()); len(differs) > 0 {
-		return fmt.Errorf("the model is not that of %s: %s", folder, strings.Join(differs, "; "))
+		return fmt.Errorf("the model's shape differs from %s: %s", folder, strings.Join(differs, "; "))
 	}
 	return load(f, m)
 }
 
-// load overwrites a model's weights by a folder's, whose shape it has. Every weight of
-// the model must be there in its shape, and nothing else; the type may be another.
+// load overwrites a model's weights with the weights of a folder of the same shape.
+// The folder must have exactly the model's weights; the type may differ.
 func load(f *config.Folder, m lm.Model) error {
 	known := map[string]bool{}
 	for _, p := range m.Params() {
@@ -94,12 +96,13 @@ func load(f *config.Folder, m lm.Model) error {
 	for _, name := range f.Names() {
 		tied := m.Config().Tied && name == f.Model.Source("lm_head.weight").Name
 		if !known[name] && !tied && !checkpoint.Derived(name) {
-			return fmt.Errorf("the weights in %s do not fit its %s: %s is none of the model's", f.Path, config.File, name)
+			return fmt.Errorf("the weights in %s do not fit its %s: %s is not a tensor of the model", f.Path, config.File, name)
 		}
 	}
 	heads := map[int]int64{0: int64(m.Config().Heads), 1: int64(m.Config().KVHeads), 2: int64(m.Config().KVHeads)}
 	for _, p := range m.Params() {
-		// One scope each: a copy of the whole model would not fit where the model just does.
+		// One scope each: memory that just holds the model does not hold a second
+		// copy.
 		err := torch.Do(func(s *torch.Scope) error {
 			s.NoGrad(func() {
 				source := f.Model.Source(p.Name)

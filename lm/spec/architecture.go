@@ -8,31 +8,31 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// Architecture is what published Transformers differ in beyond size, norm, position
-// and MLP. Its zero value is GPT-2's and the first LLaMA's.
+// Architecture holds the differences between published Transformers beyond size,
+// norm, position and MLP. The zero value fits GPT-2 and the first LLaMA.
 type Architecture struct {
 	HeadWidth int64   // width of an attention head; 0 is embed / heads
 	NormEps   float64 // added to a variance or mean square before its root; 0 is 1e-5
-	Biases    string  // which linear layers have one; empty is AutoBiases
+	Biases    string  // linear layers with a bias, one of Biases; empty: AutoBiases
 	QKNorm    bool    // RMSNorm of each query and key, over its head (Henry et al. 2020)
-	Parallel  bool    // both branches of a block read its input (Wang & Komatsuzaki 2021), else one follows the other
+	Parallel  bool    // both branches of a block read its input (Wang & Komatsuzaki 2021); else the MLP follows attention
 
-	Window       int64   // tokens that a token sees back, itself included; 0 is all of them
-	WindowLayers []int64 // the layers with the window, from 1; none is all
+	Window       int64   // number of tokens that a token sees, itself included; 0: all
+	WindowLayers []int64 // the layers with the window, from 1; empty: all
 
 	Rotary Rotations
 }
 
-// Rotations is how rotary positions turn queries and keys. The frequencies are
-// base^(-2i/width), changed for longer contexts by Scaling.
+// Rotations configures how rotary positions turn queries and keys. The frequencies
+// are base^(-2i/width), changed for longer contexts by Scaling.
 type Rotations struct {
 	Base  float64 // 0 is 10,000
-	Share float64 // part of each head's width that turns; 0 is all of it
+	Share float64 // part of each head's width that turns; 0: all of it
 	Skip  []int64 // layers without positions, from 1
 
 	Scaling  string  // one of Scalings; empty is NoScaling
-	Factor   float64 // by which the context has grown; 0 is 1
-	Original int64   // context before that; 0 is the model's context
+	Factor   float64 // ratio of the context to Original; 0 is 1
+	Original int64   // context before it grew; 0 is the model's context
 	Low      float64 // llama3: frequencies with fewer waves in the original context are slowed by Factor; 0 is 1
 	High     float64 // llama3: frequencies with more waves are kept; 0 is 4
 	Fast     float64 // yarn: frequencies with more waves in the original context are kept; 0 is 32
@@ -44,9 +44,9 @@ type Rotations struct {
 // Values of Rotations.Scaling.
 const (
 	NoScaling     = "none"
-	LinearScaling = "linear" // all frequencies by 1/Factor (Chen et al. 2023)
-	Llama3Scaling = "llama3" // low frequencies (Llama 3.1, Dubey et al. 2024)
-	YarnScaling   = "yarn"   // low frequencies (Peng et al. 2023)
+	LinearScaling = "linear" // all frequencies times 1/Factor (Chen et al. 2023)
+	Llama3Scaling = "llama3" // low frequencies alone (Llama 3.1, Dubey et al. 2024)
+	YarnScaling   = "yarn"   // low frequencies alone (Peng et al. 2023)
 )
 
 // Scalings are the values of Rotations.Scaling.
@@ -57,7 +57,7 @@ const (
 	AutoBiases      = "auto" // all with layer norm, none with RMSNorm
 	NoBiases        = "none"
 	QKVBiases       = "qkv"       // queries, keys and values
-	AttentionBiases = "attention" // those, and the output of attention
+	AttentionBiases = "attention" // queries, keys, values and the output of attention
 	MLPBiases       = "mlp"
 	AllBiases       = "all"
 )
@@ -193,8 +193,8 @@ func (a *Architecture) settings() []setting.Setting {
 	}
 }
 
-// Resolved returns a with values in place of the defaults that depend on the rest of
-// the model.
+// Resolved returns a copy of a in which values replace the defaults that depend on
+// the rest of the model.
 func (a Architecture) Resolved(m *Model) Architecture {
 	if a.HeadWidth == 0 && m.Heads > 0 {
 		a.HeadWidth = m.Embed / int64(m.Heads)
@@ -225,11 +225,12 @@ func (a Architecture) Resolved(m *Model) Architecture {
 	return a
 }
 
-// RotaryWidth returns how many elements of a head turn, of a resolved Architecture.
+// RotaryWidth returns the number of elements of a head that turn. The Architecture
+// must be resolved.
 func (a Architecture) RotaryWidth() int64 { return int64(float64(a.HeadWidth) * a.Rotary.Share) }
 
-// GPT2 reports whether a Transformer has GPT-2's form, and with it the names and
-// layouts of GPT2LMHeadModel; other forms have LlamaForCausalLM's.
+// GPT2 reports whether a Transformer has GPT-2's form. Its parameters then have the
+// names and layouts of GPT2LMHeadModel, otherwise of LlamaForCausalLM.
 func (m Model) GPT2() bool {
 	a := m.Architecture.Resolved(&m)
 	_, hasGate := SplitMLP(m.MLP)

@@ -17,29 +17,29 @@ const (
 // A Family is a class of models that share settings and defaults.
 type Family string
 
-// The families of those kinds. Settings without a default of their own for a
-// family have the recurrent models'.
+// The families of these kinds. A setting without a default for a family has the
+// recurrent models' default.
 const (
 	RecurrentFamily   Family = "recurrent"
 	TransformerFamily Family = "transformer"
 )
 
-// FamilyKey is the key by which conditions ask for the family of the model.
+// FamilyKey is the key of the model's family in conditions.
 const FamilyKey = "model.family"
 
 // A Kind is an architecture.
 type Kind struct {
-	Name   string // as model.kind has it
+	Name   string // value of model.kind
 	About  string // one line
 	Family Family
 
-	// CarriesState says that the model carries a state from token to token: a
-	// training sequence has train.bptt tokens, and the next one starts from the
-	// state that it left. Other kinds see model.context tokens.
+	// CarriesState is true if the model carries a state from token to token: a
+	// training sequence has train.bptt tokens, and the next one starts from its last
+	// state. Other kinds see model.context tokens.
 	CarriesState bool
 
-	// Check finds what is wrong with a shape beyond the ranges of its settings; nil
-	// if there is nothing more.
+	// Check returns the errors of a shape beyond the ranges of its settings. It is
+	// nil for a kind without such errors.
 	Check func(m *Model) []setting.Problem
 }
 
@@ -49,8 +49,8 @@ var kinds = []Kind{
 	{Name: Transformer, About: "decoder-only Transformer, GPT-2's form or LLaMA's (Vaswani et al. 2017)", Family: TransformerFamily, Check: checkTransformer},
 }
 
-// Register adds a kind. Call it while the program is initialised: settings are
-// declared by what is registered.
+// Register adds a kind. Call it while the program is initialised: the declarations
+// of settings depend on the registered kinds.
 func Register(k Kind) {
 	if _, err := LookupKind(k.Name); err == nil {
 		panic("model kind " + k.Name + " is registered twice")
@@ -81,7 +81,7 @@ func namesWhere(has func(Kind) bool) []string {
 	return names
 }
 
-// only is the condition that the model's kind has a property.
+// only returns the condition that the model's kind has a property.
 func only(has func(Kind) bool) []setting.Condition {
 	var values []any
 	for _, name := range namesWhere(has) {

@@ -7,7 +7,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// Words that a Model's fields can have.
+// Values of a Model's fields.
 const (
 	LayerNorm = "layer"
 	RMSNorm   = "rms"
@@ -23,32 +23,33 @@ const (
 // Model is a network's shape. Fields that its kind does not have are ignored.
 type Model struct {
 	Kind    string // the name of a Kind
-	Vocab   int64  // entries of the vocabulary; as a setting, 0 is the dataset's
+	Vocab   int64  // size of the vocabulary; as a setting, 0: the dataset's
 	Layers  int    // layers, or a Transformer's blocks
 	Embed   int64  // width of the token embedding, and of a Transformer's residual stream
 	Hidden  int64  // units of a recurrent layer; width of a Transformer's MLP
 	Tied    bool   // the output layer shares the embedding's weights
-	Softmax string // Full, which empty means too, or Adaptive
+	Softmax string // Full or Adaptive; empty: Full
 	Cutoffs []int64
 	Dropout Dropout
 
-	// A Transformer's.
+	// Fields of a Transformer.
 	Heads, KVHeads int   // attention heads; heads of keys and values, fewer in grouped-query attention
-	Context        int64 // tokens that it sees at most
+	Context        int64 // largest number of tokens that it sees
 	Norm           string
 	Position       string
 	MLP            string // one of MLPs
 	Architecture   Architecture
 }
 
-// Dropout holds probabilities of being zeroed, each in [0, 1), in training only.
+// Dropout holds the probabilities, each in [0, 1), with which training zeroes
+// elements.
 type Dropout struct {
 	Input  float64 // elements of the embedded input
 	Embed  float64 // rows of the embedding
 	Hidden float64 // between recurrent layers; attention weights and residual branches
 	Output float64 // elements of the last recurrent layer's output
 	Weight float64 // recurrent weights
-	Locked bool    // one mask for all time steps (Gal & Ghahramani 2016), else one an element
+	Locked bool    // one mask for all time steps (Gal & Ghahramani 2016), else one for each time step
 }
 
 // Settings declares the settings of m, bound to its fields.
@@ -77,8 +78,8 @@ func (m *Model) shape() []setting.Setting {
 			Key: "model.mlp", Meaning: "non-linearity of a Transformer's MLP",
 			Domain: setting.OneOf(MLPs()), Default: setting.Value(GELU), Only: transformers(),
 		}),
-		// SwiGLU has three matrices for two: two thirds of the width have as many
-		// parameters.
+		// SwiGLU has three matrices instead of two: two thirds of the width give the
+		// same number of parameters.
 		setting.Bind(&m.Hidden, setting.Declaration{
 			Key: "model.hidden", Meaning: "units of a recurrent layer (when tied, the last has model.embed), or width of a Transformer's MLP",
 			Domain: setting.AtLeast(1),
@@ -159,7 +160,7 @@ func (m *Model) shape() []setting.Setting {
 	}
 }
 
-// family looks up the family of a model that has kind.
+// family returns the family of a kind.
 func family(kind any) any {
 	name, _ := kind.(string)
 	k, err := LookupKind(name)
@@ -194,7 +195,7 @@ func (m Model) KindOf() Kind {
 	return k
 }
 
-// Check returns an error that names each value that no model can have.
+// Check returns an error that names every invalid value.
 func (m Model) Check() error {
 	if _, err := LookupKind(m.Kind); err != nil {
 		return err
@@ -222,7 +223,8 @@ func (m Model) Check() error {
 	return errors.Join(errs...)
 }
 
-// Problems returns what is wrong with values that are in range each.
+// Problems returns the errors of values that are each in range but do not fit
+// together.
 func (m *Model) Problems() []setting.Problem {
 	var problems []setting.Problem
 	if m.Softmax == Adaptive && m.Tied {
@@ -243,8 +245,8 @@ func (m *Model) Problems() []setting.Problem {
 	return problems
 }
 
-// Tails returns the first token of each tail of an adaptive softmax: Cutoffs, or
-// as PyTorch's manual chooses them, at a fifteenth of the vocabulary and at three.
+// Tails returns the first token of each tail of an adaptive softmax: Cutoffs, or the
+// choice of PyTorch's manual, one fifteenth and three fifteenths of the vocabulary.
 func (m *Model) Tails() []int64 {
 	if len(m.Cutoffs) > 0 {
 		return m.Cutoffs

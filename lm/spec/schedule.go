@@ -7,24 +7,24 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// Schedule is the factor on the learning rate over a run.
+// Schedule gives the factor on the learning rate over a run.
 type Schedule struct {
 	Kind     string
 	Warmup   int64   // steps over which the factor rises linearly from 0
-	Steps    int64   // step at which the schedule ends; 0 is the run's last
+	Steps    int64   // step at which the schedule ends; 0: the run's last
 	Floor    float64 // smallest factor
 	Gamma    float64 // factor of one decay
-	Every    int64   // step: steps between decays
-	Decay    float64 // trapezoidal: share of the steps in which the factor falls
-	Patience int     // plateau: evaluations without a new best before a decay
+	Every    int64   // kind step: steps between decays
+	Decay    float64 // kind trapezoidal: share of the steps in which the factor falls
+	Patience int     // kind plateau: evaluations without a new best before a decay
 }
 
 // A scheduleKind is a schedule's formula after the warm-up.
 type scheduleKind struct {
 	name string
 
-	// factor is the factor at a step, of which done is the share, in [0, 1], of the
-	// steps after the warm-up.
+	// factor returns the factor at a step. done is the share, in [0, 1], of the
+	// steps after the warm-up that are done.
 	factor func(s Schedule, step int64, done float64) float64
 
 	ends     bool // the schedule ends at Steps
@@ -32,7 +32,7 @@ type scheduleKind struct {
 	decays   bool // by Gamma
 	every    bool // at each multiple of Every
 	share    bool // in the last share, Decay, of the steps
-	patience bool // by what evaluations bring: the factor is of the running schedule
+	patience bool // after evaluations without a new best: the running schedule has the factor
 }
 
 var scheduleKinds = []scheduleKind{
@@ -40,7 +40,7 @@ var scheduleKinds = []scheduleKind{
 	{name: "step", decays: true, every: true, floor: 0, factor: func(s Schedule, step int64, _ float64) float64 {
 		return math.Max(s.Floor, math.Pow(s.Gamma, float64((step-s.Warmup)/s.Every)))
 	}},
-	// A tenth is nanoGPT's end of a cosine.
+	// nanoGPT's cosine ends at a tenth.
 	{name: "cosine", ends: true, floor: 0.1, factor: func(s Schedule, _ int64, done float64) float64 {
 		return s.Floor + (1-s.Floor)*(1+math.Cos(math.Pi*done))/2
 	}},
@@ -58,7 +58,7 @@ var scheduleKinds = []scheduleKind{
 	{name: "plateau", decays: true, patience: true, floor: 0},
 }
 
-// schedulesWhere is the condition that the schedule's kind has a property.
+// schedulesWhere returns the condition that the schedule's kind has a property.
 func schedulesWhere(has func(scheduleKind) bool) []setting.Condition {
 	var names []any
 	for _, k := range scheduleKinds {
@@ -124,8 +124,8 @@ func (s Schedule) kind() (scheduleKind, bool) {
 	return scheduleKind{}, false
 }
 
-// Check returns an error if no run of total steps, 0 if that is not known, can
-// follow the schedule.
+// Check returns an error if no run of total steps can follow the schedule. total is
+// 0 if unknown.
 func (s Schedule) Check(total int64) error {
 	list := s.Settings()
 	for _, p := range setting.Check(list, Lookup(list)) {
@@ -141,9 +141,9 @@ func (s Schedule) Check(total int64) error {
 	return nil
 }
 
-// Factor returns the factor on the learning rate at the step of this index, from
-// 0, in a run of total steps. It is 1 after the warm-up if the factor follows
-// from evaluations.
+// Factor returns the factor on the learning rate at the step of this index, from 0,
+// in a run of total steps. If the factor depends on evaluations, it is 1 after the
+// warm-up.
 func (s Schedule) Factor(step, total int64) float64 {
 	if step < s.Warmup {
 		return float64(step+1) / float64(s.Warmup)
@@ -159,7 +159,8 @@ func (s Schedule) Factor(step, total int64) float64 {
 	return k.factor(s, step, done)
 }
 
-// FollowsEvaluations says that the factor changes with what evaluations bring.
+// FollowsEvaluations reports whether the factor depends on the results of
+// evaluations.
 func (s Schedule) FollowsEvaluations() bool {
 	k, _ := s.kind()
 	return k.patience

@@ -18,14 +18,13 @@ func gpt() spec.Model {
 	}
 }
 
-// Check names each value that no model can have, and ignores the fields that a kind
-// does not have.
+// Check names every invalid value, and ignores the fields that a kind does not have.
 func TestCheck(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		model  func() spec.Model
 		change func(m *spec.Model)
-		want   []string // what the error says; nil for none
+		want   []string // parts of the error; nil for no error
 	}{
 		{"lstm", lstm, func(m *spec.Model) {}, nil},
 		{"lstm with a Transformer's nonsense", lstm, func(m *spec.Model) { m.Heads, m.Norm = -1, "batch" }, nil},
@@ -57,8 +56,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A kind that is registered has settings and defaults, of a family that nothing else
-// knows too.
+// A registered kind has settings and defaults, even in a new family.
 func TestRegister(t *testing.T) {
 	spec.Register(spec.Kind{Name: "toy", Family: "toys", CarriesState: true})
 	m := spec.Model{Kind: "toy"}
@@ -76,7 +74,7 @@ func TestRegister(t *testing.T) {
 			t.Errorf("the default of %s, %v, is not %s", s.Key, v, s.Domain)
 		}
 	}
-	m.Vocab = 10 // the dataset's
+	m.Vocab = 10 // the dataset's size
 	if err := m.Check(); err != nil {
 		t.Error(err)
 	}

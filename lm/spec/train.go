@@ -14,22 +14,22 @@ const (
 	BFloat16 = "bfloat16"
 )
 
-// Train is the training loop: batches, length and precision. Whichever of Steps,
-// Epochs and TimeLimit comes first ends the run; zero is no limit.
+// Train configures the training loop: batches, length and precision. The run ends at
+// the first of Steps, Epochs and TimeLimit; zero is no limit.
 type Train struct {
 	Batch        int    // sequences in a batch
 	BPTT         int    // tokens of a sequence, for a model that carries state
 	VariableBPTT bool   // each sequence's length is drawn around BPTT, and the learning rate follows it (Merity et al. 2018, section 5)
 	Batching     string // the name of one of data's batchings
 	Accumulate   int    // batches in an optimizer step, at least 1
-	Steps        int64  // optimizer steps in all
+	Steps        int64  // total number of optimizer steps
 	TimeLimit    time.Duration
 	Epochs       int // passes over the training text
 	Seed         int64
 	Precision    string  // of training's matrix products: Float32 or BFloat16; weights, sums and evaluation stay float32
 	Alpha, Beta  float64 // activation regularisation and its temporal form (Merity et al. 2017)
 	LogEvery     int64   // steps between rows of training metrics, at least 1
-	MaxSkipped   int     // steps in a row that a loss or gradient that is not finite may cost; 0 is no limit
+	MaxSkipped   int     // allowed number of consecutive steps with a loss or gradient that is not finite; 0: no limit
 }
 
 // Settings declares the settings of t, bound to its fields.
@@ -63,7 +63,7 @@ func (t *Train) Settings() []setting.Setting {
 			Key: "train.time_limit", Meaning: "time after which the run ends; 0 is no limit",
 			Domain: setting.Duration{}, Default: setting.Value(0),
 		}),
-		// A time limit bounds the length of a run and does not replace it.
+		// A time limit bounds a run, but does not replace its length.
 		setting.Bind(&t.Epochs, setting.Declaration{
 			Key: "train.epochs", Meaning: "passes over the train split; 0 is no limit",
 			Domain: setting.AtLeast(0), Default: setting.Value(6).When(setting.IsNot("train.steps", 0), 0),
@@ -84,8 +84,8 @@ func (t *Train) Settings() []setting.Setting {
 			Key: "train.beta", Meaning: "temporal activation regularisation (AWD-LSTM's TAR)",
 			Domain: setting.Natural, Default: setting.Value(0), Only: recurrent(),
 		}),
-		// Often enough for a curve of a short run, seldom enough for a store of long
-		// ones.
+		// Frequent enough for the curve of a short run, rare enough for a store of
+		// long runs.
 		setting.Bind(&t.LogEvery, setting.Declaration{
 			Key: "train.log_every", Meaning: "steps between rows of training metrics in the store",
 			Domain: setting.AtLeast(1), Default: setting.Value(10),
@@ -97,7 +97,8 @@ func (t *Train) Settings() []setting.Setting {
 	}
 }
 
-// Problems returns what is wrong with values that are in range each.
+// Problems returns the errors of values that are each in range but do not fit
+// together.
 func (t *Train) Problems(s *Schedule) []setting.Problem {
 	var problems []setting.Problem
 	check := func(bad bool, text string, keys ...string) {
@@ -123,10 +124,10 @@ func (t *Train) Problems(s *Schedule) []setting.Problem {
 	return problems
 }
 
-// Eval is the evaluation on the valid split while training.
+// Eval configures the evaluation on the valid split during training.
 type Eval struct {
 	Every    int64 // steps between evaluations; 0 is once an epoch
-	Patience int   // evaluations without a new best that end the run; 0 is never
+	Patience int   // number of evaluations without a new best that ends the run; 0: never
 	Batch    int   // sequences scored side by side
 }
 
@@ -148,17 +149,17 @@ func (e *Eval) Settings() []setting.Setting {
 	}
 }
 
-// What a run does if a checkpoint cannot be written.
+// A run's behaviour if a checkpoint cannot be written.
 const (
 	OnErrorContinue = "continue"
 	OnErrorStop     = "stop"
 )
 
-// Checkpoint is what is kept on disk.
+// Checkpoint configures the checkpoints.
 type Checkpoint struct {
-	Every    int64         // steps between checkpoints; 0 is with each evaluation
-	Interval time.Duration // time after which there is one in any case; 0 is never
-	Keep     int           // number of the last that are kept, beside the best
+	Every    int64         // steps between checkpoints; 0: one with each evaluation
+	Interval time.Duration // longest time between checkpoints; 0: no limit
+	Keep     int           // number of latest checkpoints to keep beside the best
 	OnError  string        // OnErrorContinue or OnErrorStop
 }
 

@@ -151,7 +151,7 @@ func Thin(points []Point, n int, log bool) []Point {
 }
 
 // Smooth returns the points' exponential moving average without a bias to the first
-// value. weight is that of the past, from 0 (no smoothing) to below 1.
+// value. weight is the weight of the past, from 0 (no smoothing) to below 1.
 func Smooth(points []Point, weight float64) []Point {
 	if weight <= 0 {
 		return points

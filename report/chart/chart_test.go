@@ -22,7 +22,7 @@ func line(n int, f func(float64) float64) []Point {
 	return points
 }
 
-// charts are what may come.
+// charts are typical and extreme charts.
 func charts() map[string]Chart {
 	constant := func(v float64) func(float64) float64 { return func(float64) float64 { return v } }
 	twenty := Chart{Title: "many", LogY: true}
@@ -72,7 +72,7 @@ func TestEveryChartDraws(t *testing.T) {
 	}
 }
 
-// wellFormed wants XML without scripts and without places that are no numbers.
+// wellFormed requires XML without scripts whose coordinates are numbers.
 func wellFormed(t *testing.T, svg []byte) {
 	t.Helper()
 	if !utf8.Valid(svg) || bytes.Contains(svg, []byte("NaN")) || bytes.Contains(svg, []byte("Inf")) {

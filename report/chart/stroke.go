@@ -26,8 +26,8 @@ func trace(shape *vector.Rasterizer, points []place, dashes []float64, width flo
 // dashPen is drawn along a line and puts down dashes.
 type dashPen struct {
 	dashes []float64
-	next   int     // the dash or gap it is in
-	done   float64 // how much of that is behind it
+	next   int     // the current dash or gap
+	done   float64 // drawn length of it
 }
 
 func (p *dashPen) draw(from, to place, put func(a, b place)) {

@@ -39,7 +39,7 @@ text { fill: #24292f; }
 
 type svg struct{ b strings.Builder }
 
-// escape makes any text valid XML, also one with characters that XML forbids.
+// escape makes any text valid XML, even a text with characters that XML forbids.
 func escape(s string) string {
 	var b strings.Builder
 	xml.EscapeText(&b, []byte(s)) // a strings.Builder takes everything

@@ -16,7 +16,7 @@ type Terminal struct {
 	Unicode bool // lines can be drawn with box characters
 }
 
-// asASCII are the box characters as ASCII knows them.
+// asASCII replaces box characters by ASCII.
 var asASCII = strings.NewReplacer("┤", "|", "┼", "+", "╭", ".", "╮", ".", "╰", "'", "╯", "'", "─", "-", "│", "|", "╴", "-", "╶", "-")
 
 var terminalColors = []asciigraph.AnsiColor{

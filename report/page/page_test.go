@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The functions of script.js that compute, without a page around them, in Node.js
-// where that is installed.
+// Tests the computing functions of script.js without a page, if Node.js is
+// installed.
 func TestScriptComputes(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// exitcode is `exitcode N COMMAND [ARG...]`: the command ends with that code.
+// exitcode is `exitcode N COMMAND [ARG...]`: the command must exit with code N.
 func exitcode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exitcode N COMMAND [ARG...]")
@@ -98,15 +98,15 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	return cmd
 }
 
-// flip is `flip FILE OFFSET`: one byte becomes another, counted from the end where
-// the offset is negative.
+// flip is `flip FILE OFFSET`: it changes one byte. A negative offset counts from the
+// end.
 func flip(ts *testscript.TestScript, neg bool, args []string) {
 	content, at := readAt(ts, args)
 	content[at] ^= 0x11
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o644))
 }
 
-// truncate is `truncate FILE OFFSET`: the rest of the file goes.
+// truncate is `truncate FILE OFFSET`: it removes the rest of the file.
 func truncate(ts *testscript.TestScript, neg bool, args []string) {
 	content, at := readAt(ts, args)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content[:at], 0o644))
@@ -126,7 +126,7 @@ func readAt(ts *testscript.TestScript, args []string) ([]byte, int) {
 	return content, at
 }
 
-// same is `[!] same FILE FILE`.
+// same is `[!] same FILE FILE`: it compares two files.
 func same(ts *testscript.TestScript, neg bool, args []string) {
 	a, b := ts.ReadFile(args[0]), ts.ReadFile(args[1])
 	if (a == b) == neg {

@@ -1,3 +1,3 @@
 // Package endtoend tests koala-lm as it is used: the two built programs, real
-// text, a store, runs and their checkpoints. It has tests alone.
+// text, a store, runs and their checkpoints. It contains only tests.
 package endtoend

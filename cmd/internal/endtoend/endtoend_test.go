@@ -11,7 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// bin is where TestMain builds the programs.
+// bin is the folder in which TestMain builds the programs.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // Scripts find a dataset of a small language in data/, its text in text.txt, and
-// the programs in PATH. What they train is tiny and fast: one thread a script.
+// the programs in PATH. Their models are tiny and fast: each script uses one thread.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
@@ -70,7 +70,8 @@ train: {batch: 4, bptt: 10, steps: 60}
 eval: {every: 30}
 `
 
-// smallLanguage has a word follow from the one before it, half of the time.
+// smallLanguage returns a text in which half of the words follow from the word
+// before.
 func smallLanguage(lines int) []byte {
 	words := strings.Fields("the koala climbs a tree and eats its leaves then sleeps until noon when rain falls")
 	var b strings.Builder

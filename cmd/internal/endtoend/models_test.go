@@ -27,7 +27,7 @@ func (p program) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run returns what a command writes to standard output; it must succeed.
+// run runs a command, which must succeed, and returns its standard output.
 func (p program) run(args ...string) string {
 	p.t.Helper()
 	cmd := p.command(args...)
@@ -40,7 +40,7 @@ func (p program) run(args ...string) string {
 	return string(out)
 }
 
-// loss is what eval says of a model on valid.
+// loss returns the loss that eval prints for a model on valid.
 func (p program) loss(model string, args ...string) float64 {
 	p.t.Helper()
 	var result struct{ Loss float64 }
@@ -51,7 +51,7 @@ func (p program) loss(model string, args ...string) float64 {
 	return result.Loss
 }
 
-// text is a model's greedy continuation of a prompt.
+// text returns a model's greedy continuation of a prompt.
 func (p program) text(model, prompt string, tokens string) string {
 	p.t.Helper()
 	var result struct{ Text string }
@@ -69,7 +69,7 @@ func (p program) near(what string, got, want, tolerance float64) {
 	}
 }
 
-// TestModelsAndCommands holds every command against PyTorch and transformers with
+// TestModelsAndCommands compares every command with PyTorch and transformers, for
 // every form of model: training in float32 and bfloat16 from recorded weights,
 // evaluation, generation, export, import, and resuming after a kill.
 func TestModelsAndCommands(t *testing.T) {
@@ -172,8 +172,8 @@ func TestModelsAndCommands(t *testing.T) {
 	}
 }
 
-// resume kills a run with checkpoints and resumes it: it ends with the weights of one
-// that ran through.
+// resume kills a run with checkpoints and resumes it. It must end with the weights
+// of an uninterrupted run.
 func (p program) resume(train func(run string, set ...string) []string) {
 	p.t.Helper()
 	long := []string{"train.steps=80", "checkpoint.every=2", "checkpoint.keep=2", "eval.every=1000", "optimizer.kind=adamw", "optimizer.lr=0.01"}

@@ -10,8 +10,8 @@ import (
 )
 
 // terminal is `terminal N FILE COMMAND [ARG...]`: the command runs with its
-// streams on a terminal of 100 columns, what it shows goes to FILE with escape
-// sequences as they come, and it must end with code N.
+// streams on a terminal of 100 columns. Its output goes to FILE, escape sequences
+// included, and it must exit with code N.
 func terminal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: terminal N FILE COMMAND [ARG...]")

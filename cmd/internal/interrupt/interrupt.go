@@ -13,15 +13,15 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 )
 
-// together is how close two signals are that make one request: timeout and job
-// schedulers signal the process and then its group. No finger presses Ctrl-C twice
-// as fast.
+// together is the interval within which two signals count as one request: timeout
+// and job schedulers signal the process and then its group. Nobody presses Ctrl-C
+// twice that fast.
 const together = 100 * time.Millisecond
 
 // Watch calls cancel on the first SIGINT, SIGTERM or SIGHUP, so that the work can
-// come to a clean end. A second signal, later than the same request sent twice,
-// ends the process at once with exit code [exit.Interrupted]. SIGHUP is left alone
-// where it is ignored, as under nohup.
+// come to a clean end. A second request, later than together after the first, ends
+// the process at once with exit code [exit.Interrupted]. An ignored SIGHUP, as under
+// nohup, stays ignored.
 func Watch(cancel func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -44,14 +44,14 @@ func Report(w io.Writer, format string, args ...any) {
 	}
 	terminal, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0)
 	if err != nil {
-		return // nobody is left to read it
+		return // nobody can read the message
 	}
 	defer terminal.Close()
 	fmt.Fprintf(terminal, format, args...)
 }
 
-// watch calls cancel on the first signal, and end on the first that follows it by
-// at least together.
+// watch calls cancel on the first signal, and end on the first signal at least
+// together later.
 func watch(signals <-chan os.Signal, now func() time.Time, cancel, end func()) {
 	<-signals
 	cancel()

@@ -15,9 +15,9 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 )
 
-// The signals of one request come close together and count once; one that comes
-// later ends the process. Neither channel has room, so that each send says that
-// what was sent before it has been dealt with.
+// The signals of one request arrive close together and count once; a later signal
+// ends the process. Both channels are unbuffered: when a send returns, the signal
+// before it has been handled.
 func TestWatch(t *testing.T) {
 	signals, times := make(chan os.Signal), make(chan time.Time)
 	cancelled, ended := make(chan struct{}), make(chan struct{})
@@ -35,8 +35,8 @@ func TestWatch(t *testing.T) {
 	<-ended
 }
 
-// childVariable makes this test binary a process that is to be interrupted: it ends
-// with code 3 once its standard input is closed.
+// childVariable makes this test binary a process to interrupt: it exits with code 3
+// once its standard input is closed.
 const childVariable = "KOALA_LM_TEST_SIGNALS"
 
 func TestMain(m *testing.M) {
@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A process whose standard error nobody reads any more lives on.
+// A process survives when nobody reads its standard error any more.
 func TestSurviveClosedPipes(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"=pipe")
@@ -82,7 +82,7 @@ func TestProcess(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		signal syscall.Signal
-		again  bool // the signal comes until the process ends
+		again  bool // send the signal until the process ends
 		code   int
 	}{
 		{"SIGINT asks for a clean end", syscall.SIGINT, false, 3},

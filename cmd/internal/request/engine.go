@@ -10,16 +10,16 @@ import (
 	"syscall"
 )
 
-// EngineName is the program that computes.
+// EngineName is the name of the program that computes.
 const EngineName = "koala-lm-engine"
 
-// maxRequest is what Linux takes as one argument (MAX_ARG_STRLEN, with the NUL
-// that ends it).
+// maxRequest is the largest argument that Linux accepts (MAX_ARG_STRLEN, with the
+// final NUL).
 const maxRequest = 128<<10 - 1
 
-// FindEngine returns the path of the engine: it lies beside the running
-// program, symbolic links resolved, so that a link to koala-lm in a folder of
-// PATH is enough of an installation.
+// FindEngine returns the path of the engine, which lies in the folder of the running
+// program. It resolves symbolic links, so that a link to koala-lm in a folder of
+// PATH is a sufficient installation.
 func FindEngine() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -52,8 +52,8 @@ func Exec(verb string, r Request) error {
 	if err != nil {
 		return err
 	}
-	// MKL ends a process whose working folder was removed as soon as it is loaded. A
-	// request has absolute paths.
+	// MKL, when it is loaded, ends a process whose working folder was removed. The
+	// paths of a request are absolute.
 	if _, err := os.Getwd(); err != nil {
 		if err := os.Chdir("/"); err != nil {
 			return fmt.Errorf("the working folder was removed: %w", err)

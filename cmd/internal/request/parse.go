@@ -39,8 +39,9 @@ func Parse(text string, r Request) error {
 	return nil
 }
 
-// checkRun refuses a run id that is not the name of a folder: a store that somebody
-// else made may say ../../x, and checkpoints are read, written and removed there.
+// checkRun refuses a run id that is not the name of a folder: a store from elsewhere
+// may contain the id ../../x, and checkpoints are read, written and removed in that
+// folder.
 func checkRun(id string) error {
 	if id == "" || id != "." && id != ".." && !strings.ContainsAny(id, "/\x00") {
 		return nil

@@ -1,7 +1,7 @@
-// Package request is what koala-lm hands to koala-lm-engine: one resolved and
-// validated request, as JSON, by execve. The command side makes one and calls
-// Exec; the engine side calls Parse. Nothing in a request needs the working
-// folder, the environment or a default to be understood.
+// Package request holds the request that koala-lm passes to koala-lm-engine:
+// resolved and validated, as JSON, by execve. The command makes a request and calls
+// Exec; the engine calls Parse. The meaning of a request depends on no working
+// folder, environment or default.
 package request
 
 import (
@@ -11,17 +11,17 @@ import (
 	"github.com/koala-lm/koala-lm/distributed/environment"
 )
 
-// Version is that of the requests; the two programs must agree on it.
+// Version is the version of the request format; the two programs must agree on it.
 const Version = 1
 
-// Common is what every request carries.
+// Common holds the fields that every request has.
 type Common struct {
 	Version int      `json:"version"` // set by Exec
 	Build   string   `json:"build"`   // the version of koala-lm that made the request
 	Command []string `json:"command"` // the command line that was typed
 	Quiet   bool     `json:"quiet"`
 	Device  Device   `json:"device"`
-	Threads int      `json:"threads"` // 0 is the engine's choice
+	Threads int      `json:"threads"` // 0: the engine chooses
 }
 
 // Ranks is the number of processes that train together.
@@ -32,10 +32,10 @@ func (r *Train) Ranks() int {
 	return max(1, r.NProc)
 }
 
-// common lets functions over all requests reach what they share.
+// common gives functions over all requests access to the common fields.
 func (c *Common) common() *Common { return c }
 
-// runs are the ids of runs that a request names, empty ones among them.
+// runs returns the ids of the runs that a request names. Some may be empty.
 func (c *Common) runs() []string { return nil }
 
 func (r *Train) runs() []string    { return []string{r.Resume, r.Fork} }
@@ -60,14 +60,14 @@ type Train struct {
 	Note     string           `json:"note,omitempty"`
 	Store    string           `json:"store"`            // SQLite file
 	Runs     string           `json:"runs"`             // folder of the runs' folders
-	Resume   string           `json:"resume,omitempty"` // id of the run to go on with
+	Resume   string           `json:"resume,omitempty"` // id of the run to continue
 	Fork     string           `json:"fork,omitempty"`   // id of the run whose weights to start from
 	Init     string           `json:"init,omitempty"`   // safetensors file of weights to start from
 	FindLR   bool             `json:"find_lr,omitempty"`
 
 	// Training with several processes.
-	NProc       int               `json:"nproc,omitempty"` // processes to start on this host, this one included; 0 is this one alone
-	Place       *environment.Rank `json:"place,omitempty"` // among processes that something else has started
+	NProc       int               `json:"nproc,omitempty"` // processes to start on this host, this one included; 0: only this one
+	Place       *environment.Rank `json:"place,omitempty"` // rank among processes that a launcher has started
 	RankTimeout time.Duration     `json:"rank_timeout,omitempty"`
 }
 
@@ -83,11 +83,11 @@ type Model struct {
 type Eval struct {
 	Common
 	Model  Model  `json:"model"`
-	Data   string `json:"data,omitempty"` // dataset folder; empty is the run's own
+	Data   string `json:"data,omitempty"` // dataset folder; empty: the run's own
 	Split  string `json:"split,omitempty"`
 	Text   string `json:"text,omitempty"`   // file to score in place of a split
-	Stride int    `json:"stride,omitempty"` // new tokens in a Transformer's window; 0 is all
-	Batch  int    `json:"batch,omitempty"`  // sequences side by side; 0 is the run's eval.batch
+	Stride int    `json:"stride,omitempty"` // new tokens in a Transformer's window; 0: all
+	Batch  int    `json:"batch,omitempty"`  // sequences scored in parallel; 0: the run's eval.batch
 	Format string `json:"format"`
 
 	Cache   *Cache   `json:"cache,omitempty"`
@@ -112,8 +112,8 @@ type Generate struct {
 	Common
 	Model       Model   `json:"model"`
 	Prompt      string  `json:"prompt"`
-	Tokens      int     `json:"tokens"`      // at most this many new ones a sample
-	Temperature float64 `json:"temperature"` // 0 takes the likeliest token
+	Tokens      int     `json:"tokens"`      // largest number of new tokens in a sample
+	Temperature float64 `json:"temperature"` // 0: always the likeliest token
 	TopK        int     `json:"top_k"`       // 0 is all
 	TopP        float64 `json:"top_p"`       // 1 is all
 	MinP        float64 `json:"min_p"`       // 0 is all
@@ -127,11 +127,11 @@ type Generate struct {
 	Format     string   `json:"format"`
 }
 
-// Bench asks for speed and memory of training steps.
+// Bench asks for the speed and the memory of training steps.
 type Bench struct {
 	Common
 	Settings configs.Settings `json:"settings"`
-	Vocab    int              `json:"vocab"` // of random tokens, or 0 with Data
+	Vocab    int              `json:"vocab"` // vocabulary of random tokens; 0 with Data
 	Data     string           `json:"data,omitempty"`
 	Steps    int              `json:"steps"`
 	Warmup   int              `json:"warmup"`

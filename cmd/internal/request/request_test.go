@@ -118,7 +118,7 @@ func FuzzParse(f *testing.F) {
 		}
 		again, err := Encode(&r)
 		if err != nil {
-			return // longer than it was, as by escapes
+			return // escapes made it longer
 		}
 		var second Train
 		if err := Parse(again, &second); err != nil {
@@ -127,8 +127,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// A run id is a folder's name: a store that somebody else made must not lead out of
-// the folder of runs.
+// A run id is a folder's name: a store from elsewhere must not lead out of the
+// folder of runs.
 func TestParseRefusesRunIDs(t *testing.T) {
 	for _, id := range []string{"..", ".", "../../victim", "/etc", "a/b", "a\x00b"} {
 		for name, r := range map[string]Request{

@@ -2,8 +2,9 @@
 // a model, package spec's. It does not depend on libtorch.
 //
 // A model_type is a line in a table (families.go): its class, the values of absent
-// fields, and how its fields are read and written. What package lm does not compute
-// is refused by the field's name and its value, before anything is built.
+// fields, and how its fields are read and written. Parse refuses a model that
+// package lm cannot compute, by the field's name and its value, before anything is
+// built.
 package config
 
 import (
@@ -24,8 +25,8 @@ type Model struct {
 	family *family
 }
 
-// Parse reads a config.json, in the words of transformers 4 and 5. The error names
-// each field that package lm would compute otherwise.
+// Parse reads a config.json of transformers 4 or 5. The error names each field that
+// package lm cannot compute.
 func Parse(content []byte) (Model, error) {
 	f, err := newFields(content)
 	if err != nil {
@@ -53,11 +54,11 @@ func Parse(content []byte) (Model, error) {
 // Family is the model_type.
 func (m Model) Family() string { return m.family.name }
 
-// Source returns where the family's files keep a parameter of package lm.
+// Source returns the place of a parameter of package lm in the family's files.
 func (m Model) Source(param string) Source { return m.family.source(param) }
 
 // Describe returns the config.json of a model of transformers with the same logits.
-// The error says that there is none, and why.
+// If there is none, the error says why.
 func Describe(shape spec.Model) (fields map[string]any, m Model, err error) {
 	kind := shape.KindOf()
 	if kind.Family != spec.TransformerFamily {
@@ -71,7 +72,7 @@ func Describe(shape spec.Model) (fields map[string]any, m Model, err error) {
 		}
 		fields["model_type"], fields["architectures"] = of.name, []string{of.class}
 		fields["vocab_size"], fields["tie_word_embeddings"], fields["torch_dtype"] = shape.Vocab, shape.Tied, "float32"
-		// A folder is written only if it is read back as the same model.
+		// Write a folder only if reading it gives the same model.
 		content, err := json.Marshal(fields)
 		if err != nil {
 			return nil, Model{}, err
@@ -84,8 +85,8 @@ func Describe(shape spec.Model) (fields map[string]any, m Model, err error) {
 		want.Softmax, want.Norm, want.Position, want.MLP, want.Architecture.Biases, want.KVHeads, want.Heads, want.Architecture.QKNorm, want.Architecture.Parallel, want.Architecture.Window)
 }
 
-// normal returns a shape in which equal models are equal: defaults are filled in, and
-// what changes nothing is at its zero value.
+// normal returns the canonical shape of a model: defaults are filled in, and fields
+// without effect have their zero value.
 func normal(m spec.Model) spec.Model {
 	m.Dropout = spec.Dropout{}
 	if m.Softmax == "" {
@@ -126,9 +127,9 @@ func normal(m spec.Model) spec.Model {
 	return m
 }
 
-// Differences lists the settings in which a model that is trained from a folder has
-// another shape than the folder's, in words; none if it is the same. Its context may
-// be shorter where no weight depends on it.
+// Differences lists, in words, the settings in which a model's shape differs from
+// the folder's; none if they are equal. The model's context may be shorter if no
+// weight depends on it.
 func Differences(folder, model spec.Model) []string {
 	folder, model = normal(folder), normal(model)
 	if folder.Position == spec.Rotary && model.Context < folder.Context {

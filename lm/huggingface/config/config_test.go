@@ -80,7 +80,7 @@ func TestEndsAreOneOrMany(t *testing.T) {
 	}
 }
 
-// What is not computed here is refused by the field's name and value.
+// A model that package lm cannot compute is refused by the field's name and value.
 func TestRefusals(t *testing.T) {
 	rope := func(fields map[string]any) map[string]any {
 		return map[string]any{"model_type": "llama", "rope_scaling": fields}
@@ -246,7 +246,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What is read is written and read again as the same.
+		// Reading, writing and reading again gives the same model.
 		if _, again, err := Describe(m.Shape); err == nil {
 			if differs := Differences(m.Shape, again.Shape); len(differs) > 0 {
 				t.Errorf("%q", differs)

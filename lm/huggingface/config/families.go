@@ -18,12 +18,12 @@ type family struct {
 	read  func(f *fields, m *spec.Model)
 	write func(m *spec.Model, a spec.Architecture) map[string]any
 
-	// source is how the family's files name a parameter of package lm.
+	// source returns the place of a parameter of package lm in the family's files.
 	source func(name string) Source
 }
 
-// families are all of them; the first that has a model's form is what it is exported
-// as.
+// families lists all families. A model is exported as the first family that has its
+// form.
 var families = []*family{
 	{
 		name: "gpt2", class: "GPT2LMHeadModel", read: readGPT2, write: writeGPT2, source: same,
@@ -83,7 +83,8 @@ func names() string {
 	return strings.Join(list[:last], ", ") + " or " + list[last]
 }
 
-// llamaDefaults are the defaults of LlamaConfig, overridden by another class's.
+// llamaDefaults returns the defaults of LlamaConfig, overridden by the defaults of
+// another class.
 func llamaDefaults(others ...map[string]any) map[string]any {
 	d := map[string]any{
 		"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -131,8 +132,8 @@ func writeGPT2(m *spec.Model, a spec.Architecture) map[string]any {
 	}
 }
 
-// LLaMA 1 to 3 (Touvron et al. 2023), SmolLM 2, and what most models since have in
-// common with them.
+// LLaMA 1 to 3 (Touvron et al. 2023) and SmolLM 2. Most later models share this
+// form.
 
 func readLlama(f *fields, m *spec.Model) {
 	readLlamaShape(f, m)
@@ -162,7 +163,7 @@ func readLlamaShape(f *fields, m *spec.Model) {
 	}
 }
 
-// llamaFields are the fields that all of these families have; nil for a model of
+// llamaFields returns the fields common to LLaMA's families, or nil for a model of
 // another form.
 func llamaFields(m *spec.Model, a spec.Architecture) map[string]any {
 	activation, hasGate := spec.SplitMLP(m.MLP)
@@ -230,7 +231,7 @@ func writeQwen2(m *spec.Model, a spec.Architecture) map[string]any {
 	return fields
 }
 
-// readWindows reads which layers have the window: layer_types, or those that has says.
+// readWindows reads the layers with the window: from layer_types, or else by has.
 func readWindows(f *fields, m *spec.Model, window int64, has func(layer int) bool) {
 	if window == 0 {
 		for _, kind := range f.list("layer_types") {
@@ -388,8 +389,8 @@ func writeNeoX(m *spec.Model, a spec.Architecture) map[string]any {
 	return fields
 }
 
-// A Source is where a family's files keep a parameter: a tensor, or of each of its
-// heads' rows part number Part of Parts.
+// A Source is the place of a parameter in a family's files: a whole tensor, or in a
+// tensor of heads the part number Part of Parts of each head's rows.
 type Source struct {
 	Name        string
 	Part, Parts int
@@ -397,7 +398,8 @@ type Source struct {
 
 func same(name string) Source { return Source{Name: name} }
 
-// neoXSource: GPT-NeoX keeps queries, keys and values head by head in one tensor.
+// neoXSource is the source of GPT-NeoX, which keeps queries, keys and values head by
+// head in one tensor.
 func neoXSource(name string) Source {
 	parts := 0
 	part := 0

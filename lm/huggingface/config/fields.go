@@ -12,9 +12,9 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// fields are the fields of a config.json, read one by one: a field that is absent has
-// the value that transformers gives it. What cannot be computed here is
-// collected by field and value.
+// fields are the fields of a config.json, read one by one. An absent field has
+// transformers' default. Fields that package lm cannot compute are collected by name
+// and value.
 type fields struct {
 	prefix   string // of nested fields, for messages
 	values   map[string]any
@@ -32,7 +32,7 @@ func newFields(content []byte) (*fields, error) {
 	return f, nil
 }
 
-// get returns a field's value. A null is one: it overrides the default.
+// get returns a field's value. A null counts as a value: it overrides the default.
 func (f *fields) get(key string) any {
 	if v, ok := f.values[key]; ok {
 		return v
@@ -54,7 +54,7 @@ func text(v any) string {
 	return string(b)
 }
 
-// size reads a whole number that counts something; 0 without one.
+// size reads a count; 0 if the field is absent.
 func (f *fields) size(key string) int64 {
 	v, whole := number(f.get(key))
 	switch {
@@ -67,7 +67,7 @@ func (f *fields) size(key string) int64 {
 	return int64(v)
 }
 
-// real reads a number; 0 without one.
+// real reads a number; 0 if the field is absent.
 func (f *fields) real(key string) float64 {
 	v := f.get(key)
 	if v == nil {
@@ -81,7 +81,7 @@ func (f *fields) real(key string) float64 {
 	return n
 }
 
-// number converts a number; NaN if v is none.
+// number converts a number; NaN if v is not a number.
 func number(v any) (n float64, whole bool) {
 	switch v := v.(type) {
 	case json.Number:
@@ -133,7 +133,7 @@ func (f *fields) mustNot(key string) {
 	f.bad(key, "which is not supported")
 }
 
-// list reads a list; nil without one.
+// list reads a list; nil if the field is absent.
 func (f *fields) list(key string) []any {
 	switch v := f.get(key).(type) {
 	case nil:
@@ -145,7 +145,7 @@ func (f *fields) list(key string) []any {
 	return nil
 }
 
-// object reads nested fields; nil without them.
+// object reads nested fields; nil if the field is absent.
 func (f *fields) object(key string) *fields {
 	switch v := f.get(key).(type) {
 	case nil:
@@ -167,7 +167,7 @@ func (f *fields) ids(key string) []int64 {
 	var ids []int64
 	for _, item := range list {
 		n, whole := number(item)
-		if item == nil || n < 0 && whole { // -1 is none in some files
+		if item == nil || n < 0 && whole { // -1 means none in some files
 			continue
 		}
 		if !whole || n > math.MaxInt32 {
@@ -209,7 +209,7 @@ func (f *fields) activation(key string) string {
 	return spec.GELU
 }
 
-// activationName is transformers' name of an activation.
+// activationName returns transformers' name of an activation.
 func activationName(ours string) string {
 	i := slices.IndexFunc(activations, func(a struct{ theirs, ours string }) bool { return a.ours == ours })
 	return activations[i].theirs

@@ -30,10 +30,10 @@ type Folder struct {
 	Model Model
 
 	readers []*safetensors.Reader
-	of      map[string]*safetensors.Reader // by tensor
+	of      map[string]*safetensors.Reader // the file of each tensor
 }
 
-// Is reports whether a folder looks like a model's.
+// Is reports whether a folder looks like a folder of transformers.
 func Is(path string) bool {
 	_, err := os.Stat(filepath.Join(path, File))
 	return err == nil
@@ -68,7 +68,7 @@ func Open(path string) (*Folder, error) {
 }
 
 // generationEOS reads the ids that end a text from generation_config.json, which
-// transformers prefers to config.json; none without the file.
+// transformers prefers to config.json. Without the file it returns none.
 func generationEOS(path string) ([]int64, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,8 +97,8 @@ func (f *Folder) Close() error {
 	return errors.Join(errs...)
 }
 
-// Lookup returns the tensor that a parameter's source is in, and the reader of its
-// file. The first models were saved without the prefix that later ones have.
+// Lookup returns the tensor of a parameter's source and the reader of its file. The
+// first models were saved without the prefix of later ones.
 func (f *Folder) Lookup(name string) (safetensors.Info, *safetensors.Reader, bool) {
 	for _, prefix := range []string{"", "transformer.", "model.", "gpt_neox."} {
 		if bare, found := strings.CutPrefix(name, prefix); found {
@@ -191,8 +191,9 @@ func shards(path string, content []byte) ([]string, error) {
 	return files, nil
 }
 
-// compare holds the shape that config.json describes against the weights, so that no
-// model is built that they do not fill, and decides whether the output layer is tied.
+// compare returns an error unless the weights have the shape that config.json
+// describes, so that no model is built with missing weights. It also decides whether
+// the output layer is tied.
 func (f *Folder) compare() error {
 	shape := &f.Model.Shape
 	a := shape.Architecture
@@ -216,8 +217,8 @@ func (f *Folder) compare() error {
 	if !shape.Tied || !found {
 		return nil
 	}
-	// Some files hold the tied layer a second time; where it differs, transformers
-	// computes with the file's.
+	// Some files hold the tied layer a second time; if it differs from the
+	// embedding, transformers uses it.
 	same, from, _ := f.Lookup(f.Model.Source(embedding).Name)
 	equal := head.DType == same.DType && slices.Equal(head.Shape, same.Shape)
 	if equal {
@@ -248,7 +249,7 @@ func (f *Folder) Expect(param string, shape []int64) error {
 	return nil
 }
 
-// Shape returns the shape of the source of a parameter of that shape.
+// Shape returns the shape of the source of a parameter, given the parameter's shape.
 func (s Source) Shape(param []int64) []int64 {
 	shape := slices.Clone(param)
 	if s.Parts > 0 {

@@ -6,9 +6,8 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// rotary reads rotary positions: rope_parameters since transformers 5, rope_theta and
-// rope_scaling before. share is the part of a head that turns, unless the file says
-// so.
+// rotary reads rotary positions: rope_parameters since transformers 5, rope_theta
+// and rope_scaling before. share is the default part of a head that turns.
 func (f *fields) rotary(theta, share float64, context int64) spec.Rotations {
 	r := spec.Rotations{Base: theta, Share: share}
 	for _, key := range []string{"rope_theta", "rotary_emb_base"} {
@@ -23,7 +22,7 @@ func (f *fields) rotary(theta, share float64, context int64) spec.Rotations {
 	}
 	key := "rope_parameters"
 	if f.has("rope_scaling") {
-		key = "rope_scaling" // transformers too lets the older field win
+		key = "rope_scaling" // in transformers too, the older field takes precedence
 	}
 	p := f.object(key)
 	if p == nil {
@@ -86,7 +85,7 @@ func (f *fields) factor(key string) float64 {
 	return v
 }
 
-// original is the context before it grew; all holds the fields beside p's.
+// original returns the context before it grew; all holds the fields that contain p.
 func (f *fields) original(all *fields, context int64) int64 {
 	const key = "original_max_position_embeddings"
 	switch {
@@ -105,7 +104,8 @@ func yarnGain(factor, scale float64) float64 {
 	return 0.1*scale*math.Log(factor) + 1
 }
 
-// writeRotary is the inverse of rotary, in the words of transformers 4 and 5.
+// writeRotary is the inverse of rotary. It writes the fields of transformers 4 and
+// 5.
 func writeRotary(fields map[string]any, a spec.Architecture, context int64) {
 	r := a.Rotary
 	p := map[string]any{"rope_theta": r.Base, "rope_type": "default"}
