@@ -114,7 +114,7 @@ func (g *ProcessGroup) Rank() int { return g.rank.Rank }
 // Size is the number of ranks.
 func (g *ProcessGroup) Size() int { return g.rank.Size() }
 
-// Leads says whether this is rank 0, which keeps the run: it alone writes the store
+// Leads reports whether this is rank 0, which keeps the run: it alone writes the store
 // and checkpoints, and shows progress.
 func (g *ProcessGroup) Leads() bool { return g.rank.Leads() }
 

@@ -198,7 +198,7 @@ func findEncoding(name string) (encoding.Encoding, error) {
 	return found, nil
 }
 
-// CheckEncoding tells whether an encoding is known.
+// CheckEncoding reports whether an encoding is known.
 func CheckEncoding(name string) error {
 	_, err := findEncoding(name)
 	return err

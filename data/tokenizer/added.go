@@ -12,28 +12,28 @@ import (
 type addedToken struct {
 	ID         uint32 `json:"id"`
 	Content    string `json:"content"`
-	SingleWord bool   `json:"single_word"` // found only where no word goes on beside it
+	SingleWord bool   `json:"single_word"` // matches only between characters that are not part of a word
 	Lstrip     bool   `json:"lstrip"`      // takes the white space on its left
 	Rstrip     bool   `json:"rstrip"`      // takes the white space on its right
-	Normalized bool   `json:"normalized"`  // sought in normalized text
-	Special    bool   `json:"special"`     // found in text only if that is asked for
+	Normalized bool   `json:"normalized"`  // matches in normalized text
+	Special    bool   `json:"special"`     // matches in text only after SpecialInText
 }
 
 // addedFinder finds added tokens that text spells out: at each place the longest,
-// from left to right. A special token that is to stay text is passed over whole:
-// no other token is found within it. That is what Hugging Face's tokenizers do.
+// from left to right. A special token that stays text is skipped whole: no other
+// token is found within it, as in Hugging Face's tokenizers.
 type addedFinder struct {
 	trie    *pairTable // (node, byte) -> node
-	ends    []int32    // of each node, the index of the token that ends there, or -1
-	starts  [256]bool  // the bytes that a token starts with
+	ends    []int32    // by node: the index of the token that ends there, or -1
+	starts  [256]bool  // first bytes of tokens
 	tokens  []addedToken
-	ignored []bool // the token stays text
+	ignored []bool // by token: it stays text
 	longest int
-	strips  bool // some token takes white space beside it
+	strips  bool // some token takes white space next to it
 }
 
-// newAddedFinder returns nil if there is nothing to find. Of two tokens with one
-// spelling the last counts.
+// newAddedFinder returns nil if there is nothing to find. If two tokens have one
+// spelling, the last one counts.
 func newAddedFinder(tokens []addedToken, special bool) *addedFinder {
 	f := &addedFinder{trie: newPairTable(16 * len(tokens)), ends: []int32{-1}, tokens: tokens}
 	for i, a := range tokens {
@@ -63,8 +63,8 @@ func newAddedFinder(tokens []addedToken, special bool) *addedFinder {
 	return f
 }
 
-// at returns the longest token that text has at i. open tells that text ends
-// where a longer one may go on.
+// at returns the longest token at text[i:]. open reports whether text ends where
+// a longer token may continue.
 func (f *addedFinder) at(text []byte, i int) (token int32, end int, open bool) {
 	token, node := -1, uint32(0)
 	for j := i; ; j++ {
@@ -122,7 +122,7 @@ func (f *addedFinder) split(text []byte, plain func(start, end int) error, token
 	return nil
 }
 
-// separate tells whether no token reaches from left to right or looks across.
+// separate reports whether no token spans left and right or depends on both.
 func (f *addedFinder) separate(left, right []byte) bool {
 	if f == nil {
 		return true
@@ -156,7 +156,7 @@ func (f *addedFinder) separate(left, right []byte) bool {
 	return true
 }
 
-// endsAt tells whether a token ends at a place of text.
+// endsAt reports whether a token ends at a place in text.
 func (f *addedFinder) endsAt(text []byte, place int) bool {
 	for i := max(0, place-f.longest); i < place; i++ {
 		if at, end, _ := f.at(text[:place], i); at >= 0 && end == place {
@@ -178,7 +178,7 @@ func startsWithWord(text []byte) bool {
 	return n > 0 && addedWords().has(r)
 }
 
-// spaceAtStart is the length of the white space that text starts with.
+// spaceAtStart returns the length of the white space at the start of text.
 func spaceAtStart(text []byte) int {
 	for i := 0; i < len(text); {
 		r, n := utf8.DecodeRune(text[i:])
@@ -190,7 +190,7 @@ func spaceAtStart(text []byte) int {
 	return len(text)
 }
 
-// spaceAtEnd is the length of the white space that text ends with.
+// spaceAtEnd returns the length of the white space at the end of text.
 func spaceAtEnd(text []byte) int {
 	i := len(text)
 	for i > 0 {
@@ -203,9 +203,9 @@ func spaceAtEnd(text []byte) int {
 	return len(text) - i
 }
 
-// addTokens adds the tokens of added_tokens. A token of the model keeps the
-// model's id; the others follow the model's in their order, whatever id the file
-// gives them: that is how Hugging Face numbers them when it loads a file.
+// addTokens adds the tokens of added_tokens. A token that the model has keeps its
+// id. The other tokens get the next ids in their order, whatever ids the file
+// gives them, as Hugging Face numbers them when it loads a file.
 func (t *vocabulary) addTokens(added []addedToken) error {
 	next := uint32(t.modelSize)
 	position := map[string]int{}
@@ -220,7 +220,7 @@ func (t *vocabulary) addTokens(added []addedToken) error {
 			next++
 			t.set(a.ID, a.Content)
 		}
-		if i, ok := position[a.Content]; ok { // named twice: the last counts
+		if i, ok := position[a.Content]; ok { // a token that is listed twice: the last entry counts
 			t.added[i] = a
 			continue
 		}
@@ -240,8 +240,8 @@ func (t *vocabulary) addTokens(added []addedToken) error {
 	return nil
 }
 
-// SetSeparator makes a token of the vocabulary the one that stands between
-// documents; "" is none.
+// SetSeparator sets the token between documents to a token of the vocabulary; ""
+// means none.
 func SetSeparator(t Tokenizer, token string) error {
 	p, ok := t.(interface{ setSeparator(token string) error })
 	if !ok {
@@ -263,7 +263,8 @@ func (t *vocabulary) setSeparator(token string) error {
 	return nil
 }
 
-// SpecialInText makes special tokens that are written out in text those tokens.
+// SpecialInText makes t encode special tokens that are spelled out in text as
+// single tokens.
 func SpecialInText(t Tokenizer) error {
 	if t, ok := t.(interface{ specialInText() error }); ok {
 		return t.specialInText()

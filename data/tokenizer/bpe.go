@@ -11,17 +11,17 @@ import (
 	"unicode/utf8"
 )
 
-// model encodes one piece of text. It is safe for concurrent use; what it keeps
+// model encodes one piece of text. It is safe for concurrent use: the state
 // between calls is in its encoders.
 type model interface {
-	// newEncoder returns what one goroutine encodes with: it appends the ids of
+	// newEncoder returns an encoder for one goroutine, which appends the ids of
 	// the piece text[start:end].
 	newEncoder() modelEncoder
-	// joins tells whether a token may hold the character a before b. Where none
-	// does, a text may be encoded apart.
+	// joins reports whether a token may contain a followed by b. If none does, the
+	// text before and after this place may be encoded separately.
 	joins(a, b rune) bool
-	// seamFrom is the length of a text from which on it may be cut where the model
-	// joins nothing.
+	// seamFrom is the least length of a text that may be cut where the model joins
+	// nothing.
 	seamFrom() int
 }
 
@@ -30,25 +30,25 @@ type modelEncoder interface {
 }
 
 // bpe is byte-pair encoding (Sennrich et al. 2016): a piece starts as its
-// characters, and of neighbours the pair that was learned first is merged, until
-// no pair is left that was learned.
+// characters. The neighbouring pair with the lowest rank is merged, until no
+// neighbours are a learned pair.
 type bpe struct {
 	vocab       *vocabulary
 	merges      *mergeTable
-	unknown     int64        // the id of unk_token, or -1: characters without a token are left out
-	fuseUnknown bool         // unknown characters in a row are one token
-	fallback    *[256]uint32 // the ids of bytes that stand for characters without token
+	unknown     int64        // the id of unk_token, or -1, which drops characters without a token
+	fuseUnknown bool         // consecutive unknown characters become one token
+	fallback    *[256]uint32 // ids of the bytes, which encode characters without a token
 	complete    bool         // fallback has all bytes
-	prefix      string       // of tokens that go on with a piece (continuing_subword_prefix)
-	suffix      string       // of tokens that end a piece (end_of_word_suffix)
+	prefix      string       // prefix of tokens inside a word (continuing_subword_prefix)
+	suffix      string       // suffix of tokens that end a word (end_of_word_suffix)
 	whole       bool         // a piece that is a token needs no merging (ignore_merges)
 	bytes       *[256]uint32
 	chars       *pairTable // character -> id
 	neighbours  *neighbours
-	missing     error // unk_token is not in the vocabulary; said when it is needed
+	missing     error // error if unk_token is not in the vocabulary, returned when a text needs it
 }
 
-// bpeModel is the model part of tokenizer.json as it is written.
+// bpeModel is the model part of tokenizer.json.
 type bpeModel struct {
 	Type                    string         `json:"type"`
 	Dropout                 *float64       `json:"dropout"`
@@ -62,8 +62,8 @@ type bpeModel struct {
 	Merges                  [][2]string    `json:"merges"`
 }
 
-// parseBPE reads a BPE model. overBytes tells that its pieces come as bytes, each
-// of which a character of the byte-level alphabet names.
+// parseBPE reads a BPE model. overBytes reports whether pieces come as bytes,
+// which the vocabulary spells in the byte-level alphabet.
 func parseBPE(part json.RawMessage, overBytes bool) (model, *vocabulary, error) {
 	var read struct {
 		Dropout      *float64     `json:"dropout"`
@@ -144,12 +144,12 @@ func byteIDs(v *vocabulary) *[256]uint32 {
 	return ids
 }
 
-// inUTF8 tells whether a byte can be part of UTF-8.
+// inUTF8 reports whether a byte can occur in UTF-8.
 func inUTF8(b byte) bool { return b != 0xc0 && b != 0xc1 && b < 0xf5 }
 
 const noID = math.MaxUint32
 
-// byteTokens returns the ids of <0x00> to <0xFF>, noID where there is none.
+// byteTokens returns the ids of <0x00> to <0xFF>, noID for a missing token.
 func byteTokens(v *vocabulary) *[256]uint32 {
 	ids := new([256]uint32)
 	for b := range 256 {
@@ -162,14 +162,14 @@ func byteTokens(v *vocabulary) *[256]uint32 {
 	return ids
 }
 
-// mergeTable finds the rank of a pair, and what it becomes.
+// mergeTable maps a pair to its rank and to the id of the merged token.
 type mergeTable struct {
 	ranks *pairTable // pair -> rank
 	to    []uint32   // by rank
 }
 
-// newMergeTable finds the ids of merges. trim is the length of the prefix that the
-// right part loses.
+// newMergeTable makes the table of merges. trim is the length of the prefix that
+// the right part loses when it is merged.
 func newMergeTable(v *vocabulary, merges [][2]string, trim int) (*mergeTable, error) {
 	t := &mergeTable{ranks: newPairTable(len(merges)), to: make([]uint32, 0, len(merges))}
 	var joined []byte
@@ -182,14 +182,14 @@ func newMergeTable(v *vocabulary, merges [][2]string, trim int) (*mergeTable, er
 			return nil, fmt.Errorf("merges: merge %d (%q, %q) has a part or a result that is not in the vocabulary", rank, m[0], m[1])
 		}
 		t.to = append(t.to, to)
-		t.ranks.put(pair{left, right}, uint32(rank)) // the last of two alike counts, as elsewhere
+		t.ranks.put(pair{left, right}, uint32(rank)) // of equal merges the last counts, as in Hugging Face's tokenizers
 	}
 	return t, nil
 }
 
 const noRank = math.MaxUint32
 
-// rank is the rank of a pair, noRank if it was not learned.
+// rank returns the rank of a pair, noRank if it was not learned.
 func (t *mergeTable) rank(left, right uint32) uint32 {
 	if rank, ok := t.ranks.get(pair{left, right}); ok {
 		return rank
@@ -197,8 +197,8 @@ func (t *mergeTable) rank(left, right uint32) uint32 {
 	return noRank
 }
 
-// shortPiece is the longest piece that is merged by looking at every pair;
-// longer ones take a heap.
+// shortPiece is the longest piece that is merged by scanning all pairs; longer
+// pieces use a heap.
 const shortPiece = 64
 
 type bpeEncoder struct {
@@ -225,9 +225,9 @@ func (m *bpe) joins(a, b rune) bool {
 	if m.prefix != "" || m.suffix != "" {
 		return true
 	}
-	// An unknown token is written when the next known character comes: of two
-	// characters without token either may belong to it.
-	// Characters that are left out bring others together.
+	// An unknown token is written at the next known character, so two characters
+	// without a token may both belong to it. Dropped characters make their
+	// neighbours adjacent.
 	if knownA, knownB := m.known(a), m.known(b); !m.complete && (!knownA && !knownB || m.unknown < 0 && !(knownA && knownB)) {
 		return true
 	}
@@ -236,7 +236,7 @@ func (m *bpe) joins(a, b rune) bool {
 
 func (m *bpe) seamFrom() int { return 1 << 16 }
 
-// known tells whether a character is a token.
+// known reports whether a character is a token.
 func (m *bpe) known(r rune) bool {
 	if m.bytes != nil {
 		return true
@@ -268,9 +268,9 @@ func (e *bpeEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
 	return e.inParts(dst, piece)
 }
 
-// inParts encodes a long piece in parts, cut where no token has the two characters
-// beside each other. Text without pre-tokenizer comes as one piece; its parts are
-// words that were seen before.
+// inParts encodes a long piece in parts, cut between two characters that no token
+// has next to each other. Without a pre-tokenizer the whole text is one piece; its
+// parts are mostly words that are in the cache.
 func (e *bpeEncoder) inParts(dst []uint32, piece []byte) (_ []uint32, err error) {
 	from := 0
 	last, n := utf8.DecodeRune(piece)
@@ -294,7 +294,7 @@ func (e *bpeEncoder) inParts(dst []uint32, piece []byte) (_ []uint32, err error)
 	return e.parts.append(dst, piece, from, len(piece))
 }
 
-// start puts the symbols that a piece starts as into e.symbols.
+// start puts the initial symbols of a piece into e.symbols.
 func (e *bpeEncoder) start(piece []byte) error {
 	m := e.m
 	e.symbols = e.symbols[:0]
@@ -304,7 +304,7 @@ func (e *bpeEncoder) start(piece []byte) error {
 		}
 		return nil
 	}
-	unknown := false // an unknown symbol is still to be written
+	unknown := false // an unknown symbol is pending
 	for i := 0; i < len(piece); {
 		r, n := rune(piece[i]), 1
 		if r >= utf8.RuneSelf {
@@ -409,7 +409,7 @@ func (e *bpeEncoder) mergeShort(dst []uint32) []uint32 {
 	return append(dst, symbols[:n]...)
 }
 
-// neighbours knows which characters stand beside each other in a token.
+// neighbours is the set of character pairs that are adjacent in some token.
 type neighbours struct {
 	tokens []string
 	once   sync.Once
@@ -442,14 +442,14 @@ type longMerger struct {
 }
 
 type symbol struct {
-	id         uint32 // noID once it was merged into the one before it
+	id         uint32 // noID after it was merged into the previous one
 	prev, next int32  // -1 at the ends
 }
 
 type candidate struct {
 	rank uint32
 	at   int32 // the left symbol
-	pair pair  // what the pair was when it was found
+	pair pair  // the pair at the time it was queued
 }
 
 func (c candidate) before(o candidate) bool {
@@ -472,7 +472,7 @@ func (m *longMerger) merge(t *mergeTable, dst, ids []uint32) []uint32 {
 		c := m.pop()
 		left := &m.symbols[c.at]
 		if left.id != c.pair.left || left.next < 0 || m.symbols[left.next].id != c.pair.right {
-			continue // one of the two was merged since
+			continue // one of the two was merged meanwhile
 		}
 		right := &m.symbols[left.next]
 		left.id, left.next, right.id = t.to[c.rank], right.next, noID
@@ -490,7 +490,7 @@ func (m *longMerger) merge(t *mergeTable, dst, ids []uint32) []uint32 {
 	return dst
 }
 
-// push adds the pair of a symbol and the next one, if it was learned.
+// push adds the pair of a symbol and the next symbol, if it was learned.
 func (m *longMerger) push(t *mergeTable, at int32) {
 	p := pair{m.symbols[at].id, m.symbols[m.symbols[at].next].id}
 	rank := t.rank(p.left, p.right)
@@ -529,13 +529,13 @@ func (m *longMerger) pop() candidate {
 	}
 }
 
-// pair is two ids that stand beside each other.
+// pair is two adjacent ids.
 type pair struct{ left, right uint32 }
 
 func (p pair) key() uint64 { return uint64(p.left)<<32 | uint64(p.right) }
 
-// pairTable maps pairs to numbers. It is read far more often than the
-// encoder reads anything else; a map[pair]uint32 takes three times as long.
+// pairTable maps pairs to numbers. Its look-ups dominate encoding; a
+// map[pair]uint32 takes three times as long.
 type pairTable struct {
 	slots []pairSlot
 	n     int

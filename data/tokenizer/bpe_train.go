@@ -10,7 +10,7 @@ import (
 
 var bpeKind = Kind{
 	Name: "bpe", About: "byte-level byte-pair encoding, as GPT-2 has it (default 8192 ids)",
-	MinVocab: 257, Flags: []string{"vocab-size", "min-count", "split"}, // <|endoftext|> and the bytes
+	MinVocab: 257, Flags: []string{"vocab-size", "min-count", "split"}, // <|endoftext|> and 256 bytes
 	NewTrainer: func(opts TrainOptions) (Trainer, error) {
 		if opts.Size == 0 {
 			opts.Size = 8192
@@ -27,8 +27,8 @@ var bpeKind = Kind{
 	},
 }
 
-// bpeTrainer learns the merges that Hugging Face's BpeTrainer learns from files of
-// the same text, with the special token <|endoftext|> and the byte alphabet.
+// bpeTrainer learns the same merges as Hugging Face's BpeTrainer from files of the
+// same text, with the special token <|endoftext|> and the byte alphabet.
 type bpeTrainer struct {
 	opts     TrainOptions // MinCount: pairs seen less often are not merged
 	pattern  string
@@ -42,7 +42,8 @@ func (t *bpeTrainer) NewCounter() Counter {
 	return c
 }
 
-// Cut is after a line, or in a line where a piece ends in any case.
+// Cut returns a place after a line, or one within a line where a piece ends
+// whatever follows.
 func (t *bpeTrainer) Cut(text []byte) int {
 	if n := bytes.LastIndexByte(text, '\n') + 1; n > 0 {
 		return n
@@ -65,9 +66,9 @@ type pieceCounter struct {
 	err     error
 }
 
-// Add counts pieces. They do not reach across lines here, although they do when
-// text is encoded: that is how Hugging Face's trainer reads files, and merges are
-// to be the same.
+// Add counts pieces. Here no piece spans two lines, although pieces do when text
+// is encoded: Hugging Face's trainer reads files by lines, and the merges must be
+// the same.
 func (c *pieceCounter) Add(text []byte, _ int64) {
 	for len(text) > 0 {
 		line := text
@@ -139,21 +140,21 @@ func (t *bpeTrainer) Train() (Tokenizer, error) {
 }
 
 // mergeLearner learns merges from counted words. A word is a run of symbols in one
-// large slice, which shrinks in its place as symbols are merged.
+// large slice. It shrinks in place as symbols are merged.
 type mergeLearner struct {
 	vocabulary []string
 	ids        map[string]uint32
 	merges     [][2]string
 
 	symbols []uint32
-	starts  []uint32 // of each word in symbols; one more than there are words
+	starts  []uint32 // start of each word in symbols, and the end of the last
 	lengths []uint32
 	counts  []int64
 
-	pairs     *pairTable // pair -> index of the slices below
+	pairs     *pairTable // pair -> index into the slices below
 	pairCount []int64
-	fresh     [][]uint32    // words in which this merge made the pair
-	came      []queuedMerge // pairs with fresh words, not in the queue yet
+	fresh     [][]uint32    // by pair: words in which the current merge made it
+	came      []queuedMerge // pairs with fresh words that are not queued yet
 	queue     mergeQueue
 }
 
@@ -182,7 +183,7 @@ func newMergeLearner(words *pieceCounter) *mergeLearner {
 	return t
 }
 
-// id returns the id of a token, a new one if it was not there.
+// id returns the id of a token, and adds the token if it is new.
 func (t *mergeLearner) id(token string) uint32 {
 	id, ok := t.ids[token]
 	if !ok {
@@ -207,8 +208,8 @@ func (t *mergeLearner) learn(opts TrainOptions) {
 	t.enqueue()
 	for len(t.vocabulary) < opts.Size && len(t.queue) > 0 {
 		best := &t.queue[0]
-		// A pair that was taken apart since it came into the queue goes back
-		// with the count that it has now.
+		// A pair whose count has fallen since it was queued is queued again with
+		// its current count.
 		if now := t.pairCount[best.index]; best.count != now {
 			best.count = now
 			heap.Fix(&t.queue, 0)
@@ -228,7 +229,7 @@ func (t *mergeLearner) learn(opts TrainOptions) {
 	}
 }
 
-// change counts a pair that came into or went from a word.
+// change counts a pair that appeared in or disappeared from a word.
 func (t *mergeLearner) change(p pair, n int64, word uint32, came bool) {
 	index, ok := t.pairs.get(p)
 	if !ok {
@@ -250,7 +251,7 @@ func (t *mergeLearner) change(p pair, n int64, word uint32, came bool) {
 	t.fresh[index] = append(words, word)
 }
 
-// enqueue queues the pairs that came into words since the last time.
+// enqueue queues the pairs that appeared in words since the last call.
 func (t *mergeLearner) enqueue() {
 	for _, m := range t.came {
 		m.count, m.words = t.pairCount[m.index], t.fresh[m.index]
@@ -289,8 +290,8 @@ func (t *mergeLearner) merge(i uint32, p pair, to uint32) {
 	t.lengths[i] = uint32(kept)
 }
 
-// queuedMerge is a pair that may be merged, with the words in which it was
-// when it came into the queue. A pair that comes back is queued once more.
+// queuedMerge is a candidate pair with the words that contained it when it was
+// queued. A pair that appears again is queued again.
 type queuedMerge struct {
 	pair  pair
 	index uint32

@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// Byte makes each byte one token: id b is the byte b, and 256 stands between
+// Byte makes each byte one token: id b is the byte b, and 256 separates
 // documents.
 type Byte struct{}
 
@@ -48,7 +48,7 @@ func (Byte) AppendText(dst []byte, _ int64, id uint32) []byte {
 	return append(dst, byte(id))
 }
 
-// Encode makes the encoder and the tokenizer one: there is nothing to keep.
+// Encode makes the tokenizer its own encoder: encoding needs no state.
 func (Byte) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error) {
 	for _, b := range text {
 		dst = append(dst, uint32(b))
@@ -56,10 +56,11 @@ func (Byte) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error) {
 	return dst, nil
 }
 
-// Cut may be after any character.
+// Cut returns a place after the last whole character.
 func (Byte) Cut(text []byte) int { return wholeRunes(text) }
 
-// wholeRunes is the length of text without an unfinished character at its end.
+// wholeRunes returns the length of text without an unfinished character at its
+// end.
 func wholeRunes(text []byte) int {
 	for back := 1; back < utf8.UTFMax && back <= len(text); back++ {
 		if at := len(text) - back; utf8.RuneStart(text[at]) {
@@ -82,7 +83,7 @@ func (t Byte) WriteJSON(w io.Writer) error {
 	})
 }
 
-// isByte tells whether a tokenizer is what WriteJSON of Byte writes.
+// isByte reports whether a tokenizer was written by Byte.WriteJSON.
 func isByte(t *Pipeline) bool {
 	m, ok := t.model.(*bpe)
 	same := ok && len(t.normalizers) == 0 && len(t.splits) == 0 && m.bytes != nil && len(m.merges.to) == 0 &&

@@ -1,11 +1,11 @@
 package tokenizer
 
-// Byte-level tokens are written with one printable character a byte: a byte
-// that is a printable character of Latin-1 is itself, the others follow from
-// U+0100 on in their order.
+// Byte-level tokens are written with one printable character for each byte. A
+// byte that is a printable Latin-1 character is written as itself; the other
+// bytes are written as U+0100 and up, in their order.
 var (
 	byteChars [256]rune
-	charBytes [0x144]int16 // -1 for characters that stand for no byte
+	charBytes [0x144]int16 // byte of each character, or -1
 )
 
 func init() {
@@ -24,8 +24,8 @@ func init() {
 	}
 }
 
-// unspell returns the bytes of a byte-level token; ok is false if one of its
-// characters stands for no byte.
+// unspell returns the bytes of a byte-level token; ok is false if a character
+// of it is not in the byte-level alphabet.
 func unspell(token string) (text []byte, ok bool) {
 	text = make([]byte, 0, len(token))
 	for _, c := range token {

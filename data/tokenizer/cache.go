@@ -1,18 +1,19 @@
 package tokenizer
 
 // Limits of the cache of an encoder: pieces longer than cachedPiece seldom
-// come again, and a text of ever new pieces must not fill the memory.
+// occur again, and a text of always new pieces must not fill the memory.
 const (
 	cachedPiece  = 64
 	cachedPieces = 1 << 18
 )
 
-// pieceCache remembers the ids of pieces: most are words that came before.
+// pieceCache caches the ids of pieces: most pieces are words that occurred
+// before.
 type pieceCache struct {
-	encode func(dst []uint32, piece []byte) ([]uint32, error) // what is remembered
+	encode func(dst []uint32, piece []byte) ([]uint32, error) // the cached function
 	pieces *table
-	// values holds for each piece either its one id, or where in ids its ids
-	// start and how many there are: count<<32 | id or place.
+	// values holds count<<32 | x for each piece: x is its id if count is 1,
+	// else the index of its first id in ids.
 	values []uint64
 	ids    []uint32
 }

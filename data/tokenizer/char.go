@@ -14,7 +14,7 @@ import (
 // <|endoftext|>, and the characters in the order of their code points.
 type Char struct {
 	tokens []string
-	ids    []uint32 // by character; noChar where there is none
+	ids    []uint32 // by character; noChar for a character without an id
 }
 
 const (
@@ -23,7 +23,8 @@ const (
 	noChar        = charUnknown
 )
 
-// newChar makes a tokenizer of characters, which follow the two special ids.
+// newChar makes a tokenizer of characters, whose ids follow the two special
+// ids.
 func newChar(chars []rune) (*Char, error) {
 	t := &Char{tokens: []string{UnknownToken, EndOfText}, ids: make([]uint32, unicode.MaxRune+1)}
 	for _, c := range chars {
@@ -65,7 +66,7 @@ func (t *Char) AppendText(dst []byte, _ int64, id uint32) []byte {
 	return append(dst, t.Token(id)...)
 }
 
-// Encode makes the encoder and the tokenizer one: there is nothing to keep.
+// Encode makes the tokenizer its own encoder: encoding needs no state.
 func (t *Char) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error) {
 	for i := 0; i < len(text); {
 		if b := text[i]; b < utf8.RuneSelf {
@@ -101,7 +102,7 @@ func (t *Char) WriteJSON(w io.Writer) error {
 	})
 }
 
-// parseChar makes a Char tokenizer of a vocabulary as WriteJSON writes it.
+// parseChar makes a Char tokenizer from a vocabulary in WriteJSON's format.
 func parseChar(vocabulary []string) (Tokenizer, error) {
 	if len(vocabulary) < 2 || vocabulary[charUnknown] != UnknownToken || vocabulary[charSeparator] != EndOfText {
 		return nil, fmt.Errorf("vocab: a vocabulary of characters starts with %s and %s", UnknownToken, EndOfText)
@@ -117,7 +118,7 @@ func parseChar(vocabulary []string) (Tokenizer, error) {
 	return newChar(chars)
 }
 
-// splitsChars tells whether a pre_tokenizer cuts text into characters.
+// splitsChars reports whether a pre_tokenizer cuts text into characters.
 func splitsChars(part json.RawMessage) bool {
 	var split struct {
 		Type    string `json:"type"`
@@ -133,8 +134,8 @@ var charKind = Kind{
 	NewTrainer: func(opts TrainOptions) (Trainer, error) { return &charTrainer{opts: opts}, nil },
 }
 
-// charTrainer makes the tokenizer of the characters that its counters have seen
-// often enough; of the most frequent ones if there are more than ids.
+// charTrainer makes a tokenizer of the characters that occur often enough in
+// the text, or of the most frequent ones if there are more characters than ids.
 type charTrainer struct {
 	opts     TrainOptions
 	counters []*charCounter

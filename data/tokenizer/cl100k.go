@@ -2,16 +2,17 @@ package tokenizer
 
 import "unicode/utf8"
 
-// Regular expressions of the splitters that GPT-4, Llama 3 and Qwen 2 use.
-// They differ in how many digits one piece takes.
+// Split expressions of GPT-4, Llama 3 and Qwen 2. They differ in the number of
+// digits in a piece.
 const (
 	cl100kPattern = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 	qwen2Pattern  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-	// o200kPattern is that of GPT-4o.
+	// o200kPattern is GPT-4o's split expression.
 	o200kPattern = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
 
-// cl100kSplitter is cl100kPattern by hand, with digits of 1 for qwen2Pattern.
+// cl100kSplitter is a hand-written loop for cl100kPattern, and with digits 1
+// for qwen2Pattern.
 type cl100kSplitter struct {
 	classifier
 	digits int // the longest run of numbers in one piece
@@ -37,7 +38,7 @@ func (s cl100kSplitter) next(text []byte, i int) int {
 		}
 		return i + n
 	}
-	// Any one character but a line end goes with the letters after it.
+	// One character other than a line end belongs to the letters after it.
 	if i+n < len(text) && text[i] != '\r' && text[i] != '\n' {
 		if class, size := s.at(text[i+n:]); class == classLetter {
 			return s.run(text, i+n+size, classLetter)
@@ -58,8 +59,8 @@ func (s cl100kSplitter) next(text []byte, i int) int {
 	return s.space(text, i)
 }
 
-// space ends a piece that starts with white space: after the last line end of
-// the run, else as \s+(?!\S)|\s+ does.
+// space returns the end of a piece that starts with white space: after the last
+// line end of the run, or else where \s+(?!\S)|\s+ ends.
 func (s cl100kSplitter) space(text []byte, i int) int {
 	end := s.run(text, i, classSpace)
 	for last := end; last > i; last-- {
@@ -70,8 +71,8 @@ func (s cl100kSplitter) space(text []byte, i int) int {
 	return spaces(text, i, end)
 }
 
-// foldedContraction is contraction in any case. Case folding makes U+017F, the
-// long s, an s.
+// foldedContraction is contraction without regard to case. Case folding turns
+// U+017F, the long s, into s.
 func foldedContraction(text []byte) int {
 	const longS = "\u017f"
 	if len(text) >= len(longS) && string(text[:len(longS)]) == longS {

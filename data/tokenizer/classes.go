@@ -14,8 +14,8 @@ const (
 	classSpace  // \s
 )
 
-// Letters and numbers that came with Unicode 15.1 and 16, which the splitters
-// of other tools know and Go's tables may not yet.
+// Letters and numbers of Unicode 15.1 and 16, which other tools' splitters know
+// and Go's tables may not have yet.
 var (
 	newLetters = &unicode.RangeTable{
 		R16: []unicode.Range16{{0x1c89, 0x1c8a, 1}, {0xa7cb, 0xa7cd, 1}, {0xa7da, 0xa7dc, 1}},
@@ -33,8 +33,8 @@ var (
 	}}
 )
 
-// classes holds the class of every character: a megabyte, made when the first
-// splitter needs it.
+// classes holds the class of every character: a megabyte, computed when the
+// first splitter needs it.
 var classes = sync.OnceValue(func() *[unicode.MaxRune + 1]uint8 {
 	all := new([unicode.MaxRune + 1]uint8)
 	set := func(table *unicode.RangeTable, class uint8) {
@@ -57,8 +57,8 @@ var classes = sync.OnceValue(func() *[unicode.MaxRune + 1]uint8 {
 	return all
 })
 
-// classifier tells the class and the length of the character that text starts
-// with. A byte that is not UTF-8 is a character of no class.
+// classifier returns the class and the length of the first character of a text.
+// A byte that is not UTF-8 is a character of no class.
 type classifier struct{ all *[unicode.MaxRune + 1]uint8 }
 
 func (c classifier) at(text []byte) (class uint8, n int) {
@@ -69,7 +69,8 @@ func (c classifier) at(text []byte) (class uint8, n int) {
 	return c.all[r], n
 }
 
-// run returns where a run of characters of one class ends that goes on at i.
+// run returns the end of the characters of one class that start at i, i itself
+// if there are none.
 func (c classifier) run(text []byte, i int, class uint8) int {
 	for i < len(text) {
 		if b := text[i]; b < utf8.RuneSelf {

@@ -9,15 +9,15 @@ import (
 type decoder struct {
 	bytes    bool     // tokens are spelled in the byte-level alphabet
 	fallback bool     // <0x0A> is the byte 10
-	replace  []string // what stands in tokens, and what it is in text, in turns
-	prefix   string   // of tokens that go on with a word (WordPiece)
-	suffix   string   // of tokens that end a word (BPEDecoder)
-	spaced   bool     // a space stands before each token that starts a word
-	trim     bool     // the text does not start with the space of its first token
+	replace  []string // pairs of a string in tokens and its replacement in text
+	prefix   string   // prefix of tokens inside a word (WordPiece)
+	suffix   string   // suffix of tokens that end a word (BPEDecoder)
+	spaced   bool     // a token that starts a word is preceded by a space
+	trim     bool     // drop a space at the start of the text
 }
 
-// newDecoder reads the decoder of a tokenizer.json. Without one, what the other
-// parts write is undone.
+// newDecoder reads the decoder of a tokenizer.json. Without one, it inverts the
+// pre-tokenizers.
 func newDecoder(raw rawFile, t *Pipeline) (decoder, error) {
 	var d decoder
 	if isNull(raw.Decoder) {
@@ -35,7 +35,7 @@ func newDecoder(raw rawFile, t *Pipeline) (decoder, error) {
 	return d, d.add(raw.Decoder)
 }
 
-// decodeLike undoes ByteLevel and Metaspace.
+// decodeLike makes the inverse of ByteLevel and Metaspace.
 func (d *decoder) decodeLike(part json.RawMessage) bool {
 	text := string(part)
 	switch {
@@ -98,7 +98,7 @@ func (d *decoder) add(part json.RawMessage) error {
 	return nil // Fuse, CTC and others do nothing to single tokens
 }
 
-// AppendText writes the text of one token.
+// AppendText appends the text of one token.
 func (t *Pipeline) AppendText(dst []byte, prev int64, id uint32) []byte {
 	d, token := &t.decoder, t.Token(id)
 	if t.literal[id] && !d.spaced {

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// file is the layout of tokenizer.json. Parts whose shape depends on their
-// type are `any` when written and raw when read.
+// file is the layout of tokenizer.json. Parts whose layout depends on their type are
+// `any` here and raw in rawFile.
 type file struct {
 	Version       string       `json:"version"`
 	Truncation    any          `json:"truncation"`
@@ -21,7 +21,7 @@ type file struct {
 	Model         any          `json:"model"`
 }
 
-// wordLevelModel is the model part of word and character tokenizers as it is written.
+// wordLevelModel is the model part of word and character tokenizers.
 type wordLevelModel struct {
 	Type     string       `json:"type"`
 	Vocab    orderedVocab `json:"vocab"`
@@ -40,7 +40,7 @@ func writeJSON(w io.Writer, f file) error {
 	return buffered.Flush()
 }
 
-// rawFile is tokenizer.json as it is read.
+// rawFile is a tokenizer.json whose parts are not parsed yet.
 type rawFile struct {
 	AddedTokens   []addedToken    `json:"added_tokens"`
 	Normalizer    json.RawMessage `json:"normalizer"`
@@ -50,8 +50,9 @@ type rawFile struct {
 	Model         json.RawMessage `json:"model"`
 }
 
-// Parse reads the content of a tokenizer.json: one that this package wrote, or one
-// of Hugging Face's tokenizers. It refuses a part that it does not know by name.
+// Parse reads the content of a tokenizer.json: one that this package wrote, or one of
+// Hugging Face's tokenizers. A part that it does not support is an error that names
+// the part.
 func Parse(content []byte) (Tokenizer, error) {
 	var raw rawFile
 	if err := json.Unmarshal(content, &raw); err != nil {
@@ -70,8 +71,8 @@ func Parse(content []byte) (Tokenizer, error) {
 	return t, nil
 }
 
-// parseOwn reads the layouts of the word and character tokenizers, which do more
-// than the parts in the file say: a line that does not end counts as ended. It
+// parseOwn reads this package's word and character tokenizers, whose behaviour the
+// file does not fully describe: they treat an unfinished last line as finished. It
 // returns nil for other files.
 func parseOwn(raw rawFile) (Tokenizer, error) {
 	if typeOf(raw.Model) != "WordLevel" {
@@ -113,8 +114,8 @@ func parseOwn(raw rawFile) (Tokenizer, error) {
 	return t, nil
 }
 
-// wordNormalizer tells whether a normalizer makes each line end <eos>, and whether
-// it puts the text in lower case before.
+// wordNormalizer reports whether a normalizer turns each line end into <eos> (ok),
+// and whether it converts the text to lower case before (lower).
 func wordNormalizer(part json.RawMessage) (lower, ok bool) {
 	steps := []json.RawMessage{part}
 	if typeOf(part) == "Sequence" {

@@ -15,12 +15,13 @@ import (
 	"strings"
 )
 
-// Files of other tools are read as the tokenizer.json that gives the same ids:
+// Files of other tools are converted to a tokenizer.json that gives the same ids:
 // tiktoken's ranks, vocab.json with merges.txt, BERT's vocab.txt, Mistral's
 // tekken.json, SentencePiece's .model (sentencepiece.go), and a model's folder with
 // one of them.
 
-// Load reads a tokenizer: a file of one of these formats, or the folder of a model.
+// Load reads a tokenizer from a file of one of these formats, or from a model's
+// folder.
 func Load(path string) (Tokenizer, error) {
 	stat, err := os.Stat(path)
 	if err != nil {
@@ -42,8 +43,8 @@ func Load(path string) (Tokenizer, error) {
 	return t, nil
 }
 
-// findInFolder finds the tokenizer in a model's folder: the first of the names that
-// transformers looks for.
+// findInFolder finds the tokenizer in a model's folder: the first file among the
+// names that transformers looks for.
 func findInFolder(dir string) (string, error) {
 	for _, name := range []string{"tokenizer.json", "tekken.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt"} {
 		path := filepath.Join(dir, name)
@@ -59,7 +60,7 @@ func findInFolder(dir string) (string, error) {
 	return "", fmt.Errorf("%s has no tokenizer in it: looked for tokenizer.json, tekken.json, *.model, vocab.json with merges.txt, vocab.txt, *.tiktoken", dir)
 }
 
-// parseNamed reads a file by what its name and its content say it is.
+// parseNamed reads a file in the format that its name and content show.
 func parseNamed(path string, content []byte) (Tokenizer, error) {
 	name := strings.ToLower(filepath.Base(path))
 	head := bytes.TrimLeft(content[:min(len(content), 1<<10)], " \t\r\n")
@@ -80,8 +81,8 @@ func parseNamed(path string, content []byte) (Tokenizer, error) {
 	return Parse(content)
 }
 
-// parseObject reads a JSON file: tokenizer.json, tekken.json, or vocab.json, which
-// has its merges beside it.
+// parseObject reads a JSON file: tokenizer.json, tekken.json, or vocab.json with
+// its merges.txt in the same folder.
 func parseObject(path string, content []byte) (Tokenizer, error) {
 	var keys struct {
 		Model  json.RawMessage `json:"model"`
@@ -107,15 +108,15 @@ func parseObject(path string, content []byte) (Tokenizer, error) {
 	return Parse(content)
 }
 
-// beside returns the paths of the file that goes with another: x-merges.txt and
-// merges.txt with x-vocab.json.
+// beside returns the possible paths of a file's companion: x-merges.txt and
+// merges.txt for x-vocab.json.
 func beside(path, part, other, ending string) []string {
 	dir, name := filepath.Split(path)
 	name = strings.TrimSuffix(name, filepath.Ext(name))
 	return []string{filepath.Join(dir, strings.Replace(name, part, other, 1)+ending), filepath.Join(dir, other+ending)}
 }
 
-// parseMerges reads merges.txt, whose vocab.json lies beside it.
+// parseMerges reads merges.txt with the vocab.json in its folder.
 func parseMerges(path string, content []byte) (Tokenizer, error) {
 	for _, name := range beside(path, "merges", "vocab", ".json") {
 		text, err := os.ReadFile(name)
@@ -134,8 +135,7 @@ func parseMerges(path string, content []byte) (Tokenizer, error) {
 	return nil, errors.New("a merges.txt needs its vocab.json beside it")
 }
 
-// specialNames are the spellings of special tokens in files that do not say which
-// tokens are special.
+// specialNames are the special tokens of files that do not mark special tokens.
 var specialNames = []string{
 	EndOfText, "<s>", "<pad>", "</s>", "<unk>", "<mask>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<|startoftext|>",
 }
@@ -151,7 +151,7 @@ func specials(vocab []vocabEntry) (added []addedToken) {
 	return added
 }
 
-// parseVocabMerges joins a vocabulary and its merges as GPT-2's tokenizer has them.
+// parseVocabMerges makes a tokenizer like GPT-2's from a vocabulary and its merges.
 func parseVocabMerges(vocab vocabObject, merges []byte) (Tokenizer, error) {
 	var pairs [][2]string
 	for line := range strings.Lines(string(merges)) {
@@ -186,7 +186,7 @@ func build(f file) (Tokenizer, error) {
 	return Parse(content.Bytes())
 }
 
-// sparseVocab is written as an object in the order of the ids, which may have gaps.
+// sparseVocab is marshalled as an object in the order of ids, which may have gaps.
 type sparseVocab []vocabEntry
 
 func (v sparseVocab) MarshalJSON() ([]byte, error) {
@@ -204,7 +204,7 @@ func (v sparseVocab) MarshalJSON() ([]byte, error) {
 }
 
 // parseVocabTxt reads BERT's vocabulary: a token a line. It is cased if any token
-// has a capital, unless tokenizer_config.json beside it says otherwise.
+// has a capital, unless the folder's tokenizer_config.json says otherwise.
 func parseVocabTxt(path string, content []byte) (Tokenizer, error) {
 	var vocab []vocabEntry
 	cased, unknown := false, false
@@ -235,7 +235,8 @@ func parseVocabTxt(path string, content []byte) (Tokenizer, error) {
 	})
 }
 
-// isTiktoken tells whether a file starts with a line of base64, a space and a rank.
+// isTiktoken reports whether a file starts with a line of base64, a space and a
+// rank.
 func isTiktoken(head []byte) bool {
 	line, _, _ := bytes.Cut(head, []byte("\n"))
 	token, rank, ok := strings.Cut(strings.TrimSpace(string(line)), " ")
@@ -247,8 +248,8 @@ func isTiktoken(head []byte) bool {
 	return err == nil && numErr == nil
 }
 
-// tiktokens are the known files of ranks: how many there are, and the split
-// expression and special tokens that go with them, which the file does not say.
+// tiktokens are the known files of ranks: the number of ranks, and the split
+// expression and special tokens, which the file does not contain.
 var tiktokens = []struct {
 	ranks   int
 	pattern string
@@ -263,7 +264,7 @@ var tiktokens = []struct {
 	{199998, o200kPattern, false, map[uint32]string{199999: EndOfText, 200018: "<|endofprompt|>"}},
 }
 
-// parseTiktoken reads ranks: a line each of a token in base64 and its rank.
+// parseTiktoken reads ranks: each line is a token in base64 and its rank.
 func parseTiktoken(content []byte) (Tokenizer, error) {
 	ranks := make([][]byte, 0, bytes.Count(content, []byte("\n")))
 	for line := range strings.Lines(string(content)) {
@@ -340,10 +341,10 @@ func parseTekken(content []byte) (Tokenizer, error) {
 	return buildRanks(ranks, uint32(c.Special), c.Pattern, nil, special)
 }
 
-// buildRanks makes a tokenizer.json of ranks, whose ids start at first. tiktoken
-// merges the two neighbours whose joined bytes have the lowest rank, and takes a
-// whole piece that is a token as it is: every way to divide a token into two others
-// becomes a merge, in the order of the ranks of what they make.
+// buildRanks makes a tokenizer.json from ranks, whose ids start at first. tiktoken
+// merges the two neighbours whose joined bytes have the lowest rank, and does not
+// merge within a piece that is a token itself. So every division of a token into
+// two tokens becomes a merge, in the order of the merged tokens' ranks.
 func buildRanks(ranks [][]byte, first uint32, pattern string, normalizer any, special map[uint32]string) (Tokenizer, error) {
 	byText := make(map[string]int, len(ranks))
 	for i, text := range ranks {

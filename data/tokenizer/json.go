@@ -13,7 +13,7 @@ import (
 	"sync"
 )
 
-// readPart decodes a part of a tokenizer.json, which errors name.
+// readPart decodes a part of a tokenizer.json. Errors name the part.
 func readPart(name string, part json.RawMessage, into any) error {
 	return jsonError(name, json.Unmarshal(part, into))
 }
@@ -31,16 +31,16 @@ func typeOf(part json.RawMessage) string {
 	return typed.Type
 }
 
-// unknownPart refuses a part that this package does not know.
+// unknownPart returns the error for a part of an unsupported type.
 func unknownPart(part, kind string) error {
 	if kind == "" {
 		return fmt.Errorf("%s has no type: save the file again with a current version of the tokenizers library", part)
 	}
-	return fmt.Errorf("%s: the type %q is not known: koala-lm knows those of Hugging Face tokenizers 0.23", part, kind)
+	return fmt.Errorf("%s: the type %q is not known: koala-lm knows the types of Hugging Face tokenizers 0.23", part, kind)
 }
 
-// jsonError says of an error of encoding/json in which part it is, and of a value
-// of the wrong type what would be right.
+// jsonError adds the part's name to an error of encoding/json, and the right type
+// if a value has the wrong one.
 func jsonError(part string, err error) error {
 	var wrong *json.UnmarshalTypeError
 	switch {
@@ -53,7 +53,7 @@ func jsonError(part string, err error) error {
 	return fmt.Errorf("%s: %w", part, err)
 }
 
-// errorLine is where an error of encoding/json came up.
+// errorLine returns the line of an error of encoding/json.
 func errorLine(content []byte, err error) int {
 	var syntax *json.SyntaxError
 	var wrong *json.UnmarshalTypeError
@@ -80,8 +80,8 @@ func jsonName(kind reflect.Kind) string {
 	return "number"
 }
 
-// scanner reads JSON that encoding/json has found valid: a vocabulary has some
-// 200,000 entries, and a Decoder takes ten times as long for them.
+// scanner reads JSON that encoding/json has validated. A vocabulary may have
+// 200,000 entries, for which a Decoder takes ten times as long.
 type scanner struct {
 	text []byte
 	at   int
@@ -178,8 +178,8 @@ func (v *vocabObject) UnmarshalJSON(content []byte) error {
 	return nil
 }
 
-// dense returns the tokens in the order of their ids: each id once, and none left
-// out.
+// dense returns the tokens in the order of their ids, or an error if an id is
+// missing or used twice.
 func (v vocabObject) dense() ([]string, error) {
 	tokens := make([]string, len(v))
 	taken := make([]bool, len(v))
@@ -195,8 +195,8 @@ func (v vocabObject) dense() ([]string, error) {
 	return tokens, nil
 }
 
-// orderedVocab is written as an object whose keys stand in the order of their
-// ids, as Hugging Face writes it.
+// orderedVocab is marshalled as an object with its keys in the order of ids, as
+// Hugging Face writes it.
 type orderedVocab struct {
 	size  int
 	token func(id uint32) string
@@ -221,12 +221,11 @@ func quote(s string) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s) // a string and a Buffer cannot fail
+	_ = enc.Encode(s) // encoding a string into a Buffer cannot fail
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// mergeList reads merges in both layouts: ["a", "b"], and "a b" as older
-// files have it.
+// mergeList reads merges in both layouts: ["a", "b"], and "a b" in older files.
 type mergeList [][2]string
 
 func (l *mergeList) UnmarshalJSON(content []byte) error {
@@ -312,10 +311,10 @@ var powersOfTen = sync.OnceValue(func() (powers [309]float64) {
 	return powers
 })
 
-// serdeFloat reads a number as Rust's serde_json does by default: as all its digits
-// divided by a power of ten, which for a sixth of numbers with 17 digits is not the
-// nearest float64. Hugging Face reads the scores of Unigram so, and where two ways
-// to write a text have nearly equal scores the last bit decides.
+// serdeFloat parses a number as Rust's serde_json does by default: the integer of
+// all digits, divided by a power of ten. For a sixth of numbers with 17 digits this
+// is not the nearest float64. Hugging Face parses Unigram's scores this way, and
+// between two segmentations with nearly equal scores the last bit decides.
 func serdeFloat(text string) (float64, error) {
 	if _, err := strconv.ParseFloat(text, 64); err != nil {
 		return 0, err

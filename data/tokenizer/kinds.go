@@ -5,52 +5,53 @@ import (
 	"strings"
 )
 
-// Kinds are the tokenizers that a name stands for, in the order in which help
-// lists them. A kind is one file and one line here.
+// Kinds are the tokenizers that are selected by name, in the order of help. A kind
+// is one file and one line here.
 var Kinds = []Kind{wordKind, bpeKind, byteKind, charKind}
 
-// Kind is a kind of tokenizer that is known by a name.
+// Kind is a kind of tokenizer that is selected by name.
 type Kind struct {
 	Name     string
 	About    string   // one line for help
 	Words    bool     // each token is a word or a line end
-	MinVocab int      // the least vocabulary that can be asked for
-	Flags    []string // flags of prepare that mean something to it
+	MinVocab int      // the smallest possible vocabulary
+	Flags    []string // flags of prepare that apply to it
 
-	// NewTrainer starts learning such a tokenizer from text. It is nil for a kind
-	// that needs none, which Fixed then is.
+	// NewTrainer returns a trainer of the kind. It is nil for a kind that is not
+	// trained: Fixed is then its tokenizer.
 	NewTrainer func(opts TrainOptions) (Trainer, error)
 	Fixed      Tokenizer
 }
 
-// TrainOptions say what to learn. The zero value of a field is the default of the
-// kind.
+// TrainOptions configure training. A field's zero value selects the kind's default.
 type TrainOptions struct {
 	Size     int    // the largest number of ids
-	MinCount int    // what is seen less often is left out
-	Lower    bool   // everything in lower case
+	MinCount int    // words, characters or pairs with a lower count are left out
+	Lower    bool   // convert to lower case
 	Split    string // how text is cut into pieces: a name of Splits, or an expression
 }
 
-// A Trainer learns a tokenizer from a text that several goroutines count.
+// A Trainer learns a tokenizer from a text. Several goroutines count the text.
 type Trainer interface {
-	// NewCounter returns a counter for one goroutine. It is not called while
-	// another call runs.
+	// NewCounter returns a counter for one goroutine. Calls must not overlap with
+	// other calls.
 	NewCounter() Counter
-	// Cut returns where a long text may be cut to be counted in parts, or 0.
+	// Cut returns a place at which a long text may be cut for counting in parts, or
+	// 0.
 	Cut(text []byte) int
-	// Train makes the tokenizer of what all counters have counted, and uses them up.
+	// Train makes the tokenizer from all counters' counts. The counters must not be
+	// used afterwards.
 	Train() (Tokenizer, error)
 }
 
 // A Counter counts text for one goroutine.
 type Counter interface {
-	// Add counts text up to a cut or to the end of its document. at is the place of
-	// the text in all of the training text, in bytes.
+	// Add counts a text that ends at a cut or at the end of its document. at is the
+	// text's offset in the whole training text, in bytes.
 	Add(text []byte, at int64)
 }
 
-// FindKind returns the kind with a name; "" is the first.
+// FindKind returns the kind called name; "" is the first kind.
 func FindKind(name string) (Kind, bool) {
 	if name == "" {
 		return Kinds[0], true
@@ -71,5 +72,5 @@ func KindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// Takes tells whether a flag of prepare means something to the kind.
+// Takes reports whether a flag of prepare applies to the kind.
 func (k Kind) Takes(flag string) bool { return slices.Contains(k.Flags, flag) }

@@ -9,20 +9,19 @@ import (
 	"unicode/utf8"
 )
 
-// normalizer is one step of what a tokenizer does to text before it is cut into
-// pieces. It is safe for concurrent use.
+// normalizer is one step of normalizing text before it is cut into pieces. It is
+// safe for concurrent use.
 type normalizer interface {
-	// apply returns the normalized text: text itself where nothing changes, else
-	// what it appended to buf. starts and ends tell whether text starts and ends a
-	// section, and is not a part of a longer one.
+	// apply returns the normalized text: text itself if nothing changes, else the
+	// bytes that it appended to buf. starts and ends report whether text is at the
+	// start and at the end of its section.
 	apply(buf, text []byte, starts, ends bool) ([]byte, error)
-	// separate tells whether left and right, which are a text around a place of
-	// it, may be normalized apart.
+	// separate reports whether left and right, the text on both sides of a place,
+	// may be normalized separately.
 	separate(left, right []byte) bool
 }
 
-// normalizers are the kinds of normalizers in tokenizer.json. Each returns the
-// steps that it is made of.
+// normalizers parses each type of normalizer in tokenizer.json into its steps.
 var normalizers map[string]func(part json.RawMessage) ([]normalizer, error)
 
 func init() { // not above: Sequence refers to the table
@@ -80,7 +79,7 @@ func parseNormalizerSequence(part json.RawMessage) (steps []normalizer, err erro
 	return steps, nil
 }
 
-// perChar is a normalizer that appends to dst what becomes of each character.
+// perChar is a normalizer that appends each character's replacement to dst.
 type perChar func(dst []byte, r rune) []byte
 
 func (f perChar) apply(buf, text []byte, _, _ bool) ([]byte, error) {
@@ -101,7 +100,7 @@ func stripAccents(dst []byte, r rune) []byte {
 	if r < 0x300 || r != 0x1cf2 && r != 0x1cf3 && !unicode.Is(unicode.M, r) || youngCombining.has(r) {
 		return utf8.AppendRune(dst, r)
 	}
-	return dst // also U+1CF2 and U+1CF3, which were marks once
+	return dst // U+1CF2 and U+1CF3 were marks in older tables
 }
 
 func nmt(dst []byte, r rune) []byte {
@@ -184,7 +183,7 @@ func bertAccents(dst []byte, r rune) []byte {
 	return utf8.AppendRune(dst, r)
 }
 
-// strip takes white space from the ends of a section.
+// strip removes white space from the ends of a section.
 type strip struct {
 	Left  bool `json:"strip_left"`
 	Right bool `json:"strip_right"`
@@ -210,7 +209,7 @@ func (s strip) separate(left, right []byte) bool {
 	return spaceAtEnd(left) == 0 && spaceAtStart(right) == 0 && len(left) > 0 && len(right) > 0
 }
 
-// prepend puts a string before a section that is not empty.
+// prepend inserts a string before a section that is not empty.
 type prepend struct {
 	Prepend string `json:"prepend"`
 }
@@ -230,16 +229,16 @@ func (p prepend) apply(buf, text []byte, starts, _ bool) ([]byte, error) {
 
 func (p prepend) separate(_, _ []byte) bool { return true }
 
-// replaceString puts content in place of a string.
+// replaceString replaces a string by content.
 type replaceString struct{ pattern, content []byte }
 
-// replaceRegex puts content in place of the matches of an expression.
+// replaceRegex replaces an expression's matches by content.
 type replaceRegex struct {
 	re      *regex
 	content []byte
 }
 
-// pattern is what Split and Replace look for.
+// pattern is the pattern of Split and Replace.
 type pattern struct {
 	String *string `json:"String"`
 	Regex  *string `json:"Regex"`
@@ -260,7 +259,7 @@ func parseReplace(part json.RawMessage) ([]normalizer, error) {
 			return nil, fmt.Errorf("normalizer: Replace: %w", err)
 		}
 		return []normalizer{replaceRegex{re, []byte(replace.Content)}}, nil
-	case p.String != nil && *p.String == "": // between all characters, as an expression that is empty
+	case p.String != nil && *p.String == "": // matches between all characters, as an empty expression does
 		re, err := compileRegex("")
 		return []normalizer{replaceRegex{re, []byte(replace.Content)}}, err
 	case p.String != nil:

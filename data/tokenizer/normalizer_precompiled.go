@@ -13,9 +13,10 @@ import (
 )
 
 // precompiled is SentencePiece's table of replacements: a double-array trie
-// (Darts) over what is replaced, and the replacements, each with a 0 at its end.
-// As in Hugging Face's tokenizers a grapheme of less than six bytes is replaced as
-// a whole by what its shortest known head becomes, else each character alone.
+// (Darts) of the keys, and the replacements, each with a 0 at its end. As in
+// Hugging Face's tokenizers, a grapheme of less than six bytes is replaced as a
+// whole by the replacement of its shortest prefix in the table; otherwise each
+// character is replaced alone.
 type precompiled struct {
 	trie []uint32
 	text []byte
@@ -63,7 +64,7 @@ func newPrecompiled(content []byte) (*precompiled, error) {
 	return p, nil
 }
 
-// transform returns what the shortest head of key that the table has becomes.
+// transform returns the replacement of key's shortest prefix in the table.
 func (p *precompiled) transform(key []byte) (to []byte, ok bool) {
 	offset := func(unit uint32) uint32 { return unit >> 10 << (unit & (1 << 9) >> 6) }
 	unit := p.trie[0]
@@ -117,12 +118,12 @@ func (p *precompiled) apply(buf, text []byte, _, _ bool) ([]byte, error) {
 	return buf, nil
 }
 
-// separate is sure of places before ASCII and line ends, and between ideographs.
+// separate returns true only before ASCII and line ends, and between ideographs.
 func (p *precompiled) separate(left, right []byte) bool {
 	a, _ := utf8.DecodeLastRune(left)
 	b, _ := utf8.DecodeRune(right)
 	han := func(r rune) bool { return 0x3400 <= r && r <= 0x9fff }
-	if b == '\n' { // ends a grapheme but for \r\n
+	if b == '\n' { // a line end starts a grapheme, except in \r\n
 		return a != '\r'
 	}
 	return (a < 0x300 || han(a) || 0x3000 <= a && a <= 0x3029) && (b < utf8.RuneSelf || han(b))

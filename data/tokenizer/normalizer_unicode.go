@@ -8,10 +8,10 @@ import (
 )
 
 // unicodeForm is one of Unicode's normalization forms: NFC, NFD, NFKC or NFKD.
-// golang.org/x/text does the work. It writes the stream-safe form, with U+034F
-// after 30 marks in a row, and knows decompositions that Hugging Face's older
-// tables do not; where a text has either, the algorithm of Unicode's annex 15
-// stands below.
+// golang.org/x/text does the work. But it writes the stream-safe form, with U+034F
+// after 30 marks in a row, and has decompositions that Hugging Face's older tables
+// lack. Text with either is normalized by the algorithm of Unicode's annex 15
+// below.
 type unicodeForm struct{ compose, compatible bool }
 
 func (f unicodeForm) form() norm.Form {
@@ -26,7 +26,7 @@ func (f unicodeForm) form() norm.Form {
 	return norm.NFD
 }
 
-// manyMarks is the number of characters in one segment from which on x/text may
+// manyMarks is the least number of characters in a segment for which x/text may
 // write U+034F. A character decomposes into at most four marks.
 const manyMarks = 8
 
@@ -35,7 +35,7 @@ func (f unicodeForm) apply(buf, text []byte, _, _ bool) ([]byte, error) {
 	if form.QuickSpan(text) == len(text) {
 		return text, nil
 	}
-	run := 0 // the start of text that x/text is to normalize
+	run := 0 // start of the text that x/text will normalize
 	for i := 0; i < len(text); {
 		end, odd := f.segment(form, text, i)
 		if odd {
@@ -48,8 +48,8 @@ func (f unicodeForm) apply(buf, text []byte, _, _ bool) ([]byte, error) {
 	return form.Append(buf, text[run:]...), nil
 }
 
-// segment returns where the segment ends that starts at i, and whether x/text
-// gives another form of it than Hugging Face. Segments normalize apart.
+// segment returns the end of the segment that starts at i, and whether x/text
+// normalizes it differently from Hugging Face. Segments normalize independently.
 func (f unicodeForm) segment(form norm.Form, text []byte, i int) (end int, odd bool) {
 	count := 0
 	for end = i; end < len(text); count++ {
@@ -68,7 +68,8 @@ func (f unicodeForm) segment(form norm.Form, text []byte, i int) (end int, odd b
 	return end, odd || count > manyMarks
 }
 
-// isOdd tells of a character that older tables do not take apart or join.
+// isOdd reports whether older tables lack a character's decomposition or
+// composition.
 func (f unicodeForm) isOdd(r rune) bool {
 	return r == 0x11930 || r == 0x11935 || r == 0x11938 || f.compatible && youngCompatible.has(r)
 }

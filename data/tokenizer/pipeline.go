@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// Pipeline is a tokenizer as Hugging Face's tokenizer.json describes it. Added
-// tokens are found in the text; what is between them is normalized, cut into
-// pieces by pre-tokenizers, and each piece is encoded by a model.
+// Pipeline is a tokenizer as Hugging Face's tokenizer.json describes it. Added tokens are
+// found in the text. The text between them is normalized and cut into pieces by
+// pre-tokenizers, and a model encodes each piece.
 type Pipeline struct {
 	*vocabulary
 	kind        string
@@ -23,14 +23,14 @@ type Pipeline struct {
 	decoder     decoder
 	content     []byte // the file
 
-	plain      *addedFinder // tokens sought in the text
-	normalized *addedFinder // tokens sought in normalized text
-	fast       splitter     // the whole of splits, if one loop does it and the model takes bytes
-	fresh      bool         // a step before the one that puts marks before pieces makes them
+	plain      *addedFinder // finds tokens in the text
+	normalized *addedFinder // finds tokens in normalized text
+	fast       splitter     // replaces splits if one loop can do all of them and the model takes bytes
+	fresh      bool         // the pieces that get a mark come from an earlier step
 	seamless   bool         // a piece may be cut where the model never joins two characters
 }
 
-// models are the kinds of models in tokenizer.json.
+// models parses each type of model in tokenizer.json.
 var models = map[string]func(part json.RawMessage, overBytes bool) (model, *vocabulary, error){
 	"BPE":       parseBPE,
 	"WordPiece": parseWordPiece,
@@ -73,7 +73,7 @@ func parsePipeline(raw rawFile, content []byte) (*Pipeline, error) {
 	return t, t.findAdded(false)
 }
 
-// plan finds what the composition of steps allows.
+// plan chooses the shortcuts that the composition of steps allows.
 func (t *Pipeline) plan() {
 	if m, ok := t.model.(interface{ takesBytes() bool }); ok && m.takesBytes() { // the model does the last step
 		t.splits = t.splits[:len(t.splits)-1]
@@ -89,7 +89,7 @@ func (t *Pipeline) plan() {
 		case *prefix:
 			t.fresh = t.fresh || i > 0
 		case bytesAsChars:
-		case *split: // Metaspace's own, which no character but its mark ends
+		case *split: // Metaspace's own split, which cuts only at its mark
 			t.seamless = t.seamless && s.set != nil && s.behavior == mergedWithNext && !s.invert
 		default:
 			t.seamless = false
@@ -100,7 +100,7 @@ func (t *Pipeline) plan() {
 
 func (m *bpe) takesBytes() bool { return m.bytes != nil }
 
-// unknownID is the id of the unknown token, or -1.
+// unknownID returns the id of the unknown token, or -1.
 func unknownID(part json.RawMessage, v *vocabulary) int64 {
 	var read struct {
 		UnkToken *string `json:"unk_token"`
@@ -119,8 +119,8 @@ func unknownID(part json.RawMessage, v *vocabulary) int64 {
 	return -1
 }
 
-// findAdded decides which added tokens are found in text: those that are not
-// special always, special ones if asked.
+// findAdded sets the added tokens that are found in text: ordinary ones always, special
+// ones if special is true.
 func (t *Pipeline) findAdded(special bool) error {
 	var plain, normalized []addedToken
 	for _, a := range t.added {
@@ -147,13 +147,13 @@ func (t *Pipeline) Words() bool { return false }
 
 func (t *Pipeline) Unknown() (uint32, bool) { return uint32(max(0, t.unknown)), t.unknown >= 0 }
 
-// WriteJSON writes the file as it was read.
+// WriteJSON writes the file's original content.
 func (t *Pipeline) WriteJSON(w io.Writer) error {
 	_, err := w.Write(t.content)
 	return err
 }
 
-// normalize runs the normalizers, in turns between two buffers.
+// normalize runs the normalizers, alternating between two buffers.
 func (t *Pipeline) normalize(buffers [][]byte, text []byte, starts, ends bool) ([]byte, error) {
 	turn := 0
 	for _, n := range t.normalizers {
@@ -170,8 +170,8 @@ func (t *Pipeline) normalize(buffers [][]byte, text []byte, starts, ends bool) (
 	return text, nil
 }
 
-// losesHead tells whether normalizers take the first character out of the start of a
-// document: what is left does not start it in the sense of Metaspace's "first".
+// losesHead reports whether normalizers remove the first character of a document. The rest
+// then does not start the document in the sense of Metaspace's "first".
 func (t *Pipeline) losesHead(text []byte) bool {
 	buffers := make([][]byte, 2)
 	head := text[:min(len(text), cutContext)]
@@ -189,7 +189,7 @@ func (t *Pipeline) losesHead(text []byte) bool {
 	return false
 }
 
-// sharesMemory tells whether a is a part of b.
+// sharesMemory reports whether a is a part of b.
 func sharesMemory(a, b []byte) bool {
 	return cap(a) > 0 && cap(b) > 0 && &a[:cap(a)][cap(a)-1] == &b[:cap(b)][cap(b)-1]
 }
@@ -200,7 +200,7 @@ type pipelineEncoder struct {
 	steps   []preState
 	buffers [][]byte
 	pieces  [2]pieces
-	first   bool      // a step asks whether a piece starts the document
+	first   bool      // a step depends on whether a piece starts the document
 	scratch [4][]byte // text around a place to cut at
 }
 
@@ -219,7 +219,8 @@ func (e *pipelineEncoder) Encode(dst []uint32, text []byte, part Part) ([]uint32
 	var err error
 	token := func(id uint32) { dst = append(dst, id) }
 	outer := e.t.plain.split(text, func(start, end int) error {
-		// What an added token does not bound is bounded by the text, or goes on beyond it.
+		// A section without an added token at its end is bounded by the text, or continues
+		// in the next part.
 		starts, ends := start > 0 || part.starts(), end < len(text) || part.ends()
 		normalized, err := e.t.normalize(e.buffers, text[start:end], starts, ends)
 		if err != nil {
@@ -290,14 +291,15 @@ func (e *pipelineEncoder) fastSection(dst []uint32, text []byte) (_ []uint32, ok
 	return dst, true, nil
 }
 
-// cutContext is how much text on both sides of a place decides whether it may be cut.
+// cutContext is the number of bytes on both sides of a place that decide whether the text
+// may be cut there.
 const cutContext = 256
 
-// cutTries is how many places next to each other are tried.
+// cutTries is the number of consecutive places that are tried.
 const cutTries = 1 << 14
 
-// Cut looks at the text around each place from the end on: every step must treat
-// the two sides apart, and a piece must end there in any case.
+// Cut examines places from the end of the text backwards. At a cut every step must treat
+// the two sides independently, and a piece must end there whatever follows.
 func (e *pipelineEncoder) Cut(text []byte) int {
 	seam, tried, step := 0, 0, 1
 	for i := len(text) - e.around(); i > 0; i -= step {
@@ -307,7 +309,7 @@ func (e *pipelineEncoder) Cut(text []byte) int {
 		if i == 0 {
 			break
 		}
-		// Where none of many places will do, the rest is sampled.
+		// If none of many consecutive places is a cut, only a sample of the rest is tried.
 		if tried++; tried == cutTries {
 			step = max(1, i/cutTries)
 		}
@@ -329,7 +331,7 @@ func (e *pipelineEncoder) Cut(text []byte) int {
 	return seam
 }
 
-// around is how much text beyond a place is looked at.
+// around returns the number of bytes that are examined on each side of a place.
 func (e *pipelineEncoder) around() int {
 	n := cutContext
 	for _, f := range []*addedFinder{e.t.plain, e.t.normalized} {
@@ -340,13 +342,13 @@ func (e *pipelineEncoder) around() int {
 	return n
 }
 
-// cutKind says what a place in text is.
+// cutKind classifies a place in text.
 type cutKind uint8
 
 const (
 	cutNone   cutKind = iota // the two sides are not independent
 	cutPiece                 // a piece ends here
-	cutInside                // the model joins nothing over the place
+	cutInside                // the model joins nothing across the place
 )
 
 func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
@@ -359,7 +361,7 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 	if e.quickNo(left, right) {
 		return cutNone
 	}
-	for len(right) > 0 { // a character at the end may be cut
+	for len(right) > 0 { // the context may end within a character
 		r, n := utf8.DecodeLastRune(right)
 		if r != utf8.RuneError || n > 1 {
 			break
@@ -386,7 +388,7 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 		if changedR {
 			e.scratch[turn+1] = r
 		}
-		if changedL != changedR { // the buffers take turns on both sides
+		if changedL != changedR { // the buffers alternate on both sides
 			if !changedL {
 				e.scratch[turn] = append(e.scratch[turn][:0], l...)
 				l = e.scratch[turn]
@@ -405,7 +407,7 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 	}
 	for i, step := range t.splits {
 		if _, marks := step.(*prefix); marks && t.fresh && i > 0 {
-			break // a piece that ends because of a later step would get no mark
+			break // a piece that a later step ends would get no mark
 		}
 		if step.cuts(left, right) {
 			return cutPiece
@@ -421,7 +423,7 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 	a, _ := utf8.DecodeLastRune(left)
 	b, _ := utf8.DecodeRune(right)
 	if len(t.splits) == 0 && t.fast == nil {
-		if m, ok := t.model.(*bpe); ok && m.bytes != nil { // the last step was left to the model
+		if m, ok := t.model.(*bpe); ok && m.bytes != nil { // the model does the last step
 			a, b = byteChars[left[len(left)-1]], byteChars[right[0]]
 		}
 	}
@@ -431,8 +433,7 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 	return cutInside
 }
 
-// quickNo tells of most places at once that they are none: without normalizers the
-// two characters decide.
+// quickNo rejects most places quickly: without normalizers the two characters decide.
 func (e *pipelineEncoder) quickNo(left, right []byte) bool {
 	if len(e.t.normalizers) > 0 || e.t.fast == nil || len(left) == 0 {
 		return false
@@ -440,8 +441,8 @@ func (e *pipelineEncoder) quickNo(left, right []byte) bool {
 	return !e.t.splits[0].cuts(left, right)
 }
 
-// modelType is the type of a model. Files of before 2021 do not name it: then what
-// is in it tells, in Hugging Face's order.
+// modelType returns the type of a model. Files from before 2021 do not name it; then the
+// model's fields decide, in Hugging Face's order.
 func modelType(part json.RawMessage) (string, error) {
 	var read map[string]json.RawMessage
 	if len(part) == 0 || json.Unmarshal(part, &read) != nil || read == nil {

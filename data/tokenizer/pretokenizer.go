@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// pieces are a text and the parts of it that a model encodes apart.
+// pieces are a text and its parts, which a model encodes separately.
 type pieces struct {
 	text  []byte
 	spans []span
@@ -17,29 +17,28 @@ type pieces struct {
 type span struct{ start, end int }
 
 // pretokenizer is one step of cutting normalized text into pieces. It is safe for
-// concurrent use: what it needs between calls is in the state of the encoder.
+// concurrent use: the state between calls is in the encoder.
 type pretokenizer interface {
-	// newState returns what one goroutine needs to run the step.
+	// newState returns the step's state for one goroutine.
 	newState() preState
-	// cuts tells whether a piece ends between left and right, whatever stands
-	// around them, and the two sides do not depend on each other.
+	// cuts reports whether a piece ends between left and right, whatever text
+	// surrounds them, and the two sides are independent.
 	cuts(left, right []byte) bool
-	// apart tells whether the two sides do not depend on each other if another step
-	// ends a piece between them.
+	// apart reports whether the two sides are independent if another step ends a
+	// piece between them.
 	apart(left, right []byte) bool
-	// see returns what the next step sees of a text; it is text itself, or
-	// appended to buf.
+	// see returns the step's output for a text, which the next step reads. It is
+	// text itself, or appended to buf.
 	see(buf, text []byte) []byte
 }
 
-// preState runs a step. continues tells that the first piece goes on with one of
-// the part of the text before; first, that it starts the document.
+// preState runs a step. continues reports whether the first piece continues one of
+// the previous part of the text; first, whether it starts the document.
 type preState interface {
 	apply(in, out *pieces, continues, first bool) error
 }
 
-// pretokenizers are the kinds of pre-tokenizers in tokenizer.json. Each returns
-// the steps that it is made of.
+// pretokenizers parses each type of pre-tokenizer in tokenizer.json into its steps.
 var pretokenizers map[string]func(part json.RawMessage) ([]pretokenizer, error)
 
 func init() { // not above: Sequence refers to the table
@@ -90,15 +89,15 @@ func parsePreSequence(part json.RawMessage) (steps []pretokenizer, err error) {
 	return steps, nil
 }
 
-// behavior says what becomes of what a split has found.
+// behavior is what a split does with a match (delimiter).
 type behavior uint8
 
 const (
-	isolated           behavior = iota // a piece of its own
-	removed                            // nothing
-	contiguous                         // those in a row are one piece
-	mergedWithPrevious                 // the end of the piece before
-	mergedWithNext                     // the start of the piece after
+	isolated           behavior = iota // a match is a piece
+	removed                            // a match is dropped
+	contiguous                         // consecutive matches are one piece
+	mergedWithPrevious                 // a match ends the piece before it
+	mergedWithNext                     // a match starts the piece after it
 )
 
 func parseBehavior(name string) (behavior, error) {
@@ -117,15 +116,15 @@ func parseBehavior(name string) (behavior, error) {
 	return 0, fmt.Errorf("pre_tokenizer: the behavior %q is not known", name)
 }
 
-// split cuts at what it finds: the characters of a set, the matches of an
-// expression, or what a splitter written by hand for one finds.
+// split cuts at its matches: characters of a set, matches of an expression, or
+// pieces of a hand-written splitter for an expression.
 type split struct {
 	set      *bitset
 	re       *regex
 	fast     splitter
 	adjacent *adjacency
 	behavior behavior
-	invert   bool // what it does not find counts as found
+	invert   bool // text between matches counts as the match
 }
 
 func splitSet(set *charset, b behavior) *split {
@@ -139,7 +138,7 @@ func splitRegex(pattern string, b behavior, invert bool) (*split, error) {
 		return nil, fmt.Errorf("pre_tokenizer: %w", err)
 	}
 	s := &split{re: re, adjacent: re.adjacent, behavior: b, invert: invert}
-	// A pattern that covers all text leaves nothing between its matches.
+	// The splitters' patterns match all text, so there is no text between matches.
 	if b == isolated && !invert || b == removed && invert {
 		s.fast = knownSplitter(pattern)
 	}
@@ -170,7 +169,7 @@ func parseSplit(part json.RawMessage) ([]pretokenizer, error) {
 	return nil, errors.New("pre_tokenizer: Split has no pattern: want String or Regex")
 }
 
-// quoteRegex writes a string as an expression that finds it.
+// quoteRegex returns an expression that matches a string.
 func quoteRegex(text string) string {
 	var quoted strings.Builder
 	for _, r := range text {
@@ -281,7 +280,8 @@ type splitState struct {
 	found   []match
 }
 
-// match is a part of a piece; found tells whether the split was looking for it.
+// match is a part of a piece: a match if found is true, else the text between
+// matches.
 type match struct {
 	span
 	found bool
@@ -309,7 +309,7 @@ func (s *splitState) apply(in, out *pieces, _, _ bool) error {
 	return nil
 }
 
-// find divides text into what is sought and what is not.
+// find divides text into matches and the text between them.
 func (s *splitState) find(text []byte) {
 	from := 0
 	add := func(start, end int) {
@@ -338,7 +338,8 @@ func (s *splitState) find(text []byte) {
 	}
 }
 
-// behave makes pieces of what was found. Empty ones are left out.
+// behave makes pieces from the matches by the split's behavior. It drops empty
+// pieces.
 func (s *splitState) behave(out *pieces, offset int) {
 	first := len(out.spans)
 	add := func(m span) {
@@ -453,8 +454,8 @@ func (s *bytesState) apply(in, out *pieces, _, _ bool) error {
 	return nil
 }
 
-// prefix puts a mark before pieces that do not start with it, and, if the mark is
-// not a space, in place of each space (Metaspace).
+// prefix inserts a mark before pieces that do not start with it, and replaces each
+// space by the mark if that is not a space (Metaspace).
 type prefix struct {
 	mark   []byte
 	scheme string // always, first (only at the start of the document) or never
@@ -531,7 +532,7 @@ func (s *prefixState) apply(in, out *pieces, continues, first bool) error {
 	return nil
 }
 
-// fixedLength cuts every so many characters.
+// fixedLength cuts after every length characters.
 type fixedLength struct {
 	Length int `json:"length"`
 }

@@ -1,20 +1,20 @@
 package tokenizer
 
-// adjacency says of an expression where a text may be cut with no effect on its
-// matches. It is Glushkov's follow relation over the characters that an
-// expression names, with what look-ahead and look-behind see counted as if it
-// were matched: if no two neighbours in it take the characters a and b, no match
-// holds a before b or looks from one to the other. So matches on the left of the
-// place between them do not depend on what is right of it, nor the other way round.
+// adjacency answers where a text may be cut without changing an expression's
+// matches. It is Glushkov's follow relation of the expression; look-ahead and
+// look-behind count as matched text. If no two adjacent positions accept the
+// characters a and b, no match contains a followed by b or looks from one to the
+// other. So the matches on each side of the place between a and b do not depend on
+// the other side.
 type adjacency struct {
 	edges    []edge
-	alone    *bitset // characters that some alternative matches alone: no search passes them over
-	anchored bool    // an assertion sees where the text starts or ends: no place is safe
+	alone    *bitset // characters that an alternative matches alone: a search never skips them
+	anchored bool    // an assertion tests the start or end of the text: no place is safe
 }
 
 type edge struct{ left, right *bitset }
 
-// follows tells whether one match may reach from a over to b.
+// follows reports whether a match may contain left followed by right.
 func (a *adjacency) follows(left, right rune) bool {
 	if a.anchored {
 		return true
@@ -27,10 +27,10 @@ func (a *adjacency) follows(left, right rune) bool {
 	return false
 }
 
-// position is a place in an expression that takes one character.
+// position is a part of an expression that matches one character.
 type position struct{ set *charset }
 
-// reach says which positions a part of an expression starts and ends with.
+// reach lists the first and last positions of a part of an expression.
 type reach struct {
 	nullable    bool
 	first, last []position
@@ -66,7 +66,7 @@ func newAdjacency(n *regexNode) *adjacency {
 	return a
 }
 
-// join adds an edge from each position of left to each of right.
+// join adds an edge from each position of left to each position of right.
 func (f *follower) join(left, right []position) {
 	for _, l := range left {
 		for _, r := range right {
@@ -126,9 +126,9 @@ func (f *follower) reach(n *regexNode) reach {
 	return reach{nullable: true}
 }
 
-// shadowed narrows an alternative by those before it. Where \s*[\r\n]+ comes
-// before \s+(?!\S), the second is tried only at white space without a line end:
-// of A*B+ before C+, with C within A, the run C+ takes no character of B.
+// shadowed narrows an alternative by the earlier ones. Where \s*[\r\n]+ comes
+// before \s+(?!\S), the second is tried only at white space without a line end: of
+// A*B+ before C+, with C within A, the run C+ takes no character of B.
 func shadowed(before []*regexNode, n *regexNode) *regexNode {
 	head, rest := n, []*regexNode(nil)
 	if n.op == opCat {
@@ -152,13 +152,13 @@ func shadowed(before []*regexNode, n *regexNode) *regexNode {
 	return &regexNode{op: opCat, subs: append([]*regexNode{&narrow}, rest...)}
 }
 
-// isRun tells whether a node repeats one set from so many times on, without limit.
+// isRun reports whether a node greedily repeats one set from times or more.
 func isRun(n *regexNode, from int) bool {
 	return n.op == opRepeat && n.min == from && n.max < 0 && !n.lazy && !n.possessive && n.subs[0].op == opSet
 }
 
-// alones returns the sets of which an expression can match one character alone,
-// whatever stands around it.
+// alones returns the sets from which an expression can match a single character,
+// whatever text surrounds it.
 func alones(n *regexNode) (sets []*charset) {
 	switch n.op {
 	case opSet:
@@ -182,7 +182,7 @@ func alones(n *regexNode) (sets []*charset) {
 			}
 			for _, s := range alones(sub) {
 				for j, o := range n.subs {
-					if j != i && o.possessive { // it may take the character and not give it back
+					if j != i && o.possessive { // it may consume the character and never backtrack
 						s = s.minus(o.subs[0].set)
 					}
 				}
@@ -193,7 +193,7 @@ func alones(n *regexNode) (sets []*charset) {
 	return sets
 }
 
-// skippable tells whether a part may match nothing, without looking around.
+// skippable reports whether a part may match the empty string without look-around.
 func skippable(n *regexNode) bool {
 	return n.op == opEmpty || n.op == opRepeat && n.min == 0 && (!n.possessive || n.subs[0].op == opSet)
 }

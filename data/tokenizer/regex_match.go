@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// regex is a compiled expression. It is safe for concurrent use: what a search
-// needs lives in a regexMatcher.
+// regex is a compiled expression. It is safe for concurrent use: the state of a
+// search is in a regexMatcher.
 type regex struct {
 	pattern  string
 	prog     []regexInst
-	first    *bitset // the characters that a match can start with; nil if one can be empty
+	first    *bitset // first characters of matches; nil if a match can be empty
 	adjacent *adjacency
 }
 
@@ -40,7 +40,7 @@ func newBitset(s *charset) *bitset {
 type regexInst struct {
 	op       regexCode
 	set      *bitset
-	x, y     int // instructions to go on with
+	x, y     int // next instructions
 	min, max int
 	behind   bool
 	negative bool
@@ -52,15 +52,15 @@ type regexCode uint8
 const (
 	codeMatch    regexCode = iota
 	codeSet                // one character of the set
-	codeRun                // min to max characters of the set, as many as can be
-	codeKeep               // the same, and gives nothing back
-	codeSplit              // x, and y if that fails
-	codeJump               // x
-	codeLook               // the instructions from here to x are a look around
+	codeRun                // min to max characters of the set, greedily
+	codeKeep               // codeRun without backtracking
+	codeSplit              // tries x, then y
+	codeJump               // continues at x
+	codeLook               // the instructions from here to x are a look-around
 	codeAtomic             // the instructions from here to x match once
 	codeAssert             // an assertion
 	codeMark               // remembers the place in slot x
-	codeProgress           // fails if the place is still that of slot x
+	codeProgress           // fails if the place has not moved since slot x was set
 )
 
 // compileRegex reads and compiles an expression.
@@ -76,7 +76,8 @@ func compileRegex(pattern string) (*regex, error) {
 	return re, nil
 }
 
-// compileNode compiles a parsed expression; it returns nil if that is too large.
+// compileNode compiles a parsed expression. It returns nil if the program is too
+// large.
 func compileNode(pattern string, node *regexNode) *regex {
 	c := regexCompiler{sets: map[string]*bitset{}}
 	c.node(node)
@@ -218,7 +219,7 @@ func (c *regexCompiler) repeat(n *regexNode) {
 	}
 }
 
-// regexMatcher searches with one expression, for one goroutine.
+// regexMatcher searches for one expression in one goroutine.
 type regexMatcher struct {
 	re    *regex
 	text  []byte
@@ -229,11 +230,13 @@ type regexMatcher struct {
 	err   error
 }
 
-// regexFrame is what is tried after a failure: the instruction pc at a place, and
-// of a run all places down to low. A frame with pc < 0 restores a mark.
+// regexFrame is an alternative to try after a failure: the instruction pc at a
+// place or, for a run, at all places down to low. A frame with pc < 0 restores a
+// mark.
 type regexFrame struct{ pc, at, low int }
 
-// errRegexSteps is a search that takes as many steps back as Oniguruma allows.
+// errRegexSteps is the error of a search that reaches Oniguruma's limit of
+// backtracking steps.
 var errRegexSteps = errors.New("the regular expression takes too long on this text")
 
 const maxRegexSteps = 10_000_000
@@ -248,7 +251,7 @@ func newRegexMatcher(re *regex) *regexMatcher {
 	return &regexMatcher{re: re, marks: make([]int, n)}
 }
 
-// find returns the leftmost match in text that starts at from or after.
+// find returns the leftmost match that starts at or after from.
 func (m *regexMatcher) find(text []byte, from int) (start, end int, ok bool) {
 	m.text, m.from = text, from
 	first := m.re.first
@@ -300,8 +303,8 @@ func (m *regexMatcher) matches(text []byte, yield func(start, end int)) {
 	}
 }
 
-// run runs the program from pc at a place of the text. If must is not negative,
-// a match has to end there.
+// run runs the program from pc at a place in the text. If must is not negative, a
+// match has to end at must.
 func (m *regexMatcher) run(pc, at, must int) (end int, ok bool) {
 	base := len(m.stack)
 	defer func() { m.stack = m.stack[:base] }()
@@ -354,7 +357,7 @@ func (m *regexMatcher) run(pc, at, must int) (end int, ok bool) {
 			pc++
 		case codeProgress:
 			if m.marks[inst.x] == at {
-				failed = true // an empty turn changes nothing
+				failed = true // stop repeating an empty match
 				break
 			}
 			pc++
@@ -386,7 +389,7 @@ func (m *regexMatcher) run(pc, at, must int) (end int, ok bool) {
 	}
 }
 
-// back takes the last frame from the stack.
+// back pops the last frame from the stack.
 func (m *regexMatcher) back(base int) (pc, at int, ok bool) {
 	for len(m.stack) > base {
 		if m.steps++; m.steps > maxRegexSteps {
@@ -399,7 +402,7 @@ func (m *regexMatcher) back(base int) (pc, at int, ok bool) {
 			m.stack = m.stack[:len(m.stack)-1]
 			continue
 		}
-		if f.at > f.low { // a run gives one character back
+		if f.at > f.low { // backtrack by one character of the run
 			_, n := utf8.DecodeLastRune(m.text[f.low:f.at])
 			f.at -= n
 			pc, at = f.pc, f.at
@@ -425,7 +428,7 @@ func runeAt(text []byte, at int) (rune, int) {
 	return utf8.DecodeRune(text[at:])
 }
 
-// look tells whether the inner expression of a look around matches.
+// look reports whether the inner expression of a look-around matches.
 func (m *regexMatcher) look(pc, at int) bool {
 	if !m.re.prog[pc].behind {
 		_, ok := m.run(pc+1, at, -1)

@@ -14,10 +14,10 @@ import (
 // look-ahead, possessive and atomic parts, POSIX brackets and set operations in
 // classes. Go's regexp has none of these. github.com/dlclark/regexp2 has
 // look-ahead, but reads .NET's syntax (no a++, other classes, other case folding),
-// wants text as runes, and cannot tell which characters a match may hold, which
-// adjacency needs to cut long texts. So this package has an engine of its own:
-// regex_parse.go reads an expression, regex_match.go runs it, regex_adjacent.go
-// derives where text may be cut.
+// wants text as runes, and does not expose which characters a match may contain,
+// which adjacency needs to cut long texts. So this package has an engine of its
+// own: regex_parse.go reads an expression, regex_match.go runs it,
+// regex_adjacent.go finds where text may be cut.
 
 // regexNode is a part of a parsed expression.
 type regexNode struct {
@@ -25,8 +25,8 @@ type regexNode struct {
 	set        *charset     // opSet
 	subs       []*regexNode // opCat, opAlt: all of them; opRepeat, opLook, opAtomic: one
 	min, max   int          // opRepeat; max < 0 is no limit
-	lazy       bool         // opRepeat: as few as possible first
-	possessive bool         // opRepeat: gives nothing back
+	lazy       bool         // opRepeat: tries the fewest first
+	possessive bool         // opRepeat: does not backtrack
 	behind     bool         // opLook
 	negative   bool         // opLook
 	assert     byte         // opAssert: the letter of the assertion, such as 'b' or '^'
@@ -52,7 +52,7 @@ type regexParser struct {
 	text  string
 	at    int
 	depth int
-	size  int // nodes so far, repeats counted as often as they repeat
+	size  int // number of nodes so far, with repeats expanded
 	flags regexFlags
 }
 
@@ -62,8 +62,7 @@ const (
 	maxRegexSize   = 20_000
 )
 
-// parseRegex reads an expression. Parts that this package does not know are an
-// error that names them.
+// parseRegex reads an expression. An unsupported part is an error that names it.
 func parseRegex(text string) (*regexNode, error) {
 	if !utf8.ValidString(text) {
 		return nil, errors.New("it is not UTF-8")
@@ -146,11 +145,11 @@ func (p *regexParser) sequence() (*regexNode, error) {
 	return &regexNode{op: opCat, subs: all}, nil
 }
 
-// foldedPairs are two letters that Oniguruma, ignoring case, finds in one
-// character: "ss" in ß, "st" in a ligature.
+// foldedPairs are pairs of letters that Oniguruma, ignoring case, matches with one
+// character: "ss" with ß, "st" with a ligature.
 var foldedPairs = []string{"ss", "ff", "fi", "fl", "st"}
 
-// checkFolds refuses pairs of letters that fold to one character.
+// checkFolds returns an error for pairs of letters that fold to one character.
 func (p *regexParser) checkFolds(all []*regexNode) error {
 	if !p.flags.fold {
 		return nil
@@ -166,8 +165,8 @@ func (p *regexParser) checkFolds(all []*regexNode) error {
 	return nil
 }
 
-// quantified reads what repeats a node: * + ? {n,m}, each lazy with ? and, but
-// for {n,m}, possessive with +.
+// quantified parses a node's quantifier: * + ? {n,m}. A ? makes it lazy; a + makes
+// it possessive, except after {n,m}.
 func (p *regexParser) quantified(node *regexNode) (*regexNode, error) {
 	for p.more() {
 		lo, hi, interval := 0, -1, false
@@ -199,7 +198,7 @@ func (p *regexParser) quantified(node *regexNode) (*regexNode, error) {
 		switch {
 		case p.accept("?"):
 			repeat.lazy = true
-			if interval && lo == hi { // {n}? repeats n times, or not at all
+			if interval && lo == hi { // {n}? repeats n times or zero times
 				repeat.lazy = false
 				repeat = &regexNode{op: opRepeat, subs: []*regexNode{repeat}, max: 1}
 			}
@@ -241,8 +240,8 @@ func (p *regexParser) interval() (lo, hi int, ok bool) {
 	return lo, hi, true
 }
 
-// item reads one character, class, group or assertion; nil is a comment or a
-// switch of options.
+// item parses one character, class, group or assertion. It returns nil for a
+// comment and for a switch of options.
 func (p *regexParser) item() (*regexNode, error) {
 	switch c := p.text[p.at]; {
 	case c == '(':
@@ -287,7 +286,7 @@ func (p *regexParser) setNode(set *charset) *regexNode {
 	return &regexNode{op: opSet, set: set}
 }
 
-// group reads what follows an opening bracket. Groups that capture only group.
+// group parses a group after its opening bracket. Capturing groups only group.
 func (p *regexParser) group() (*regexNode, error) {
 	wrap := func(n *regexNode) *regexNode { return n }
 	look := func(behind, negative bool) func(*regexNode) *regexNode {
@@ -327,7 +326,7 @@ func (p *regexParser) group() (*regexNode, error) {
 		if err != nil {
 			return nil, err
 		}
-		if ends { // (?i) counts up to the end of the group that it stands in
+		if ends { // (?i) applies up to the end of its group
 			flags := p.flags
 			node, err := p.alternatives()
 			p.flags = flags
@@ -369,7 +368,7 @@ func (p *regexParser) options() (ends bool, err error) {
 	return false, errors.New("a group does not end")
 }
 
-// escape reads what follows a backslash outside a class.
+// escape parses an escape after its backslash, outside a class.
 func (p *regexParser) escape() (*regexNode, error) {
 	if !p.more() {
 		return nil, errors.New("a \\ stands at the end")
@@ -397,7 +396,8 @@ func (p *regexParser) escape() (*regexNode, error) {
 	return p.setNode(set), err
 }
 
-// escapedSet reads an escape that stands for characters, in a class or not.
+// escapedSet parses an escape that denotes a set of characters, inside or outside
+// a class.
 func (p *regexParser) escapedSet() (*charset, error) {
 	c := p.next()
 	switch c {
@@ -507,7 +507,7 @@ func (p *regexParser) class() (*charset, error) {
 	}
 	defer func() { p.depth-- }()
 	negated := p.accept("^")
-	set, whole := &charset{}, (*charset)(nil) // whole is what && has joined so far
+	set, whole := &charset{}, (*charset)(nil) // whole is the intersection of the && operands so far
 	for first := true; ; first = false {
 		if !p.more() {
 			return nil, errors.New("a class does not end")
@@ -533,7 +533,7 @@ func (p *regexParser) class() (*charset, error) {
 			if err != nil {
 				return nil, err
 			}
-			if last < 0 { // as in [a-\d]: the - is itself
+			if last < 0 { // as in [a-\d]: the - is literal
 				p.at = back
 			} else if last < single {
 				return nil, fmt.Errorf("the range %c-%c is empty", single, last)
@@ -555,8 +555,8 @@ func (p *regexParser) class() (*charset, error) {
 	return set, nil
 }
 
-// classPart reads one element of a class; single is its character, or -1 if it
-// may be several.
+// classPart reads one element of a class; single is its character, or -1 if it is
+// a set.
 func (p *regexParser) classPart() (set *charset, single rune, err error) {
 	if strings.HasPrefix(p.rest(), "[:") {
 		if name, _, ok := strings.Cut(p.rest()[2:], ":]"); ok {
@@ -599,7 +599,7 @@ func (p *regexParser) classPart() (set *charset, single rune, err error) {
 	return set, -1, nil
 }
 
-// charset is a set of characters: ranges in order that do not touch.
+// charset is a set of characters: ascending ranges with gaps between them.
 type charset struct{ ranges []charRange }
 
 type charRange struct{ lo, hi rune }
@@ -666,11 +666,11 @@ func (s *charset) minus(o *charset) *charset { return s.intersect(o.negate()) }
 
 func (s *charset) empty() bool { return len(s.ranges) == 0 }
 
-// fold adds the characters that differ from those of s in case only.
+// fold adds the characters that differ only in case from a character of s.
 func (s *charset) fold() *charset {
 	more := &charset{}
 	for _, r := range s.ranges {
-		if r.hi-r.lo > 1<<16 { // a class such as [^a]: it has both cases of nearly all
+		if r.hi-r.lo > 1<<16 { // a class such as [^a] has both cases of nearly all letters
 			continue
 		}
 		for c := r.lo; c <= r.hi; c++ {

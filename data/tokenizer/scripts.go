@@ -10,12 +10,13 @@ import (
 )
 
 // scripts cuts where the script changes (UnicodeScripts). Japanese kana count as
-// ideographs; a space, and what no script has, go with what stands before them.
+// ideographs. Spaces and characters without a script belong to the text before
+// them.
 type scripts struct{}
 
 func parseScripts(json.RawMessage) ([]pretokenizer, error) { return []pretokenizer{scripts{}}, nil }
 
-// anyScript goes with every script.
+// anyScript is compatible with every script.
 const anyScript = 0
 
 // scriptOf holds the number of each character's script.
@@ -55,8 +56,8 @@ func (scripts) cuts(left, right []byte) bool {
 	return x != anyScript && y != anyScript && x != y
 }
 
-// apply leaves out spaces before the first character with a script, as Hugging
-// Face's tokenizers do.
+// apply drops spaces before the first character with a script, as Hugging Face's
+// tokenizers do.
 func (scripts) apply(in, out *pieces, _, _ bool) error {
 	of := scriptOf()
 	out.text, out.spans = in.text, out.spans[:0]

@@ -28,20 +28,20 @@ const (
 	spUnused  = 5
 )
 
-// spModel is what sentencepiece_model.proto says of a model, as far as it counts.
+// spModel is the part of sentencepiece_model.proto that affects ids.
 type spModel struct {
 	pieces       []spPiece
 	kind         uint64 // 1 Unigram, 2 BPE, 3 word, 4 char
 	byteFallback bool
-	suffix       bool // white space is the end of a word and not its start
+	suffix       bool // white space is at the end of words, not at their start
 	charsmap     []byte
-	dummyPrefix  bool // a space is put before the text
-	removeExtra  bool // spaces in a row become one
-	escape       bool // spaces become U+2581
+	dummyPrefix  bool // put a space before the text
+	removeExtra  bool // replace consecutive spaces by one
+	escape       bool // replace spaces by U+2581
 }
 
-// parseSentencePiece reads a .model of SentencePiece as the tokenizer.json that
-// transformers makes of it.
+// parseSentencePiece converts a .model of SentencePiece to a tokenizer.json, as
+// transformers does.
 func parseSentencePiece(content []byte) (Tokenizer, error) {
 	m := spModel{kind: 1, dummyPrefix: true, removeExtra: true, escape: true}
 	if err := m.read(content); err != nil {
@@ -98,7 +98,7 @@ func (m *spModel) unknown() int {
 	return slices.IndexFunc(m.pieces, func(p spPiece) bool { return p.kind == spUnknown })
 }
 
-// added are control symbols, which are special, and symbols that the user defined.
+// added returns control symbols, which are special, and user-defined symbols.
 func (m *spModel) added() (added []addedToken) {
 	for id, p := range m.pieces {
 		if p.kind == spControl || p.kind == spUnknown || p.kind == spUser {
@@ -124,9 +124,9 @@ func (m *spModel) unigram() any {
 	return model
 }
 
-// bpe makes a merge of every way to divide a piece into two others, in the order of
-// the scores of what they make: SentencePiece joins the two neighbours that make the
-// piece with the best score.
+// bpe makes a merge from every division of a piece into two pieces, in the order of
+// the merged pieces' scores. SentencePiece joins the two neighbours whose joined
+// piece has the best score.
 func (m *spModel) bpe() any {
 	byText := make(map[string]int, len(m.pieces))
 	vocab := make([]vocabEntry, 0, len(m.pieces))

@@ -2,19 +2,19 @@ package tokenizer
 
 import "unicode/utf8"
 
-// splitter cuts text into the pieces within which byte-level BPE merges.
+// splitter cuts text into pieces. Byte-level BPE merges only within a piece.
 type splitter interface {
-	// next returns where the piece ends that starts at i < len(text).
+	// next returns the end of the piece that starts at i < len(text).
 	next(text []byte, i int) int
 	// cut is Encoder.Cut.
 	cut(text []byte) int
 }
 
-// gpt2Pattern is what gpt2Splitter does, as a regular expression.
+// gpt2Pattern is GPT-2's split expression, which gpt2Splitter implements.
 const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
-// gpt2Splitter is the splitter of GPT-2 by hand: gpt2Pattern looks ahead,
-// which Go's regexp does not, and a loop is many times faster.
+// gpt2Splitter is a hand-written loop for gpt2Pattern. Go's regexp has no
+// look-ahead, and the loop is many times faster.
 type gpt2Splitter struct{ classifier }
 
 func newGPT2Splitter() gpt2Splitter { return gpt2Splitter{classifier{classes()}} }
@@ -37,8 +37,9 @@ func (s gpt2Splitter) next(text []byte, i int) int {
 	return spaces(text, i, s.run(text, i+n, classSpace))
 }
 
-// spaces ends a piece of white space, which is text[i:end], as \s+(?!\S)|\s+
-// does: the last character before something else is left for what follows.
+// spaces returns the end of a piece that starts the white space text[i:end], as
+// \s+(?!\S)|\s+ does: if other text follows, the last space character belongs to
+// it.
 func spaces(text []byte, i, end int) int {
 	if end == len(text) {
 		return end
@@ -71,9 +72,9 @@ func contraction(text []byte) int {
 	return 0
 }
 
-// cut finds the last place where a piece ends whatever stands around it:
-// white space after anything else, or something other than a letter after a
-// letter, or than a number after a number.
+// cut finds the last place where a piece ends whatever text surrounds it: before
+// white space that follows another character, after a letter before something
+// that is not a letter, or after a number before something that is not a number.
 func (s gpt2Splitter) cut(text []byte) int {
 	text = text[:wholeRunes(text)]
 	after := uint8(classOther)
@@ -91,7 +92,7 @@ func (s gpt2Splitter) cut(text []byte) int {
 	return 0
 }
 
-// knownSplitter returns the splitter that does what an expression says, or nil.
+// knownSplitter returns the hand-written splitter for an expression, or nil.
 func knownSplitter(pattern string) splitter {
 	switch pattern {
 	case gpt2Pattern:
@@ -104,7 +105,7 @@ func knownSplitter(pattern string) splitter {
 	return nil
 }
 
-// Splits are the split expressions that are known by a name.
+// Splits are the split expressions that are selected by name.
 var Splits = []NamedSplit{
 	{"gpt2", gpt2Pattern}, {"gpt4", cl100kPattern}, {"gpt4o", o200kPattern}, {"llama3", cl100kPattern}, {"qwen2", qwen2Pattern},
 }
@@ -112,7 +113,8 @@ var Splits = []NamedSplit{
 // NamedSplit is a split expression and its name.
 type NamedSplit struct{ Name, Pattern string }
 
-// splitPattern returns the expression that a name stands for, or the expression.
+// splitPattern returns the expression called name, or name itself, which is then
+// an expression.
 func splitPattern(name string) string {
 	for _, s := range Splits {
 		if s.Name == name {
@@ -122,7 +124,7 @@ func splitPattern(name string) string {
 	return name
 }
 
-// CheckSplit tells whether a name or an expression can cut text.
+// CheckSplit returns an error unless name is in Splits or is a valid expression.
 func CheckSplit(name string) error {
 	_, err := compileRegex(splitPattern(name))
 	return err

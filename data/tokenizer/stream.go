@@ -3,7 +3,7 @@ package tokenizer
 import "unicode/utf8"
 
 // A Stream decodes one token at a time, for text that is shown while it is
-// made: it holds bytes back until they are whole characters.
+// generated. It holds bytes back until they are whole characters.
 type Stream struct {
 	tokenizer Tokenizer
 	prev      int64
@@ -34,7 +34,7 @@ func (s *Stream) Next(id uint32) string {
 	return text
 }
 
-// Rest returns the bytes that were held back and never became a character.
+// Rest returns the held bytes, which do not form a whole character.
 func (s *Stream) Rest() string {
 	text := string(s.held)
 	s.held = s.held[:0]

@@ -7,10 +7,10 @@ import (
 	"math/rand/v2"
 )
 
-// table numbers distinct byte strings 0, 1, 2, ... in the order they come.
-// It is what a map[string]int would be, but without an allocation for each
-// key, with the first eight bytes of a key beside its hash slot: most words
-// of most languages are no longer, and then one comparison decides.
+// table numbers distinct byte strings 0, 1, 2, ... in the order of insertion.
+// Unlike a map[string]int it does not allocate for each key, and it keeps a
+// key's first eight bytes in its hash slot: most words of most languages are no
+// longer, so one comparison decides.
 type table struct {
 	slots []slot
 	keys  []key
@@ -36,7 +36,7 @@ func newTable(capacity int) *table {
 	for size < 2*capacity {
 		size *= 2
 	}
-	// The seed makes the worst case a matter of luck and not of the text.
+	// The random seed keeps a text from being able to force the worst case.
 	return &table{slots: make([]slot, size), seed: rand.Uint64() | 1}
 }
 
@@ -60,8 +60,8 @@ func head8(word []byte) uint64 {
 	return head
 }
 
-// headOf is head8 of text[start:end], read at once where text goes on for long
-// enough.
+// headOf is head8 of text[start:end]. It reads eight bytes at once if text is
+// long enough.
 func headOf(text []byte, start, end int) uint64 {
 	if size := end - start; size < 8 && start+8 <= len(text) {
 		return binary.LittleEndian.Uint64(text[start:]) & (1<<(8*size) - 1)
@@ -103,10 +103,10 @@ func (t *table) lookup(head, hash uint64, word []byte) (id uint32, ok bool) {
 	}
 }
 
-// add returns the number of word, a new one if it was not there.
+// add returns the number of word, and inserts word if it is new.
 func (t *table) add(word []byte) (id uint32, fresh bool) { return t.addIn(word, 0, len(word)) }
 
-// addIn returns the number of text[start:end], a new one if it was not there.
+// addIn returns the number of text[start:end], and inserts it if it is new.
 func (t *table) addIn(text []byte, start, end int) (id uint32, fresh bool) {
 	head, word := headOf(text, start, end), text[start:end]
 	hash := t.hash(head, word)

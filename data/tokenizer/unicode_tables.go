@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// What Hugging Face's tokenizers say of characters comes from several libraries,
-// each with tables of its own: Oniguruma and Rust's regex of Unicode 16, Rust's
-// standard library of Unicode 17, and two old crates of about Unicode 8 and 9.
-// Go's tables are those of Unicode 15. The lists below are the differences. They
-// were found by asking each part of tokenizers 0.23.3 about every character.
+// Hugging Face's tokenizers classify characters by several libraries, each with its own
+// tables: Oniguruma and Rust's regex have Unicode 16, Rust's standard library Unicode
+// 17, and two old crates about Unicode 8 and 9. Go has Unicode 15. The lists below are
+// the differences. They were found by testing each part of tokenizers 0.23.3 on every
+// character.
 
 // newCharacters are the characters that Unicode 15.1 and 16 added, with their
 // general categories.
@@ -72,7 +72,7 @@ var youngCombining = &charset{[]charRange{
 	{0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef}, {0x1e5ee, 0x1e5ef},
 }}
 
-// youngCompatible are characters that NFKC and NFKD elsewhere leave as they are.
+// youngCompatible are characters that other tools' NFKC and NFKD do not change.
 var youngCompatible = &charset{[]charRange{
 	{0x32ff, 0x32ff}, {0xa7f2, 0xa7f4}, {0xab69, 0xab69}, {0x10781, 0x10785}, {0x10787, 0x107b0},
 	{0x107b2, 0x107ba}, {0x1e030, 0x1e06d}, {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9},
@@ -144,11 +144,11 @@ var categoryNames = map[string]string{
 	"other": "C", "control": "Cc", "format": "Cf", "unassigned": "Cn", "privateuse": "Co", "surrogate": "Cs",
 }
 
-// namedSets remembers what namedSet has made.
+// namedSets caches the results of namedSet.
 var namedSets sync.Map
 
-// namedSet returns the characters of a property as Oniguruma names it: a general
-// category, a script, or one of a few others. It is nil for a name it does not know.
+// namedSet returns the characters of a property by Oniguruma's name: a general category,
+// a script, or one of a few others. It returns nil for an unknown name.
 func namedSet(name string) *charset {
 	if set, ok := namedSets.Load(name); ok {
 		return set.(*charset)
@@ -237,7 +237,7 @@ var youngAlphabetic = &charset{[]charRange{
 // but not as [[:word:]].
 var oddWords = &charset{[]charRange{{0xb2, 0xb3}, {0xb9, 0xb9}, {0xbc, 0xbe}}}
 
-// wordSet is \w as Rust's regex has it.
+// wordSet returns the characters of \w in Rust's regex.
 func wordSet() *charset {
 	set := posixSet("alpha")
 	for _, name := range []string{"M", "Nd", "Pc"} {
@@ -254,7 +254,7 @@ var numericSet = sync.OnceValue(func() *charset {
 	return category("N").union(newCharset(0x11de0, 0x11de9)).union(newCharset(0x16ff4, 0x16ff6))
 })
 
-// punctuationSet are the characters that BERT's pre-tokenizer and Punctuation set apart.
+// punctuationSet are the characters that BERT's pre-tokenizer and Punctuation separate.
 var punctuationSet = sync.OnceValue(func() *charset {
 	young := tableSet(youngPunctuation)
 	set := tableSet(unicode.P).minus(young).union(newCharset(0x166d, 0x166d)).union(newCharset(0x111c9, 0x111c9))
@@ -266,10 +266,10 @@ var punctuationSet = sync.OnceValue(func() *charset {
 	return set
 })
 
-// BERT's normalizer classifies characters by tables of about Unicode 8. These are
-// the characters that Go's tables of Unicode 15 see otherwise.
+// BERT's normalizer classifies characters by tables of about Unicode 8. These are the
+// characters that Go's tables of Unicode 15 classify differently.
 var (
-	// youngMarks are marks (Mn) that are letters by the old tables.
+	// youngMarks are marks (Mn) that the old tables have as letters.
 	youngMarks = &unicode.RangeTable{
 		R16: []unicode.Range16{
 			{0x7fd, 0x7fd, 1}, {0x898, 0x89f, 1}, {0x8ca, 0x8e1, 1}, {0x9fe, 0x9fe, 1}, {0xafa, 0xaff, 1},
@@ -299,7 +299,7 @@ var (
 			{0x1e4ec, 0x1e4ef, 1}, {0x1e944, 0x1e94a, 1},
 		},
 	}
-	// youngPunctuation is punctuation (P) that is none by the old tables.
+	// youngPunctuation is punctuation (P) that the old tables do not have.
 	youngPunctuation = &unicode.RangeTable{
 		R16: []unicode.Range16{
 			{0x61d, 0x61d, 1}, {0x9fd, 0x9fd, 1}, {0xa76, 0xa76, 1}, {0xc77, 0xc77, 1}, {0xc84, 0xc84, 1},
@@ -314,12 +314,12 @@ var (
 			{0x12ff1, 0x12ff2, 1}, {0x16e97, 0x16e9a, 1}, {0x16fe2, 0x16fe2, 1}, {0x1e95e, 0x1e95f, 1},
 		},
 	}
-	// youngFormats are format characters (Cf) that are none by the old tables.
+	// youngFormats are format characters (Cf) that the old tables do not have.
 	youngFormats = &unicode.RangeTable{
 		R16: []unicode.Range16{{0x890, 0x891, 1}, {0x8e2, 0x8e2, 1}},
 		R32: []unicode.Range32{{0x110cd, 0x110cd, 1}, {0x13430, 0x1343f, 1}},
 	}
-	// chinese are the characters that BERT sets apart, each a word.
+	// chinese are the characters that BERT separates: each is a word.
 	chinese = &unicode.RangeTable{
 		R16: []unicode.Range16{{0x3400, 0x4dbf, 1}, {0x4e00, 0x9fff, 1}, {0xf900, 0xfaff, 1}},
 		R32: []unicode.Range32{{0x20000, 0x2a6df, 1}, {0x2a700, 0x2b81f, 1}, {0x2b920, 0x2ceaf, 1}, {0x2f800, 0x2fa1f, 1}},
@@ -334,8 +334,8 @@ func oldControl(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co) && !unicode.Is(youngFormats, r)
 }
 
-// appendLower appends text in lower case, character by character as Unicode's
-// full mapping has it: one character alone, U+0130, becomes two.
+// appendLower appends text in lower case, by Unicode's full mapping of single
+// characters. Only U+0130 becomes two characters.
 func appendLower(dst, text []byte) []byte {
 	for i := 0; i < len(text); {
 		b := text[i]
@@ -361,8 +361,8 @@ func appendLower(dst, text []byte) []byte {
 	return dst
 }
 
-// lowerRune knows the capitals of Unicode 16 and 17 too, as Rust does and Go's
-// tables may not yet.
+// lowerRune also maps the capitals of Unicode 16 and 17, which Rust has and Go's tables
+// may not have yet.
 func lowerRune(r rune) rune {
 	switch {
 	case r < 0x1c89:
@@ -380,8 +380,8 @@ func lowerRune(r rune) rune {
 	return unicode.ToLower(r)
 }
 
-// youngScripts are characters that the UnicodeScripts pre-tokenizer, whose table is
-// of about Unicode 9, counts to no script.
+// youngScripts are characters to which the UnicodeScripts pre-tokenizer gives no script:
+// its table is about Unicode 9.
 var youngScripts = &charset{[]charRange{
 	{0x560, 0x560}, {0x588, 0x588}, {0x5ef, 0x5ef}, {0x61d, 0x61d}, {0x7fd, 0x7ff}, {0x860, 0x89f},
 	{0x8b5, 0x8b5}, {0x8be, 0x8d3}, {0x9fc, 0x9fe}, {0xa76, 0xa76}, {0xafa, 0xaff}, {0xb55, 0xb55},

@@ -8,21 +8,22 @@ import (
 	"unicode/utf8"
 )
 
-// unigram is the model of SentencePiece (Kudo 2018): of all ways to write a piece
-// of text as tokens it takes the one whose scores add up highest (Viterbi).
+// unigram is the model of SentencePiece (Kudo 2018): of all segmentations of a
+// piece into tokens it takes the one with the highest sum of scores (Viterbi).
 type unigram struct {
 	vocab        *vocabulary
 	scores       []float64
 	unknown      int64 // -1 if there is none
 	unknownScore float64
-	fallback     *[256]uint32 // characters that no token has become their bytes
+	fallback     *[256]uint32 // ids of bytes, for characters that no token has
 	trie         *pairTable   // (node, byte) -> node
-	ends         []int64      // the id of the token that ends at a node, or -1
-	singles      *pairTable   // characters that are a token
+	ends         []int64      // by node: the id of the token that ends there, or -1
+	singles      *pairTable   // characters that are tokens
 	neighbours   *neighbours
 }
 
-// unknownPenalty is what an unknown character scores less than the worst token.
+// unknownPenalty is the difference between the worst token's score and an unknown
+// character's.
 const unknownPenalty = 10
 
 func parseUnigram(part json.RawMessage, _ bool) (model, *vocabulary, error) {
@@ -88,15 +89,15 @@ func (m *unigram) insert(token string, id int64) {
 	}
 }
 
-// joins is also true of two unknown characters, which are one token.
+// joins is also true for two unknown characters, which become one token.
 func (m *unigram) joins(a, b rune) bool {
 	_, okA := m.singles.get(pair{uint32(a), 0})
 	_, okB := m.singles.get(pair{uint32(b), 0})
 	return !okA || !okB || m.neighbours.has(a, b)
 }
 
-// seamFrom is large: scores are added up from the start of a piece, and where two
-// ways to write it have equal scores the rounding of the sum decides.
+// seamFrom is large: scores are summed from the start of a piece, and between
+// segmentations with equal scores the rounding of the sum decides.
 func (m *unigram) seamFrom() int { return 16 << 20 }
 
 type unigramEncoder struct {
@@ -106,10 +107,10 @@ type unigramEncoder struct {
 	path  []node
 }
 
-// node is the best way to write the text up to a place.
+// node is the best segmentation of the text up to a place.
 type node struct {
 	score float64
-	start int // where its last token starts; -1 if there is no way yet
+	start int // start of its last token; -1 if there is no segmentation yet
 	id    int64
 }
 
@@ -123,13 +124,14 @@ func (e *unigramEncoder) append(dst []uint32, text []byte, start, end int) ([]ui
 	return e.cache.append(dst, text, start, end)
 }
 
-var errUnigramUnknown = errors.New("the text has a character that no token stands for, and the tokenizer's Unigram model has no unk_id")
+var errUnigramUnknown = errors.New("the text has a character without a token, and the tokenizer's Unigram model has no unk_id")
 
-// piece appends the ids of the best way to write a piece. Where no token has two
-// neighbours beside each other, every way goes through the place between them: the
-// way up to it is written, and its score goes on, so that sums round as in one.
+// piece appends the ids of a piece's best segmentation. If no token contains two
+// adjacent characters together, every segmentation has a boundary between them.
+// There the ids so far are written, and the sum of scores continues, so that it
+// rounds as in one pass.
 func (e *unigramEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
-	const window = 1 << 16 // bytes, from which on such a place is looked for
+	const window = 1 << 16 // bytes after which it looks for such a boundary
 	score := 0.0
 	for len(piece) > window {
 		place, last := 0, rune(0)
@@ -208,8 +210,8 @@ func (e *unigramEncoder) offer(end int, n node) {
 	}
 }
 
-// write appends the ids of the path, which runs backwards. Unknown characters
-// that follow each other are one token, or the bytes of all of them.
+// write appends the ids of the path, which is stored from its end. Consecutive
+// unknown characters become one unknown token, or the bytes of all of them.
 func (e *unigramEncoder) write(dst []uint32, piece []byte) []uint32 {
 	for i := len(e.path) - 1; i >= 0; i-- {
 		n := e.path[i]

@@ -2,29 +2,29 @@ package tokenizer
 
 import "fmt"
 
-// vocabulary holds the tokens of a model and those that were added to it.
+// vocabulary holds the tokens of a model and the added tokens.
 type vocabulary struct {
 	written   []string          // every token as tokenizer.json spells it, by id; "" is a gap
 	byID      map[string]uint32 // the ids of written
-	modelSize int               // how many entries the model has
-	modelIDs  int               // ids below it may be the model's
-	added     []addedToken      // special tokens, and tokens beside the model
-	literal   map[uint32]bool   // ids of added: their text is what is written
-	separator int64             // the id that stands between documents, or -1
+	modelSize int               // number of the model's entries
+	modelIDs  int               // upper bound of the model's ids
+	added     []addedToken      // special tokens and other added tokens
+	literal   map[uint32]bool   // ids of added tokens, whose text is their spelling
+	separator int64             // the id between documents, or -1
 }
 
-// maxVocabulary is more ids than any tokenizer has; a file that names a larger one
-// would take memory for nothing.
+// maxVocabulary is more ids than any tokenizer has; a file with a larger id would
+// waste memory.
 const maxVocabulary = 1 << 22
 
-// separators are the tokens that stand between documents, the first of them
-// that a tokenizer has.
+// separators are possible tokens between documents. A tokenizer uses the first one
+// that it has.
 var separators = []string{
 	EndOfText, "<|end_of_text|>", "</s>", "[SEP]", "<eos>", "<|im_end|>", "<｜end▁of▁sentence｜>", "<|eot_id|>", "<|bos|>",
 }
 
-// newVocabulary joins the entries of a model. Of two entries with one name, which
-// only Unigram files have, the last has it.
+// newVocabulary makes a vocabulary from a model's entries. If two entries have one
+// spelling, as in some Unigram files, look-ups return the last one.
 func newVocabulary(entries []vocabEntry) (vocabulary, error) {
 	t := vocabulary{byID: make(map[string]uint32, len(entries)), literal: map[uint32]bool{}, separator: -1}
 	largest := -1
@@ -44,7 +44,7 @@ func newVocabulary(entries []vocabEntry) (vocabulary, error) {
 	return t, nil
 }
 
-// set names an id, beyond the others if need be.
+// set sets the token of an id, and extends the vocabulary if needed.
 func (t *vocabulary) set(id uint32, token string) {
 	for int(id) >= len(t.written) {
 		t.written = append(t.written, "")
@@ -55,7 +55,8 @@ func (t *vocabulary) set(id uint32, token string) {
 	t.byID[token] = id
 }
 
-// Vocab counts all ids up to the largest, with those of added tokens and gaps.
+// Vocab returns the number of ids up to the largest, including added tokens and
+// gaps.
 func (t *vocabulary) Vocab() int { return len(t.written) }
 
 func (t *vocabulary) Token(id uint32) string {

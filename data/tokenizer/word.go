@@ -9,17 +9,17 @@ import (
 	"unicode/utf8"
 )
 
-// Word is the word-level tokenizer of WikiText and word_language_model: words
-// are what white space separates, <eos> ends every line, empty ones too, and
-// a word that is not in the vocabulary becomes <unk>.
+// Word is the word-level tokenizer of WikiText and word_language_model: white
+// space separates words, <eos> ends every line, even an empty one, and a word that
+// is not in the vocabulary becomes <unk>.
 type Word struct {
 	words    *table
 	unk, eos uint32
 	lower    bool
 }
 
-// NewWord makes a word tokenizer from its vocabulary, in the order of the
-// ids. The vocabulary must hold <unk> and <eos>.
+// NewWord makes a word tokenizer from its vocabulary, in the order of ids. The
+// vocabulary must contain <unk> and <eos>.
 func NewWord(vocabulary []string, lower bool) (*Word, error) {
 	t := &Word{words: newTable(len(vocabulary)), lower: lower}
 	for _, word := range vocabulary {
@@ -102,9 +102,9 @@ func (e *wordEncoder) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error
 	return dst, nil
 }
 
-// WriteJSON writes a WordLevel model. Splitting at white space after turning
-// each '\n' into <eos> makes other tools give the same ids, for text whose
-// last line is ended.
+// WriteJSON writes a WordLevel model. Its normalizer turns each '\n' into <eos>,
+// and its pre-tokenizer splits at white space. So other tools give the same ids
+// for text whose last line is finished.
 func (t *Word) WriteJSON(w io.Writer) error {
 	eos := map[string]any{"type": "Replace", "pattern": map[string]any{"String": "\n"}, "content": " " + EndOfLine + " "}
 	normalizer := eos
@@ -143,8 +143,8 @@ var byteClass = func() (class [256]uint8) {
 	return class
 }()
 
-// wideSpace returns the length of the white-space character that text starts
-// with, which is not ASCII, or 0.
+// wideSpace returns the length of the non-ASCII white-space character at the start
+// of text, or 0.
 func wideSpace(text []byte) int {
 	if r, n := utf8.DecodeRune(text); n > 1 && unicode.IsSpace(r) {
 		return n
@@ -153,8 +153,8 @@ func wideSpace(text []byte) int {
 }
 
 // nextWord finds the next word or line end at or after i. A word is
-// text[start:end]; at a line end start == end and text[end] is the '\n'. At
-// the end of the text start is len(text).
+// text[start:end]. For a line end, start == end and text[end] is '\n'. At the end
+// of the text, start is len(text).
 func nextWord(text []byte, i int) (start, end int) {
 	for i < len(text) {
 		switch byteClass[text[i]] {
@@ -180,12 +180,11 @@ func nextWord(text []byte, i int) (start, end int) {
 	return len(text), len(text)
 }
 
-// CountWords returns how many words and how many lines a document has; a last
-// line that no '\n' ends counts if there is anything on it, as Encode of a
-// Word tokenizer has it.
+// CountWords returns the numbers of words and lines of a document. As in Word's
+// Encode, an unfinished last line counts if it is not empty.
 func CountWords(text []byte) (words, lines int) {
-	// Without a branch for each word: where words end cannot be foreseen.
-	after := uint8(1) // whether white space comes before
+	// No branch for each word: a processor cannot predict word ends.
+	after := uint8(1) // 1 if the previous byte is white space
 	for i := 0; i < len(text); i++ {
 		class := byteClass[text[i]]
 		if class == maybeByte {
@@ -207,7 +206,7 @@ func CountWords(text []byte) (words, lines int) {
 }
 
 var wordKind = Kind{
-	Name: "word", About: "words that white space separates, and <eos> for each line end", Words: true,
+	Name: "word", About: "words between white space, and <eos> for each line end", Words: true,
 	MinVocab: 3, Flags: []string{"vocab-size", "min-count", "lower"}, // <unk>, <eos> and a word
 	NewTrainer: func(opts TrainOptions) (Trainer, error) { return &wordTrainer{opts: opts}, nil },
 }
@@ -224,12 +223,12 @@ func (t *wordTrainer) NewCounter() Counter {
 	return c
 }
 
-// Cut is after a line.
+// Cut returns the place after the last line end.
 func (t *wordTrainer) Cut(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 }
 
-// wordCounter counts the words of a training text for one goroutine. Where a
-// word came first is kept as its place in the text, so that counters of
-// several goroutines add up to the same vocabulary whatever each has seen.
+// wordCounter counts the words of a training text for one goroutine. It keeps the
+// offset of each word's first occurrence, so that the merged vocabulary does not
+// depend on which goroutine counted which text.
 type wordCounter struct {
 	lower   bool
 	lowered []byte
@@ -247,7 +246,7 @@ func newWordCounter(lower bool) *wordCounter { return &wordCounter{lower: lower,
 
 // Add counts a piece of text that ends with a line or with its document.
 func (c *wordCounter) Add(text []byte, place int64) {
-	at := 2 * uint64(place) // leaves room for the line end that a document may lack
+	at := 2 * uint64(place) // leaves room for the missing line end of a document
 	if c.lower {
 		c.lowered = appendLower(c.lowered[:0], text)
 		text = c.lowered
@@ -282,7 +281,7 @@ func (c *wordCounter) Add(text []byte, place int64) {
 	}
 }
 
-// merge adds what another counter has seen.
+// merge adds another counter's counts.
 func (c *wordCounter) merge(other *wordCounter) {
 	for id, s := range other.seen {
 		mine, fresh := c.words.add(other.words.bytes(uint32(id)))
@@ -301,10 +300,10 @@ func (c *wordCounter) merge(other *wordCounter) {
 	}
 }
 
-// Train makes the tokenizer of what the counters have seen. Ids run by falling
-// frequency in the encoded training text, then by first appearance: <unk> counts
-// for itself and for all words left out, and <eos> once a line. <unk> has the last
-// id if nothing becomes it.
+// Train makes the tokenizer from the counters' counts. Ids are in the order of
+// falling frequency in the encoded training text, then of first occurrence. <unk>
+// counts for itself and for all words left out, and <eos> once a line. <unk> has
+// the last id if it does not occur.
 func (t *wordTrainer) Train() (Tokenizer, error) {
 	opts := t.opts
 	if opts.Size != 0 && opts.Size < 3 {
@@ -323,7 +322,7 @@ func (t *wordTrainer) Train() (Tokenizer, error) {
 	entries := make([]entry, 0, all.words.len())
 	for id, s := range all.seen {
 		switch word := string(all.words.bytes(uint32(id))); word {
-		case EndOfLine: // written out in the text: the same token
+		case EndOfLine: // spelled out in the text: the same token
 			eos.count += s.count
 			eos.first = min(eos.first, s.first)
 		case UnknownToken:

@@ -39,7 +39,7 @@ func parseWordLevel(part json.RawMessage, _ bool) (model, *vocabulary, error) {
 	return m, &vocab, nil
 }
 
-// joins: a piece is one token.
+// joins returns true: a piece is one token.
 func (m *wordLevel) joins(_, _ rune) bool { return true }
 
 func (m *wordLevel) seamFrom() int { return math.MaxInt }

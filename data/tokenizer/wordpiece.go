@@ -9,11 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// wordPiece is BERT's model: a word becomes the longest tokens that it starts
-// with, or the unknown token alone if there is a place where none fits.
+// wordPiece is BERT's model: a word becomes the longest token that it starts with,
+// then the longest that the rest starts with, and so on, or the unknown token
+// alone if at some place no token fits.
 type wordPiece struct {
-	longest int   // characters of a word; longer ones are unknown
-	unknown int64 // -1: unk_token is not in the vocabulary
+	longest int   // largest number of characters of a word; longer words are unknown
+	unknown int64 // -1 if unk_token is not in the vocabulary
 	missing error
 
 	starts, continues *table // the bytes of tokens -> index of the ids below
@@ -52,16 +53,16 @@ func parseWordPiece(part json.RawMessage, _ bool) (model, *vocabulary, error) {
 	return m, &vocab, nil
 }
 
-// unknownToken finds the id of unk_token. A vocabulary without it is an error only
-// for text that needs it.
+// unknownToken finds the id of unk_token. A vocabulary without it gives an error
+// only for text that needs it.
 func unknownToken(v *vocabulary, name string) (id int64, missing error) {
 	if id, ok := v.byID[name]; ok {
 		return int64(id), nil
 	}
-	return -1, fmt.Errorf("the text has something that no token stands for, and the unk_token %q is not in the tokenizer's vocabulary", name)
+	return -1, fmt.Errorf("the text has a word without tokens, and the unk_token %q is not in the tokenizer's vocabulary", name)
 }
 
-// joins: what a word becomes depends on all of it.
+// joins returns true: a word's tokens depend on all of the word.
 func (m *wordPiece) joins(_, _ rune) bool { return true }
 
 func (m *wordPiece) seamFrom() int { return math.MaxInt }

@@ -33,7 +33,7 @@ func (r *Rank) Size() int {
 	return max(1, r.WorldSize)
 }
 
-// Leads says whether this is rank 0, which keeps the run.
+// Leads reports whether this is rank 0, which keeps the run.
 func (r *Rank) Leads() bool { return r == nil || r.Rank == 0 }
 
 // SecretVariable names the environment variable that holds the secret of a job. All
@@ -137,7 +137,7 @@ func (e *variables) torchrun() *Rank {
 // defaultPort is c10d's default.
 const defaultPort = 29500
 
-// inStep says whether srun started this process as one of several. The shell of a
+// inStep reports whether srun started this process as one of several. The shell of a
 // batch job or an allocation has a SLURM_PROCID too.
 func (e *variables) inStep() bool {
 	return e.getenv("SLURM_STEP_NUM_TASKS") != "" || e.getenv("SLURM_NTASKS") != "" && e.getenv("MASTER_ADDR") != ""

@@ -1,5 +1,5 @@
-// Package atomicfile writes files that are either whole or not there, whatever
-// happens meanwhile: a crash, a kill, a full disk, the loss of power.
+// Package atomicfile writes a file completely or not at all, even if a crash, a
+// kill, a full disk or a loss of power interrupts it.
 package atomicfile
 
 import (
@@ -13,17 +13,17 @@ import (
 	"strings"
 )
 
-// marker is in the name of every file that is not yet whole.
+// marker is part of the name of every unfinished file.
 const marker = ".partial-"
 
-// bufferSize makes large files in few system calls.
+// bufferSize keeps the number of system calls for large files low.
 const bufferSize = 1 << 20
 
-// Write makes the file name hold what content writes, in place of what it held
-// before. The new file is written beside the old one, synced, and renamed over it;
-// then the folder is synced, so that the rename outlasts a loss of power. After an
-// error the old file is as it was, and nothing is left beside it. An error of
-// content is returned as it is.
+// Write atomically replaces the file name by one with the data that content
+// writes. It writes a new file in the same folder, syncs it, and renames it over
+// the old one; then it syncs the folder, so that the rename survives a loss of
+// power. After an error the old file is unchanged, and no other file is left. An
+// error of content is returned unchanged.
 func Write(name string, content func(w io.Writer) error) error {
 	folder, base := filepath.Split(name)
 	partial := filepath.Join(folder, "."+base+marker+rand.Text())
@@ -40,8 +40,8 @@ func Write(name string, content func(w io.Writer) error) error {
 	return SyncFolder(folder)
 }
 
-// fill writes, syncs and closes f. Close comes in any case, and its error counts:
-// some file systems tell only then that the data did not fit.
+// fill writes, syncs and closes f. It always closes f and returns the error of
+// Close: some file systems report only then that the data did not fit.
 func fill(f *os.File, content func(w io.Writer) error) error {
 	b := bufio.NewWriterSize(f, bufferSize)
 	err := content(b)
@@ -57,8 +57,8 @@ func fill(f *os.File, content func(w io.Writer) error) error {
 	return err
 }
 
-// Symlink makes name a symbolic link to target in one step, in place of a link or
-// file that was there.
+// Symlink atomically makes name a symbolic link to target. It replaces an existing
+// link or file.
 func Symlink(target, name string) error {
 	folder, base := filepath.Split(name)
 	partial := filepath.Join(folder, "."+base+marker+rand.Text())
@@ -71,7 +71,8 @@ func Symlink(target, name string) error {
 	return SyncFolder(folder)
 }
 
-// SyncFolder makes what was created, renamed or removed in a folder last.
+// SyncFolder makes the creation, renaming and removal of files in a folder
+// durable.
 func SyncFolder(folder string) error {
 	if folder == "" {
 		folder = "."
@@ -87,8 +88,8 @@ func SyncFolder(folder string) error {
 	return err
 }
 
-// RemovePartial removes from a folder what killed processes left unfinished. The
-// caller sees to it that nobody else writes there.
+// RemovePartial removes the unfinished files of killed processes from a folder.
+// The caller makes sure that no other process writes there.
 func RemovePartial(folder string) error {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
@@ -103,8 +104,8 @@ func RemovePartial(folder string) error {
 	return errors.Join(failed...)
 }
 
-// reason takes the name of the partial file, which means nothing to a user, out
-// of an error.
+// reason removes the name of the unfinished file from an error: it means nothing
+// to a user.
 func reason(err error) error {
 	var path *os.PathError
 	var link *os.LinkError

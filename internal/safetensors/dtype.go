@@ -8,7 +8,7 @@ import (
 // A DType is the type of a tensor's elements, as the format spells it.
 type DType string
 
-// The types that PyTorch has and whose elements are whole bytes.
+// The types of PyTorch whose elements are whole bytes.
 const (
 	Bool    DType = "BOOL"
 	U8      DType = "U8"
@@ -29,8 +29,8 @@ const (
 )
 
 // ascending lists the types in the order of the reference implementation, which
-// writes a file's tensors from the last to the first: wide elements first keeps
-// every tensor aligned without padding, which the format does not have.
+// writes tensors from the last type to the first. With wide elements first,
+// every tensor is aligned without padding, which the format does not have.
 var ascending = []struct {
 	dtype DType
 	size  int64
@@ -41,7 +41,7 @@ var ascending = []struct {
 	{Complex, 8}, {F64, 8}, {I64, 8}, {U64, 8},
 }
 
-// Size returns the bytes of one element, 0 for a type that is not known.
+// Size returns the number of bytes of one element, 0 for an unknown type.
 func (d DType) Size() int64 {
 	for _, known := range ascending {
 		if known.dtype == d {
@@ -71,7 +71,7 @@ type Info struct {
 
 func (i Info) String() string { return fmt.Sprintf("%q (%s %d)", i.Name, i.DType, i.Shape) }
 
-// Bytes returns how long the tensor's data is.
+// Bytes returns the length of the tensor's data in bytes.
 func (i Info) Bytes() (int64, error) {
 	size := i.DType.Size()
 	if size == 0 {

@@ -2,8 +2,9 @@ package safetensors
 
 import "fmt"
 
-// A FormatError says why something is not a safetensors file, or cannot become
-// one. Failures of reading and writing are not of this type.
+// A FormatError is the reason why a file is not a safetensors file, or why
+// tensors cannot be written as one. Errors of reading and writing have other
+// types.
 type FormatError struct{ Reason string }
 
 func (e *FormatError) Error() string { return e.Reason }

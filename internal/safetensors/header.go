@@ -9,20 +9,20 @@ import (
 	"unicode/utf8"
 )
 
-// MaxHeader is the longest header that may be read or written, in bytes.
+// MaxHeader is the largest length of a header, in bytes.
 const MaxHeader = 100_000_000
 
 // metadataKey is the name in the header that no tensor can have.
 const metadataKey = "__metadata__"
 
-// entry is a tensor in the header and its place in the data: [begin, end).
+// entry is a tensor in the header and its range [begin, end) of the data.
 type entry struct {
 	Info
 	begin, end int64
 }
 
-// parseHeader reads a header whose file has dataSize bytes of data after it. The
-// entries are in the order of the data.
+// parseHeader parses a header that dataSize bytes of data follow. It returns the
+// entries in the order of the data.
 func parseHeader(text []byte, dataSize int64) (entries []entry, metadata map[string]string, err error) {
 	if !utf8.Valid(text) {
 		return nil, nil, formatError("the header is not UTF-8")
@@ -57,8 +57,8 @@ func parseHeader(text []byte, dataSize int64) (entries []entry, metadata map[str
 	return entries, metadata, checkPlaces(entries, dataSize)
 }
 
-// checkPlaces wants each tensor where the one before it ends, as long as its type
-// and shape say, and the last at the end of the file.
+// checkPlaces checks that each tensor starts where the previous one ends, that
+// its length fits its type and shape, and that the last one ends with the file.
 func checkPlaces(entries []entry, dataSize int64) error {
 	at := int64(0)
 	for _, e := range entries {
@@ -80,7 +80,7 @@ func checkPlaces(entries []entry, dataSize int64) error {
 	return nil
 }
 
-// layout puts tensors in the order of the file and gives them their places.
+// layout sorts tensors into the order of the file and sets their offsets.
 func layout(tensors []Info) ([]entry, error) {
 	entries := make([]entry, len(tensors))
 	for i, t := range tensors {
@@ -180,6 +180,6 @@ func appendString(b []byte, s string) []byte {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string into memory: neither can fail
+	_ = e.Encode(s) // encoding a string to memory cannot fail
 	return append(b, bytes.TrimSuffix(text.Bytes(), []byte{'\n'})...)
 }

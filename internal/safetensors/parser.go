@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// parser walks through a header token by token: decoding it into a struct would
-// let pass names that come twice, fields in other capitals and null for a number.
+// parser reads a header token by token. Decoding into a struct would accept
+// duplicate names, field names in other capitals, and null for a number.
 type parser struct{ decoder *json.Decoder }
 
 func newParser(text []byte) *parser {
@@ -33,7 +33,7 @@ func (p *parser) expect(want json.Delim, what string) error {
 	return err
 }
 
-// object reads an object, and has f read the value of each key.
+// object reads an object. It calls f to read the value of each key.
 func (p *parser) object(f func(key string) error) error {
 	if err := p.expect('{', "header"); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (p *parser) text(what string) (string, error) {
 	return s, nil
 }
 
-// numbers reads an array of whole numbers that fit int64, none negative.
+// numbers reads an array of whole numbers from 0 to 2^63-1.
 func (p *parser) numbers(what string) ([]int64, error) {
 	if err := p.expect('[', what); err != nil {
 		return nil, err
@@ -102,8 +102,8 @@ func (p *parser) metadata() (map[string]string, error) {
 	})
 }
 
-// entry reads what stands under a tensor's name. Fields that the format does not
-// have are passed over, as the reference implementation does.
+// entry reads the value of a tensor's name. It skips fields that the format does
+// not have, as the reference implementation does.
 func (p *parser) entry(name string) (entry, error) {
 	e := entry{Info: Info{Name: name}}
 	seen := map[string]bool{}
@@ -149,7 +149,7 @@ func (p *parser) entry(name string) (entry, error) {
 	return e, nil
 }
 
-// end wants nothing but white space after the object.
+// end checks that only white space follows the object.
 func (p *parser) end() error {
 	if _, err := p.decoder.Token(); err != io.EOF {
 		return formatError("something follows the header's object")

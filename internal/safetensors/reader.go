@@ -9,21 +9,21 @@ import (
 	"syscall"
 )
 
-// A Reader reads tensors from a file that has passed all checks. It may be used
-// by many goroutines. It reads by ReadAt and not through a memory map: a file that
-// is cut off meanwhile is then an error and not a fault.
+// A Reader reads tensors from a file that has passed all checks. It may be used by
+// many goroutines. It reads by ReadAt and not through a memory map, so that a file
+// that is truncated meanwhile gives an error and not a fault.
 type Reader struct {
 	source   io.ReaderAt
-	start    int64 // of the data
+	start    int64 // offset of the data
 	entries  []entry
 	index    map[string]int
 	metadata map[string]string
-	file     *os.File // nil if the source is the caller's
+	file     *os.File // nil if the caller owns the source
 }
 
-// Open opens the file with the given name. Close closes it.
+// Open opens a file, which Close closes.
 func Open(name string) (*Reader, error) {
-	// Without O_NONBLOCK a FIFO opens when somebody writes into it.
+	// Without O_NONBLOCK, opening a FIFO would wait for a writer.
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func Open(name string) (*Reader, error) {
 	return r, nil
 }
 
-// NewReader reads and checks the header of size bytes of source.
+// NewReader reads and checks the header of source, which has size bytes.
 func NewReader(source io.ReaderAt, size int64) (*Reader, error) {
 	var length [8]byte
 	if size < int64(len(length)) {
@@ -75,10 +75,10 @@ func NewReader(source io.ReaderAt, size int64) (*Reader, error) {
 	return r, nil
 }
 
-// Metadata returns what the file says of itself; nil if it says nothing.
+// Metadata returns the file's __metadata__, nil if it has none.
 func (r *Reader) Metadata() map[string]string { return r.metadata }
 
-// Tensors describes all tensors in the order of their data.
+// Tensors returns the descriptions of all tensors, in the order of their data.
 func (r *Reader) Tensors() []Info {
 	list := make([]Info, len(r.entries))
 	for i, e := range r.entries {
@@ -87,7 +87,7 @@ func (r *Reader) Tensors() []Info {
 	return list
 }
 
-// Lookup describes the tensor with the given name.
+// Lookup returns the description of the tensor called name.
 func (r *Reader) Lookup(name string) (Info, bool) {
 	i, ok := r.index[name]
 	if !ok {
@@ -96,7 +96,7 @@ func (r *Reader) Lookup(name string) (Info, bool) {
 	return r.entries[i].Info, true
 }
 
-// Read fills dst, which must have just its length, with a tensor's data.
+// Read fills dst with a tensor's data. The lengths must be equal.
 func (r *Reader) Read(name string, dst []byte) error {
 	i, ok := r.index[name]
 	if !ok {

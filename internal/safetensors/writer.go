@@ -6,16 +6,16 @@ import (
 	"io"
 )
 
-// A Tensor is what Write writes. Data is asked once, in the order of the file,
-// for just the bytes of its type and shape: a bytes.Reader has them at hand, and a
-// tensor on a device can be fetched when its turn comes.
+// A Tensor is an input of Write. Write calls Data once, in the order of the file,
+// and expects exactly the bytes of the tensor's type and shape. So a tensor on a
+// device can be fetched when its turn comes.
 type Tensor struct {
 	Info
 	Data io.WriterTo
 }
 
-// Write writes a whole file. The same metadata and tensors, in any order, give
-// the same bytes: the reference implementation's, whose metadata alone comes in
+// Write writes a whole file. The bytes do not depend on the order of metadata and
+// tensors. They equal the reference implementation's, except that its metadata has
 // no fixed order.
 func Write(w io.Writer, metadata map[string]string, tensors []Tensor) error {
 	infos := make([]Info, len(tensors))

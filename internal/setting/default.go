@@ -11,17 +11,17 @@ import (
 // nil if there is none.
 type Lookup func(key string) any
 
-// A Condition holds if a setting has one of some values.
+// A Condition holds if a setting has one of the values in In.
 type Condition struct {
 	Key  string
 	In   []any
-	Less bool // holds if it has none of them
+	Less bool // negated: holds if the setting has none of them
 }
 
-// Is is the condition that the setting key has one of the values.
+// Is returns the condition that the setting key has one of the values.
 func Is(key string, values ...any) Condition { return Condition{Key: key, In: values} }
 
-// IsNot is the condition that the setting key has none of the values.
+// IsNot returns the condition that the setting key has none of the values.
 func IsNot(key string, values ...any) Condition { return Condition{Key: key, In: values, Less: true} }
 
 // Holds evaluates the condition.
@@ -31,7 +31,7 @@ func (c Condition) Holds(get Lookup) bool {
 	return has != c.Less
 }
 
-// String is the condition in words: "model.kind lstm or gru".
+// String returns the condition in words: "model.kind lstm or gru".
 func (c Condition) String() string {
 	not := ""
 	if c.Less {
@@ -43,8 +43,8 @@ func (c Condition) String() string {
 // Values lists the values in words: "lstm or gru".
 func (c Condition) Values() string { return OrList(c.words()) }
 
-// with is a value under the condition: "cosine 0.1", as words say by themselves which
-// setting has them, or "0 with train.steps other than 0".
+// with returns the text of a value under the condition. It is "cosine 0.1" for a
+// condition on words, which need no key, or else "0 with train.steps other than 0".
 func (c Condition) with(value string) string {
 	for _, v := range c.In {
 		if _, word := v.(string); !word || c.Less {
@@ -62,9 +62,9 @@ func (c Condition) words() []string {
 	return words
 }
 
-// A Default is the value of a setting that nobody sets: a constant or a formula,
-// with other ones where conditions hold. Its text is derived from what it
-// computes. The zero Default has values under the conditions of When alone.
+// A Default is the value of a setting that the user does not set: a constant or a
+// formula, with others under conditions. Text derives its description. The zero
+// Default has a value only if a condition of When holds.
 type Default struct {
 	base  formula
 	cases []exception
@@ -81,20 +81,20 @@ type formula interface {
 	text(d Domain) string
 }
 
-// Value is the default v.
+// Value returns the constant default v.
 func Value(v any) Default { return Default{base: constant{v}} }
 
-// SameAs is the value of the setting key, as default.
+// SameAs returns the default that equals the setting key.
 func SameAs(key string) Default { return Default{base: multiple{key, 1, 1, 1}} }
 
-// Times is numerator/denominator times the setting key, a whole number, rounded up
-// to a multiple of step, as default.
+// Times returns the default numerator/denominator times the setting key, a whole
+// number, rounded up to a multiple of step.
 func Times(numerator, denominator int64, key string, step int64) Default {
 	return Default{base: multiple{key, numerator, denominator, step}}
 }
 
-// When is the default with another one where c holds: v is a value or a Default. Of
-// several conditions that hold the one added last counts.
+// When returns the default with v, a value or a Default, for the case that c holds.
+// If several conditions hold, the last one added counts.
 func (d Default) When(c Condition, v any) Default {
 	then, ok := v.(Default)
 	if !ok {
@@ -117,7 +117,7 @@ func (d Default) Value(get Lookup) any {
 	return d.base.value(get)
 }
 
-// Text is the default in words, as "10; koala-d 0.001 (transformer 0.01)".
+// Text returns the default in words, such as "10; koala-d 0.001 (transformer 0.01)".
 func (d Default) Text(in Domain) string {
 	var texts []string
 	if d.base != nil {
@@ -172,7 +172,7 @@ func (m multiple) text(Domain) string {
 	return text
 }
 
-// OrList is "a", "a or b", "a, b or c".
+// OrList returns "a", "a or b", "a, b or c".
 func OrList(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
@@ -181,9 +181,9 @@ func OrList(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// Over is the default for a setting key that has one of the values: the first one's
-// default, with the others as exceptions. What no value leads to is left out. It
-// is d itself if d looks up another setting beside.
+// Over returns the default restricted to the given values of the setting key: the
+// first value's default, with the other values' as exceptions. Cases of no given
+// value are left out. It returns d itself if d also looks up another setting.
 func (d Default) Over(key string, values ...any) Default {
 	if slices.ContainsFunc(d.cases, func(e exception) bool { return e.when.Key != key }) || len(values) == 0 {
 		return d
@@ -206,7 +206,7 @@ func (d Default) Over(key string, values ...any) Default {
 	return over
 }
 
-// DependsOn says that the default looks up the setting key.
+// DependsOn reports whether the default looks up the setting key.
 func (d Default) DependsOn(key string) bool {
 	if m, ok := d.base.(multiple); ok && m.key == key {
 		return true

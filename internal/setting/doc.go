@@ -1,10 +1,9 @@
-// Package setting declares settings: what a setting is called, what it means,
-// which values it takes, its default and where it applies.
+// Package setting declares settings: a setting's key, meaning, domain and
+// default, and the conditions under which it exists.
 //
-// A package that reads a setting declares it, beside the field or the value that
-// holds it. Whatever else must know the setting derives it from the
-// declaration: parsing, checks, recorded values, help and the reference. For a
-// field of a struct:
+// The package that reads a setting declares it, next to the field or value that
+// holds it. Parsing, checks, recorded values, help and the reference are derived
+// from the declaration. For a field of a struct:
 //
 //	func (e *Eval) Settings() []setting.Setting {
 //		return []setting.Setting{

@@ -12,34 +12,34 @@ import (
 // A Literal is a value as a user writes it: a scalar, or a list of literals.
 type Literal struct {
 	Text   string
-	Quoted bool // text in quotes, which is never a number
+	Quoted bool // the text was in quotes, so it is not a number
 	List   []Literal
 	IsList bool
 }
 
-// A Domain is the set of values that a setting takes. A value is a string, bool,
-// int64, float64, []int64 or time.Duration, one type for a domain.
+// A Domain is the set of values that a setting takes. All values of a domain have
+// one type: string, bool, int64, float64, []int64 or time.Duration.
 type Domain interface {
-	// Parse reads a literal; ok is false if its value is not in the domain.
+	// Parse returns a literal's value. ok is false if it is not in the domain.
 	Parse(l Literal) (v any, ok bool)
 
 	// Accept converts a Go value, such as an untyped constant in a declaration, to
 	// the domain's type; ok is false if it is not in the domain.
 	Accept(v any) (converted any, ok bool)
 
-	// Show returns a value as it is recorded and written in files: a string, bool,
+	// Show returns a value in the form for records and files: a string, bool,
 	// int64, float64 or []int64.
 	Show(v any) any
 
-	// Words returns the words among the values; nil if there are none.
+	// Words returns the domain's words, nil if it has none.
 	Words() []string
 
 	// String completes "must be ...".
 	String() string
 }
 
-// MaxInt bounds sizes, so that the product of two, and a size as an int32 in a
-// file, are in range.
+// MaxInt bounds sizes: a product of two sizes fits int64, and a size fits an int32
+// in a file.
 const MaxInt = math.MaxInt32
 
 // Domains that settings share.
@@ -49,13 +49,13 @@ var (
 	Positive = Float{Min: 0, Max: math.Inf(1), OpenMin: true}
 	Natural  = Float{Min: 0, Max: math.Inf(1)} // not negative
 	Fraction = Float{Min: 0, Max: 1}
-	Below1   = Float{Min: 0, Max: 1, OpenMax: true} // in [0, 1): a probability, a memory
+	Below1   = Float{Min: 0, Max: 1, OpenMax: true} // in [0, 1): a probability or a decay
 )
 
-// AtLeast is the whole numbers from n to MaxInt.
+// AtLeast returns the domain of whole numbers from n to MaxInt.
 func AtLeast(n int64) Int { return Int{n, MaxInt} }
 
-// Int is the whole numbers from Min to Max.
+// Int is the domain of whole numbers from Min to Max.
 type Int struct{ Min, Max int64 }
 
 func (d Int) Parse(l Literal) (any, bool) {
@@ -89,14 +89,14 @@ func (d Int) String() string {
 	return fmt.Sprintf("a whole number from %d to %d", d.Min, d.Max)
 }
 
-// Float is the finite numbers from Min to Max, without the ends that are open.
+// Float is the domain of finite numbers from Min to Max, without the open ends.
 type Float struct {
 	Min, Max         float64
 	OpenMin, OpenMax bool
 }
 
 func (d Float) Parse(l Literal) (any, bool) {
-	// ParseFloat also takes hexadecimal, underscores, inf and nan.
+	// ParseFloat also accepts hexadecimal, underscores, inf and nan.
 	if !l.number() || strings.Trim(l.Text, "0123456789.eE+-") != "" {
 		return nil, false
 	}
@@ -142,8 +142,8 @@ func (d Float) String() string {
 	return strings.TrimSpace("a number " + low + high)
 }
 
-// FloatOr is the numbers of a domain and one word, which is kept as 0: the
-// numbers must not contain it.
+// FloatOr is a domain of numbers and one word. The word is stored as 0, which must
+// not be one of the numbers.
 type FloatOr struct {
 	Word    string
 	Numbers Float
@@ -174,7 +174,7 @@ func (d FloatOr) Show(v any) any {
 
 func (d FloatOr) String() string { return d.Word + ", or " + d.Numbers.String() }
 
-// Bool is true and false.
+// Bool is the domain of true and false.
 type Bool struct{}
 
 func (Bool) Parse(l Literal) (any, bool) {
@@ -192,7 +192,7 @@ func (Bool) Show(v any) any { return v }
 
 func (Bool) String() string { return "true or false" }
 
-// OneOf is a choice among words.
+// OneOf is a domain of words.
 type OneOf []string
 
 func (d OneOf) Parse(l Literal) (any, bool) {
@@ -210,8 +210,8 @@ func (OneOf) Show(v any) any { return v }
 
 func (d OneOf) String() string { return "one of " + strings.Join(d, ", ") }
 
-// Ascending is the lists of positive whole numbers in ascending order, the empty
-// list too.
+// Ascending is the domain of lists of positive whole numbers in ascending order,
+// including the empty list.
 type Ascending struct{}
 
 func (Ascending) Parse(l Literal) (any, bool) {
@@ -256,8 +256,8 @@ func (Ascending) String() string {
 	return "a list of ascending whole numbers such as [2000, 10000]"
 }
 
-// Duration is the lengths of time that are not negative: 90s, 10m, 1h30m, or a
-// number of seconds.
+// Duration is the domain of durations of at least 0: 90s, 10m, 1h30m, or a number
+// of seconds.
 type Duration struct{}
 
 func (Duration) Parse(l Literal) (any, bool) {
@@ -294,7 +294,7 @@ func (Duration) String() string {
 	return "a length of time such as 90s, 10m or 1h30m (0 is no limit)"
 }
 
-// number says that the literal can be a number or a truth value.
+// number reports whether the literal can be a number or a truth value.
 func (l Literal) number() bool { return !l.Quoted && !l.IsList }
 
 // number writes v as a person would: 1e-08, but 1000000.
@@ -305,7 +305,7 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
-// Text writes a shown value as it is written in a file.
+// Text returns a value of [Domain.Show] as a file's text.
 func Text(v any) string {
 	switch v := v.(type) {
 	case float64:

@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// A Declaration says everything about a setting but where its value is kept.
+// A Declaration describes a setting completely, except for the place of its value.
 type Declaration struct {
-	Key     string // dotted, as in files and on the command line
+	Key     string // dotted key in files and on the command line
 	Meaning string // one line, with its unit
 	Domain  Domain
 	Default Default // may look up settings that are declared before this one
 
-	// Hidden marks what programs may choose and users may not: it is no setting of
-	// files and flags, and is not listed.
+	// Hidden marks a setting that only programs may set: files and flags do not accept
+	// it, and it is not listed.
 	Hidden bool
 
-	// Only lists the conditions under which the setting exists: without them it
-	// has no value, and setting it is an error.
+	// Only lists conditions. The setting exists if all of them hold; otherwise it has
+	// no value, and setting it is an error.
 	Only []Condition
 
-	// Idle lists the cases in which the setting exists and changes nothing: setting it
-	// to another value than it has there is an error.
+	// Idle lists the cases in which the setting exists but has no effect. In such a
+	// case, setting it to another value than it has there is an error.
 	Idle []Idle
 }
 
@@ -31,21 +31,20 @@ type Declaration struct {
 type Idle struct {
 	When   []Condition // all hold
 	Reason string      // completes "has no effect with ...: "
-	// Means is what the setting amounts to in this case, if it is not the default. It
-	// is the setting's value then, which may be given all the same.
+	// Means is the setting's value in this case, if it is not the default. The user
+	// may set this value.
 	Means *Default
 }
 
 // Amounts is a Default for Idle.Means.
 func Amounts(d Default) *Default { return &d }
 
-// Applies says that the setting exists beside the values of get.
+// Applies reports whether the setting exists, given the other settings' values.
 func (d *Declaration) Applies(get Lookup) bool {
 	return !slices.ContainsFunc(d.Only, func(c Condition) bool { return !c.Holds(get) })
 }
 
-// IdleCase returns the case in which the setting changes nothing, nil if it has an
-// effect.
+// IdleCase returns the case in which the setting has no effect, nil if it has one.
 func (d *Declaration) IdleCase(get Lookup) *Idle {
 	for i := range d.Idle {
 		if idle := &d.Idle[i]; !slices.ContainsFunc(idle.When, func(c Condition) bool { return !c.Holds(get) }) {
@@ -55,7 +54,7 @@ func (d *Declaration) IdleCase(get Lookup) *Idle {
 	return nil
 }
 
-// String is the case in words: "model.layers 1 and model.tied true".
+// String returns the case in words: "model.layers 1 and model.tied true".
 func (i *Idle) String() string {
 	parts := make([]string, len(i.When))
 	for n, c := range i.When {
@@ -64,8 +63,8 @@ func (i *Idle) String() string {
 	return strings.Join(parts, " and ")
 }
 
-// Within is the declaration as one of a section: its key, and the keys in it that
-// have no dot, follow the section's name and a dot.
+// Within returns the declaration as part of a section: the section's name and a dot
+// precede its key and all keys without a dot that it refers to.
 func (d Declaration) Within(section string) Declaration {
 	return d.Renamed(func(key string) string {
 		if strings.Contains(key, ".") {
@@ -75,7 +74,8 @@ func (d Declaration) Within(section string) Declaration {
 	})
 }
 
-// Renamed is the declaration with other keys, its own and the ones in it.
+// Renamed returns the declaration with its own key and the keys that it refers to
+// renamed.
 func (d Declaration) Renamed(full func(key string) string) Declaration {
 	conditions := func(list []Condition) []Condition {
 		list = slices.Clone(list)
@@ -116,7 +116,7 @@ type Setting struct {
 	set func(any)
 }
 
-// Get returns the value as it is recorded, see [Domain.Show].
+// Get returns the value in the form of [Domain.Show].
 func (s *Setting) Get() any { return s.Domain.Show(s.get()) }
 
 // Set stores a value. It reports false and stores nothing if the value is not in
@@ -129,7 +129,7 @@ func (s *Setting) Set(v any) bool {
 	return ok
 }
 
-// Valid says that the value that is kept is in the domain.
+// Valid reports whether the current value is in the domain.
 func (s *Setting) Valid() bool {
 	_, ok := s.Domain.Accept(s.get())
 	return ok
@@ -150,7 +150,7 @@ func Bind[T string | bool | int | int64 | float64 | []int64 | time.Duration](p *
 	return s
 }
 
-// Values holds settings' values by key, each of its domain's type.
+// Values holds values of settings by key, each with its domain's type.
 type Values map[string]any
 
 // Bind declares a setting whose value is kept in v under key.
@@ -174,10 +174,10 @@ func (v Values) Bool(key string) bool { b, _ := v[key].(bool); return b }
 // Word returns a word, "" if the key has none.
 func (v Values) Word(key string) string { s, _ := v[key].(string); return s }
 
-// Complete returns a copy of v, converted to the domains' types, with the defaults
-// of the declared settings that v does not have. get looks up what defaults
-// depend on beside v; it may be nil. Values that are not in their domain and
-// keys that are not declared are Problems.
+// Complete returns a copy of v, converted to the domains' types, with the defaults of
+// the declared settings that v does not have. get looks up further settings on which
+// defaults depend; it may be nil. Values that are not in their domain and keys that
+// are not declared are Problems.
 func (v Values) Complete(declared []Declaration, get Lookup) (Values, []Problem) {
 	var problems []Problem
 	full := make(Values, len(declared))
@@ -212,16 +212,16 @@ func (v Values) Complete(declared []Declaration, get Lookup) (Values, []Problem)
 	return full, problems
 }
 
-// A Problem is one thing that is wrong with the values of some settings.
+// A Problem is an error in the values of some settings.
 type Problem struct {
 	Keys []string // of the settings that cause it
-	Text string   // what is wrong and what would be right
+	Text string   // the error and the right values
 }
 
 func (p Problem) Error() string { return p.Text }
 
-// Check returns the settings among list that exist and whose value is not in the
-// domain.
+// Check returns a Problem for each setting of list that exists and whose value is not
+// in its domain.
 func Check(list []Setting, get Lookup) []Problem {
 	var problems []Problem
 	for i := range list {

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A cache is the per-user folder that finished downloads and builds live in.
-// An entry is a folder that is built under a temporary name and renamed, so an
-// entry that is there is whole.
+// A cache is the per-user folder of finished downloads and builds. An entry is a
+// folder that is built under a temporary name and then renamed, so an existing
+// entry is complete.
 type cache struct {
 	dir string
 
@@ -48,10 +48,10 @@ func (c *cache) say(format string, args ...any) {
 	fmt.Fprintf(c.w, "setup: "+format+"\n", args...)
 }
 
-// entry returns the folder of the given name, built by build if it is not
-// there yet. Racing set-ups wait for one another: the first builds, the others
-// find its result. build writes into an empty temporary folder and is told the
-// name that the folder will have; need is the free space in bytes it asks for.
+// entry returns the folder called name. build makes it if it does not exist. Of
+// concurrent set-ups one builds, and the others wait for its result. build writes
+// into the empty temporary folder tmp, which is then renamed to final; it needs
+// need bytes of free space.
 func (c *cache) entry(name string, need uint64, build func(tmp, final string) error) (string, error) {
 	final := filepath.Join(c.dir, name)
 	if isDir(final) {
@@ -65,7 +65,7 @@ func (c *cache) entry(name string, need uint64, build func(tmp, final string) er
 	if isDir(final) {
 		return final, nil
 	}
-	// The lock is held, so whatever a killed set-up left behind has no owner.
+	// The lock is held, so any temporary folder belongs to a killed set-up.
 	stale, err := filepath.Glob(final + ".tmp-*")
 	if err != nil {
 		return "", err
@@ -92,8 +92,8 @@ func (c *cache) entry(name string, need uint64, build func(tmp, final string) er
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return "", err
 	}
-	// A rename without the data behind it would, after a power cut, leave an
-	// entry that passes for whole.
+	// If the rename reached the disk before the data, a loss of power would leave
+	// an incomplete entry that looks complete.
 	syscall.Sync()
 	if err := os.Rename(tmp, final); err != nil {
 		return "", err
@@ -101,7 +101,7 @@ func (c *cache) entry(name string, need uint64, build func(tmp, final string) er
 	return final, nil
 }
 
-// lock takes the lock of one entry and waits for whoever holds it.
+// lock waits for the lock of an entry and takes it.
 func (c *cache) lock(name string) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(c.dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -123,7 +123,8 @@ func (c *cache) lock(name string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// checkSpace says in time what a full disk would say in the middle of a download.
+// checkSpace returns an error before a download if the disk does not have enough
+// space.
 func (c *cache) checkSpace(need uint64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(c.dir, &st); err != nil {
@@ -140,8 +141,8 @@ func isDir(path string) bool {
 	return err == nil && st.IsDir()
 }
 
-// removeAll also removes folders that are not writable, as those copied from
-// Go's module cache are.
+// removeAll also removes folders that are not writable, such as copies from Go's
+// module cache.
 func removeAll(dir string) error {
 	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {

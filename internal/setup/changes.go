@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// A change is one textual replacement in the copy of gotch. count is how often
-// old occurs in the version these changes were written for: another number
-// means another gotch, and that is an error rather than a half-mended library.
+// A change is one textual replacement in the copy of gotch. count is the number
+// of occurrences of old in the version that the changes were written for.
+// Another number means another version, which is an error, so that no library
+// is only partly changed.
 type change struct {
 	files []string // globs below the copy
 	old   string
@@ -18,8 +19,8 @@ type change struct {
 	why   string
 }
 
-// gotchChanges, beside lib.go and compat.h, is all in which the copy differs
-// from gotch. internal/torch has a test for each.
+// gotchChanges, lib.go and compat.h are all differences between the copy and
+// gotch. internal/torch has a test for each change.
 var gotchChanges = []change{
 	{
 		files: []string{"ts/tensor.go"}, count: 1,

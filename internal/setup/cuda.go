@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// fetchCUDA puts the libraries that libtorch_cuda needs, and the headers that a
-// library against it needs, beside the fetched
-// libtorch in the folder torch, where its rpath looks for them.
+// fetchCUDA fetches the libraries that libtorch_cuda needs, and the headers for
+// compiling against it. It puts them next to the fetched libtorch in the folder
+// torch, where its rpath looks for them.
 func fetchCUDA(ctx context.Context, c *cache, torch string) error {
 	dir, err := c.entry("cuda-and-headers-for-libtorch-"+libtorchVersion, 8<<30, func(tmp, _ string) error {
 		for _, w := range cudaWheels {
@@ -38,8 +38,8 @@ func isLibraryOrHeader(path string) bool {
 	return strings.HasPrefix(path, "nvidia/") && (strings.Contains(filepath.Base(path), ".so") || strings.Contains(path, "/include/"))
 }
 
-// linkTree makes every file below src appear at the same place below dst, as a
-// symbolic link. It leaves alone what is there.
+// linkTree makes a symbolic link below dst to every file below src, at the same
+// relative path. It does not change existing files.
 func linkTree(src, dst string) error {
 	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

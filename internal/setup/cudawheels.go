@@ -1,7 +1,7 @@
 package main
 
-// cudaWheels are the libraries that torch==2.11.0 names for CUDA 13.0, beside those
-// that the CPU needs already, and three for their headers alone.
+// cudaWheels are the libraries that torch==2.11.0 requires for CUDA 13.0, without
+// the ones that the CPU needs too, and three wheels only for their headers.
 var cudaWheels = []wheel{
 	{name: "nvidia-cuda-runtime", version: "13.0.96", platform: "manylinux2014_x86_64",
 		sha256: "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548"},

@@ -15,15 +15,15 @@ const (
 	gotchVersion = "v0.9.1"
 )
 
-// compatHeader stands in for operators that libtorch no longer has.
+// compatHeader replaces operators that libtorch no longer has.
 //
 //go:embed compat.h
 var compatHeader string
 
-// prepareGotch returns a folder with gotch's Go packages, mended and linked
-// against libtorch in the folder torch. gotch's own cgo flags are for another
-// libtorch and its C++ takes a minute to compile, so the copy carries it
-// compiled: one shared library, made once a machine and not once a checkout.
+// prepareGotch returns a folder with gotch's Go packages, changed by gotchChanges and
+// linked against libtorch in the folder torch. gotch's own cgo flags fit another libtorch.
+// Its C++ takes a minute to compile, so the copy contains it as one shared library, which
+// is made once for all checkouts.
 func prepareGotch(ctx context.Context, c *cache, root, torch string) (string, error) {
 	source, err := gotchSource(ctx, root)
 	if err != nil {
@@ -38,8 +38,8 @@ func prepareGotch(ctx context.Context, c *cache, root, torch string) (string, er
 	})
 }
 
-// gotchKey names a prepared copy by all that goes into it, so that checkouts
-// with other changes or another libtorch have a copy of their own.
+// gotchKey names a prepared copy by all of its inputs, so that checkouts with other changes
+// or another libtorch get another copy.
 func gotchKey(torch string) string {
 	parts := []string{compatHeader, libGo(torch), libtorchVersion, strings.Join(compilerFlags, " ")}
 	for _, ch := range gotchChanges {
@@ -48,7 +48,8 @@ func gotchKey(torch string) string {
 	return hash(parts...)
 }
 
-// gotchSource has Go fetch the module, checked against go.sum, and returns its folder.
+// gotchSource fetches the module with the go command, which checks it against go.sum, and
+// returns its folder.
 func gotchSource(ctx context.Context, root string) (string, error) {
 	out, err := command(ctx, root, []string{"GOWORK=off", "GOFLAGS="}, "go", "mod", "download", "-json", gotchModule+"@"+gotchVersion)
 	if err != nil {
@@ -98,9 +99,9 @@ func copyGotch(dst, src, torch string) error {
 	return os.WriteFile(filepath.Join(dst, "libtch", "lib.go"), []byte(libGo(torch)), 0o644)
 }
 
-// libGo is the file that links gotch. libgomp is libtorch's own, so that
-// kernels with OpenMP share its threads. torch_cuda is not linked: it is opened
-// when a CUDA device is asked for.
+// libGo returns the Go file that links gotch. libgomp is libtorch's own, so that kernels
+// with OpenMP share its threads. torch_cuda is not linked: it is loaded when a CUDA device
+// is requested.
 func libGo(torch string) string {
 	return `package libtch
 

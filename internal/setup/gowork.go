@@ -14,8 +14,8 @@ func writeGoWork(root, gotch string) error {
 	return writeIfChanged(filepath.Join(root, "go.work"), text)
 }
 
-// writeIfChanged replaces a file in one step, and leaves it alone where it says
-// the same already, so that Go's build cache stays valid.
+// writeIfChanged atomically replaces a file. It does not touch a file that has
+// the same content already, so that Go's build cache stays valid.
 func writeIfChanged(path string, text []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
 		return nil

@@ -10,13 +10,15 @@ import (
 	"strings"
 )
 
-// libtorchVersion is the only one that gotch's copy is compiled and tested with.
+// libtorchVersion is the only version with which gotch's copy is compiled and
+// tested.
 const libtorchVersion = "2.11.0"
 
-// wheels are what libtorch needs on a machine without CUDA. libtorch_cpu links
-// two CUDA runtime libraries all the same, and finds them by its rpath in
-// ../../nvidia/cu13/lib. The torch wheel differs by Python version and
-// platform; the libraries and headers, all that is unpacked, do not.
+// wheels are libtorch and the libraries that it needs without CUDA. libtorch_cpu
+// links two CUDA runtime libraries nevertheless, and its rpath finds them in
+// ../../nvidia/cu13/lib. There is a torch wheel for each Python version and
+// platform, but the unpacked parts, libraries and headers, are the same in all
+// of them.
 var wheels = []wheel{
 	{
 		name: "torch", version: libtorchVersion, platform: "manylinux_2_28_x86_64",
@@ -55,8 +57,9 @@ func fetchLibtorch(ctx context.Context, c *cache) (string, error) {
 	return locateLibtorch(filepath.Join(dir, "torch"))
 }
 
-// locateLibtorch accepts an unpacked libtorch, a PyTorch package folder
-// (site-packages/torch) or a folder that holds either, and checks its version.
+// locateLibtorch finds libtorch in dir and checks its version. dir is an
+// unpacked libtorch, a PyTorch package folder (site-packages/torch), or a folder
+// that contains one of these.
 func locateLibtorch(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -84,8 +87,8 @@ func locateLibtorch(dir string) (string, error) {
 
 var versionDefine = regexp.MustCompile(`(?m)^#define TORCH_VERSION_(MAJOR|MINOR|PATCH) (\d+)`)
 
-// headerVersion reads the version out of the headers that the copy of gotch is
-// compiled with.
+// headerVersion returns the version in the headers, with which the copy of gotch
+// is compiled.
 func headerVersion(dir string) (string, error) {
 	for _, header := range []string{"torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h"} {
 		text, err := os.ReadFile(filepath.Join(dir, "include", header))

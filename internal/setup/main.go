@@ -1,9 +1,9 @@
-// Command setup prepares what `go build` cannot fetch by itself: libtorch and a
-// mended copy of gotch linked against it. Both land in a per-user cache folder
-// that all checkouts share; the checkout itself gets one generated file, go.work.
+// Command setup prepares the dependencies that `go build` cannot fetch: libtorch,
+// and a changed copy of gotch linked against it. Both go into a per-user cache
+// folder that all checkouts share.
 //
-// It is run by make, with GOWORK=off, because go.work names folders that exist
-// only after it has run:
+// make runs it with GOWORK=off, because go.work names folders that exist only
+// afterwards:
 //
 //	GOWORK=off go run ./internal/setup [-cuda] [-cache DIR] [-libtorch DIR]
 package main
@@ -29,7 +29,7 @@ func main() {
 	case errors.Is(err, flag.ErrHelp):
 		os.Exit(2)
 	case ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "setup: interrupted; run it again to go on")
+		fmt.Fprintln(os.Stderr, "setup: interrupted; run it again to continue")
 		os.Exit(130)
 	default:
 		fmt.Fprintln(os.Stderr, "setup:", err)
@@ -37,7 +37,7 @@ func main() {
 	}
 }
 
-// run does the whole set-up; messages of progress go to w.
+// run does the whole set-up. It writes progress to w.
 func run(ctx context.Context, args []string, w io.Writer) error {
 	fs := flag.NewFlagSet("setup", flag.ContinueOnError)
 	cuda := fs.Bool("cuda", false, "also fetch the CUDA libraries that libtorch_cuda needs")
@@ -92,7 +92,8 @@ func run(ctx context.Context, args []string, w io.Writer) error {
 	return writeGoWork(root, gotch)
 }
 
-// moduleRoot walks up from the working folder to the one that holds go.mod.
+// moduleRoot returns the closest folder above the working folder that has a
+// go.mod.
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 )
 
-// ncclSource names classes of libtorch_cuda, which the native library does not
-// link: it is compiled into a library of its own, where CUDA's headers are.
+// ncclSource uses classes of libtorch_cuda, which the native library does not
+// link. So it is compiled into a separate library, if CUDA's headers are
+// installed.
 const ncclSource = nativeDir + "/cuda/nccl.cpp"
 
-// cudaIncludes returns the folders of CUDA's headers beside libtorch in the folder
-// torch, as NVIDIA's wheels lay them out; none where some are missing.
+// cudaIncludes returns the folders of CUDA's headers next to libtorch in the
+// folder torch, in the layout of NVIDIA's wheels. It returns none if any is
+// missing.
 func cudaIncludes(torch string) []string {
 	nvidia := filepath.Join(filepath.Dir(torch), "nvidia")
 	cuda, nccl := filepath.Join(nvidia, "cu13", "include"), filepath.Join(nvidia, "nccl", "include")

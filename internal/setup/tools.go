@@ -11,7 +11,8 @@ import (
 	"syscall"
 )
 
-// checkTools names what is missing before anything is fetched.
+// checkTools returns an error that names a missing tool, before anything is
+// fetched.
 func checkTools() error {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 		return fmt.Errorf("libtorch is set up for linux/amd64 only, this is %s/%s (prepare and report build here all the same: go build ./cmd/koala-lm)", runtime.GOOS, runtime.GOARCH)
@@ -28,12 +29,12 @@ func checkTools() error {
 	return nil
 }
 
-// command runs a program and returns its standard output. On failure the error
-// carries the line of its output that says most.
+// command runs a program and returns its standard output. Its error contains
+// the most informative line of the output.
 func command(ctx context.Context, dir string, env []string, name string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
-	// pip and g++ start children of their own: the whole group ends with us.
+	// pip and g++ start child processes: an interruption ends the whole group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.Env = append(cmd.Environ(), env...)
@@ -55,7 +56,7 @@ func command(ctx context.Context, dir string, env []string, name string, args ..
 	return stdout.Bytes(), nil
 }
 
-// tellingLine picks the first line that speaks of an error, else the last one.
+// tellingLine returns the first line with an error, or else the last line.
 func tellingLine(output string) string {
 	last := ""
 	for line := range strings.Lines(output) {

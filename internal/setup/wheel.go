@@ -12,13 +12,12 @@ import (
 	"github.com/koala-lm/koala-lm/internal/checksum"
 )
 
-// A wheel is one pinned file of the Python package index. pip is the client
-// that fetches it, so mirrors, proxies and certificates that are set up for pip
-// are used here too.
+// A wheel is a pinned file of the Python package index. pip fetches it, with
+// the mirrors, proxies and certificates of pip's configuration.
 type wheel struct {
 	name, version string
 	platform      string // pip's --platform
-	sha256        string // of the file
+	sha256        string // SHA-256 of the file
 	keep          func(path string) bool
 }
 
@@ -52,7 +51,7 @@ func (w wheel) fetchOnce(ctx context.Context, dir string) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	// pip's own cache would keep a second copy of half a gigabyte.
+	// pip's cache would keep a second copy of half a gigabyte.
 	_, err = command(ctx, "", nil, "python3", "-m", "pip", "download", "--quiet", "--no-cache-dir", "--disable-pip-version-check",
 		"--no-deps", "--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp",
 		"--platform", w.platform, "--dest", tmp, w.name+"=="+w.version)

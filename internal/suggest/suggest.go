@@ -3,10 +3,9 @@ package suggest
 
 import "strings"
 
-// Name returns the candidate with the fewest edits from name, and "" when
-// even that one differs in more than a third of its letters: a bad guess
-// misleads more than none. Case is ignored, and so are - and _. Of equally
-// near candidates the first is returned.
+// Name returns the candidate with the fewest edits from name, and the first of
+// several. It returns "" if more than a third of its letters differ: a bad
+// guess misleads more than none. It ignores case, - and _.
 func Name(name string, candidates []string) string {
 	best, bestEdits := "", 0
 	plain := fold(name)

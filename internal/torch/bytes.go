@@ -8,7 +8,7 @@ import (
 	"github.com/sugarme/gotch/ts"
 )
 
-// elementSizes are the bytes of one element, of the types that safetensors files name.
+// elementSizes are the bytes of one element, for the types of safetensors files.
 var elementSizes = map[gotch.DType]int64{
 	gotch.Bool: 1, gotch.Uint8: 1, gotch.Int8: 1,
 	gotch.Int16: 2, gotch.Half: 2, gotch.BFloat16: 2,
@@ -16,7 +16,7 @@ var elementSizes = map[gotch.DType]int64{
 	gotch.Int64: 8, gotch.Double: 8, gotch.ComplexFloat: 8,
 }
 
-// ByteCount returns the length of t's data, row-major without gaps.
+// ByteCount returns the length in bytes of t's data, row-major without gaps.
 func ByteCount(t *ts.Tensor) int64 { return Count(t) * elementSizes[t.DType()] }
 
 // ReadBytes fills dst, of ByteCount(t) bytes, with t's data: row-major, in the machine's
@@ -34,7 +34,7 @@ func (s *Scope) ReadBytes(dst []byte, t *ts.Tensor) {
 	copy(dst, unsafe.Slice((*byte)(p), len(dst)))
 }
 
-// FromBytes returns a tensor on the CPU with a copy of data: the inverse of
+// FromBytes returns a tensor on the CPU with a copy of data. It is the inverse of
 // ReadBytes.
 func (s *Scope) FromBytes(data []byte, dtype gotch.DType, shape ...int64) *ts.Tensor {
 	t := s.Empty(shape, dtype, gotch.CPU)

@@ -13,7 +13,7 @@ import (
 )
 
 // openCUDA loads libtorch_cuda, once. Loading takes about a second and needs the CUDA
-// libraries, so it waits until a CUDA device is wanted.
+// libraries, so it is done only when a CUDA device is requested.
 var openCUDA = sync.OnceValue(func() error {
 	var text *C.char
 	if C.koala_open_cuda(&text) != 0 {
@@ -23,7 +23,8 @@ var openCUDA = sync.OnceValue(func() error {
 	return nil
 })
 
-// CUDADevices returns the number of usable CUDA devices. The error says why there is none.
+// CUDADevices returns the number of usable CUDA devices. If there is none, the error is
+// the reason.
 func CUDADevices() (int, error) {
 	if err := openCUDA(); err != nil {
 		return 0, err

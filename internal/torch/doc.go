@@ -3,16 +3,15 @@
 //
 // Its subjects are one or a few files each: tensors (scope, tensor, ops, grad, bytes,
 // errors), layers (layers), optimizer passes (optim), process groups (store, group, bucket,
-// watch), and the process and its devices (runtime, memory, precision, device). C++ of this
-// project lies in native/ and beside the packages that use it.
+// watch), and the process and its devices (runtime, memory, precision, device). This
+// project's C++ is in native/ and next to the packages that use it.
 //
 // # Scopes
 //
-// libtorch's memory is not Go's, and gotch leaves freeing it to the caller. A
-// [Scope] owns every tensor made through it and frees them all when it ends, on
-// every path. It keeps the first error, with the operator and the shapes that
-// went in, and turns what follows into no-ops, as bufio.Writer does. So a
-// forward pass reads like its formula and is checked once:
+// libtorch's memory is not Go's, and gotch leaves freeing it to the caller. A [Scope] owns
+// every tensor made through it and frees them all when it ends, on every path. It keeps the
+// first error, with the operator and its input shapes, and turns later calls into no-ops,
+// as bufio.Writer does. So a forward pass reads like its formula and needs one check:
 //
 //	err := torch.Do(func(s *torch.Scope) error {
 //		h := s.Tanh(s.Linear(x, w, b))
@@ -29,7 +28,7 @@
 //
 // # Set-up
 //
-// The package needs libtorch and a mended copy of gotch; `make setup` prepares
-// both, and link_generated.go and go.work point at them. internal/setup lists the changes
+// The package needs libtorch and a changed copy of gotch. `make setup` prepares both, and
+// writes their paths into link_generated.go and go.work. internal/setup lists the changes
 // to gotch with their reasons; this package has a test for each.
 package torch

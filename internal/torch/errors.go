@@ -50,8 +50,8 @@ func newOpError(op string, inputs []*ts.Tensor, err error) error {
 	return e
 }
 
-// reason strips a message of the prefixes of libtorch and gotch and of the stack traces of
-// both languages.
+// reason removes the prefixes of libtorch and gotch, and C++ and Go stack traces, from an
+// error.
 func reason(err error) error {
 	if errors.Is(err, errNilTensor) {
 		return err

@@ -7,10 +7,9 @@ import (
 	"github.com/sugarme/gotch/ts"
 )
 
-// NoGrad runs f without recording gradients and restores the mode, also when f
-// panics. A call inside another is fine. (gotch's GradSetEnabled reads the mode
-// before as an 8-byte integer where C wrote 4, and its NoGrad is not
-// panic-safe.)
+// NoGrad runs f without recording gradients and restores the mode, also when f panics.
+// Calls may be nested. (gotch's GradSetEnabled reads the previous mode as an 8-byte
+// integer of which C wrote 4, and its NoGrad is not panic-safe.)
 func (s *Scope) NoGrad(f func()) {
 	before := C.koala_set_grad_mode(0)
 	defer func() { C.koala_set_grad_mode(before) }()
@@ -30,7 +29,7 @@ func (s *Scope) RequireGrad(t *ts.Tensor, on bool) {
 // HasGrad reports whether t has a gradient.
 func HasGrad(t *ts.Tensor) bool { return C.koala_has_grad(handle(t)) != 0 }
 
-// Grad returns t's gradient, or nil where t has none. It shares storage with the gradient
+// Grad returns t's gradient, or nil if t has none. It shares storage with the gradient
 // that backward adds to.
 func (s *Scope) Grad(t *ts.Tensor) *ts.Tensor {
 	var out C.koala_tensor
@@ -40,7 +39,7 @@ func (s *Scope) Grad(t *ts.Tensor) *ts.Tensor {
 	return s.take(out)
 }
 
-// SetGrad makes g, of t's shape, the gradient of t, which shares its storage.
+// SetGrad makes g, of t's shape, t's gradient. The gradient shares g's storage.
 func (s *Scope) SetGrad(t, g *ts.Tensor) {
 	s.native("set_grad", func() C.int { return C.koala_set_grad(handle(t), handle(g)) }, t, g)
 }
@@ -50,13 +49,14 @@ func (s *Scope) ClearGrad(t *ts.Tensor) {
 	s.native("clear_grad", func() C.int { return C.koala_clear_grad(handle(t)) }, t)
 }
 
-// Backward adds the gradients of the scalar loss to those of the leaves it depends on.
+// Backward computes the gradients of the scalar loss and adds them to the gradients of
+// its leaves.
 func (s *Scope) Backward(loss *ts.Tensor) {
 	s.BackwardFrom([]*ts.Tensor{loss}, nil)
 }
 
-// BackwardFrom is Backward from several tensors with the gradient of each. nil gradients
-// mean 1, for scalars.
+// BackwardFrom is Backward from several tensors with given output gradients. A nil
+// gradient means 1, for a scalar.
 func (s *Scope) BackwardFrom(tensors, gradients []*ts.Tensor) {
 	if len(tensors) == 0 {
 		return

@@ -15,33 +15,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A KVStore is c10d's TCPStore: a server of keys and values, over which the ranks
-// of a process group exchange addresses. One rank serves it, or the program that
-// started the ranks.
+// A KVStore is c10d's TCPStore: a key-value server through which the ranks of a
+// process group exchange addresses. One rank serves it, or the program that started
+// the ranks.
 type KVStore struct {
 	handle C.koala_store
 	port   int
 }
 
-// KVStoreOptions say where a KVStore is served.
+// KVStoreOptions are the address of a KVStore and options of the connection.
 type KVStoreOptions struct {
 	Host    string
-	Port    int           // to serve at, 0 for any free one; or to connect to
-	Serve   bool          // at Host alone if that is a loopback address, otherwise at every address
-	Prefix  string        // put before every key
-	Timeout time.Duration // for connecting, and for each look-up of a process group
+	Port    int           // port to connect to, or to serve at; 0 serves at any free port
+	Serve   bool          // serve at Host if that is a loopback address, otherwise at every address
+	Prefix  string        // prefix of every key
+	Timeout time.Duration // limit for connecting, and for each look-up of a process group
 }
 
 // OpenKVStore connects to a KVStore, and serves it first if the options say so. It
-// returns ErrGivenUp once stop is closed: a server of another protocol may never
-// answer.
+// returns ErrGivenUp once stop is closed, since a server of another protocol may
+// never answer.
 func OpenKVStore(stop <-chan struct{}, o KVStoreOptions) (*KVStore, error) {
 	type opened struct {
 		store *KVStore
 		err   error
 	}
 	done := make(chan opened)
-	go func() { // outlives a call that gives up
+	go func() { // may outlive this call
 		s, err := connectKVStore(o)
 		select {
 		case done <- opened{s, err}:
@@ -60,7 +60,7 @@ func OpenKVStore(stop <-chan struct{}, o KVStoreOptions) (*KVStore, error) {
 }
 
 func connectKVStore(o KVStoreOptions) (*KVStore, error) {
-	listener := -1 // of c10d's own making, at every address
+	listener := -1 // -1: c10d itself listens at every address
 	if ip := net.ParseIP(o.Host); o.Serve && ip.IsLoopback() {
 		fd, port, err := listenAt(ip, o.Port)
 		if err != nil {
@@ -86,7 +86,8 @@ func connectKVStore(o KVStoreOptions) (*KVStore, error) {
 	return s, nil
 }
 
-// listenAt returns a listening socket at one address, for c10d to own, and its port.
+// listenAt returns a listening socket at an address, which c10d will own, and its
+// port.
 func listenAt(ip net.IP, port int) (fd, at int, err error) {
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: ip, Port: port})
 	if err != nil {
@@ -107,10 +108,10 @@ func listenAt(ip net.IP, port int) (fd, at int, err error) {
 	return fd, at, err
 }
 
-// Port is the one that the store is served at.
+// Port returns the port at which the store is served.
 func (s *KVStore) Port() int { return s.port }
 
-// Set gives a key its value.
+// Set sets the value of a key.
 func (s *KVStore) Set(key, value string) error {
 	k, v := C.CString(key), C.CString(value)
 	defer C.free(unsafe.Pointer(k))
@@ -142,8 +143,8 @@ func (s *KVStore) Get(key string) (value string, ok bool, err error) {
 // Close closes the connection, and the store if this process serves it.
 func (s *KVStore) Close() { C.koala_store_close(s.handle) }
 
-// inThread makes a call of this project's own C++ and returns its error, which
-// belongs to the thread.
+// inThread calls this project's C++ and returns its error, which C++ keeps per
+// thread.
 func inThread(call func() C.int) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -5,8 +5,8 @@ import "C"
 
 import "github.com/sugarme/gotch/ts"
 
-// The layers of language models and their loss, one operator each where libtorch has
-// several. lm/native has the kernels.
+// The layers of language models and their loss. Each is one operator here and several in
+// libtorch. lm/native has the kernels.
 
 // Affine is a linear layer: the weight [out, in] and the bias [out], which may be nil.
 type Affine struct{ Weight, Bias *ts.Tensor }
@@ -15,8 +15,8 @@ func (a Affine) inputs() C.koala_linear {
 	return C.koala_linear{weight: handle(a.Weight), bias: handle(a.Bias)}
 }
 
-// A Branch leaves a residual stream x through a norm and returns to it: with a Branch an
-// operator f is x + dropout(f(norm(x))). Without a Gain it is f(x).
+// A Branch is a residual branch with pre-normalisation: an operator f with a Branch
+// computes x + dropout(f(norm(x))). Without a Gain it computes f(x).
 type Branch struct {
 	Gain, Shift *ts.Tensor // as Norm's
 	Eps         float64
@@ -28,7 +28,7 @@ func (b Branch) inputs() C.koala_branch {
 }
 
 // Norm is layer normalisation over the last dimension of x with gain and shift [D], or
-// RMSNorm where shift is nil.
+// RMSNorm if shift is nil.
 func (s *Scope) Norm(x, gain, shift *ts.Tensor, eps float64) *ts.Tensor {
 	var out C.koala_tensor
 	if !s.native("norm", func() C.int {
@@ -53,8 +53,8 @@ func (s *Scope) MLP(x *ts.Tensor, b Branch, up Affine, gate *Affine, down Affine
 	return s.take(out)
 }
 
-// Rotary turns x [B, T, heads, W] by the angles whose cosines and sines [T, W/2] are
-// given: elements i and i + W/2 of a head form a plane.
+// Rotary rotates x [B, T, heads, W] by angles, given as cosines and sines [T, W/2].
+// Elements i and i + W/2 of a head form a plane.
 func (s *Scope) Rotary(x, cos, sin *ts.Tensor) *ts.Tensor {
 	var out C.koala_tensor
 	if !s.native("rotary", func() C.int { return C.koala_rotary(handle(x), handle(cos), handle(sin), &out) }, x, cos, sin) {
@@ -63,9 +63,9 @@ func (s *Scope) Rotary(x, cos, sin *ts.Tensor) *ts.Tensor {
 	return s.take(out)
 }
 
-// SelfAttention is causal self-attention over x [B, T, D] with the layers around it: in
-// [3 D, D] makes queries, keys and values in a row, out [D, D] takes the heads' results.
-// dropout zeroes attention weights.
+// SelfAttention is causal self-attention over x [B, T, D] with the layers around it: in [3
+// D, D] computes concatenated queries, keys and values, and out [D, D] projects the heads'
+// results. dropout zeroes attention weights.
 func (s *Scope) SelfAttention(x *ts.Tensor, b Branch, in, out Affine, heads int64, dropout float64) *ts.Tensor {
 	inputs := C.koala_self_attention_inputs{x: handle(x), branch: b.inputs(), in: in.inputs(), out: out.inputs(),
 		heads: C.int64_t(heads), dropout: C.double(dropout)}
@@ -76,9 +76,10 @@ func (s *Scope) SelfAttention(x *ts.Tensor, b Branch, in, out Affine, heads int6
 	return s.take(y)
 }
 
-// Attention is scaled dot-product attention: queries [B, H, T, W] see the keys and values
-// [B, G, from+T, W] up to their own position, from for the first query. G divides H:
-// neighbouring heads share. dropout zeroes attention weights.
+// Attention is scaled dot-product attention: queries [B, H, T, W] attend to the keys and
+// values [B, G, from+T, W] up to their own position; the first query's position is from. G
+// divides H: groups of neighbouring heads share keys and values. dropout zeroes attention
+// weights.
 func (s *Scope) Attention(q, k, v *ts.Tensor, from int64, dropout float64) *ts.Tensor {
 	in := C.koala_attention_inputs{q: handle(q), k: handle(k), v: handle(v), from: C.int64_t(from), dropout: C.double(dropout)}
 	var out C.koala_tensor
@@ -88,8 +89,8 @@ func (s *Scope) Attention(q, k, v *ts.Tensor, from int64, dropout float64) *ts.T
 	return s.take(out)
 }
 
-// RNNWeights are a recurrent layer's weights as PyTorch keeps them, the G gates one below
-// the other: i, f, g, o of an LSTM, r, z, n of a GRU.
+// RNNWeights are a recurrent layer's weights in PyTorch's layout. The G gates are stacked
+// along the rows: i, f, g, o for an LSTM, r, z, n for a GRU.
 type RNNWeights struct {
 	InputHidden  *ts.Tensor // [G H, I]
 	HiddenHidden *ts.Tensor // [G H, H]
@@ -130,23 +131,24 @@ type Loss struct {
 	Mean       *ts.Tensor // differentiable scalar, owned by the scope
 	Nats       float64    // its value: mean cross-entropy l in nats per token
 	MeanSquare float64    // mean of l^2 over the same tokens
-	Tokens     int64      // how many tokens count: those with a target >= 0
+	Tokens     int64      // number of tokens with a target >= 0
 	PerToken   *ts.Tensor // l of each row, 0 where the target is negative; nil unless asked for
 }
 
-// CrossEntropyOptions are the details of [Scope.CrossEntropy].
+// CrossEntropyOptions are options of [Scope.CrossEntropy].
 type CrossEntropyOptions struct {
 	ChunkBytes int64 // memory for logits at a time; 0 means DefaultChunkBytes
 	PerToken   bool  // return each token's loss
 }
 
 // DefaultChunkBytes holds about 250 rows of a vocabulary of 33,000: enough for the matrix
-// product to run at full speed, little beside the model.
+// product to run at full speed, and little compared with the model.
 const DefaultChunkBytes = 32 << 20
 
-// CrossEntropy is the mean softmax cross-entropy of logits hidden weight^T + bias against
-// targets, in chunks of rows that never hold all logits. hidden is [N, D], weight [V, D],
-// bias [V] or nil, targets int64 [N]; rows with a negative target do not count.
+// CrossEntropy returns the mean softmax cross-entropy of the logits hidden weight^T + bias
+// against targets. It works in chunks of rows, so that all logits are never in memory at
+// once. hidden is [N, D], weight [V, D], bias [V] or nil, targets int64 [N]; rows with a
+// negative target do not count.
 func (s *Scope) CrossEntropy(hidden, weight, bias, targets *ts.Tensor, o CrossEntropyOptions) Loss {
 	if o.ChunkBytes == 0 {
 		o.ChunkBytes = DefaultChunkBytes

@@ -11,14 +11,14 @@ import (
 	"syscall"
 )
 
-// rlimitData is RLIMIT_DATA, which package syscall does not name: bytes of
-// private writable memory.
+// rlimitData is RLIMIT_DATA, the limit of private writable memory in bytes, which
+// package syscall does not define.
 const rlimitData = 2
 
 // limitMemory makes an allocation beyond the free memory of the machine, or of its
 // container, fail with an [OutOfMemoryError]. Linux would grant it and, once it is used,
-// kill this process or another one without a word. lift removes the limit. Where the
-// system does not report its free memory there is no limit.
+// kill this process or another one without a message. lift removes the limit. There is
+// no limit if the system does not report its free memory.
 func limitMemory() (lift func()) {
 	var before syscall.Rlimit
 	free, known := FreeMemory()
@@ -33,7 +33,8 @@ func limitMemory() (lift func()) {
 	return func() { _ = syscall.Setrlimit(rlimitData, &before) }
 }
 
-// unlimitMemory lifts the limit before CUDA is used: CUDA maps its devices' memory too.
+// unlimitMemory removes the limit before CUDA is used, since CUDA maps its devices'
+// memory into the process.
 func unlimitMemory() {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(rlimitData, &limit) == nil {
@@ -42,16 +43,17 @@ func unlimitMemory() {
 	}
 }
 
-// FreeMemory returns how many bytes this process could allocate and use. known is false
-// where the system does not report it.
+// FreeMemory returns the number of bytes that this process can allocate and use. known
+// is false if the system does not report it.
 func FreeMemory() (bytes uint64, known bool) {
 	available, ok := field("/proc/meminfo", "MemAvailable:")
 	swap, _ := field("/proc/meminfo", "SwapFree:")
 	return min((available+swap)<<10, controlGroupFree(os.DirFS("/"))), ok
 }
 
-// controlGroupFree returns how many bytes the memory limits of this process's control
-// groups, and of the groups above them, leave. system is the root of the file system.
+// controlGroupFree returns the number of bytes that remain within the memory limits of
+// this process's control groups and their parents. system is the root of the file
+// system.
 func controlGroupFree(system fs.FS) uint64 {
 	free := uint64(math.MaxInt64)
 	groups, err := fs.ReadFile(system, "proc/self/cgroup")
@@ -70,7 +72,7 @@ func controlGroupFree(system fs.FS) uint64 {
 		} else if parts[1] != "" {
 			continue
 		}
-		// In a container the path may be that of the host: then the root is the group.
+		// In a container the path may be the host's: then the root is the group.
 		for dir := path.Join(root, parts[2]); strings.HasPrefix(dir, root); dir = path.Dir(dir) {
 			most, limited := fieldOf(system, path.Join(dir, limit), "") // "max" is none
 			used, _ := fieldOf(system, path.Join(dir, "memory.stat"), usage)

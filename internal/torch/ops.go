@@ -63,19 +63,19 @@ func (s *Scope) SiLU(a *ts.Tensor) *ts.Tensor {
 	return s.Apply("silu", func() (*ts.Tensor, error) { return a.Silu(false) }, a)
 }
 
-// LogSoftmax is over the last dimension.
+// LogSoftmax is log-softmax over the last dimension.
 func (s *Scope) LogSoftmax(a *ts.Tensor) *ts.Tensor {
 	return s.Apply("log_softmax", func() (*ts.Tensor, error) { return a.LogSoftmax(-1, a.DType(), false) }, a)
 }
 
-// Softmax is over the last dimension.
+// Softmax is softmax over the last dimension.
 func (s *Scope) Softmax(a *ts.Tensor) *ts.Tensor {
 	return s.Apply("softmax", func() (*ts.Tensor, error) { return a.Softmax(-1, a.DType(), false) }, a)
 }
 
 // Products.
 
-// MatMul follows libtorch's matmul: matrices, or batches of them.
+// MatMul is libtorch's matmul: the product of matrices, or of batches of matrices.
 func (s *Scope) MatMul(a, b *ts.Tensor) *ts.Tensor {
 	return s.Apply("matmul", func() (*ts.Tensor, error) { return a.Matmul(b, false) }, a, b)
 }
@@ -94,10 +94,10 @@ func (s *Scope) Embedding(w, ids *ts.Tensor) *ts.Tensor {
 	return s.Apply("embedding", func() (*ts.Tensor, error) { return ts.Embedding(w, ids, -1, false, false) }, w, ids)
 }
 
-// TiedEmbedding is Embedding for weights w that the output layer shares. Its
-// gradient names the rows that were looked up, and libtorch adds these to the
-// output layer's in place; Embedding's would be a second matrix of w's size, zero
-// nearly everywhere. Without another, dense gradient w's would stay sparse.
+// TiedEmbedding is Embedding with weights w that the output layer shares. Its gradient is
+// sparse, only the rows that were looked up, and libtorch adds it in place to the output
+// layer's dense gradient. Embedding's gradient would be a second matrix of w's size,
+// nearly all zeros. If w has no other, dense gradient, its gradient stays sparse.
 func (s *Scope) TiedEmbedding(w, ids *ts.Tensor) *ts.Tensor {
 	return s.Apply("embedding", func() (*ts.Tensor, error) { return ts.Embedding(w, ids, -1, false, true) }, w, ids)
 }
@@ -113,17 +113,17 @@ func (s *Scope) Dropout(x *ts.Tensor, p float64) *ts.Tensor {
 
 // Reductions.
 
-// Mean is over all elements.
+// Mean is the mean over all elements.
 func (s *Scope) Mean(a *ts.Tensor) *ts.Tensor {
 	return s.Apply("mean", func() (*ts.Tensor, error) { return a.Mean(a.DType(), false) }, a)
 }
 
-// Sum is over all elements.
+// Sum is the sum over all elements.
 func (s *Scope) Sum(a *ts.Tensor) *ts.Tensor {
 	return s.Apply("sum", func() (*ts.Tensor, error) { return a.Sum(a.DType(), false) }, a)
 }
 
-// SumDims is over the given dimensions, which go.
+// SumDims is the sum over the given dimensions, which the result does not have.
 func (s *Scope) SumDims(a *ts.Tensor, dims ...int64) *ts.Tensor {
 	return s.Apply("sum", func() (*ts.Tensor, error) { return a.SumDimIntlist(dims, false, a.DType(), false) }, a)
 }
@@ -142,12 +142,12 @@ func (s *Scope) Reshape(a *ts.Tensor, shape ...int64) *ts.Tensor {
 	return s.Apply("reshape", func() (*ts.Tensor, error) { return a.Reshape(shape, false) }, a)
 }
 
-// Flatten makes one of all dimensions from dim on.
+// Flatten joins all dimensions from dim on into one.
 func (s *Scope) Flatten(a *ts.Tensor, dim int64) *ts.Tensor {
 	return s.Apply("flatten", func() (*ts.Tensor, error) { return a.Flatten(dim, -1, false) }, a)
 }
 
-// Unflatten cuts dimension dim into several.
+// Unflatten splits dimension dim into several.
 func (s *Scope) Unflatten(a *ts.Tensor, dim int64, sizes ...int64) *ts.Tensor {
 	return s.Apply("unflatten", func() (*ts.Tensor, error) { return a.Unflatten(dim, sizes, false) }, a)
 }
@@ -161,13 +161,12 @@ func (s *Scope) Narrow(a *ts.Tensor, dim, start, length int64) *ts.Tensor {
 	return s.Apply("narrow", func() (*ts.Tensor, error) { return a.Narrow(dim, start, length, false) }, a)
 }
 
-// Select is the slice at index of dimension dim, which goes.
+// Select is the slice at index of dimension dim, which the result does not have.
 func (s *Scope) Select(a *ts.Tensor, dim, index int64) *ts.Tensor {
 	return s.Apply("select", func() (*ts.Tensor, error) { return a.Select(dim, index, false) }, a)
 }
 
-// IndexSelect is the slices of dimension dim at the int64 indices, one after
-// another.
+// IndexSelect concatenates the slices of dimension dim at the int64 indices.
 func (s *Scope) IndexSelect(a *ts.Tensor, dim int64, indices *ts.Tensor) *ts.Tensor {
 	return s.Apply("index_select", func() (*ts.Tensor, error) { return a.IndexSelect(dim, indices, false) }, a, indices)
 }
@@ -211,7 +210,7 @@ func (s *Scope) Split(a *ts.Tensor, dim int64, sizes ...int64) []*ts.Tensor {
 	return parts
 }
 
-// Making and moving.
+// Creating, copying and converting.
 
 // Clone copies a; gradients flow through it. (gotch's Clone is clone_out.)
 func (s *Scope) Clone(a *ts.Tensor) *ts.Tensor {
@@ -222,7 +221,7 @@ func (s *Scope) Clone(a *ts.Tensor) *ts.Tensor {
 	return s.take(out)
 }
 
-// Empty's elements are whatever was in its memory.
+// Empty returns a tensor with uninitialized elements.
 func (s *Scope) Empty(shape []int64, dtype gotch.DType, device gotch.Device) *ts.Tensor {
 	return s.Apply("empty", func() (*ts.Tensor, error) { return ts.Empty(shape, dtype, device) })
 }
@@ -239,18 +238,19 @@ func (s *Scope) Ones(shape []int64, dtype gotch.DType, device gotch.Device) *ts.
 	return s.Apply("ones", func() (*ts.Tensor, error) { return ts.Ones(shape, dtype, device) })
 }
 
-// Detach shares a's storage and takes no part in gradients.
+// Detach returns a tensor that shares a's storage and has no gradient history.
 func (s *Scope) Detach(a *ts.Tensor) *ts.Tensor {
 	return s.Apply("detach", func() (*ts.Tensor, error) { return a.Detach(false) }, a)
 }
 
-// To converts and moves; where neither is needed the result shares a's storage.
+// To converts a to dtype and moves it to device. If neither is needed the result shares
+// a's storage.
 func (s *Scope) To(a *ts.Tensor, dtype gotch.DType, device gotch.Device) *ts.Tensor {
 	moved := s.Apply("to", func() (*ts.Tensor, error) { return a.To(device, false) }, a)
 	return s.Apply("to", func() (*ts.Tensor, error) { return moved.Totype(dtype, false) }, moved)
 }
 
-// ToDeviceOf moves a to where like is.
+// ToDeviceOf moves a to like's device.
 func (s *Scope) ToDeviceOf(a, like *ts.Tensor) *ts.Tensor {
 	return s.Apply("to", func() (*ts.Tensor, error) {
 		device, err := like.Device()

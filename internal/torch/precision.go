@@ -9,9 +9,9 @@ import (
 	"github.com/sugarme/gotch"
 )
 
-// BFloat16 runs f with matrix products in bfloat16 on device (libtorch's autocast). Kept
-// tensors and sums stay float32. Gradients of f's results may be taken after it. Recurrent
-// layers on the CPU stay in float32: their output layer takes most of the time.
+// BFloat16 runs f with matrix products in bfloat16 on device (libtorch's autocast).
+// Parameters and sums stay float32. Backward may run after f. Recurrent layers on the CPU
+// stay in float32, since their output layer takes most of the time.
 func (s *Scope) BFloat16(device gotch.Device, f func()) {
 	cuda := C.int(0)
 	if device.IsCuda() {
@@ -25,8 +25,8 @@ func (s *Scope) BFloat16(device gotch.Device, f func()) {
 	f()
 }
 
-// FastBFloat16 reports whether the device has instructions for products of bfloat16. On
-// one without, bfloat16 is slower than float32.
+// FastBFloat16 reports whether the device has instructions for bfloat16 products. Without
+// them bfloat16 is slower than float32.
 func FastBFloat16(device gotch.Device) bool {
 	return device.IsCuda() || C.koala_fast_bfloat16() != 0
 }

@@ -25,9 +25,9 @@ type ProcessGroup struct {
 // ProcessGroupOptions say which rank of a process group this process is.
 type ProcessGroupOptions struct {
 	Rank, Size int
-	Device     gotch.Device  // of the tensors
-	Address    string        // where the other ranks reach this one; "" is the address of the host's name
-	Timeout    time.Duration // for connecting, and for each all-reduce
+	Device     gotch.Device  // device of the tensors
+	Address    string        // address at which the other ranks reach this one; "" is the address of the host's name
+	Timeout    time.Duration // limit for connecting, and for each all-reduce
 }
 
 // ErrGivenUp is the error of a call whose stop channel was closed while it waited
@@ -35,7 +35,7 @@ type ProcessGroupOptions struct {
 var ErrGivenUp = errors.New("no longer waiting for the other processes")
 
 // OpenProcessGroup connects the ranks that open a group with the same store and
-// size, and returns once an all-reduce has shown that all are connected. It returns
+// size, and returns after a first all-reduce over all of them. It returns
 // ErrGivenUp once stop is closed.
 func OpenProcessGroup(stop <-chan struct{}, store *KVStore, o ProcessGroupOptions) (*ProcessGroup, error) {
 	if o.Rank < 0 || o.Rank >= o.Size {
@@ -46,7 +46,7 @@ func OpenProcessGroup(stop <-chan struct{}, store *KVStore, o ProcessGroupOption
 		err    error
 	}
 	done := make(chan opened, 1)
-	go func() { // outlives a call that gives up
+	go func() { // may outlive this call
 		var out opened
 		out.err = inThread(func() C.int {
 			address := C.CString(o.Address)
@@ -71,7 +71,7 @@ func OpenProcessGroup(stop <-chan struct{}, store *KVStore, o ProcessGroupOption
 	}
 }
 
-// check all-reduces numbers whose sums are known.
+// check all-reduces numbers with known sums.
 func (g *ProcessGroup) check(stop <-chan struct{}) error {
 	return Do(func(s *Scope) error {
 		t := s.To(FromSlice(s, []int64{1, int64(g.rank)}, 2), gotch.Int64, g.device)
@@ -95,20 +95,20 @@ func (g *ProcessGroup) Rank() int { return g.rank }
 // Size is the number of ranks.
 func (g *ProcessGroup) Size() int { return g.size }
 
-// CUDA says whether the tensors are on CUDA devices.
+// CUDA reports whether the tensors are on CUDA devices.
 func (g *ProcessGroup) CUDA() bool { return g.device.Name == "CUDA" }
 
-// pollInterval is the time between two looks at the stop channel.
+// pollInterval is the time between two checks of the stop channel.
 const pollInterval = 200 * time.Millisecond
 
 // AllReduce replaces each tensor by its sum over the ranks, in place and with the
-// same bits in all ranks. It returns ErrGivenUp once stop is closed; the tensors
-// then hold nothing of use.
+// same bits in all ranks. It returns ErrGivenUp once stop is closed; the tensors'
+// values are then undefined.
 func (g *ProcessGroup) AllReduce(stop <-chan struct{}, tensors ...*ts.Tensor) error {
 	return g.finish(stop, nil, tensors)
 }
 
-// finish all-reduces tensors, and waits for that and for the works under way.
+// finish all-reduces tensors, and waits for this all-reduce and for works.
 func (g *ProcessGroup) finish(stop <-chan struct{}, works []C.koala_work, tensors []*ts.Tensor) error {
 	defer func() {
 		for _, w := range works {
@@ -156,6 +156,6 @@ func (g *ProcessGroup) wait(stop <-chan struct{}, w C.koala_work) error {
 	}
 }
 
-// Close ends the group. It waits for all-reduces under way: after an error, leave
-// the group to the end of the process.
+// Close ends the group. It waits for running all-reduces. So after an error do not
+// call it: the group ends with the process.
 func (g *ProcessGroup) Close() { C.koala_group_close(g.handle) }

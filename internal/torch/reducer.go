@@ -12,9 +12,9 @@ import (
 )
 
 // A Reducer all-reduces the gradients of parameters in buckets, as PyTorch's
-// DistributedDataParallel does. One that overlaps starts each bucket as soon as
-// backward has computed all of its gradients, while backward still computes others
-// (Li et al. 2020, "PyTorch Distributed", section 3.2).
+// DistributedDataParallel does. With overlap it starts a bucket's all-reduce as
+// soon as backward has computed the bucket's gradients, while backward still
+// computes others (Li et al. 2020, "PyTorch Distributed", section 3.2).
 type Reducer struct {
 	group   *ProcessGroup
 	params  []*ts.Tensor
@@ -23,15 +23,15 @@ type Reducer struct {
 	started int             // buckets that the latest backward pass started
 }
 
-// A bucket is parameters whose gradients are all-reduced together: parts are views
-// of flat [N] in the parameters' shapes.
+// A bucket is a group of parameters whose gradients are all-reduced together. parts
+// are views of flat [N] in the parameters' shapes.
 type bucket struct {
 	flat          *ts.Tensor
 	params, parts []*ts.Tensor
 }
 
-// A bucket is large, since a network sends many numbers in the time that a message
-// takes to start; and there are few buckets, since each costs that time again.
+// Buckets are large and few: each message costs a latency, in which a network could
+// send many numbers.
 const (
 	minBucketSize = 1 << 18 // numbers, 4 bytes each
 	maxBuckets    = 16
@@ -67,8 +67,8 @@ func (g *ProcessGroup) newReducer(params []*ts.Tensor, bucketSize int64, overlap
 }
 
 // newBuckets allocates buckets of at least size numbers each, except for the last.
-// They begin with the last parameter: backward computes its gradient first where
-// parameters are listed in the order of their use.
+// The first bucket starts with the last parameter: parameters are listed in the
+// order of their use, so backward computes its gradient first.
 func newBuckets(s *Scope, params []*ts.Tensor, size int64, device gotch.Device) []bucket {
 	var buckets []bucket
 	for rest := params; len(rest) > 0 && s.OK(); {
@@ -90,7 +90,7 @@ func newBuckets(s *Scope, params []*ts.Tensor, size int64, device gotch.Device) 
 	return buckets
 }
 
-// hookGradients has backward start the buckets.
+// hookGradients makes backward start the buckets' all-reduces.
 func (r *Reducer) hookGradients() error {
 	var flats, params, parts []C.koala_tensor
 	var counts []C.int
@@ -109,7 +109,8 @@ func (r *Reducer) hookGradients() error {
 	return nil
 }
 
-// PrepareForBackward says that the next backward pass is the last one of the step.
+// PrepareForBackward must be called before the last backward pass of a step, which
+// completes the gradients.
 func (r *Reducer) PrepareForBackward() {
 	if r.handle != nil {
 		C.koala_reducer_prepare(r.handle)
@@ -117,9 +118,10 @@ func (r *Reducer) PrepareForBackward() {
 }
 
 // Finish replaces the gradients by their sums over the ranks, and returns the sums
-// of numbers, which every rank passes as many of. A parameter without a gradient in
-// some ranks counts as zeros there; one without a gradient in any rank keeps none.
-// Finish gives up as [ProcessGroup.AllReduce] does.
+// of numbers, which has the same length in all ranks. A parameter without a
+// gradient in some ranks counts as zeros there; one without a gradient in any rank
+// keeps none. Finish returns ErrGivenUp once stop is closed, as
+// [ProcessGroup.AllReduce] does.
 func (r *Reducer) Finish(stop <-chan struct{}, numbers []float64) ([]float64, error) {
 	works, err := r.startedWorks()
 	if err != nil {
@@ -143,7 +145,7 @@ func (r *Reducer) Finish(stop <-chan struct{}, numbers []float64) ([]float64, er
 		})
 		beside := s.To(FromSlice(s, all, int64(len(all))), gotch.Double, r.group.device)
 		if err := s.Err(); err != nil {
-			return err // the run ends, and with it the all-reduces under way
+			return err // the run ends, and with it the running all-reduces
 		}
 		if err := r.group.finish(stop, works, append(late, beside)); err != nil {
 			return err
@@ -168,8 +170,8 @@ func (r *Reducer) Finish(stop <-chan struct{}, numbers []float64) ([]float64, er
 	return all[:len(numbers)], nil
 }
 
-// startedWorks ends the backward pass and returns the all-reduces that it started:
-// of the first r.started buckets.
+// startedWorks ends the backward pass and returns the all-reduces that it started,
+// one for each of the first r.started buckets.
 func (r *Reducer) startedWorks() ([]C.koala_work, error) {
 	works := make([]C.koala_work, len(r.buckets))
 	count := C.int(0)
@@ -182,7 +184,7 @@ func (r *Reducer) startedWorks() ([]C.koala_work, error) {
 	return works[:r.started], nil
 }
 
-// Close frees the buckets. The gradients that Finish left are views of them.
+// Close frees the buckets. Gradients set by Finish are views of them.
 func (r *Reducer) Close() {
 	if r.handle != nil {
 		C.koala_reducer_close(r.handle)
@@ -192,7 +194,7 @@ func (r *Reducer) Close() {
 	}
 }
 
-// fill copies the gradients into their parts, and zeros for a missing one.
+// fill copies the gradients into the parts, with zeros for a missing one.
 func (b bucket) fill(s *Scope) {
 	for i, p := range b.params {
 		if g := s.Grad(p); g != nil {

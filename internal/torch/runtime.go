@@ -14,8 +14,8 @@ import (
 // its thread, the allocator keeps freed memory, denormal numbers are zero
 // (native/runtime.cpp says why), and an allocation beyond the free memory fails
 // (limitMemory). threads is the number of threads that one operator may use, 0 for
-// libtorch's choice, the number of cores. An instruction set that KOALA_LM_ISA names and
-// the processor lacks is an error.
+// libtorch's choice, the number of cores. It returns an error if KOALA_LM_ISA names an
+// instruction set that the processor lacks.
 func Main(threads int, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -49,8 +49,8 @@ func Threads() int { return int(C.koala_threads()) }
 // ReleaseMemory returns free memory to the operating system.
 func ReleaseMemory() { C.koala_trim_allocator() }
 
-// Seed sets libtorch's generators to a state that depends on the run's seed, the step and
-// the stream (the rank of a process, say) alone, whatever was drawn before. So a run
+// Seed sets libtorch's generators to a state that depends only on the run's seed, the
+// step and the stream (such as the rank of a process), not on earlier draws. So a run
 // resumed at a step draws the same numbers as one that was never interrupted.
 func Seed(seed uint64, step int64, stream int64) error {
 	h := fnv.New64a()

@@ -11,20 +11,19 @@ import (
 	"github.com/sugarme/gotch/ts"
 )
 
-// A Scope owns the tensors and scalars made through it, keeps the first error,
-// and turns every call after that into a no-op that returns nil. A Scope is for
-// one goroutine.
+// A Scope owns the tensors and scalars made through it, keeps the first error, and turns
+// every call after that into a no-op that returns nil. Only one goroutine may use a Scope.
 type Scope struct {
 	tensors []*ts.Tensor
 	scalars []*ts.Scalar
 	err     error
 }
 
-// NewScope opens a scope; the caller closes it. [Do] is the usual way.
+// NewScope opens a scope, which the caller closes. Prefer [Do].
 func NewScope() *Scope { return &Scope{} }
 
-// Do runs f with a scope that ends with it, also when f panics, and returns f's
-// error or else the scope's. The goroutine stays on its thread meanwhile.
+// Do runs f with a new scope and returns f's error or else the scope's. The scope ends
+// when f returns or panics. The goroutine stays on its thread meanwhile.
 func Do(f func(s *Scope) error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
