@@ -9,7 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// counting returns tokens 0, 1, 2, ..., so that a value is its position.
+// counting returns tokens 0, 1, 2, ..., so that each token's value is its
+// position.
 func counting(n int) *Tokens {
 	ids := make([]uint32, n)
 	for i := range ids {
@@ -118,7 +119,7 @@ func checkOnce(t *testing.T, b Batcher, n int) {
 	}
 }
 
-// A batcher that is sought to any cursor goes on as the first one did.
+// A Batcher continues from any cursor as the first Batcher did.
 func TestSeekResumesAnywhere(t *testing.T) {
 	tokens := counting(331)
 	for name, make := range map[string]func() (Batcher, error){

@@ -97,7 +97,7 @@ func TestUnigramPPL(t *testing.T) {
 	}
 }
 
-// A dataset that is not what prepare made is refused, by the file's name.
+// A dataset that was changed after prepare is an error that names the file.
 func TestOpenRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(t *testing.T, dir string)
@@ -134,7 +134,8 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// A token file that is cut while it is mapped gives an error, not a crash.
+// A token file that is truncated while it is mapped gives an error, not a
+// crash.
 func TestCutUnderTheMap(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "long.txt")

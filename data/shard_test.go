@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Text by text, what the processes have together is what one has alone.
+// The ranks' shards together are a single process's batch, text by text.
 func TestSharesMakeTheWholeBatch(t *testing.T) {
 	text := counting(211)
 	for name, open := range map[string]func(...BatchOption) (Batcher, error){

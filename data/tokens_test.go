@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// FuzzTokenFile opens datasets whose train.bin holds any bytes, under a
-// dataset.json that says any size: what opens gives whole batches of ids that
-// are in the vocabulary.
+// FuzzTokenFile opens datasets whose train.bin holds any bytes, with a
+// dataset.json of any size. A dataset that opens gives whole batches of ids
+// within the vocabulary.
 func FuzzTokenFile(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 0, 2, 0}, int64(3), 3)
 	f.Add([]byte{0, 0, 1, 0, 9, 0}, int64(3), 3)

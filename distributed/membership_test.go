@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// A joining is ranks that join one another in this process, over pipes: in a bubble
-// of synctest their time is the test's.
+// A joining is a set of ranks that join one another in this process, over pipes. In
+// a synctest bubble the test controls their time.
 type joining struct {
 	size       int
 	timeout    time.Duration
@@ -121,7 +121,7 @@ func leave(members []*Membership, errs map[int]error) []error {
 	return told
 }
 
-// wants holds the errors of ranks against a text.
+// wants checks the ranks' errors.
 func wants(t *testing.T, errs []error, text string, ranks ...int) {
 	t.Helper()
 	for _, rank := range ranks {
@@ -271,8 +271,7 @@ func deathIsSeen(t *testing.T, who int) {
 	leave(others, nil)
 }
 
-// What differs between ranks is compared as they say hello: no rank waits for the
-// others first.
+// Invariants are compared at each rank's hello, before other ranks have joined.
 func TestDifferencesAreTold(t *testing.T) {
 	lr := func(rank int) []Invariant {
 		return []Invariant{{"train.batch", "20"}, {"optimizer.lr", []string{"0.1", "0.2", "0.1"}[rank]}}
@@ -306,7 +305,8 @@ func TestDifferencesAreTold(t *testing.T) {
 	}
 }
 
-// A process that does not know the secret is turned away and changes nothing.
+// A process that does not know the secret is turned away without any effect on the
+// job.
 func TestWrongSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, errs := joining{size: 3, timeout: time.Minute, keys: map[int]string{1: "token\x00other"}}.join(t, t.Context())
@@ -316,8 +316,8 @@ func TestWrongSecret(t *testing.T) {
 	})
 }
 
-// Whatever connects to rank 0 and is no rank of the job: it ends nothing, and takes
-// no more memory than a frame.
+// A connection from outside the job does not end the job, and takes no more memory
+// than a frame.
 func TestStrangers(t *testing.T) {
 	frame := func(length uint32, text string) func(net.Conn) {
 		return func(c net.Conn) {
@@ -398,7 +398,7 @@ func TestJoinOverTCP(t *testing.T) {
 	}
 }
 
-// Two processes that were given one rank are both named.
+// If two processes have the same rank, the error names both.
 func TestTwins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()

@@ -10,8 +10,8 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// A loss that is flat, falls, and rises again: the steepest fall is found where
-// it is, and the test stops when the loss runs away.
+// A loss that is flat, falls, and rises again: the range test finds the
+// steepest fall, and stops when the loss diverges.
 func TestRangeTestFindsTheFall(t *testing.T) {
 	stopped := false
 	test := &rangeTest{stop: func() { stopped = true }}

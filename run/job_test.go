@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// An interruption ends a run at once while its model is built, and after that leaves
-// the end to the training loop.
+// While the model is built an interruption ends the run at once; later the training
+// loop ends it.
 func TestUntilBuilt(t *testing.T) {
 	failed := errors.New("failed")
 	for _, test := range []struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// Each trouble with the store is reported once, and training continues.
+// Each kind of store failure is reported once, and training continues.
 func TestTroubleWithTheStoreIsTold(t *testing.T) {
 	ctx := context.Background()
 	store, err := tracking.Open(filepath.Join(t.TempDir(), "koala.db"))
@@ -59,8 +59,8 @@ func TestTroubleWithTheStoreIsTold(t *testing.T) {
 	}
 }
 
-// BenchmarkLogged is what the loop waits for while a row of a dozen metrics is
-// logged, once in logEvery steps.
+// BenchmarkLogged measures how long the training loop waits for logging a row
+// of a dozen metrics, once in logEvery steps.
 func BenchmarkLogged(b *testing.B) {
 	store, err := tracking.Open(filepath.Join(b.TempDir(), "koala.db"))
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 )
 
-// Many training processes write into one store and are killed: each of the runs has
-// every metric of one that was left alone, once. A process is killed when its run has
-// reached a step that it must not have reached before, so that all kills happen.
+// Many training processes write into one store and are killed: each run has every
+// metric of an undisturbed run exactly once. A process is killed when its run reaches
+// a new step, so that every kill happens.
 func TestManyIntoOneStore(t *testing.T) {
 	processes, steps, kills := 3, 1500, 2
 	if *torture {

@@ -20,9 +20,9 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// mustGoOn checks that what a run left is whole, and that with the fault gone it
-// goes on to the same end as one without; if lossy, metrics may be missing, but
-// none may be another.
+// mustGoOn checks that a run's files are intact and that, without the fault, the
+// resumed run ends as an undisturbed one does. If lossy, metrics may be missing,
+// but none may differ.
 func (w *workshop) mustGoOn(s configs.Settings, want ended, lossy bool) {
 	w.t.Helper()
 	if run, ok := w.run(); ok {
@@ -64,8 +64,8 @@ func (w *workshop) smallDisk(options string) {
 	})
 }
 
-// When the disk fills up, training goes on or stops as the settings say, with a
-// line about it; what was saved stays.
+// When the disk fills up, training continues or stops as the settings say, and
+// prints a line. Earlier checkpoints and metrics stay intact.
 func TestFullDisk(t *testing.T) {
 	for _, onError := range []string{spec.OnErrorContinue, spec.OnErrorStop} {
 		t.Run(onError, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A disk that turns read-only is like a full one.
+// A disk that becomes read-only has the same effect as a full one.
 func TestReadOnlyDisk(t *testing.T) {
 	s := long(t)
 	w, want := fresh(t)
@@ -151,10 +151,9 @@ func TestDeletedStore(t *testing.T) {
 	}
 }
 
-// Whichever of the calls that bring data to disk fails, now and then or from some
-// moment on, the checkpoint before and the store stay whole. strace makes them
-// fail: Go makes its own system calls, so a library in between would see only
-// SQLite's.
+// If any system call that writes data to disk fails, sometimes or permanently, the
+// previous checkpoint and the store stay intact. strace makes them fail: Go makes
+// its own system calls, so a library in between would see only SQLite's.
 func TestFailingCalls(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -199,7 +198,7 @@ func TestFailingCalls(t *testing.T) {
 	}
 }
 
-// A run whose folder somebody removes makes it again with its next checkpoint.
+// If a run's folder is removed, the run makes it again with its next checkpoint.
 func TestRunFolderRemoved(t *testing.T) {
 	s := long(t)
 	w, want := fresh(t)

@@ -22,7 +22,7 @@ import (
 	"github.com/koala-lm/koala-lm/run"
 )
 
-// ask runs a verb of the engine in a process of its own and returns its output.
+// ask runs a verb of the engine in a new process and returns its output.
 func ask(t testing.TB, verb string, r request.Request) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -44,8 +44,8 @@ func ask(t testing.TB, verb string, r request.Request) string {
 	return string(out)
 }
 
-// wide makes a model whose weights are large enough for every token of a prompt to
-// change what follows.
+// wide makes a model with large weights, so that every token of a prompt changes
+// the continuation.
 func wide(t testing.TB, c lm.Config) lm.Model {
 	t.Helper()
 	m, err := lm.New(c, 7, gotch.CPU)
@@ -75,8 +75,8 @@ func wide(t testing.TB, c lm.Config) lm.Model {
 	return m
 }
 
-// greedy continues a prompt by the likeliest token, and reads the whole text from
-// its start for each.
+// greedy continues a prompt by the likeliest tokens. It reads the whole text from
+// its start for each token.
 func greedy(t testing.TB, m lm.Model, prompt []int64, tokens int) (added []int64) {
 	t.Helper()
 	text := append([]int64(nil), prompt...)
@@ -108,8 +108,8 @@ func greedy(t testing.TB, m lm.Model, prompt []int64, tokens int) (added []int64
 	return text[len(prompt):]
 }
 
-// A text follows from all tokens of its prompt, whatever the model and wherever its
-// weights lie.
+// A continuation depends on all tokens of its prompt, for every model and every
+// source of weights.
 func TestGenerateFollowsFromTheWholePrompt(t *testing.T) {
 	w := newWorkshop(t)
 	dataset, err := data.Open(w.data)
@@ -182,7 +182,7 @@ func TestGenerateFollowsFromTheWholePrompt(t *testing.T) {
 	}
 }
 
-// A stop text is cut, wherever the pieces of a text divide it.
+// A stop text is cut, however it is divided into tokens.
 func TestStopTexts(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -27,8 +27,8 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// engineVariable makes this test binary the engine: what it tests are processes,
-// with their signals, exit codes and deaths.
+// engineVariable makes this test binary the engine. The tests need processes, with
+// signals, exit codes and kills.
 const engineVariable = "KOALA_LM_TEST_ENGINE"
 
 func TestMain(m *testing.M) {
@@ -58,7 +58,7 @@ func newWorkshop(t testing.TB) *workshop {
 	return newWorkshopIn(t, t.TempDir())
 }
 
-// newWorkshopOf has so many lines of text.
+// newWorkshopOf makes a workshop with a dataset of the given number of lines.
 func newWorkshopOf(t testing.TB, lines int) *workshop {
 	t.Helper()
 	return newWorkshopWith(t, t.TempDir(), lines)
@@ -83,7 +83,7 @@ func newWorkshopWith(t testing.TB, folder string, lines int) *workshop {
 	return w
 }
 
-// another is a workshop with the same dataset, and nothing trained yet.
+// another returns a workshop with the same dataset and no runs.
 func (w *workshop) another(t testing.TB) *workshop {
 	folder := t.TempDir()
 	return &workshop{t, w.data, filepath.Join(folder, "koala.db"), filepath.Join(folder, "runs")}
@@ -191,7 +191,7 @@ func (w *workshop) train(r *request.Train) *process {
 	return p
 }
 
-// command is an engine on a request, to be started.
+// command returns the command of an engine with a request.
 func (w *workshop) command(r *request.Train) *process {
 	w.t.Helper()
 	self, err := os.Executable()
@@ -220,7 +220,7 @@ func (p *process) code(t testing.TB) int {
 	return p.ProcessState.ExitCode()
 }
 
-// mustEnd wants an exit code.
+// mustEnd checks a process's exit code.
 func (p *process) mustEnd(t testing.TB, want int) {
 	t.Helper()
 	if got := p.code(t); got != want {
@@ -252,7 +252,7 @@ func (w *workshop) find(ref string) (tracking.RunDetail, bool) {
 	return detail, true
 }
 
-// metrics are all values that the store has of a run, times and speeds aside.
+// metrics returns a run's values in the store, except times and speeds.
 func (w *workshop) metrics(id string) []string {
 	w.t.Helper()
 	db, err := sql.Open("sqlite3", "file:"+w.store+"?mode=ro")
@@ -290,7 +290,7 @@ func (w *workshop) metrics(id string) []string {
 // checkpoints is the folder of a run's checkpoints.
 func (w *workshop) checkpoints(id string) string { return run.CheckpointFolder(w.runs, id) }
 
-// content is all that a run's last checkpoint holds, times and origin aside.
+// content returns the content of a run's last checkpoint, except times and origin.
 func (w *workshop) content(id string) map[string]string {
 	w.t.Helper()
 	f, damaged, err := checkpoint.Latest(w.checkpoints(id))
@@ -341,7 +341,7 @@ func (w *workshop) damageNewest(id string) string {
 	return path
 }
 
-// ended is what a run comes to.
+// ended is the result of a run: its status, metrics and last checkpoint.
 type ended struct {
 	Metrics []string
 	Content map[string]string
@@ -349,7 +349,7 @@ type ended struct {
 
 func (w *workshop) ended() ended { return w.endOf("latest") }
 
-// endOf is what the run comes to that a reference names.
+// endOf returns the result of the run that a reference names.
 func (w *workshop) endOf(ref string) ended {
 	w.t.Helper()
 	run, ok := w.find(ref)
@@ -365,7 +365,7 @@ func long(t testing.TB, set ...string) configs.Settings {
 	return settings(t, append([]string{"train.steps=1500"}, set...)...)
 }
 
-// leftAlone is what one run of the long settings comes to that nothing happens to.
+// leftAlone is the result of an undisturbed run with the long settings.
 var leftAlone struct {
 	sync.Mutex
 	folder   string
@@ -373,8 +373,8 @@ var leftAlone struct {
 	ended    ended
 }
 
-// fresh returns a workshop with nothing trained yet, and what a run of the long
-// settings must come to.
+// fresh returns a workshop without runs, and the result that a run with the long
+// settings must have.
 func fresh(t testing.TB) (*workshop, ended) {
 	t.Helper()
 	l := &leftAlone

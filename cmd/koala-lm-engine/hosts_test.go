@@ -94,8 +94,9 @@ func (n *network) train(w *workshop, r func() *request.Train, hosts int, file st
 	return all
 }
 
-// TestHosts: ranks on three hosts come to what one comes to; when one host's cable
-// is pulled, all end in time and say which; and the run goes on.
+// TestHosts: ranks on three hosts get the same result as a single process. When one
+// host's cable is pulled, all ranks end in time and name that rank, and the run can be
+// resumed.
 func TestHosts(t *testing.T) {
 	if !*severalHosts {
 		t.Skip("needs root: make test-hosts")
@@ -123,7 +124,8 @@ func TestHosts(t *testing.T) {
 			p.mustEnd(t, exit.Failed)
 			said := p.stderr.String()
 			t.Logf("host%d cut off: after %v host%d says: %s", cut, time.Since(started).Round(100*time.Millisecond), i, strings.TrimSpace(said))
-			// To the one that is cut off, and to all if it is rank 0's, rank 0 is silent.
+			// The rank that is cut off reports rank 0 as silent, as all ranks do if rank
+			// 0 is cut off.
 			silent := fmt.Sprintf("host%d", cut)
 			if i == cut {
 				silent = ""

@@ -23,8 +23,8 @@ import (
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
-// alike are settings that come to the same with any number of ranks: dropout is
-// drawn for each rank.
+// alike are settings whose result is the same with any number of ranks. They have
+// no dropout, which each rank draws separately.
 func alike(t testing.TB, set ...string) configs.Settings {
 	t.Helper()
 	return settings(t, append([]string{
@@ -33,7 +33,7 @@ func alike(t testing.TB, set ...string) configs.Settings {
 	}, set...)...)
 }
 
-// alone is where one process has trained with the settings alike.
+// alone is a workshop in which one process has trained with the settings alike.
 var alone struct {
 	sync.Mutex
 	*workshop
@@ -66,8 +66,8 @@ func (w *workshop) local(s configs.Settings, resume string, nproc int) *request.
 	return r
 }
 
-// placed starts each rank as a launcher does that serves c10d's store itself, and
-// changes its request before.
+// placed starts the ranks like a launcher that serves c10d's store itself. change
+// may change each rank's request.
 func (w *workshop) placed(s configs.Settings, resume string, size int, change func(rank int, r *request.Train)) []*process {
 	w.t.Helper()
 	store, err := torch.OpenKVStore(nil, torch.KVStoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
@@ -117,7 +117,7 @@ func (w *workshop) losses(ref, name string) map[string]float64 {
 	return values
 }
 
-// sameLosses wants two runs to have come to the same.
+// sameLosses checks that two runs have the same losses.
 func sameLosses(t *testing.T, who string, want, got *workshop) {
 	t.Helper()
 	for _, name := range []string{"train_loss", "val_loss", "test_loss"} {
@@ -149,8 +149,8 @@ func TestRanksAreAsOne(t *testing.T) {
 	}
 }
 
-// TestRanksGoOnInAnotherNumber: interrupted as 2, 1 goes on, and is interrupted,
-// and 4 end what one undisturbed process would have come to.
+// TestRanksGoOnInAnotherNumber: a run starts with 2 ranks, resumes with 1, and
+// finishes with 4. Its result equals an undisturbed single process's.
 func TestRanksGoOnInAnotherNumber(t *testing.T) {
 	s := alike(t)
 	alone := trainedAlone(t)
@@ -172,7 +172,7 @@ func TestRanksGoOnInAnotherNumber(t *testing.T) {
 	sameLosses(t, "2, 1 and 4 ranks", alone, w)
 }
 
-// awaitStep returns once a checkpoint of that step or a later one is there.
+// awaitStep returns once a checkpoint of that step or a later one exists.
 func (w *workshop) awaitStep(step int64) {
 	w.t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -245,8 +245,8 @@ func gone(t *testing.T, pids []int) {
 	}
 }
 
-// TestLostRanks: whatever becomes of a rank, the others end with a line that names
-// it, and the run goes on from its last checkpoint to the same losses.
+// TestLostRanks: if a rank fails in any way, the others end with a line that names
+// it. The run then resumes from its last checkpoint with the same losses.
 func TestLostRanks(t *testing.T) {
 	t.Parallel() // it waits more than it computes
 	s := alike(t)
@@ -391,14 +391,14 @@ func TestRanksWithOtherWork(t *testing.T) {
 	}
 }
 
-// TestFailureOfARankIsToldByAll: an error of one rank's own.
+// TestFailureOfARankIsToldByAll: all ranks report an error of one rank.
 func TestFailureOfARankIsToldByAll(t *testing.T) {
 	w := newWorkshop(t)
 	s := alike(t, "checkpoint.on_error=stop", "checkpoint.every=5")
 	all := w.placed(s, "", 2, nil)
 	w.awaitStep(10)
 	run, _ := w.run()
-	// A file in place of the folder; rank 0 makes a folder again that is only gone.
+	// A file replaces the folder: rank 0 would make a missing folder again.
 	folder := w.checkpoints(run.ID)
 	for n := 0; ; n++ {
 		if err := os.Rename(folder, fmt.Sprint(folder, ".gone", n)); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// meeting starts a rank that knows of the others by a file alone.
+// meeting starts a rank that finds the others only by a rendezvous file.
 func (w *workshop) meeting(s configs.Settings, file string, rank, size int, patience time.Duration) *process {
 	w.t.Helper()
 	r := w.request(s, "")
@@ -32,7 +32,8 @@ func (p *process) lastLine() string {
 	return lines[len(lines)-1]
 }
 
-// awaitOther returns once a rendezvous file holds another meeting than this.
+// awaitOther returns once a rendezvous file holds another rendezvous than this
+// one.
 func awaitOther(t *testing.T, file, id string) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -43,7 +44,8 @@ func awaitOther(t *testing.T, file, id string) {
 	t.Fatalf("no other rank 0 has written %s", file)
 }
 
-// TestRanksMeetAtFile: whoever comes first, and whatever an earlier run left.
+// TestRanksMeetAtFile: the ranks may start in any order, and an earlier run may
+// have left a file.
 func TestRanksMeetAtFile(t *testing.T) {
 	alone := trainedAlone(t)
 	other, err := torch.OpenKVStore(nil, torch.KVStoreOptions{Host: "127.0.0.1", Serve: true, Timeout: time.Minute})
@@ -95,7 +97,8 @@ func TestFileThatIsNoRendezvous(t *testing.T) {
 	}
 }
 
-// TestTwoRunsAtOneFile: the second is refused, and leaves the first its file.
+// TestTwoRunsAtOneFile: the second run fails, and does not change the first
+// run's file.
 func TestTwoRunsAtOneFile(t *testing.T) {
 	t.Parallel() // it waits more than it computes
 	w := newWorkshop(t)

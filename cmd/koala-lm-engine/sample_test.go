@@ -6,7 +6,7 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 )
 
-// sampleOf is the one text that the newest run left.
+// sampleOf returns the single sample of the newest run.
 func sampleOf(t *testing.T, w *workshop) string {
 	t.Helper()
 	run, _ := w.run()
@@ -23,7 +23,7 @@ func sampleOf(t *testing.T, w *workshop) string {
 	return text
 }
 
-// A run that ends well leaves a text that follows from its seed.
+// A run that ends well records a sample, which depends on its seed.
 func TestSample(t *testing.T) {
 	var texts []string
 	for _, set := range [][]string{{}, {}, {"train.seed=2"}} {

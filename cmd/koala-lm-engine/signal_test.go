@@ -61,8 +61,8 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// A run whose loss is no number ends with a line that says what to do, and its
-// last whole state is there.
+// A run whose loss is not a number ends with a line that says what to do. Its
+// last finite state is saved.
 func TestDivergence(t *testing.T) {
 	w := newWorkshop(t)
 	p := w.train(w.request(settings(t, "optimizer.kind=sgd", "optimizer.lr=1e38", "train.clip=0", "optimizer.max_skipped=3"), ""))
@@ -78,7 +78,7 @@ func TestDivergence(t *testing.T) {
 	}
 }
 
-// A damaged checkpoint is named, and the run goes on from the one before it.
+// A damaged checkpoint is named, and the run resumes from the previous one.
 func TestResumeFromTheOneBefore(t *testing.T) {
 	s := long(t)
 	w, want := fresh(t)
@@ -129,7 +129,7 @@ func TestResumeWithoutCheckpoint(t *testing.T) {
 	}
 }
 
-// A fork starts from its parent's weights, and says who that is.
+// A fork starts from its parent's weights, and records its parent.
 func TestFork(t *testing.T) {
 	w := newWorkshop(t)
 	w.train(w.request(settings(t, "train.steps=20"), "")).mustEnd(t, exit.OK)
@@ -144,7 +144,7 @@ func TestFork(t *testing.T) {
 	if before, after := parent.Metrics["val_loss"].Last, child.Metrics["val_loss"].Best; !(after < before) {
 		t.Errorf("val_loss was %v and is at best %v", before, after)
 	}
-	// The weights mean nothing for other tokens.
+	// The weights do not fit another tokenizer.
 	r.Data = filepath.Join(t.TempDir(), "data")
 	opts := prepare.Options{Paths: []string{filepath.Join(filepath.Dir(w.data), "text.txt")}, Out: r.Data, Tokenizer: "char"}
 	if _, err := prepare.Run(context.Background(), opts); err != nil {

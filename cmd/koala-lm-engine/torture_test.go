@@ -17,9 +17,9 @@ var (
 	kills   = flag.Int("kills", 4, "how often each run of TestKilledAnywhere is killed")
 )
 
-// Whatever the moment at which a training process is killed, and however often:
-// the run that goes on ends with the weights, the optimizer's state and the
-// metrics of one that was left alone.
+// A training process is killed at any moment, any number of times. The resumed run
+// ends with the weights, the optimizer's state and the metrics of an undisturbed
+// run.
 func TestKilledAnywhere(t *testing.T) {
 	cases := tortureCases(t)
 	seed := uint64(time.Now().UnixNano())
@@ -44,7 +44,7 @@ func TestKilledAnywhere(t *testing.T) {
 				if err := p.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}
-				// Killed, or at its end before that.
+				// The process was killed, or ended before.
 				switch code := p.code(t); code {
 				case -1:
 					kills--
@@ -96,7 +96,7 @@ func tortureCases(t *testing.T) []tortureCase {
 	return all
 }
 
-// unfinished returns the id of the run to go on with, "" for a new one.
+// unfinished returns the id of the run to resume, "" for a new one.
 func (w *workshop) unfinished() string {
 	run, ok := w.run()
 	if !ok {

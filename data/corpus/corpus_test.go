@@ -51,7 +51,7 @@ func put(t *testing.T, dir, name string, content []byte) string {
 	return path
 }
 
-// readAll finds and reads; it returns the documents.
+// readAll finds and reads sources, and returns the documents.
 func readAll(paths []string, opts Options) (*recorder, error) {
 	plan, err := Find(paths, opts)
 	if err != nil {

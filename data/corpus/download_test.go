@@ -20,7 +20,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// liar is a server of one file that behaves as each request number says.
+// liar is a server of one file whose behaviour depends on the number of the
+// request.
 type liar struct {
 	mu       sync.Mutex // of requests and ranges
 	content  []byte
@@ -181,7 +182,7 @@ func TestDownload(t *testing.T) {
 			if err != nil || !bytes.Equal(got, content) || sum != sumOf(content) {
 				t.Errorf("the file has %d bytes and sum %.8s, %v", len(got), sum, err)
 			}
-			// The second time it is there.
+			// The second time it is in the cache.
 			if _, _, err := d.fetch(context.Background(), url, sumOf(content), "data.txt"); err != nil || l.requests != c.requests {
 				t.Errorf("again: %d requests, %v", l.requests, err)
 			}
@@ -213,7 +214,8 @@ func TestDownloadStalls(t *testing.T) {
 	}
 }
 
-// A corpus of the user's own list, its rows lines of one text, without sums.
+// A corpus of the user's list, whose rows are lines of one text, without
+// checksums.
 func TestNamedDownload(t *testing.T) {
 	files := map[string][]byte{
 		"/train.parquet":  parquetFile(t, "", " = Title = \n", "", " A line .\n"),
@@ -254,7 +256,7 @@ mine:
 	if info.Path != server.URL+"/train.parquet" || info.SHA256 != sum {
 		t.Errorf("source is %+v", info)
 	}
-	// Each of two files of one name has a place of its own in the cache.
+	// Two files of one name have different places in the cache.
 	server.Close()
 	if _, err := Named(context.Background(), "mine", opts); err != nil {
 		t.Errorf("from the cache: %v", err)

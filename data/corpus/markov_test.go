@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The text costs its source as many nats a token as the entropy says, and a
-// model that knows only frequencies many more.
+// The source's own loss on its text is the entropy, in nats a token. The loss
+// of a unigram model is much larger.
 func TestMarkovEntropy(t *testing.T) {
 	const size = 300_000
 	m := NewMarkov(3, size)

@@ -53,7 +53,7 @@ func chats(t *testing.T, options ...parquet.WriterOption) []byte {
 	return b.Bytes()
 }
 
-// Records give the text of the fields that are named, in every format.
+// Records of every format give the text of the named fields.
 func TestRecords(t *testing.T) {
 	utf16, err := unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewEncoder().Bytes([]byte("é\nb"))
 	if err != nil {
@@ -112,7 +112,8 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// What cannot be read is said in one line that names the file and the record.
+// The error for an unreadable record is one line that names the file and the
+// record.
 func TestRecordsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		file    string
@@ -151,8 +152,8 @@ func TestRecordsRefused(t *testing.T) {
 	}
 }
 
-// Whatever byte of an LZ4 Parquet file is damaged, reading it ends, in an error or
-// with a text, and takes no more memory than the file accounts for.
+// If any byte of an LZ4 Parquet file is damaged, reading returns an error or a
+// text, and its memory stays in proportion to the file.
 func TestDamagedLZ4(t *testing.T) {
 	for _, version := range []int{1, 2} {
 		content := chats(t, parquet.Compression(&parquet.Lz4Raw), parquet.DataPageVersion(version))
@@ -168,7 +169,7 @@ func TestDamagedLZ4(t *testing.T) {
 	}
 }
 
-// A file with holes in an archive is refused.
+// A file with holes in an archive is an error.
 func TestSparseTar(t *testing.T) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -192,7 +193,7 @@ func TestSparseTar(t *testing.T) {
 	}
 }
 
-// Folders of splits keep them, however they are laid out.
+// A folder keeps its splits in every layout.
 func TestSplitLayouts(t *testing.T) {
 	for name, c := range map[string]struct {
 		files []string
@@ -241,7 +242,7 @@ func TestSplitLayouts(t *testing.T) {
 	}
 }
 
-// Symbolic links are followed once; those that lead nowhere are passed over.
+// Symbolic links are followed once; broken links are skipped.
 func TestLinks(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "real/a.txt", []byte("a"))
@@ -260,7 +261,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// Any content of a .json or .csv is read or refused without a panic.
+// No content of a .json or .csv file causes a panic.
 func FuzzRecords(f *testing.F) {
 	f.Add([]byte(`[{"text":"a","x":NaN},{"text":["b"]}]`))
 	f.Add([]byte("id,text\n1,\"a\n\"\n"))

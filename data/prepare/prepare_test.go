@@ -149,7 +149,7 @@ func TestLimitsInTokens(t *testing.T) {
 	}
 }
 
-// A number of tokens shortens a split that came as such, however long it is.
+// A number of tokens shortens a split of the corpus, however long it is.
 func TestLimitsOfLayout(t *testing.T) {
 	dir := tree(t, map[string]string{"train.txt": numbered(100), "valid.txt": numbered(100_000), "test.txt": strings.Repeat("x", 3<<20)})
 	for _, kind := range []string{"word", "bpe", "char"} {
@@ -174,7 +174,7 @@ func TestSplitLayout(t *testing.T) {
 	if info.Split.By != "layout" {
 		t.Errorf("split by %s, want layout", info.Split.By)
 	}
-	// A file given by name is no split, whatever its name.
+	// A file given by name is not a split, whatever its name.
 	got, _ = run(t, Options{Paths: []string{filepath.Join(dir, "wiki.train.tokens")}})
 	if diff := cmp.Diff(map[string]string{"train": "a b c\n"}, got); diff != "" {
 		t.Errorf("by name (-want +got):\n%s", diff)
@@ -225,7 +225,7 @@ func TestReplaceInvalid(t *testing.T) {
 	}
 }
 
-// What is wrong with the input is said in one line, and nothing is left.
+// An error of the input is one line, and leaves no files.
 func TestBadInput(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"empty.txt": "", "bad.txt": "one\ntwo\nth\xffree\n", "cut.txt": "one\n\xe2\x82", "line.txt": "one\n",
@@ -313,8 +313,8 @@ func TestSeparator(t *testing.T) {
 	}
 }
 
-// A mix has bytes in the proportion of the weights, each document once, in an order
-// that the seed gives.
+// The bytes of a mix have the proportions of the weights. Each document occurs
+// once, in an order drawn from the seed.
 func TestMix(t *testing.T) {
 	lines := func(word string, n int) string {
 		var text strings.Builder
@@ -346,7 +346,7 @@ func TestMix(t *testing.T) {
 	}
 }
 
-// Of documents with one text one is kept, and what valid has is not in train.
+// One of several equal documents is kept, and train has no document of valid.
 func TestDedupe(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"a.jsonl": "{\"text\":\"one\"}\n{\"text\":\"two\"}\n{\"text\":\"one\"}\n{\"text\":\"held\"}\n",
@@ -358,7 +358,7 @@ func TestDedupe(t *testing.T) {
 	}
 }
 
-// A dry run says what is in the text and leaves nothing.
+// A dry run prints statistics of the text and leaves no files.
 func TestDryRun(t *testing.T) {
 	dir := tree(t, map[string]string{"a.jsonl": "{\"text\":\"one two\"}\n{\"text\":\"one two\"}\n{\"text\":\"три\"}\n"})
 	parent := t.TempDir()
@@ -413,7 +413,8 @@ func TestForceReplaces(t *testing.T) {
 	}
 }
 
-// What a killed preparation left is cleared; a running one is left alone.
+// The leftovers of a killed preparation are removed; the folder of a running one is
+// not touched.
 func TestLeftoversAndRivals(t *testing.T) {
 	dir := tree(t, map[string]string{"a.txt": "a b\n"})
 	parent := t.TempDir()

@@ -25,7 +25,7 @@ func benchText(b *testing.B) []byte {
 
 const benchVocab = 8000
 
-// halves cuts a text at a line end near its middle.
+// halves cuts a text in two at a line end near its middle.
 func halves(text []byte) [][]byte {
 	cut := len(text)/2 + bytes.IndexByte(text[len(text)/2:], '\n') + 1
 	return [][]byte{text[:cut], text[cut:]}
@@ -35,8 +35,8 @@ func benchBPE(b *testing.B, text []byte) Tokenizer {
 	return learn(b, bpeKind, TrainOptions{Size: benchVocab}, 1, string(text))
 }
 
-// benchEncode encodes the parts at once, each with a worker of its own. Every
-// round starts with an empty cache.
+// benchEncode encodes the parts in parallel, with one worker each. Every round
+// starts with an empty cache.
 func benchEncode(b *testing.B, t Tokenizer, parts ...[]byte) {
 	size := 0
 	dst := make([][]uint32, len(parts))
@@ -78,7 +78,7 @@ func BenchmarkEncodeWordParallel(b *testing.B) {
 	benchEncode(b, learn(b, wordKind, TrainOptions{}, 1, string(text)), halves(text)...)
 }
 
-// BenchmarkFieldsAndMap is what one would write without this package.
+// BenchmarkFieldsAndMap is the simplest word tokenizer, for comparison.
 func BenchmarkFieldsAndMap(b *testing.B) {
 	text := string(benchText(b))
 	w := learn(b, wordKind, TrainOptions{}, 1, text).(*Word)

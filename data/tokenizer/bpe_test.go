@@ -22,7 +22,7 @@ func fixture(t testing.TB, name string) []byte {
 	return content
 }
 
-// learn trains a kind on texts, each a document, with so many counters.
+// learn trains a kind on texts, each a document, with several counters.
 func learn(t testing.TB, kind Kind, opts TrainOptions, counters int, texts ...string) Tokenizer {
 	t.Helper()
 	trainer, err := kind.NewTrainer(opts)
@@ -177,7 +177,7 @@ func TestBPEJSON(t *testing.T) {
 	if err := json.Unmarshal(fixture(t, "bpe.json"), &theirs); err != nil {
 		t.Fatal(err)
 	}
-	// They write a default that has no effect there as true.
+	// tokenizers writes true for this default, which has no effect here.
 	for _, part := range []string{"decoder", "post_processor"} {
 		theirs[part].(map[string]any)["add_prefix_space"] = false
 	}
@@ -186,7 +186,7 @@ func TestBPEJSON(t *testing.T) {
 	}
 }
 
-// Text is composed before it is cut, whatever pieces it comes in.
+// Text is composed before it is cut, however it is divided into parts.
 func TestNFC(t *testing.T) {
 	content := strings.Replace(string(fixture(t, "bpe.json")), `"normalizer": null`, `"normalizer": {"type":"NFC"}`, 1)
 	b, err := Parse([]byte(content))
@@ -213,7 +213,7 @@ func TestNFC(t *testing.T) {
 	}
 }
 
-// Special tokens that are written out are text, unless asked otherwise.
+// Special tokens that are spelled out are text, unless SpecialInText was called.
 func TestSpecialInText(t *testing.T) {
 	b := trainFixture(t, 1)
 	const text = "a<|endoftext|>b <|endoftext|><|end"
@@ -307,7 +307,7 @@ func TestByteAndChar(t *testing.T) {
 	}
 }
 
-// A tokenizer.json that is none gives an error that says so, never a panic.
+// An invalid tokenizer.json gives an error, never a panic.
 func TestParseRefuses(t *testing.T) {
 	good := string(fixture(t, "bpe.json"))
 	replaced := func(from, to string) string {

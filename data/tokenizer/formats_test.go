@@ -106,7 +106,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// What is no tokenizer is refused with what would be one.
+// The error for a file that is not a tokenizer lists the possible formats.
 func TestFormatsRefused(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
 		"vocab.json":     {`{"a":0}`, "needs its merges.txt"},

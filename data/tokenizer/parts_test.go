@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// partCases are tokenizers that Hugging Face made, and the ids that it gave
+// partCases are tokenizers of Hugging Face with the ids that they gave
 // (testdata/make_parts.py).
 func partCases(t testing.TB) (texts []string, tokenizers []struct {
 	Name      string
@@ -82,9 +82,9 @@ func checkEveryCut(t *testing.T, e *pipelineEncoder, text string, want []uint32)
 	}
 }
 
-// Of two ways with nearly equal scores the last bit decides: scores are read as
-// Hugging Face reads them, which is not to the nearest float64. What tokenizers
-// 0.23.3 gives.
+// Between two segmentations with nearly equal scores the last bit decides. Scores are
+// parsed as Hugging Face parses them, which is not to the nearest float64. The ids
+// are from tokenizers 0.23.3.
 func TestUnigramTie(t *testing.T) {
 	tok, err := Parse([]byte(`{"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0.0],["\u2581a",-4.322179188817241],
 		["0",-6.927336568596626],["00",-7.9324694599521095],["\u00c9",-11.117257816842631]]},
@@ -98,7 +98,7 @@ func TestUnigramTie(t *testing.T) {
 	}
 }
 
-// What the expressions of tokenizers 0.23.3 (Oniguruma, its Split isolated) give.
+// The pieces are from tokenizers 0.23.3 (Oniguruma, Split isolated).
 func TestRegex(t *testing.T) {
 	for _, c := range []struct {
 		pattern, text string
@@ -165,7 +165,7 @@ func TestRegexSteps(t *testing.T) {
 	}
 }
 
-// Any expression is refused or searched without a panic, and its cuts change nothing.
+// No expression causes a panic, and cuts never change its matches.
 func FuzzRegex(f *testing.F) {
 	for _, seed := range []string{gpt2Pattern, cl100kPattern, `(?<=a)[^\S\n]+(?=\n)|\bx*+`, `[[:alpha:]&&[^a-c]]{2,}?|\R`} {
 		f.Add(seed, "it's a\u00e9 12\n\n  x")

@@ -78,8 +78,7 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-// checkCuts cuts text wherever a cut may be sought: every prefix may be all
-// that is known then.
+// checkCuts cuts every prefix of a text: Cut may be called with any of them.
 func checkCuts(t *testing.T, s splitter, text string) {
 	t.Helper()
 	whole := splitAll(s, text)
@@ -95,7 +94,7 @@ func checkCuts(t *testing.T, s splitter, text string) {
 	}
 }
 
-// What Hugging Face's Split gives with cl100kPattern.
+// The pieces are from Hugging Face's Split with cl100kPattern.
 func TestCL100K(t *testing.T) {
 	s := knownSplitter(cl100kPattern)
 	for text, want := range map[string][]string{

@@ -25,7 +25,7 @@ func TestWordVocabulary(t *testing.T) {
 		{"b a a\nb c\n", TrainOptions{}, "b a <eos> c <unk>"}, // ties by first appearance
 		{"a a a\n", TrainOptions{}, "a <eos> <unk>"},
 		{"a <unk> <unk>\n", TrainOptions{}, "<unk> a <eos>"},        // <unk> by its frequency
-		{"a b c d a\n", TrainOptions{MinCount: 2}, "<unk> a <eos>"}, // what is left out counts for it
+		{"a b c d a\n", TrainOptions{MinCount: 2}, "<unk> a <eos>"}, // words left out count as <unk>
 		{"a b c d a\n", TrainOptions{Size: 4}, "a <unk> b <eos>"},
 		{"A a Ä ä\n", TrainOptions{Lower: true}, "a ä <eos> <unk>"},
 		{"a", TrainOptions{}, "a <eos> <unk>"}, // a last line without end is a line
@@ -77,7 +77,7 @@ func TestWordDecode(t *testing.T) {
 	}
 }
 
-// Counters that shared a text agree with one that saw it all.
+// Several counters of one text give the same vocabulary as a single one.
 func TestWordCountersAddUp(t *testing.T) {
 	var lines []string
 	for i := range 1000 {

@@ -69,7 +69,7 @@ func TestErrorsNameTheTarget(t *testing.T) {
 	}
 }
 
-// What a full disk says must be recognisable.
+// Callers must be able to recognise the error of a full disk.
 func TestFullDisk(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {

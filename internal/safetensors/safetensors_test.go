@@ -92,7 +92,7 @@ func TestReadsPython(t *testing.T) {
 	}
 }
 
-// The bytes are Python's own, whatever the order the tensors come in.
+// The bytes equal Python's, in whatever order the tensors are passed.
 func TestWritesWhatPythonWrites(t *testing.T) {
 	want, err := os.ReadFile(filepath.Join("testdata", "python.safetensors"))
 	if err != nil {
@@ -274,7 +274,7 @@ func TestOpenNamesTheFile(t *testing.T) {
 	}
 }
 
-// What the reader takes, it can read and the writer can write again.
+// Every file that NewReader accepts can be read and written again.
 func FuzzReader(f *testing.F) {
 	whole, err := os.ReadFile(filepath.Join("testdata", "python.safetensors"))
 	if err != nil {

@@ -76,7 +76,7 @@ func TestDomains(t *testing.T) {
 	}
 }
 
-// What a domain shows is read back as the same value.
+// Parsing a shown value gives the value.
 func FuzzParse(f *testing.F) {
 	domains := []setting.Domain{
 		setting.AnyInt, setting.AtLeast(1), setting.AnyReal, setting.Positive, setting.Below1, setting.Bool{},

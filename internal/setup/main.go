@@ -1,6 +1,7 @@
 // Command setup prepares the dependencies that `go build` cannot fetch: libtorch,
 // and a changed copy of gotch linked against it. Both go into a per-user cache
-// folder that all checkouts share.
+// folder that all checkouts share. The checkout itself gets one generated file,
+// go.work.
 //
 // make runs it with GOWORK=off, because go.work names folders that exist only
 // afterwards:

@@ -29,7 +29,7 @@ func testCache(t *testing.T) *cache {
 	return c
 }
 
-// The replacements are counted: they fit the gotch that go.mod pins, and no other.
+// The counts of replacements fit only the version of gotch that go.mod pins.
 func TestChangesFitGotch(t *testing.T) {
 	root, err := moduleRoot()
 	if err != nil {
@@ -87,7 +87,7 @@ func TestEntryIsBuiltOnceByRacingSetUps(t *testing.T) {
 
 func TestFailedEntryLeavesNothing(t *testing.T) {
 	c := testCache(t)
-	// What a killed set-up left behind.
+	// The leftovers of a killed set-up.
 	if err := os.Mkdir(filepath.Join(c.dir, "thing.tmp-123"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestUnzipRefusesUnsafeNames(t *testing.T) {
 }
 
 // fakePip puts a python3 first in PATH that runs the given shell script; $DEST is
-// the folder that pip is told to download to, $CALLS counts the downloads.
+// pip's download folder, and $CALLS counts the downloads.
 func fakePip(t *testing.T, script string) (calls func() int) {
 	t.Helper()
 	bin, count := t.TempDir(), filepath.Join(t.TempDir(), "calls")
@@ -243,7 +243,7 @@ func TestGeneratedFilesChangeOnlyWhenTheyMust(t *testing.T) {
 		t.Fatal(err)
 	}
 	if st, err := os.Stat(path); err != nil || !st.ModTime().Equal(old) {
-		t.Errorf("a file that says the same was written anew: %v %v", st.ModTime(), err)
+		t.Errorf("a file with the same content was rewritten: %v %v", st.ModTime(), err)
 	}
 	if err := writeIfChanged(path, []byte("two")); err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ func TestBranchesAgreeWithTheirFormula(t *testing.T) {
 					return s.Add(l[0], f(s, h, l))
 				}
 			}
-			// A shift that RMSNorm has not still needs a gradient: of a term of its own.
+			// RMSNorm has no shift; an extra term gives the shift a gradient.
 			also := func(f form) form {
 				return func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return s.Add(f(s, l), l[2]) }
 			}
@@ -63,7 +63,8 @@ func TestBranchesAgreeWithTheirFormula(t *testing.T) {
 	}
 }
 
-// TestBranchDropout: what comes back is zeroed, or grown by 1/(1-p); the stream is not.
+// TestBranchDropout: elements of the branch's result are zeroed or scaled by 1/(1-p);
+// the residual stream is unchanged.
 func TestBranchDropout(t *testing.T) {
 	err := torch.Do(func(s *torch.Scope) error {
 		zero := func(shape ...int64) *ts.Tensor { return s.Zeros(shape, gotch.Float, gotch.CPU) }
@@ -95,7 +96,7 @@ func TestBranchDropout(t *testing.T) {
 	}
 }
 
-// TestBranchesMustFit: the norm, and a last layer that makes another width.
+// TestBranchesMustFit: a norm, or a last layer, of another width is an error.
 func TestBranchesMustFit(t *testing.T) {
 	for name, f := range map[string]func(s *torch.Scope, x *ts.Tensor, zeros func(...int64) *ts.Tensor){
 		"gain": func(s *torch.Scope, x *ts.Tensor, zeros func(...int64) *ts.Tensor) {

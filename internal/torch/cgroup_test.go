@@ -6,8 +6,8 @@ import (
 	"testing/fstest"
 )
 
-// The limits of both versions of control groups count, also those of the groups above,
-// and what their processes use already is not free.
+// The limits of both versions of control groups count, including parent groups'
+// limits. Memory that the groups' processes use is not free.
 func TestControlGroupFree(t *testing.T) {
 	const v1, v2 = "sys/fs/cgroup/memory", "sys/fs/cgroup"
 	for _, test := range []struct {

@@ -13,8 +13,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// Each test here fails on gotch as it is published: internal/setup/changes.go
-// lists what is mended.
+// Each test here fails on the published gotch. internal/setup/changes.go lists the changes.
 
 // A handle allocated and cleared 100 KB of Go memory.
 func TestHandlesAreSmall(t *testing.T) {
@@ -51,7 +50,7 @@ func TestResultSlotsAreNotLost(t *testing.T) {
 			}
 		}
 		call(10_000)
-		// What is lost is lost every time; what earlier tests have left running grows once.
+		// A leak grows every time; memory that earlier tests still use grows once.
 		grown := math.MaxInt
 		for range 3 {
 			before := resident(t)
@@ -113,14 +112,14 @@ func TestInPlaceOperatorsFreeTheirStorage(t *testing.T) {
 	for range 20 {
 		round()
 	}
-	// The heap keeps a few freed ones; stock gotch keeps all forty.
+	// The heap keeps a few freed storages; the published gotch keeps all forty.
 	if grown := resident(t) - before; grown > 8*4*size {
 		t.Errorf("resident memory grew by %d bytes over 20 tensors of %d", grown, 4*size)
 	}
 }
 
-// A finalizer could free a tensor while its last call was running. What is not
-// dropped now stays, and is counted.
+// A finalizer could free a tensor while its last call was running. Now a tensor that is not
+// dropped stays, and is counted.
 func TestTheCollectorFreesNoTensor(t *testing.T) {
 	before := live()
 	func() {

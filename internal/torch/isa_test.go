@@ -9,12 +9,12 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// kernelTests hold our kernels' numbers against libtorch's operators, float64 or the
+// kernelTests compare our kernels' numbers with libtorch's operators, float64 or the
 // formula.
 const kernelTests = "Agree|OfAnyNumber|Errors$|Edges|Branch|OtherTypes|TestCrossEntropy|BFloat16"
 
-// rerun runs the kernel tests in a process of its own with a variable in its environment,
-// which native code reads when it is loaded.
+// rerun runs the kernel tests in a new process with an environment variable, which native
+// code reads when it is loaded.
 func rerun(t *testing.T, variable string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run", kernelTests, "-test.v")
@@ -28,8 +28,8 @@ func rerun(t *testing.T, variable string) {
 	}
 }
 
-// TestKernelsOfEveryInstructionSet runs the kernel tests with each set that the processor
-// has: the library would otherwise use the best one alone.
+// TestKernelsOfEveryInstructionSet runs the kernel tests with each of the processor's
+// instruction sets: by default the library uses only the best one.
 func TestKernelsOfEveryInstructionSet(t *testing.T) {
 	if os.Getenv("KOALA_LM_ISA") != "" {
 		t.Skip("KOALA_LM_ISA is set")
@@ -45,8 +45,8 @@ func TestKernelsOfEveryInstructionSet(t *testing.T) {
 	}
 }
 
-// TestKernelsWithoutBLAS: a libtorch whose BLAS is not exported makes the products with its
-// operators.
+// TestKernelsWithoutBLAS: if libtorch does not export its BLAS, its operators compute the
+// products.
 func TestKernelsWithoutBLAS(t *testing.T) { rerun(t, "KOALA_LM_BLAS=operators") }
 
 // TestInstructionSetMustExist: the error names the sets that the processor has.

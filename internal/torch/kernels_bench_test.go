@@ -35,9 +35,9 @@ func benchTargets(s *torch.Scope, n, vocab int64) *ts.Tensor {
 	return torch.FromSlice(s, ids, n)
 }
 
-// benchDo runs the step that prepare returns in scopes of their own, inside one
-// that holds what prepare made, and reports the median besides the mean: on a
-// busy machine it says more.
+// benchDo runs the step that prepare returns in a new scope each time, within
+// the scope of prepare's tensors. It also reports the median, which is more
+// reliable than the mean on a busy machine.
 func benchDo(b *testing.B, prepare func(outer *torch.Scope) func(s *torch.Scope)) {
 	b.Helper()
 	err := torch.Main(0, func() error {
@@ -82,8 +82,8 @@ func BenchmarkCrossEntropy(b *testing.B) {
 	}
 }
 
-// BenchmarkCrossEntropyProducts is the three matrix products that the loss and
-// its gradients cannot do without: the floor of BenchmarkCrossEntropy.
+// BenchmarkCrossEntropyProducts measures the three matrix products that the
+// loss and its gradients need: a lower bound for BenchmarkCrossEntropy.
 func BenchmarkCrossEntropyProducts(b *testing.B) {
 	benchDo(b, func(outer *torch.Scope) func(*torch.Scope) {
 		h, w := benchTensor(outer, false, benchRows, benchUnits), benchTensor(outer, false, benchVocab, benchUnits)
@@ -115,7 +115,7 @@ func BenchmarkLSTM(b *testing.B) {
 	})
 }
 
-// BenchmarkLSTMProducts is the matrix products of BenchmarkLSTM alone.
+// BenchmarkLSTMProducts measures only the matrix products of BenchmarkLSTM.
 func BenchmarkLSTMProducts(b *testing.B) {
 	benchDo(b, func(outer *torch.Scope) func(*torch.Scope) {
 		x := benchTensor(outer, false, benchRows, benchUnits)

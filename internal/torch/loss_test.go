@@ -11,7 +11,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// lossCase is one call of CrossEntropy; its inputs come from the case alone.
+// lossCase is one call of CrossEntropy. Its inputs depend only on the case.
 type lossCase struct {
 	rows, units, vocab int64
 	bias               bool
@@ -82,8 +82,8 @@ func (in lossInputs) gradients(s *torch.Scope) map[string][]float64 {
 	return g
 }
 
-// chunked is what is tested. The loss is scaled before backward, as gradient
-// accumulation scales it.
+// chunked computes the loss with CrossEntropy, the function under test. It
+// scales the loss before backward, as gradient accumulation does.
 func (c lossCase) chunked(s *torch.Scope, in lossInputs) lossResult {
 	hidden, weight := c.views(s, in)
 	l := s.CrossEntropy(hidden, weight, in.bias, torch.FromSlice(s, in.targets, c.rows),
@@ -92,7 +92,8 @@ func (c lossCase) chunked(s *torch.Scope, in lossInputs) lossResult {
 	return lossResult{l.Nats, l.MeanSquare, l.Tokens, torch.ToSlice[float64](s, l.PerToken), in.gradients(s)}
 }
 
-// plain is the same from all logits, in float64 and libtorch's operators.
+// plain computes the same from all logits, in float64 with libtorch's
+// operators.
 func (c lossCase) plain(s *torch.Scope, in lossInputs) lossResult {
 	hidden, weight := c.views(s, in)
 	double := func(t *ts.Tensor) *ts.Tensor { return s.To(t, gotch.Double, gotch.CPU) }
@@ -213,8 +214,8 @@ func TestCrossEntropyRefusesTargetsOutsideTheVocabulary(t *testing.T) {
 	}
 }
 
-// Logits that a float32 holds but whose exp it does not, and those that are not
-// numbers: the first have a loss, the second must not look as if they had.
+// Logits whose exp overflows float32 have a finite loss. Logits that are not
+// numbers must not give one.
 func TestCrossEntropyAtTheEdges(t *testing.T) {
 	for _, test := range []struct {
 		logits []float32

@@ -9,12 +9,12 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// TestMemoryThatIsNotThere: allocations that Linux would grant, one by one, and
-// not have. Nothing is written to them.
+// TestMemoryThatIsNotThere: Linux would grant each allocation without having
+// memory for all of them. The test writes nothing to them.
 func TestMemoryThatIsNotThere(t *testing.T) {
 	free, ok := torch.FreeMemory()
 	if !ok {
-		t.Fatal("the system does not tell what is free")
+		t.Fatal("the system does not report its free memory")
 	}
 	err := torch.Main(0, func() error {
 		return torch.Do(func(s *torch.Scope) error {

@@ -29,8 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// member joins a group, and prints the bits of a sum of numbers that do not add up
-// to the same in every order. One that is told to leaves in the middle.
+// member joins a group, and prints the bits of a sum whose rounding depends on the
+// order of the numbers. If its variable says so, it leaves in the middle.
 func member(place string) error {
 	var rank, size, port int
 	var leaves bool
@@ -70,9 +70,9 @@ func member(place string) error {
 	return memberReduces(g)
 }
 
-// memberReduces prints the sums of the gradients of x (first (n+1) + 2 last), n
-// being the rank, in two passes: backward reaches all parameters in the first, and
-// rank 0 does not use the last parameter in the second.
+// memberReduces prints the sums of the gradients of x (first (n+1) + 2 last) in
+// two passes; n is the rank. In the first pass backward reaches all parameters. In
+// the second, rank 0 does not use the last parameter.
 func memberReduces(g *ProcessGroup) error {
 	s := NewScope()
 	defer s.Close()
@@ -114,7 +114,7 @@ func gradient(s *Scope, p *ts.Tensor) []float32 {
 	return nil
 }
 
-// members runs the processes of a group and returns what each said, and whether
+// members runs the processes of a group and returns each one's output, and whether
 // it failed.
 func members(t *testing.T, size, leaves int) (said []string, failed []error) {
 	t.Helper()
@@ -226,7 +226,7 @@ func TestKVStore(t *testing.T) {
 	}
 }
 
-// TestKVStoreGivesUp: what answers at the port says nothing.
+// TestKVStoreGivesUp: the server at the port never answers.
 func TestKVStoreGivesUp(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

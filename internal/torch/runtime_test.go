@@ -2,7 +2,7 @@ package torch
 
 import "testing"
 
-// In Main denormal numbers are zero, and only there.
+// Denormal numbers are zero within Main, and only there.
 func TestMainFlushesDenormals(t *testing.T) {
 	product := func() (out float32) {
 		err := Do(func(s *Scope) error {

@@ -13,7 +13,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
-// live counts the tensor handles that are not freed.
+// live returns the number of tensor handles that are not freed.
 func live() int { return len(ts.ExistingTensors) }
 
 func TestWrongShapesNameTheOperator(t *testing.T) {
@@ -169,8 +169,8 @@ func TestSeedDependsOnSeedStepAndStreamAlone(t *testing.T) {
 	}
 }
 
-// TestTrainingStepsKeepMemoryFlat fails on gotch as it is published: its
-// in-place operators leak the storage, and every operator a slot of 32 bytes.
+// TestTrainingStepsKeepMemoryFlat fails on the published gotch: its in-place
+// operators leak the storage, and every operator leaks a slot of 32 bytes.
 func TestTrainingStepsKeepMemoryFlat(t *testing.T) {
 	const warm, steps = 1000, 10_000
 	err := torch.Do(func(s *torch.Scope) error {

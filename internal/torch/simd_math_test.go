@@ -49,7 +49,8 @@ func throughCell(t *testing.T, gate int64, x []float32) []float32 {
 	return out[:len(x)]
 }
 
-// ulps is how many units in the last place of want got is off.
+// ulps returns the difference between got and want, in units in the last place
+// of want.
 func ulps(got float32, want float64) float64 {
 	nearest := float32(want)
 	unit := float64(math.Nextafter32(float32(math.Abs(float64(nearest))), math.MaxFloat32)) - math.Abs(float64(nearest))
@@ -104,7 +105,7 @@ func TestMathErrors(t *testing.T) {
 }
 
 // With weights 1 and 0 and target 1 the gradient of a hidden state x is the
-// probability e^x / (1 + e^x): what softmax makes of exp, for x <= 0.
+// probability e^x / (1 + e^x), so it shows the softmax's exp, for x <= 0.
 func TestSoftmaxErrors(t *testing.T) {
 	worst, at := 0.0, float32(0)
 	err := torch.Do(func(s *torch.Scope) error {

@@ -15,7 +15,7 @@ import (
 // form computes something from leaves.
 type form func(s *torch.Scope, leaves []*ts.Tensor) *ts.Tensor
 
-// agree compares two forms in their values and in the gradients of leaves of these shapes.
+// agree compares the values of two forms, and the gradients of leaves of the given shapes.
 func agree(t *testing.T, got, want form, shapes ...[]int64) {
 	t.Helper()
 	err := torch.Do(func(s *torch.Scope) error {
@@ -32,7 +32,7 @@ func agree(t *testing.T, got, want form, shapes ...[]int64) {
 		var results [2][][]float64 // the value, then each leaf's gradient
 		for k, f := range []form{got, want} {
 			y := f(s, leaves)
-			// Not the sum alone: each element with a weight of its own.
+			// A weighted sum, with a different weight for each element.
 			weights := make([]float32, torch.Count(y))
 			for i := range weights {
 				weights[i] = float32(math.Sin(float64(i)))
@@ -59,7 +59,7 @@ func agree(t *testing.T, got, want form, shapes ...[]int64) {
 	}
 }
 
-// rowMean is the mean over the last dimension, which stays with length 1.
+// rowMean is the mean over the last dimension, which the result keeps with length 1.
 func rowMean(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
 	return s.Apply("mean", func() (*ts.Tensor, error) { return x.MeanDim([]int64{-1}, true, gotch.Float, false) }, x)
 }
@@ -92,7 +92,7 @@ func TestMLPAgreesWithItsFormula(t *testing.T) {
 		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			return s.Linear(geluByOperators(s, s.Linear(l[0], l[1], l[2])), l[3], l[4])
 		}, rows, []int64{hidden, in}, []int64{hidden}, []int64{in, hidden}, []int64{in})
-		// Weights stored the other way round.
+		// Transposed storage of the weights.
 		turned := func(s *torch.Scope, w *ts.Tensor) torch.Affine { return torch.Affine{Weight: s.Transpose(w, 0, 1)} }
 		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			gate := turned(s, l[2])
@@ -180,7 +180,7 @@ func TestRotaryAgreesWithItsFormula(t *testing.T) {
 	}, []int64{2, steps, heads, width})
 }
 
-// causal is attention as the formula reads, of q, k and v [B, H, T, W].
+// causal is the formula of causal attention, with q, k and v [B, H, T, W].
 func causal(s *torch.Scope, q, k, v *ts.Tensor, from int64) *ts.Tensor {
 	shape := torch.Shape(q)
 	if !s.OK() {
@@ -238,7 +238,7 @@ func TestSelfAttentionAgreesWithItsFormula(t *testing.T) {
 	}
 }
 
-// TestBiasesMustFit: kernels that read them by address would read beyond their end.
+// TestBiasesMustFit: otherwise kernels would read beyond the end of a bias.
 func TestBiasesMustFit(t *testing.T) {
 	for name, f := range map[string]func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine){
 		"mlp":      func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.MLP(x, torch.Branch{}, w, nil, short) },
