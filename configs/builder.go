@@ -12,28 +12,28 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// A Builder lays sources of settings over one another, later over earlier, and
-// keeps everything that is wrong with them. Its zero value has the defaults.
+// A Builder combines sources of settings, later over earlier, and collects all their
+// errors. The zero Builder has the defaults.
 //
-// What is tuned for one kind is not carried to another: if a source changes
-// optimizer.kind, the optimizer's settings of the sources before it, and the
-// others whose default depends on that kind, are dropped; if it changes the family
-// of model.kind, the model's, the optimizer's and those by family are. So
-// `--set optimizer.kind=sgd` alone, on any preset, trains with SGD's own defaults.
-// Likewise a source that sets only one of train.steps and train.epochs replaces
-// both.
+// Settings tuned for one kind do not carry over to another. If a source changes
+// optimizer.kind, it drops the earlier sources' settings of the optimizer and all
+// settings whose default depends on that kind. If it changes the family of
+// model.kind, it drops the settings of the model and the optimizer, and all settings
+// whose default depends on the family. So `--set optimizer.kind=sgd` alone, on any
+// preset, trains with SGD's own defaults. Likewise a source that sets only one of
+// train.steps and train.epochs replaces both.
 type Builder struct {
 	layers   []*layer
 	problems Problems
-	line     bool // the last layer is the command line's
+	line     bool // the last layer holds the command line
 }
 
-// layer is what one source sets.
+// layer holds the settings of one source.
 type layer struct {
 	base     string // name of the preset below it
 	values   map[string]assignment
-	broken   map[string]bool // set, but to no legal value
-	recorded bool            // by a program, and not written by a person now
+	broken   map[string]bool // keys set to an illegal value
+	recorded bool            // recorded by a program, not written by a person
 }
 
 type assignment struct {
@@ -105,8 +105,8 @@ func (b *Builder) source(name string, text []byte, recorded bool) {
 	b.add(l)
 }
 
-// Assign adds "key=value", the value in YAML as in a file. Of a key assigned
-// twice the last counts.
+// Assign adds "key=value", the value in YAML as in a file. If a key is assigned
+// twice, the last value counts.
 func (b *Builder) Assign(text, where string) {
 	key, value, ok := strings.Cut(text, "=")
 	if !ok {
@@ -169,8 +169,8 @@ func (b *Builder) Values(where string, values map[string]any) {
 	l.addFormer()
 }
 
-// former are the defaults of earlier versions that a recorded run keeps: its
-// record lacks the setting, which is younger than the run.
+// former are earlier versions' defaults of settings that are younger than a recorded
+// run. The run keeps them, since its record lacks the setting.
 var former = []struct {
 	key, kind string // of a run with this optimizer.kind
 	value     any
@@ -189,7 +189,7 @@ func (l *layer) addFormer() {
 	}
 }
 
-// Settings resolves the layers, or returns all Problems.
+// Settings returns the resolved settings, or all Problems.
 func (b *Builder) Settings() (Settings, error) {
 	r := b.resolve()
 	r.checkTogether()

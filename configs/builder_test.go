@@ -95,7 +95,7 @@ func TestLayersOverOneAnother(t *testing.T) {
 	}
 }
 
-// What is tuned for a kind does not survive a change of kind by a later source.
+// Settings tuned for a kind do not survive a change of kind by a later source.
 func TestChangeOfKindDropsWhatWasTuned(t *testing.T) {
 	base := "model: {kind: lstm, embed: 400, hidden: 1150}\noptimizer: {kind: asgd, lr: 30, nonmono: 7}\n" +
 		"train: {clip: 0.5, bptt: 70, seed: 9}\nschedule: {kind: step, every: 10}\n"
@@ -201,8 +201,8 @@ func preset(t *testing.T, name string) Settings {
 	return s
 }
 
-// A preset on another has its settings, less those tuned for an optimizer that
-// it replaces.
+// A preset based on another has the other's settings, except the ones tuned for an
+// optimizer that it replaces.
 func TestPresetsOnPresets(t *testing.T) {
 	awd, ptb, koala := preset(t, "awd-lstm-wt2"), preset(t, "awd-lstm-ptb"), preset(t, "awd-lstm-ptb-koala")
 	if ptb.Model.Hidden != awd.Model.Hidden || ptb.Model.Dropout.Input != 0.4 || ptb.Optimizer.Float("lr") != 30 || ptb.Optimizer.Float("clip") != 0.25 {

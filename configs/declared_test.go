@@ -15,8 +15,8 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// combinations returns settings, as assignments, in which every kind of model meets
-// every kind of optimizer, of output layer and of schedule.
+// combinations returns settings, as assignments, that combine every kind of model
+// with every kind of optimizer, output layer and schedule.
 func combinations() [][]string {
 	words := func(key string) []string {
 		d, _ := declaration(key)
@@ -43,7 +43,7 @@ func combinations() [][]string {
 	return list
 }
 
-// others returns values of a domain, as text, among which some differ from now.
+// others returns values of a domain, as text. Some of them differ from now.
 func others(d setting.Domain, now any) []string {
 	var list []string
 	for _, text := range slices.Concat(d.Words(), []string{"true", "false", "0.5", "0.25", "0.05", "2", "1", "3", "[5, 10]", "[1, 2]", "90s"}) {
@@ -93,8 +93,8 @@ func leaves(s Settings) map[string]string {
 	return found
 }
 
-// Every setting, wherever it exists, changes the configuration that the packages
-// get, and every field of that configuration is changed by a setting.
+// Every setting, in every combination in which it exists, changes the packages'
+// configuration, and every field of that configuration is changed by a setting.
 func TestEverySettingChangesTheConfiguration(t *testing.T) {
 	changed := map[string]bool{} // leaves
 	tried := map[string]bool{}   // keys
@@ -132,7 +132,7 @@ func TestEverySettingChangesTheConfiguration(t *testing.T) {
 		}
 	}
 	for _, key := range Keys() {
-		// Two settings change something beside another one alone.
+		// Two settings have an effect only together with another one.
 		if !tried[key] && key != "optimizer.nesterov" && key != "optimizer.decay_in_step" {
 			t.Errorf("%s was not changed in any combination", key)
 		}
@@ -196,7 +196,7 @@ func TestDeclarations(t *testing.T) {
 	}
 }
 
-// checkCondition wants the values of a condition to be in the domain of its key.
+// checkCondition requires the values of a condition to be in the domain of its key.
 func checkCondition(t *testing.T, of string, c setting.Condition) {
 	t.Helper()
 	d, ok := declaration(c.Key)
@@ -214,7 +214,8 @@ func checkCondition(t *testing.T, of string, c setting.Condition) {
 // segment is a part of a default's text: "adam and adamw 0.002 (transformer 0.001)".
 var segment = regexp.MustCompile(`^(?:(.+?) )??([^ ()]+)(?: \(([^ ]+) ([^ ()]+)\))?$`)
 
-// fromText reads the default for some words (kinds, family) off the reference.
+// fromText reads the default for some words (kinds, family) from the reference's
+// text.
 func fromText(text string, words []string) (value string, ok bool) {
 	for part := range strings.SplitSeq(text, "; ") {
 		m := segment.FindStringSubmatch(part)
@@ -232,7 +233,7 @@ func fromText(text string, words []string) (value string, ok bool) {
 	return value, ok
 }
 
-// What the reference says of defaults is what a run gets.
+// A run gets the defaults that the reference states.
 func TestDefaultTexts(t *testing.T) {
 	read := 0
 	for _, combination := range combinations() {
@@ -248,7 +249,7 @@ func TestDefaultTexts(t *testing.T) {
 			if !exists || !readable || slices.ContainsFunc(combination, func(a string) bool { return strings.HasPrefix(a, e.Key+"=") }) {
 				continue
 			}
-			if strings.HasPrefix(want, "model.") { // the same as another
+			if strings.HasPrefix(want, "model.") { // equals another setting's default
 				want = Text(values[want])
 			}
 			read++
@@ -262,8 +263,8 @@ func TestDefaultTexts(t *testing.T) {
 	}
 }
 
-// A setting that changes nothing in a combination is refused, unless its value says
-// so itself, or a later source makes the combination.
+// A setting without effect in a combination is refused, unless its value means no
+// effect, or a later source makes the combination.
 func TestSettingsWithoutEffect(t *testing.T) {
 	oneLayer := []string{"model.layers=1"}
 	for _, test := range []struct {
@@ -322,7 +323,7 @@ func TestSettingsWithoutEffect(t *testing.T) {
 	})
 }
 
-// A run that was recorded before a setting existed keeps what it did.
+// A run that was recorded before a setting existed keeps its behaviour.
 func TestRecordedBeforeASettingExisted(t *testing.T) {
 	var s Settings
 	recorded := `{"optimizer.kind":"koala-d","optimizer.weight_decay":0.1}`

@@ -19,8 +19,8 @@ import (
 	"github.com/koala-lm/koala-lm/lm"
 )
 
-// unseen are the settings that a run of a few steps without a fault does not show,
-// and what they are for.
+// unseen are the settings without a visible effect on a run of a few steps without a
+// fault, each with its purpose.
 var unseen = map[string]string{
 	"train.time_limit":      "ends long runs",
 	"optimizer.max_skipped": "ends a run that diverges",
@@ -34,7 +34,7 @@ var common = []string{
 	"model.embed=8", "train.batch=4", "eval.batch=2", "eval.every=3", "train.steps=9", "train.log_every=4",
 }
 
-// base is common with what a kind needs beside.
+// base returns common with the settings that a kind needs besides.
 func base(set ...string) []string {
 	list := slices.Concat(common, set)
 	joined := " " + strings.Join(set, " ")
@@ -49,7 +49,7 @@ func base(set ...string) []string {
 	return list
 }
 
-// trace trains as the settings say and returns what happened, as text.
+// trace trains with the settings and returns the events as text.
 func trace(t *testing.T, s configs.Settings) string {
 	t.Helper()
 	const vocab = 30
@@ -103,7 +103,7 @@ func trace(t *testing.T, s configs.Settings) string {
 	return events.String()
 }
 
-// tracer writes down what a trainer announces, less its times.
+// tracer records a trainer's events without their times.
 type tracer struct {
 	lm.NoObserver
 	to *strings.Builder
@@ -136,12 +136,12 @@ func (o *tracer) Checkpoint(s *lm.Snapshot, best bool) error {
 	return err
 }
 
-// candidates are values that some settings take and most do not have.
+// candidates are legal values of some settings that differ from most current values.
 var candidates = []string{"true", "false", "0.5", "0.05", "1", "2", "3", "5", "12", "40", "20000", "[4, 9]", "[1]"}
 
-// Every setting, wherever it exists and has an effect by its declaration, changes
-// what a run does: one that nothing reads, or that has no effect in a combination
-// and does not say so, fails here.
+// Every setting, in every combination in which it exists and has an effect by its
+// declaration, changes a run. The test fails for a setting that nothing reads, or
+// that has no effect in a combination without declaring it.
 func TestEverySettingChangesTraining(t *testing.T) {
 	sections := func(names ...string) func(key string) bool {
 		return func(key string) bool {
@@ -178,7 +178,7 @@ func TestEverySettingChangesTraining(t *testing.T) {
 			switch kind {
 			case "sgd":
 				set = append(set, "optimizer.momentum=0.9")
-			case "asgd": // averages when an evaluation brings no new best
+			case "asgd": // averages after an evaluation without a new best
 				set = append(set, "optimizer.lr=300", "train.clip=1", "eval.every=1")
 			}
 			cases = append(cases, effects{kind + " on " + model, set, sections("optimizer.", "train.clip")})
@@ -229,7 +229,7 @@ func TestEverySettingChangesTraining(t *testing.T) {
 			}
 		})
 	}
-	if ran < len(cases) { // -run chose some
+	if ran < len(cases) { // -run selected some cases
 		return
 	}
 	for _, key := range configs.Keys() {

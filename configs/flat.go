@@ -15,10 +15,10 @@ type KeyValue struct {
 	Value any
 }
 
-// Text writes a value of Flat as it would be written in a file.
+// Text writes a value of Flat as in a file.
 func Text(v any) string { return setting.Text(v) }
 
-// Flat lists the settings that exist for the kinds chosen, in the order of Keys.
+// Flat lists the settings that exist for the chosen kinds, in the order of Keys.
 func (s Settings) Flat() []KeyValue {
 	list := s.list()
 	get := spec.Lookup(list)
@@ -49,8 +49,8 @@ func (s Settings) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// UnmarshalJSON reads what MarshalJSON of this version or an earlier one wrote,
-// with the checks of a file; a key that is missing takes its default.
+// UnmarshalJSON reads the output of MarshalJSON of this version or an earlier one,
+// with the checks of a file. A missing key takes its default.
 func (s *Settings) UnmarshalJSON(text []byte) error {
 	var b Builder
 	b.source("", text, true) // JSON is YAML

@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Whatever a file holds, it gives settings that survive a round trip through
-// JSON, or problems of one line each.
+// Every file gives settings that survive a round trip through JSON, or problems of
+// one line each.
 func FuzzSource(f *testing.F) {
 	for _, p := range Presets() {
 		f.Add(p.Text)

@@ -15,7 +15,8 @@ func Keys() []string {
 	return keys
 }
 
-// Words lists the words that a setting takes: the kinds of model for model.kind.
+// Words lists the words that are values of a setting, such as the kinds of model for
+// model.kind.
 func Words(key string) []string {
 	d, ok := declaration(key)
 	if !ok {
@@ -30,12 +31,12 @@ func sectionOf(key string) string {
 	return section
 }
 
-// isSection says that settings' keys begin with name and a dot.
+// isSection reports whether some keys begin with name and a dot.
 func isSection(name string) bool {
 	return slices.ContainsFunc(Keys(), func(key string) bool { return strings.HasPrefix(key, name+".") })
 }
 
-// keysUnder lists the names that follow prefix, of settings and of sections.
+// keysUnder lists the names of settings and sections that follow prefix.
 func keysUnder(prefix string) []string {
 	var names []string
 	for _, key := range Keys() {

@@ -18,7 +18,7 @@ type Optimizer struct {
 // defaultOptimizer is the kind of a run that names none.
 var defaultOptimizer = optimizers.KoalaV.Name
 
-// A hyperparameter whose key is in elsewhere is set under another one than
+// elsewhere holds the hyperparameters whose setting has another key than
 // optimizer.KEY.
 var elsewhere = map[string]string{
 	"clip": "train.clip", "average": "train.average", "average_memory": "train.average_memory", "average_start": "train.average_start",
@@ -52,7 +52,7 @@ func hyperparameters() []string {
 	return keys
 }
 
-// settingKey is the key under which users set a hyperparameter.
+// settingKey returns the key under which users set a hyperparameter.
 func settingKey(key string) string {
 	if other, ok := elsewhere[key]; ok {
 		return other
@@ -60,7 +60,7 @@ func settingKey(key string) string {
 	return "optimizer." + key
 }
 
-// asSetting is a kind's hyperparameter as a setting of this kind alone.
+// asSetting returns a kind's hyperparameter as a setting of this kind alone.
 func asSetting(d setting.Declaration) setting.Declaration {
 	var families []any
 	for _, family := range spec.Families() {
@@ -75,16 +75,16 @@ func asSetting(d setting.Declaration) setting.Declaration {
 	})
 }
 
-// A variant is a setting as some kinds declare it.
+// A variant is the declaration of a setting that some kinds share.
 type variant struct {
 	setting.Declaration
 	kinds []any // their names
 }
 
 // merged makes one setting of a hyperparameter that several kinds may declare. Its
-// default is the one that half of them or more have, if there is one, and
-// otherwise given by kind. The meaning is the first kind's, with the ones of kinds
-// that differ.
+// default is the one that at least half of the kinds share, with exceptions by kind;
+// without such a default, each kind has its own. Its meaning is the first kind's,
+// followed by the differing meanings of other kinds.
 func merged(key string) setting.Declaration {
 	var defaults, meanings []variant
 	var kinds, others []any // with the hyperparameter and without
@@ -136,7 +136,7 @@ func group(list []variant, d setting.Declaration, kind string, text func(setting
 	return append(list, variant{d, []any{kind}})
 }
 
-// problems returns the values that do not fit together for the kind.
+// problems returns the errors of values that do not fit together for the kind.
 func (o *Optimizer) problems() []setting.Problem {
 	kind, err := optimizers.Lookup(o.Kind)
 	if err != nil || kind.Check == nil {

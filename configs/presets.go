@@ -12,10 +12,10 @@ import (
 //go:embed presets/*.yaml
 var presetFiles embed.FS
 
-// DefaultPreset is the one that training starts from where none is named.
+// DefaultPreset is the preset of a training without --config.
 const DefaultPreset = "small"
 
-// A Preset is a named file of settings within the program.
+// A Preset is a named file of settings, embedded in the program.
 type Preset struct {
 	Name  string
 	About string // the first line of its comment
@@ -40,7 +40,7 @@ func Presets() []Preset {
 	return list
 }
 
-// IsPreset says that name is a preset's.
+// IsPreset reports whether name is the name of a preset.
 func IsPreset(name string) bool {
 	_, ok := findPreset(name)
 	return ok
@@ -81,8 +81,8 @@ func unknownPreset(name string) string {
 	return text + ": the presets are " + strings.Join(presetNames(), ", ")
 }
 
-// Config adds a preset, or a file of settings: a preset's name always means
-// the preset, and ./small the file.
+// Config adds a preset or a file of settings. A preset's name always means the
+// preset; ./small is a file.
 func (b *Builder) Config(name string) {
 	isPath := strings.ContainsAny(name, `/\`) || strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")
 	switch {
@@ -91,6 +91,6 @@ func (b *Builder) Config(name string) {
 	case isPath || exists(name):
 		b.File(name)
 	default:
-		b.Preset(name) // to say that there is none
+		b.Preset(name) // reports that there is no such preset
 	}
 }

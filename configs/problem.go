@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// A Problem is one thing that is wrong with the settings.
+// A Problem is one error in the settings.
 type Problem struct {
-	Where string // file:line:column, preset or flag; empty where none is to blame
-	Text  string // what is wrong and what would be right
+	Where string // file:line:column, preset or flag; empty if none caused it
+	Text  string // the error and the allowed values
 }
 
 func (p Problem) String() string {
@@ -18,7 +18,7 @@ func (p Problem) String() string {
 	return p.Where + ": " + p.Text
 }
 
-// Problems is everything that is wrong, one a line.
+// Problems is the list of all errors, one on each line.
 type Problems []Problem
 
 func (p Problems) Error() string {
@@ -29,7 +29,7 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// add notes a problem.
+// add adds a problem.
 func (p *Problems) add(where, format string, args ...any) {
 	*p = append(*p, Problem{where, fmt.Sprintf(format, args...)})
 }

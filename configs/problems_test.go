@@ -9,7 +9,7 @@ import (
 	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// Each source gets all of its problems named, with the place and what is allowed.
+// All problems of a source are reported, with the place and the allowed values.
 func TestProblems(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
@@ -71,7 +71,7 @@ func TestProblems(t *testing.T) {
 			if err != nil {
 				got = strings.Split(err.Error(), "\n")
 			}
-			for i, want := range test.want { // what ends in an open parenthesis lists names
+			for i, want := range test.want { // an open parenthesis at the end begins a list of names
 				if i < len(got) && strings.HasSuffix(want, "(") && strings.HasPrefix(got[i], want) {
 					got[i] = want
 				}

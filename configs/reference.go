@@ -5,9 +5,9 @@ import "strings"
 // An Entry is a line of the settings reference.
 type Entry struct {
 	Key     string
-	Default string // with the defaults of kinds that have one of their own
+	Default string // including kinds with another default
 	Allowed string // completes "must be"
-	For     string // the kinds for which it exists; empty is all
+	For     string // the kinds for which it exists; empty: all
 	Meaning string
 }
 

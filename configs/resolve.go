@@ -7,17 +7,17 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// resolved is the outcome of laying all layers over one another.
+// resolved is the result of combining all layers.
 type resolved struct {
 	settings Settings
 	list     []setting.Setting // bound to settings
-	get      setting.Lookup    // of list
-	set      map[string]origin // values that some layer set and no later one dropped
+	get      setting.Lookup    // looks up values in list
+	set      map[string]origin // values that a layer set and no later layer dropped
 	broken   map[string]bool
 	problems Problems
 }
 
-// origin is where a value came from.
+// origin is the source of a value.
 type origin struct {
 	assignment
 	layer    int
@@ -43,7 +43,7 @@ func (b *Builder) resolve() *resolved {
 	return r
 }
 
-// assign gives each setting the value that was set, or its default.
+// assign gives each setting its set value or its default.
 func (r *resolved) assign() {
 	for i := range r.list {
 		s := &r.list[i]
@@ -60,8 +60,8 @@ func (r *resolved) assign() {
 	}
 }
 
-// drop forgets what earlier layers chose for a kind that l changes, and a
-// length that l says in another unit.
+// drop removes the values that earlier layers set for a kind that l changes, and a
+// length that l gives in another unit.
 func (r *resolved) drop(l *layer) {
 	tuned := func(setting.Declaration) bool { return false }
 	if kind, ok := l.values["optimizer.kind"]; ok && kind.value != r.valueOf("optimizer.kind") {
@@ -74,7 +74,7 @@ func (r *resolved) drop(l *layer) {
 			return sectionOf(d.Key) == "model" || sectionOf(d.Key) == "optimizer" || d.Default.DependsOn(spec.FamilyKey)
 		}
 	}
-	// Steps and epochs are two ways to say how long: the later source says it.
+	// Steps and epochs both give a run's length: the later source decides.
 	_, steps := l.values["train.steps"]
 	_, epochs := l.values["train.epochs"]
 	switch {
@@ -90,7 +90,7 @@ func (r *resolved) drop(l *layer) {
 	}
 }
 
-// valueOf is the value so far of a setting that chooses a kind.
+// valueOf returns the current value of a setting that chooses a kind.
 func (r *resolved) valueOf(key string) any {
 	if o, ok := r.set[key]; ok {
 		return o.value
@@ -99,8 +99,7 @@ func (r *resolved) valueOf(key string) any {
 	return d.Default.Value(func(string) any { return nil })
 }
 
-// familyOf is the family of the kind of that name, the kind's own name if it is
-// not known.
+// familyOf returns the family of a kind, or the kind's own name if it is unknown.
 func familyOf(kind any) spec.Family {
 	name, _ := kind.(string)
 	k, err := spec.LookupKind(name)
@@ -110,7 +109,7 @@ func familyOf(kind any) spec.Family {
 	return k.Family
 }
 
-// later says that a layer after that of o set one of the keys, or left it broken.
+// later reports whether a layer after o's set one of the keys, or left it broken.
 func (r *resolved) later(o origin, keys ...string) bool {
 	return slices.ContainsFunc(keys, func(key string) bool {
 		by, ok := r.set[key]
@@ -118,8 +117,8 @@ func (r *resolved) later(o origin, keys ...string) bool {
 	})
 }
 
-// checkConditions refuses settings that do not exist for the kinds chosen, except
-// if a later source chose the kind.
+// checkConditions refuses settings that do not exist for the chosen kinds, unless a
+// later source chose the kind.
 func (r *resolved) checkConditions() {
 	for i := range r.list {
 		s := &r.list[i]
@@ -140,10 +139,10 @@ func (r *resolved) checkConditions() {
 	}
 }
 
-// settleIdle gives the settings that change nothing in this combination the value
-// that they amount to, or their default, and refuses other values of them. What an earlier version
-// recorded stays, and a source that chooses the combination overrides the sources
-// before it.
+// settleIdle handles settings without effect in this combination: it gives them the
+// value that says so, or their default, and refuses other values. A value that an
+// earlier version recorded stays, and a source that chooses the combination
+// overrides the sources before it.
 func (r *resolved) settleIdle() {
 	for i := range r.list {
 		s := &r.list[i]
@@ -176,8 +175,8 @@ func (r *resolved) settleIdle() {
 	}
 }
 
-// checkTogether finds values that are in range each but do not fit together. A
-// check is left out if one of its settings is broken already.
+// checkTogether finds values that are each in range but do not fit together. It
+// skips a check if one of its settings is already broken.
 func (r *resolved) checkTogether() {
 	s := &r.settings
 	r.add(s.Model.Problems())
@@ -185,7 +184,7 @@ func (r *resolved) checkTogether() {
 	r.add(s.Train.Problems(&s.Schedule))
 }
 
-// add notes problems where the last of the settings that cause each was set.
+// add adds problems, each at the place of the last setting that causes it.
 func (r *resolved) add(list []setting.Problem) {
 	for _, p := range list {
 		where, latest := "", -1

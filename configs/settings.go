@@ -1,9 +1,9 @@
-// Package configs holds the settings of a training run: the embedded presets, and
-// the way from files and flags to one validated value.
+// Package configs resolves the settings of a training run: it combines embedded
+// presets, files and flags into one validated value.
 //
 // It declares no setting. The packages that read the settings declare them (lm/spec
 // and koala/spec); parsing, validation, JSON and the printed reference are derived
-// from their declarations. A Builder lays sources over one another:
+// from their declarations. A Builder combines sources:
 //
 //	var b configs.Builder
 //	b.Preset("small")
@@ -11,7 +11,7 @@
 //	b.Assign("optimizer.kind=sgd", "--set")
 //	settings, err := b.Settings()
 //
-// err is a Problems: everything that is wrong, not just the first of it.
+// err is a Problems: all errors, not just the first.
 package configs
 
 import (
@@ -23,9 +23,8 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// Settings is everything that decides what a training run computes, apart from
-// the data. A setting that does not exist for the kinds chosen is at its zero
-// value.
+// Settings determines, together with the data, the result of a training run. A
+// setting that does not exist for the chosen kinds has its zero value.
 type Settings struct {
 	Model      spec.Model
 	Optimizer  Optimizer
@@ -43,12 +42,11 @@ func (s Settings) SequenceLength() int {
 	return int(s.Model.Context)
 }
 
-// sectionNames is the order in which sections are listed.
+// sectionNames lists the sections in the order of printing.
 var sectionNames = []string{"model", "optimizer", "schedule", "train", "eval", "checkpoint"}
 
-// list returns all settings bound to s, in the order in which they are printed and
-// in which defaults are found: one whose default depends on another comes after
-// it.
+// list returns all settings bound to s, in the order of printing and of resolving
+// defaults: a setting whose default depends on another comes after it.
 func (s *Settings) list() []setting.Setting {
 	list := slices.Concat(s.Model.Settings(), s.Optimizer.settings(), s.Schedule.Settings(), s.Train.Settings(),
 		s.Eval.Settings(), s.Checkpoint.Settings())
@@ -58,7 +56,8 @@ func (s *Settings) list() []setting.Setting {
 	return list
 }
 
-// declared is every declaration in the order of list, and the place of each key.
+// declared returns every declaration in the order of list, and the index of each
+// key.
 var declared = sync.OnceValue(func() (d struct {
 	list  []setting.Declaration
 	index map[string]int

@@ -14,12 +14,12 @@ import (
 	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
-// maxSource bounds a file of settings: a larger one is some other file.
+// maxSource bounds a file of settings: a larger file is not a file of settings.
 const maxSource = 1 << 20
 
 // parse reads a document of settings into values by key. Sections nest, and a
 // key may be dotted. Decoding into structs would turn 1.5 into 1 and lose the
-// places, so the nodes are walked here.
+// positions, so parse walks the nodes.
 func (l *layer) parse(name string, text []byte, problems *Problems) {
 	loader, err := yaml.NewLoader(bytes.NewReader(text))
 	if err != nil {
@@ -56,8 +56,8 @@ func addSyntaxError(problems *Problems, name string, err error) {
 	problems.add(name, "not YAML: %s", load.Message)
 }
 
-// place is the position of a node in a file. It is empty without a name: JSON of a
-// program is one line, in which a position tells a person nothing.
+// place returns the position of a node in a file, or "" without a file name: a
+// program's JSON is one line, in which a position does not help.
 func place(name string, n *yaml.Node) string {
 	if name == "" {
 		return ""
@@ -103,7 +103,7 @@ func (w *walker) section(prefix string, n *yaml.Node) {
 	}
 }
 
-// base notes the preset below the document.
+// base records the preset below the document.
 func (w *walker) base(n *yaml.Node) {
 	if n.Kind != yaml.ScalarNode || !IsPreset(n.Value) {
 		w.problems.add(place(w.name, n), "base must be a preset (%s), not %s", strings.Join(presetNames(), ", "), describe(n))
@@ -182,7 +182,7 @@ func literal(n *yaml.Node) (l setting.Literal, ok bool) {
 	return l, false
 }
 
-// describe names a value that was refused.
+// describe describes a refused value.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -203,7 +203,7 @@ func describe(n *yaml.Node) string {
 	return shortened(n.Value)
 }
 
-// quoted and shortened keep what a user wrote on one line of bearable length.
+// quoted and shortened write a user's text on one line of limited length.
 func quoted(s string) string { return fmt.Sprintf("%q", cut(s)) }
 
 func shortened(s string) string {

@@ -10,8 +10,8 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// tensor is the algebra of formulas on libtorch's tensors. A nil t is the result of
-// an operation that failed.
+// tensor implements the algebra of formulas with libtorch's tensors. A nil t is the
+// result of a failed operation.
 type tensor struct {
 	m *machine
 	t *ts.Tensor
@@ -19,7 +19,7 @@ type tensor struct {
 
 var _ spec.Tensor = (*tensor)(nil)
 
-// raw is the one place where a formula's handle becomes a tensor.
+// raw is the only place that turns a formula's handle into a tensor.
 func raw(t spec.Tensor) *ts.Tensor { return t.(*tensor).t }
 
 func (a *tensor) new(t *ts.Tensor) spec.Tensor { return &tensor{a.m, t} }
@@ -92,7 +92,7 @@ func (a *tensor) Norm(dims ...int64) spec.Tensor { return a.Square().Sum(dims...
 func (a *tensor) MatMul(b spec.Tensor) spec.Tensor { return a.new(a.s().MatMul(a.t, raw(b))) }
 func (a *tensor) T() spec.Tensor                   { return a.new(a.s().Transpose(a.t, -1, -2)) }
 
-// Factorizations exist in float32 and float64 alone.
+// Factorizations exist only in float32 and float64.
 func (a *tensor) factorizable() *tensor {
 	if t := a.Type(); t == spec.Float16 || t == spec.BFloat16 {
 		return &tensor{a.m, raw(a.To(spec.Float32))}

@@ -10,8 +10,8 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// Every kind averages its weights: Swap brings the average by its formula, and the
-// weights themselves back to the bit; training does not notice it.
+// Every kind averages its weights: Swap gives the average of the formula, then the
+// same weights again, bit for bit. Training is not affected.
 func TestAverage(t *testing.T) {
 	const steps = 8
 	for _, kind := range spec.Kinds() {
@@ -21,7 +21,7 @@ func TestAverage(t *testing.T) {
 		for _, test := range []struct {
 			name   string
 			values setting.Values
-			share  func(n int) float64 // of the weights after the n-th step that counts
+			share  func(n int) float64 // share of the weights after the n-th counted step
 			start  int
 		}{
 			{"uniform", setting.Values{"average": "uniform"}, func(n int) float64 { return 1 / float64(n) }, 0},

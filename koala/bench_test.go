@@ -15,8 +15,7 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// The parameter sets that optimizers are timed on; bench/optimizers_peer.py has
-// the same.
+// The parameter sets of the benchmarks; bench/optimizers_peer.py has the same ones.
 var benchSets = map[string][][]int64{
 	"lstm-tied":   lstmShapes(true),
 	"lstm-untied": lstmShapes(false),
@@ -72,8 +71,8 @@ func randomParams(b *testing.B, shapes [][]int64) []*ts.Tensor {
 	return params
 }
 
-// BenchmarkStep times Predict and Update together. ms-best is the fastest step,
-// which tells most where other work shares the machine.
+// BenchmarkStep times Predict and Update together. ms-best is the fastest step, the
+// most reliable figure on a shared machine.
 func BenchmarkStep(b *testing.B) {
 	type choice struct {
 		name   string
@@ -90,7 +89,7 @@ func BenchmarkStep(b *testing.B) {
 				for _, k := range choices {
 					b.Run(fmt.Sprintf("%s/threads=%d/wd=%v/%s", set, threads, decay, k.name), func(b *testing.B) {
 						setThreads(b, threads)
-						// So small a rate leaves the parameters unchanged.
+						// This small rate leaves the parameters unchanged.
 						groups := []Group{{Params: withRoles(Params(randomParams(b, benchSets[set])...)), WeightDecay: decay}}
 						benchmarkStep(b, newBenchOptimizer(b, k.kind, groups, with(k.values, "lr", 1e-6)))
 					})
@@ -100,7 +99,7 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
-// withRoles marks the embeddings: kinds treat them otherwise than matrices.
+// withRoles marks the embeddings, which kinds treat differently from matrices.
 func withRoles(params []Param) []Param {
 	for i, p := range params {
 		if shape := torch.Shape(p.Tensor); len(shape) == 2 && shape[0] >= 10_000 {
@@ -144,8 +143,8 @@ func newBenchOptimizer(b *testing.B, kind *spec.Kind, groups []Group, o setting.
 }
 
 // setThreads gives the operators n threads until the benchmark ends. OpenMP keeps
-// the count for each thread of the operating system, so the benchmark stays on the
-// one that it was set on.
+// the count for each thread of the operating system, so the benchmark stays on one
+// thread.
 func setThreads(b *testing.B, n int) {
 	b.Helper()
 	runtime.LockOSThread()
@@ -159,8 +158,8 @@ func setThreads(b *testing.B, n int) {
 	})
 }
 
-// BenchmarkBandwidth is what the machine's memory gives to passes such as these:
-// a copy of 64 MB into another 64 MB, and the addition of one to the other.
+// BenchmarkBandwidth measures the machine's memory bandwidth for such passes: a copy
+// of 64 MB into another 64 MB, and the addition of one to the other.
 func BenchmarkBandwidth(b *testing.B) {
 	const n = 16 << 20 // float32
 	for _, threads := range []int{1, 2} {

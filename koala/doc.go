@@ -1,5 +1,5 @@
 // Package koala trains any gotch model with KOALA, a Kalman filter over the loss,
-// and with the optimizers that one compares it with.
+// and with other optimizers for comparison.
 //
 // KOALA (Davtyan, Sameni, Cerkezi, Meishvili, Bielski, Favaro: "KOALA: A Kalman
 // Optimization Algorithm with Loss Adaptivity", AAAI 2022) models the weights as
@@ -9,7 +9,7 @@
 // noise, so that it needs little tuning.
 //
 // The kinds are in package [github.com/koala-lm/koala-lm/koala/spec], one file
-// each; README.md lists them. A step is the same for all kinds:
+// each; README.md lists them. The calls of a step are the same for all kinds:
 //
 //	opt, err := koala.New(spec.KoalaV, setting.Values{"lr": 1}, groups)
 //	...

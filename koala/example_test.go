@@ -96,7 +96,7 @@ func (n *convNet) free() {
 }
 
 // run returns the mean loss and mean squared loss of the images, and how many
-// are told right. With learn it leaves the gradients in the parameters.
+// are classified right. With learn it leaves the gradients in the parameters.
 func (n *convNet) run(images []float32, labels []int64, learn bool) (m koala.Measurement, correct int) {
 	var a arena
 	defer a.free()

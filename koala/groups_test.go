@@ -10,8 +10,8 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// Which parameters decay, and with which rate, for every kind: a kind that
-// decouples weight decay leaves biases and norm gains out.
+// The test checks, for every kind, which parameters decay and at which rate: a kind
+// with decoupled weight decay leaves out biases and norm gains.
 func TestGroups(t *testing.T) {
 	var params []Param
 	for _, p := range []struct {

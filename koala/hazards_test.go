@@ -124,7 +124,7 @@ func (r *rig) update(t *testing.T, k int, h *hazard) StepInfo {
 	return info
 }
 
-// A snapshot is all that a step may change.
+// A snapshot holds everything that a step may change.
 type snapshot struct {
 	Params  [][]float64
 	Scalars map[string]float64

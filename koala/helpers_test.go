@@ -103,7 +103,7 @@ func defaults(kind *spec.Kind) setting.Values {
 	return v
 }
 
-// keepsSquares says that the kind's state holds squares of gradients.
+// keepsSquares reports whether the kind's state holds squares of gradients.
 func keepsSquares(kind *spec.Kind) bool {
 	for _, declared := range kind.New(defaults(kind)).State().Tensors {
 		if declared.Squares {
@@ -113,7 +113,7 @@ func keepsSquares(kind *spec.Kind) bool {
 	return false
 }
 
-// with returns a copy of v that differs in one value.
+// with returns a copy of v with one changed value.
 func with(v setting.Values, key string, value any) setting.Values {
 	c := setting.Values{key: value}
 	for k, other := range v {

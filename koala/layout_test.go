@@ -12,9 +12,9 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// Parameters whose elements do not lie in order: transposed, a slice of a larger
-// tensor, and in order with a gradient that does not; and one that is frozen.
-// All move as plain copies of them do.
+// Parameters that are not contiguous: a transposed one, a slice of a larger tensor,
+// and a contiguous one whose gradient is not; and a frozen one. All move like
+// contiguous copies.
 func TestLayouts(t *testing.T) {
 	for _, kind := range spec.Kinds() {
 		t.Run(kind.Name, func(t *testing.T) {

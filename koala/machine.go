@@ -12,19 +12,19 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// machine runs a rule's passes on libtorch: a pass with a fused kernel in one sweep
-// over all parameters that kernels take, and every other by the operators, one
+// machine runs a rule's passes on libtorch. A pass with a fused kernel makes one
+// sweep over all parameters that kernels accept. Otherwise the operators run, one
 // parameter after another.
 type machine struct {
 	params    map[*spec.Param]*param
 	step      *torch.Scope // of the whole step
 	scope     *torch.Scope // of the parameter at work, or step
-	operators bool         // no kernels: the form that tests compare them with
+	operators bool         // use no kernels: tests compare the kernels with this form
 }
 
 var _ spec.Machine = (*machine)(nil)
 
-// kernels caches what the native library says of its kernels.
+// kernels caches the native library's descriptions of its kernels.
 var kernels sync.Map // name to *torch.Kernel, nil if there is none
 
 func findKernel(name string) *torch.Kernel {
@@ -97,7 +97,7 @@ func (m *machine) runKernel(kernel *torch.Kernel, pass spec.Sweep, which []int) 
 	}
 }
 
-// match returns where in have each of want is; both have the same names.
+// match returns the index in have of each name in want. Both have the same names.
 func match(want, have []string) ([]int, error) {
 	order := make([]int, len(want))
 	for i, name := range want {

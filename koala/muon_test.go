@@ -9,7 +9,7 @@ import (
 )
 
 // PyTorch's Muon iterates in bfloat16, whose rounding depends on the processor: the
-// cases that do are compared loosely.
+// cases in bfloat16 are compared loosely.
 func TestMuon(t *testing.T) {
 	published := func(c referenceCase) bool { return strings.HasPrefix(c.Note, "as published") }
 	replay{

@@ -124,7 +124,7 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// A tensor that stands in two groups, or twice in one, moves once.
+// A tensor that is in two groups, or twice in one, moves once.
 func TestTiedParametersCountOnce(t *testing.T) {
 	p, alone := one(t), one(t)
 	tied := newOptimizer(t, spec.KoalaM, []Group{{Params: Params(p, p), WeightDecay: 0.1}, {Params: Params(p), LR: 5}}, defaults(spec.KoalaM))
@@ -163,7 +163,7 @@ func TestZeroGradReleases(t *testing.T) {
 	}
 }
 
-// Clipping is the same as handing in gradients that are clipped.
+// Clipping equals a step with clipped gradients.
 func TestClip(t *testing.T) {
 	for _, kind := range spec.Kinds() {
 		t.Run(kind.Name, func(t *testing.T) {

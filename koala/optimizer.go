@@ -12,7 +12,8 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// An Optimizer moves parameters by their gradients. It is for one goroutine.
+// An Optimizer moves parameters by their gradients. Use it from one goroutine at a
+// time.
 type Optimizer interface {
 	// Kind returns the kind's name.
 	Kind() string
@@ -30,33 +31,32 @@ type Optimizer interface {
 	// unchanged, StepInfo.NonFinite is set and the error is nil: the filter had no
 	// measurement, and the next step begins with Predict again.
 	//
-	// After an error that is not [ErrPhase] or about m, some parameters may have
-	// moved: restore a saved state or give up.
+	// After an error other than [ErrPhase] and errors about m, some parameters may
+	// have moved: restore a saved state or stop.
 	Update(m Measurement) (StepInfo, error)
 
 	// ZeroGrad frees the gradients.
 	ZeroGrad() error
 
-	// SetLR sets the factor of the learning rate, which a schedule chooses.
+	// SetLR sets a schedule's factor on the learning rate.
 	SetLR(factor float64)
 
 	// LR returns the learning rate in effect, before the groups' factors.
 	LR() float64
 
-	// State returns all that a later step depends on beside the parameters. Its
-	// tensors are the optimizer's own: read them before the next call.
+	// State returns everything, apart from the parameters, that later steps depend
+	// on. The optimizer owns its tensors: read them before the next call.
 	State() (State, error)
 
-	// Restore takes over a state of the same kind and parameters, bit for bit;
-	// after an error nothing has changed.
+	// Restore sets the state, which must belong to the same kind and parameters, bit
+	// for bit. On an error it changes nothing.
 	Restore(State) error
 
 	// Params returns the parameters, each once.
 	Params() []*ts.Tensor
 
-	// Observe takes a validation loss. A kind that waits for validation to stop
-	// getting better (asgd) starts averaging then, and Observe returns true that
-	// one time.
+	// Observe passes a validation loss to the optimizer. asgd starts averaging once
+	// validation stops improving; Observe returns true at that call.
 	Observe(validationLoss float64) (started bool)
 
 	// Averaging reports whether the optimizer keeps an average of the weights.
@@ -70,21 +70,23 @@ type Optimizer interface {
 	Close() error
 }
 
-// A Measurement is what an optimizer sees of a minibatch beside the gradients.
+// A Measurement holds a minibatch's loss and mean squared loss, see
+// [spec.Measurement].
 type Measurement = spec.Measurement
 
-// A StepInfo says what a step did.
+// A StepInfo describes a step, see [spec.StepInfo].
 type StepInfo = spec.StepInfo
 
-// ErrPhase is the error of calls out of turn: Predict, then Update.
+// ErrPhase is returned for calls in the wrong order: Predict comes first, then
+// Update.
 var ErrPhase = errors.New("out of turn")
 
 var errClosed = errors.New("the optimizer is closed")
 
 // New returns an optimizer of the given kind over the groups' parameters. A tensor
-// that comes up more than once counts once, in its first group. Hyperparameters
-// that values lacks take the defaults of the kind's authors; what is wrong with
-// the values is reported all at once.
+// that occurs more than once counts once, in its first group. Hyperparameters that
+// values lacks take the defaults of the kind's authors. The error lists everything
+// that is wrong with the values.
 func New(kind *spec.Kind, values setting.Values, groups []Group) (Optimizer, error) {
 	values, err := kind.Complete(values, nil)
 	if err != nil {
@@ -109,8 +111,8 @@ func New(kind *spec.Kind, values setting.Values, groups []Group) (Optimizer, err
 	return o, nil
 }
 
-// optimizer is a rule with what all kinds share: the parameters, clipping, the gate
-// for numbers that are not finite, and the state.
+// optimizer is a rule with the parts that all kinds share: the parameters, clipping,
+// the gate against numbers that are not finite, and the state.
 type optimizer struct {
 	kind       *spec.Kind
 	rule       spec.Rule
@@ -183,7 +185,7 @@ func (o *optimizer) Update(m Measurement) (StepInfo, error) {
 	return info, nil
 }
 
-// inTurn checks that an update may come now.
+// inTurn returns an error unless an update may come now.
 func (o *optimizer) inTurn(m Measurement) error {
 	switch {
 	case o.closed:
@@ -222,7 +224,7 @@ func (o *optimizer) gather(s *torch.Scope, st *spec.Step) {
 }
 
 // gate computes the gradients' norm and the factor that clips it from the first
-// pass. It reports whether the step may go on: all sums are finite, and the
+// pass. It reports whether the step may continue: all sums are finite, and the
 // parameters' types can hold the squares that the rule keeps.
 func (o *optimizer) gate(st *spec.Step) bool {
 	square := 0.0
@@ -327,7 +329,7 @@ func (o *optimizer) free() error {
 	return errors.Join(errs...)
 }
 
-// allocate makes the state that the rule declares.
+// allocate makes the state tensors that the rule declares.
 func (o *optimizer) allocate() error {
 	return o.do(func(s *torch.Scope) {
 		for _, p := range o.params {
@@ -351,7 +353,7 @@ func (o *optimizer) allocate() error {
 	})
 }
 
-// do runs f without recording gradients, with the machine on a scope of its own.
+// do runs f without recording gradients, with a new scope for the machine.
 func (o *optimizer) do(f func(s *torch.Scope)) error {
 	if o.closed {
 		return errClosed

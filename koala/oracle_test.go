@@ -99,7 +99,7 @@ func (c oracleCase) dtype() gotch.DType {
 	return gotch.Float
 }
 
-// kind returns the optimizer that a recording is of.
+// kind returns the optimizer of a recording.
 func (c oracleCase) kind(t *testing.T) (*spec.Kind, setting.Values) {
 	kinds := map[string]*spec.Kind{
 		"V": spec.KoalaV, "M": spec.KoalaM, "PP_sym": spec.KoalaPP, "PP_asym": spec.KoalaPP, "PP_lm": spec.KoalaPP,
@@ -165,8 +165,8 @@ func readOracle(t *testing.T, path string, into any) bool {
 	return true
 }
 
-// TestOracle runs every recorded trajectory. With -args -oracle DIR it runs those
-// of another folder of the same format.
+// TestOracle runs every recorded trajectory. With -args -oracle DIR it runs the
+// trajectories in another folder of the same format.
 func TestOracle(t *testing.T) {
 	ran := 0
 	var inputs oracleInputs
@@ -265,8 +265,8 @@ func compareAll(t *testing.T, step int, what string, got []*ts.Tensor, want [][]
 	}
 }
 
-// compareState compares the state tensors of a name, of an optimizer that has
-// them. A recorded null is a tensor that was never updated.
+// compareState compares the state tensors of that name, if the optimizer has them. A
+// recorded null is a tensor that was never updated.
 func compareState(t *testing.T, opt Optimizer, step int, name string, want [][]float64, tol tolerances) {
 	t.Helper()
 	state := stateOf(t, opt)

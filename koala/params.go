@@ -14,7 +14,7 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// A Param is a parameter and what an optimizer may want to know of it.
+// A Param is a parameter with the facts about it that optimizers use.
 type Param struct {
 	Tensor *ts.Tensor
 	Name   string    // for messages and as key of the state; "" for p0, p1, ...
@@ -36,16 +36,16 @@ func Params(tensors ...*ts.Tensor) []Param {
 	return params
 }
 
-// A Group is parameters that share settings.
+// A Group is a set of parameters that share settings.
 type Group struct {
 	Params      []Param
 	LR          float64 // multiplies the learning rate; 0 means 1
 	WeightDecay float64
 }
 
-// Groups sorts a model's parameters into groups by the settings of kind: which of
-// them decay, and the factors of the learning rate. Kinds that decouple weight
-// decay leave biases and norm gains out, unless decay_norms says otherwise.
+// Groups sorts a model's parameters into groups, by kind's settings of weight decay
+// and of the factors on the learning rate. With decoupled weight decay, biases and
+// norm gains do not decay unless decay_norms is set.
 func Groups(kind *spec.Kind, values setting.Values, params []Param) ([]Group, error) {
 	values, err := kind.Complete(values, nil)
 	if err != nil {
@@ -93,7 +93,7 @@ type param struct {
 	tensor   *ts.Tensor
 	gradient *ts.Tensor // of the step
 	state    map[string]*ts.Tensor
-	fused    bool // the CPU's kernels take it
+	fused    bool // the CPU's kernels accept it
 }
 
 // newParams returns the groups' parameters, each once.
@@ -101,7 +101,7 @@ func newParams(groups []Group) ([]*param, error) {
 	var (
 		params []*param
 		names  = map[string]bool{}
-		places = map[uintptr]*param{} // by where the elements lie
+		places = map[uintptr]*param{} // by the address of the elements
 	)
 	for i, g := range groups {
 		if err := g.check(); err != nil {
@@ -156,7 +156,7 @@ func (g Group) check() error {
 	return nil
 }
 
-// inspect checks the tensor and takes its shape and role.
+// inspect checks the tensor and records its shape and role.
 func (p *param) inspect(q Param) error {
 	p.Shape = torch.Shape(p.tensor)
 	if p.Shape == nil {
@@ -193,13 +193,13 @@ func (p *param) stateShape(declared spec.TensorState) (shape []int64, own bool) 
 	return shape, slices.Equal(shape, p.Shape)
 }
 
-// keep makes t, which the caller owns, the state tensor of that name.
+// keep stores t, which the caller owns, as the state tensor of that name.
 func (p *param) keep(m *machine, name string, t *ts.Tensor) {
 	p.state[name] = t
 	p.State[name] = &tensor{m, t}
 }
 
-// newState returns zeros of p's type and device, laid out as p if they have its
+// newState returns zeros of p's type and device, with p's layout if they have its
 // shape.
 func newState(s *torch.Scope, p *param, shape []int64, own bool) *ts.Tensor {
 	if own {
@@ -210,7 +210,7 @@ func newState(s *torch.Scope, p *param, shape []int64, own bool) *ts.Tensor {
 	return s.Zeros(shape, p.tensor.DType(), d)
 }
 
-// largestOf is the largest number that a type holds.
+// largestOf returns the largest number of a type.
 func largestOf(dtype gotch.DType) float64 {
 	switch dtype {
 	case gotch.Double:

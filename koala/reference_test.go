@@ -50,8 +50,8 @@ type referenceInputs struct {
 
 func (c referenceCase) name(i int) string { return fmt.Sprintf("%s/%s/%d", c.DType, c.Set, i) }
 
-// values maps the case's settings, as the implementation names them, to the kind's:
-// the ones that have the same name, and betas.
+// values converts the case's settings from the implementation's names to the kind's:
+// settings of the same name, and betas.
 func (c referenceCase) values(kind *spec.Kind) setting.Values {
 	v := setting.Values{"clip": 0}
 	for key, value := range c.Hyper {

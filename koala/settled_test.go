@@ -33,7 +33,7 @@ func settled(t *testing.T, kind *spec.Kind, o setting.Values, loss, n float64) (
 	return length, change
 }
 
-// What README.md says of settings for language models.
+// Tests README.md's statements about settings for language models.
 func TestSettledSteps(t *testing.T) {
 	near := func(what string, got, want, tolerance float64) {
 		t.Helper()

@@ -13,8 +13,8 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// A State is an optimizer's whole state, in a form that any writer of checkpoints
-// can keep. Keys of a parameter's tensors and numbers end in its name.
+// A State is an optimizer's whole state, in a form for checkpoints. The keys of a
+// parameter's tensors and numbers end in its name.
 type State struct {
 	Kind    string
 	Scalars map[string]float64
@@ -95,7 +95,7 @@ func stateKey(name string, p *param) string { return name + "." + p.Name }
 // name.
 func (o *optimizer) read(s State) ([]map[string]*ts.Tensor, error) {
 	if s.Kind != o.kind.Name {
-		return nil, fmt.Errorf("the state is that of optimizer %q", s.Kind)
+		return nil, fmt.Errorf("the state belongs to optimizer %q", s.Kind)
 	}
 	r := &stateReader{scalars: maps.Clone(s.Scalars), ints: maps.Clone(s.Ints), tensors: maps.Clone(s.Tensors)}
 	for _, scalar := range o.scalars() {
@@ -119,8 +119,8 @@ func (o *optimizer) read(s State) ([]map[string]*ts.Tensor, error) {
 	return states, r.end()
 }
 
-// copyTensors replaces the tensors of a state by copies of the state's layout and
-// device, if their values can be right.
+// copyTensors replaces the tensors of a state by copies with the optimizer's layout
+// and device, if their values are valid.
 func (o *optimizer) copyTensors(states []map[string]*ts.Tensor) error {
 	return torch.Do(func(s *torch.Scope) error {
 		s.NoGrad(func() {
@@ -162,7 +162,7 @@ func least(s *torch.Scope, t *ts.Tensor) *ts.Tensor {
 	return s.Apply("min", func() (*ts.Tensor, error) { return t.Min(false) }, t)
 }
 
-// A stateReader takes a state apart key by key, and keeps all that is wrong.
+// A stateReader reads a state key by key and collects all errors.
 type stateReader struct {
 	scalars  map[string]float64
 	ints     map[string]int64

@@ -17,7 +17,7 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// copyOf returns a state that outlives its optimizer, as a checkpoint does.
+// copyOf returns a state that outlives its optimizer, like a checkpoint.
 func copyOf(t testing.TB, s State) State {
 	t.Helper()
 	c := State{Kind: s.Kind, Scalars: maps.Clone(s.Scalars), Ints: maps.Clone(s.Ints), Tensors: map[string]*ts.Tensor{}}
@@ -50,8 +50,8 @@ func optionsFor(kind *spec.Kind) setting.Values {
 	return o
 }
 
-// A run that goes on from a saved state ends with the same bits as one that was
-// not interrupted, also when it is saved between Predict and Update.
+// A run that continues from a saved state ends with the same bits as an
+// uninterrupted one, even if the state was saved between Predict and Update.
 func TestStateRestoresBitForBit(t *testing.T) {
 	for _, kind := range spec.Kinds() {
 		for _, between := range []bool{false, true} {
@@ -116,7 +116,7 @@ func TestRestoreRefuses(t *testing.T) {
 		change func(s *State)
 		want   string
 	}{
-		"kind":           {func(s *State) { s.Kind = spec.KoalaV.Name }, `koala-m: restore: the state is that of optimizer "koala-v"`},
+		"kind":           {func(s *State) { s.Kind = spec.KoalaV.Name }, `koala-m: restore: the state belongs to optimizer "koala-v"`},
 		"missing scalar": {func(s *State) { delete(s.Scalars, "p00") }, `koala-m: restore: scalar "p00" is missing`},
 		"NaN":            {func(s *State) { s.Scalars["qw"] = math.NaN() }, `koala-m: restore: scalar "qw" is NaN: expected a number not below 0`},
 		"zero":           {func(s *State) { s.Scalars["p00"] = 0 }, `koala-m: restore: scalar "p00" is 0: expected a number above 0`},
@@ -146,8 +146,8 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// FuzzRestore hands states made of arbitrary numbers and keys to Restore: it
-// refuses them or can step from them without a number that is not finite.
+// FuzzRestore passes states of arbitrary numbers and keys to Restore. Restore must
+// refuse a state, or the following steps must stay finite.
 func FuzzRestore(f *testing.F) {
 	f.Add(0, "p0", 0.1, 0.0, 1.0, int64(0))
 	f.Add(1, "p0", 0.1, -0.05, 2.0, int64(1))

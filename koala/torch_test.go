@@ -11,7 +11,7 @@ import (
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
-// TestTorch holds the baselines to PyTorch's own optimizers
+// TestTorch compares the baselines with PyTorch's own optimizers
 // (testdata/record_torch.py).
 func TestTorch(t *testing.T) {
 	var (
@@ -88,7 +88,7 @@ func TestTorch(t *testing.T) {
 	}
 }
 
-// NT-ASGD's trigger, held to its definition (Merity et al. 2018, Algorithm 1).
+// NT-ASGD's trigger, compared with its definition (Merity et al. 2018, Algorithm 1).
 func TestAveragingStarts(t *testing.T) {
 	const nonmono = 3
 	losses := []float64{5, 4, 3, 4, 2.9, 2.8, 3.5, 3.2, 2.9, 2.9, 2.7}

@@ -21,13 +21,13 @@ const pointsSQL = `
 
 // CurvePoint is one point of a curve, or an aggregate of consecutive points.
 type CurvePoint struct {
-	Step, Last int64   // the first and the last step
+	Step, Last int64   // first and last step
 	Tokens     int64   // at the last
 	Seconds    float64 // of training, at the last
 	Value      float64 // the mean; NaN where no value is a number
 	Lowest     float64
 	Highest    float64
-	Count      int64 // of values that are numbers
+	Count      int64 // number of values that are not NaN
 }
 
 // Curve returns the values of a metric of the run with the given id in the order of

@@ -32,9 +32,9 @@ func (s *Store) Note(ctx context.Context, id, note string) error {
 	})
 }
 
-// Remove deletes the records of the run with the given id. It refuses a run that
-// a process still trains (ErrStillRunning). The run's folder stays until gc, see
-// Garbage.
+// Remove deletes the records of the run with the given id. It returns
+// ErrStillRunning if a process still trains the run. The run's folder stays until
+// gc, see Garbage.
 func (s *Store) Remove(ctx context.Context, id string) error {
 	return s.edit(ctx, "remove", id, func(tx *sql.Tx, number int64) error {
 		run, err := readState(ctx, tx, id)

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// checkWhole wants a store that SQLite finds no fault with, holding the given
-// number of points of run name.
+// checkWhole requires a store that passes SQLite's integrity check and holds the
+// given number of points of run name.
 func checkWhole(t *testing.T, path, name string, points int) {
 	t.Helper()
 	s, err := OpenReadOnly(path)
@@ -92,7 +92,7 @@ func TestStoreDeletedWhileInUse(t *testing.T) {
 func TestStoreReplacedWhileInUse(t *testing.T) {
 	s := newStore(t)
 	other := newStore(t)
-	for range 3 { // numbers and metrics are others there
+	for range 3 { // runs and metrics get other numbers there
 		run := startRun(t, other, NewRun{Name: "other"})
 		run.Log(Point{Step: 1, Values: map[string]float64{"another": 1}})
 		if err := run.Finish(Finished, ""); err != nil {

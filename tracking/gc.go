@@ -10,11 +10,11 @@ import (
 	"path/filepath"
 )
 
-// Garbage is what a store holds and nobody needs any more.
+// Garbage lists the contents of a store that nobody needs any more.
 type Garbage struct {
 	Crashed []RunSummary // recorded as running, their processes gone
 	Removed []string     // ids of removed runs whose folders may still be there
-	Bytes   int64        // free inside the file
+	Bytes   int64        // free space inside the file
 }
 
 // FindGarbage finds garbage and changes nothing.

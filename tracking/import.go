@@ -13,9 +13,9 @@ type Imported struct {
 	Busy                      []string // ids of runs that a process trains into this store: left alone
 }
 
-// Import copies the runs of another store into this one. Of a run that both have, it
+// Import copies the runs of another store into this one. If both have a run, it
 // keeps the later record: the one with more sessions, or with the later heartbeat.
-// All is copied in one transaction.
+// It copies everything in one transaction.
 func (s *Store) Import(ctx context.Context, from *Store) (Imported, error) {
 	var done Imported
 	err := from.snapshot(ctx, func(theirs queryer) error {
@@ -30,7 +30,7 @@ func (s *Store) Import(ctx context.Context, from *Store) (Imported, error) {
 	return done, nil
 }
 
-// session says how far a run's record has come.
+// session is a run's progress, to compare two records of it.
 type session struct {
 	id, heartbeat string
 	lease         int64

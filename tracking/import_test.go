@@ -13,7 +13,7 @@ func TestImport(t *testing.T) {
 	record := func(s *Store, id string, steps int64) {
 		t.Helper()
 		run := startRun(t, s, NewRun{ID: id, Name: "run " + id, Tags: []string{"imported"}, Settings: map[string]any{"optimizer.lr": 0.5}})
-		for step := int64(1); step <= steps; step++ { // metrics get other numbers there
+		for step := int64(1); step <= steps; step++ { // metrics get other numbers in that store
 			run.Log(Point{Step: step, Values: map[string]float64{"another": 1, "val_ppl": float64(100 + step)}})
 		}
 		if err := run.Event("note", "from elsewhere"); err != nil {
@@ -64,8 +64,8 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// On a network file system, WAL would damage the store: SQLite's rollback journal is
-// used there, also for a store that was copied from a local disk.
+// On a network file system, WAL would damage the store: a store there uses SQLite's
+// rollback journal, even if it was copied from a local disk.
 func TestNetworkFileSystem(t *testing.T) {
 	ctx := context.Background()
 	local := fourRuns(t)

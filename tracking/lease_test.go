@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process is paused until it counts as crashed, another takes the run over, and the
-// first continues: only one writes, and no row is lost or doubled.
+// A process is paused until it counts as crashed, another process takes the run
+// over, and the first continues. Only one of them writes, and no row is lost or
+// doubled.
 func TestOnlyOneProcessWritesARun(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "koala.db")
@@ -55,7 +56,7 @@ func TestOnlyOneProcessWritesARun(t *testing.T) {
 		if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		for out.Scan() { // what the trainer flushed before it was paused
+		for out.Scan() { // the steps that the trainer flushed before the pause
 		}
 		var exit *exec.ExitError
 		if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitTakenOver {
@@ -125,8 +126,8 @@ func TestTakenOverRunWritesNothing(t *testing.T) {
 	}
 }
 
-// A deleted store whose run another process has taken over, in the file under its
-// path, is not copied over that.
+// A writer of a deleted store does not copy its run over the new file at that path
+// if another process has taken the run over there.
 func TestTakenOverRunIsNotRelocated(t *testing.T) {
 	ctx := context.Background()
 	s := newStore(t)

@@ -53,9 +53,9 @@ func parseTime(s string) time.Time {
 }
 
 // isDead decides whether a run recorded as running has crashed: on its own host
-// by its process, elsewhere by the age of its heartbeat. A heartbeat in the
-// future counts by its distance too: the clock was set back, and a live run
-// writes another within seconds.
+// by its process, elsewhere by the age of its heartbeat. The distance of a heartbeat
+// in the future counts too: it means that the clock was set back, and a live run
+// soon writes another heartbeat.
 func isDead(observer *environment.Observer, p environment.Process, heartbeat, now time.Time) bool {
 	switch observer.Look(p) {
 	case environment.Alive:

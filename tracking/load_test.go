@@ -91,7 +91,7 @@ func TestManyProcesses(t *testing.T) {
 	const finishing, victims = 3, 3
 	path := filepath.Join(t.TempDir(), "koala.db")
 	var mu sync.Mutex
-	flushed := map[string]int64{} // of the victims: the last step that must be there
+	flushed := map[string]int64{} // last step that must be in the store, by killed run
 	var trainers sync.WaitGroup
 	for range finishing {
 		cmd, out, stderr := startTrainer(t, path)

@@ -37,7 +37,7 @@ func migrations() ([]string, error) {
 	return scripts, nil
 }
 
-// Reasons not to open a file as a store. The file stays unchanged.
+// Errors of Open for a file that it leaves unchanged.
 var (
 	ErrNotAStore = errors.New("not a koala-lm store")
 	ErrNewer     = errors.New("the store was written by a newer koala-lm")

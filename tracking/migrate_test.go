@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// storeOfVersion makes a store as the program of an earlier version left it.
+// storeOfVersion makes a store in the schema of an earlier version.
 func storeOfVersion(t *testing.T, version int, fill string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "koala.db")
@@ -72,7 +72,7 @@ func TestMigrationRace(t *testing.T) {
 	checkSpans(t, openStore(t, path))
 }
 
-// checkSpans holds every metric's spans against its points.
+// checkSpans compares every metric's spans with its points.
 func checkSpans(t *testing.T, s *Store) {
 	t.Helper()
 	var wrong int
@@ -173,7 +173,7 @@ func TestSpansOfPointsThatComeAgainOrLate(t *testing.T) {
 	checkSummaries(t, s)
 }
 
-// checkSummaries holds the last and best values against the points.
+// checkSummaries compares the last and best values with the points.
 func checkSummaries(t *testing.T, s *Store) {
 	t.Helper()
 	var wrong int

@@ -27,10 +27,10 @@ const (
 // Name is a value that runs can be filtered, sorted and grouped by.
 type Name struct {
 	Kind NameKind
-	Key  string // of the field, the setting or the metric
+	Key  string // name of the field, the setting or the metric
 }
 
-// ErrUnknownName is returned for a name that no run knows.
+// ErrUnknownName is returned for a name that no run has.
 var ErrUnknownName = errors.New("unknown name")
 
 // field is a value that every run has.
@@ -87,7 +87,7 @@ func findName(ctx context.Context, q queryer, text string) (Name, error) {
 	return name, err
 }
 
-// checkName returns an error unless some run knows the name. A store without runs
+// checkName returns an error unless some run has the name. A store without runs
 // accepts every name.
 func checkName(ctx context.Context, q queryer, name Name) (Name, error) {
 	statement := `SELECT EXISTS (SELECT 1 FROM metric_names WHERE name = ?), NOT EXISTS (SELECT 1 FROM runs)`
@@ -167,7 +167,7 @@ const (
 	timeKind     valueKind = "a time"
 	durationKind valueKind = "a duration"
 	nilKind      valueKind = "nil"
-	anyKind      valueKind = "" // of a name in a store without runs
+	anyKind      valueKind = "" // kind of a name in a store without runs
 )
 
 // kind returns the type of a name's values. Settings are recorded with their type;

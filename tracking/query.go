@@ -11,8 +11,8 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// MaxSQLValue bounds, in bytes, each value that a user's SQL may compute:
-// without a bound, one line of SQL takes all memory.
+// MaxSQLValue bounds, in bytes, each value that a user's SQL may compute: without a
+// bound, one line of SQL could use all memory.
 const MaxSQLValue = 64 << 20
 
 // SQLRows is the result of a user's SQL, row by row.
@@ -95,7 +95,7 @@ func authorize(action int, first, second, _ string) int {
 			return sqlite3.SQLITE_DENY
 		}
 		return sqlite3.SQLITE_OK
-	case sqlite3.SQLITE_PRAGMA: // the ones that describe tables
+	case sqlite3.SQLITE_PRAGMA: // pragmas that describe tables
 		switch strings.ToLower(first) {
 		case "table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list":
 			return sqlite3.SQLITE_OK
@@ -130,7 +130,7 @@ func (r *SQLRows) Close() error {
 	return err
 }
 
-// explainSQL separates a wrong statement from a store that cannot be read.
+// explainSQL distinguishes a wrong statement from an unreadable store.
 func explainSQL(ctx context.Context, err error) error {
 	var se sqlite3.Error
 	switch {

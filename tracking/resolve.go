@@ -14,7 +14,8 @@ import (
 // ErrNoRun means that no run matches.
 var ErrNoRun = errors.New("no such run")
 
-// BestMetrics decide the reference "best": the first one that any run has a result in.
+// BestMetrics decide the reference "best": the first metric in which any run has a
+// result counts.
 var BestMetrics = []string{metric.ValidPPL, metric.ValidLoss, metric.TrainLoss}
 
 // Resolve returns the id of the run that ref names. A ref is a whole id, "latest"

@@ -36,7 +36,7 @@ func TestResolve(t *testing.T) {
 		{"01AABB", "01aabb"},
 		{"01b", "01bbbb"},
 		{"twin", "01aabb"},
-		{"01aa", "01bbbb"}, // a whole name goes before the start of an id
+		{"01aa", "01bbbb"}, // a whole name takes precedence over the prefix of an id
 		{"latest", "01cccc"},
 		{"best", "01aabb"},
 		{"it's; DROP TABLE runs --", "01cccc"},

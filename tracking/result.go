@@ -15,12 +15,11 @@ const (
 	NoneSoFar Outcome = "unmeasured" // the run has no value of the metric
 )
 
-// Result is what a run reached in a metric: the best value that it had at any
-// step. A run that diverged has none. Lists, rankings, sweeps and pages all use
-// this definition.
+// Result is a run's result in a metric: its best value at any step. A run that
+// diverged has none. Lists, rankings, sweeps and pages all use this definition.
 type Result struct {
 	Outcome Outcome
-	Best    float64 // NaN where there is none; that of a failed run is kept
+	Best    float64 // NaN without a finite value; kept for a failed run
 	Last    float64
 }
 
@@ -42,7 +41,7 @@ func NewResult(status Status, reason string, logged bool, last, best float64) Re
 	return r
 }
 
-// Result returns what the run reached in a metric.
+// Result returns the run's result in a metric.
 func (r RunSummary) Result(metric string) Result {
 	m, logged := r.Metrics[metric]
 	return NewResult(r.Status, r.Reason, logged, m.Last, m.Best)

@@ -14,7 +14,7 @@ import (
 // ErrStillRunning means that a live process trains the run.
 var ErrStillRunning = errors.New("the run is still running")
 
-// Resume holds what may differ between two sessions of a run.
+// Resume holds the facts that may differ between two sessions of a run.
 type Resume struct {
 	Command []string
 	Device  string
@@ -134,7 +134,7 @@ func (s *Store) relative(path string) string {
 	return relative
 }
 
-// runState is who trains a run, or did last.
+// runState is the process that trains a run, or trained it last.
 type runState struct {
 	number, pid int64
 	status      Status // as readers see it

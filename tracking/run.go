@@ -172,8 +172,8 @@ var (
 	// records how many points were dropped.
 	ErrQueueFull = errors.New("the metrics queue is full")
 
-	// ErrTakenOver: another process has resumed the run, which this one was too
-	// silent to keep. Nothing of this process reaches the store any more.
+	// ErrTakenOver: another process has resumed the run, because this process was
+	// silent for too long. This process no longer writes to the store.
 	ErrTakenOver = errors.New("another process has taken over the run")
 
 	// ErrRunEnded: the run has been finished.
@@ -212,7 +212,7 @@ type Run struct {
 	backlog int           // queued values that are not yet in the store
 	room    chan struct{} // closed when the backlog shrinks
 	err     error         // of the last write
-	moved   bool          // to another file, see relocate
+	moved   bool          // the record moved to another file, see relocate
 	ended   bool
 
 	wake  chan struct{}
@@ -239,8 +239,8 @@ func newRunHandle(s *Store, id string, now time.Time) *Run {
 // ID is the run's id.
 func (r *Run) ID() string { return r.id }
 
-// Log queues a point, which reaches the store within a second. A second point at
-// the same step replaces the values that it names. NaN is kept as NULL.
+// Log queues a point, which reaches the store within a second. A second point at the
+// same step replaces the values of its metrics. NaN is kept as NULL.
 //
 // Log waits at most 100 ms, and only when the queue is full. It then returns
 // ErrQueueFull together with the store's error.

@@ -262,7 +262,7 @@ func BenchmarkLog(b *testing.B) {
 	step := int64(0)
 	for b.Loop() {
 		step++
-		if step%5000 == 0 { // a training loop is slower than the store
+		if step%5000 == 0 { // the test loop is faster than a training loop
 			b.StopTimer()
 			run.Flush(context.Background())
 			b.StartTimer()

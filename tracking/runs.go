@@ -44,7 +44,7 @@ type RunSummary struct {
 	Tags     []string
 
 	number   int64
-	recorded bool // its end is written down
+	recorded bool // the store has its end
 }
 
 // Summary is the last and the best value of one metric of a run. Best is NaN where
@@ -198,7 +198,8 @@ func scanRun(rows *sql.Rows) (RunSummary, error) {
 	return r, err
 }
 
-// fillRuns reads settings, metrics and tags, with one query each for all runs.
+// fillRuns reads settings, metrics and tags of all runs, with one query for each of
+// the three.
 func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) error {
 	byNumber := make(map[int64]*RunSummary, len(runs))
 	numbers := make([]int64, len(runs))

@@ -13,8 +13,8 @@ const spanLength = 64
 type span struct {
 	first, last     int64 // steps
 	tokens, elapsed int64 // at the last step
-	points          int   // all, NaN included
-	count           int   // without NaN
+	points          int   // number of points, NaN included
+	count           int   // number of points that are not NaN
 	lowest, highest float64
 	mean            float64
 }
@@ -52,12 +52,12 @@ type summary struct {
 	step     int64
 	value    float64
 	bestStep int64
-	best     float64 // NaN until there is one
+	best     float64 // NaN before the first finite value
 }
 
 func newSummary() summary { return summary{step: math.MinInt64, value: math.NaN(), best: math.NaN()} }
 
-// add adds a value. An infinity can be a last value, never a best one.
+// add adds a value. An infinite value can be the last value, but never the best one.
 func (s *summary) add(step int64, value float64, highest bool) {
 	if step >= s.step {
 		s.step, s.value = step, value

@@ -19,7 +19,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// ErrNoStore is returned when there is no file to read.
+// ErrNoStore is returned if the file does not exist.
 var ErrNoStore = errors.New("there is no store")
 
 // Store is one SQLite file of runs. Many goroutines may use one Store, and many
@@ -34,8 +34,8 @@ type Store struct {
 }
 
 // Open opens the store at path for reading and writing. It creates a missing
-// file and folder, and migrates an older store. It leaves a file that is no store
-// (ErrNotAStore) and a newer store (ErrNewer) untouched.
+// file and folder, and migrates an older store. It does not change a file that is no
+// store (ErrNotAStore) or a newer store (ErrNewer).
 func Open(path string) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -132,7 +132,7 @@ func (s *Store) checkReadable() error {
 	}
 	switch {
 	case id.version == 0:
-		return fmt.Errorf("%w yet: the file is empty", ErrNoStore) // its maker was killed, or still migrates it
+		return fmt.Errorf("%w yet: the file is empty", ErrNoStore) // its creator was killed, or still migrates it
 	case id.version < len(scripts):
 		return ErrOlder
 	}
@@ -209,7 +209,7 @@ func explain(err error) error {
 	return err
 }
 
-// access is what a connection may do to the file.
+// access is a connection's access to the file.
 type access int
 
 const (
@@ -345,8 +345,8 @@ func isWAL(path string) bool {
 	return header != nil && header[19] == 2
 }
 
-// IsStore reports whether the file at path is a store, of any version. A file that
-// cannot be read is none.
+// IsStore reports whether the file at path is a store, of any version. It returns
+// false for an unreadable file.
 func IsStore(path string) bool {
 	header := readHeader(path)
 	return header != nil && binary.BigEndian.Uint32(header[68:]) == applicationID

@@ -67,7 +67,7 @@ type operand struct {
 	expression
 	kind    valueKind
 	node    ast.Node
-	label   string // as errors call it: val_ppl, the text '5'
+	label   string // name in errors: val_ppl, the text '5'
 	name    Name
 	isName  bool
 	literal any // the value of a literal
@@ -205,7 +205,7 @@ func (c *compiler) unary(n *ast.UnaryNode) (operand, error) {
 	switch n.Operator {
 	case "!", "not":
 		inner, err := c.condition(n.Node)
-		// What is unknown is not true: not (missing < 3) holds.
+		// An unknown condition is not true: not (missing < 3) holds.
 		return boolean(sqlf("(NOT coalesce(%s, 0))", inner), n), err
 	case "-", "+":
 		inner, err := c.number(n.Node)

@@ -249,8 +249,7 @@ func TestNameInEmptyStore(t *testing.T) {
 	}
 }
 
-// Whatever is asked, the answer is runs or ErrBadQuestion: nothing a user
-// writes reaches SQL as SQL.
+// Every filter gives runs or ErrBadQuestion: no user's text reaches SQL as SQL.
 func FuzzWhere(f *testing.F) {
 	for _, seed := range []string{
 		"optimizer.kind == 'koala-v' && val_ppl < 120", "'x' in tags", "a.b.c", "not steps in [1,2]", "1/0", "ago('1d')",

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// With flushEvery, a power cut loses at most a second of metrics.
+	// Because of flushEvery, a power cut loses at most a second of metrics.
 	flushEvery = 500 * time.Millisecond
 
 	// finishPatience bounds how long Finish retries while the store refuses writes.
@@ -23,14 +23,14 @@ const (
 // file cannot be opened as a store.
 var ErrReplaced = errors.New("the store was deleted or replaced while in use")
 
-// writer is the background side of a run. Once loop runs, its goroutine alone
-// writes the run.
+// writer is the background part of a run. Once loop runs, only its goroutine writes
+// the run.
 type writer struct {
 	run       *Run
 	store     *Store
 	number    int64 // of the run in the store
 	lease     int64 // of this session, see ErrTakenOver
-	owned     bool  // the writer opened the store itself, see relocate
+	owned     bool  // the writer itself opened the store, see relocate
 	pending   batch
 	names     []string // of the metrics in the pending samples
 	progress  progress
@@ -139,8 +139,7 @@ func (w *writer) commit(end *ending) (reached progress, err error) {
 	return reached, err
 }
 
-// put writes the pending batch and returns the progress that holds once tx is
-// committed.
+// put writes the pending batch and returns the progress after the commit of tx.
 func (w *writer) put(ctx context.Context, tx *sql.Tx, end *ending) (progress, error) {
 	c := commit{ctx: ctx, tx: tx, run: w.run, number: w.number, names: w.names, late: math.MaxInt64, progress: w.progress.clone()}
 	err := c.write(w.pending, end)
@@ -440,7 +439,7 @@ func insertEvent(ctx context.Context, tx *sql.Tx, run int64, e event) error {
 	return err
 }
 
-// metricID returns the number of a metric's name, which it adds where it is new.
+// metricID returns the number of a metric's name. It adds a new name.
 func metricID(ctx context.Context, tx *sql.Tx, name string) (id int64, err error) {
 	err = tx.QueryRowContext(ctx, `
 		INSERT INTO metric_names (name, highest) VALUES (?, ?)

@@ -36,8 +36,8 @@ type adafactor struct {
 	power, d, eps1, eps2 float64
 }
 
-// State holds the rows' and columns' mean squares of tensors of two dimensions or
-// more, whose last two are the matrix, and the entries' of others.
+// State holds mean squares: of rows and columns for tensors with two or more
+// dimensions, whose last two form the matrix, and of entries for other tensors.
 func (*adafactor) State() State {
 	without := func(dim int) func(p *Param) []int64 {
 		return func(p *Param) []int64 {

@@ -15,8 +15,8 @@ import (
 //	p <- (1 - lambda eta) p - eta h
 //	average <- average + (p - average)/max(1, n-1-t0)
 //
-// NT-ASGD (Merity, Keskar, Socher 2018) has lambda 0 and for t0 the step at which
-// validation stops getting better, which Observe finds out. The average takes no
+// NT-ASGD (Merity, Keskar, Socher 2018) has lambda 0, and its t0 is the step at
+// which validation stops improving, which Observe detects. The average takes no
 // memory and no time before t0. n counts, for each parameter, the steps in which it
 // had a gradient.
 var ASGD = register(Kind{

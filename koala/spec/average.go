@@ -7,37 +7,37 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// The averages of the weights that any kind can keep. An average of the weights
-// along the way has less noise than the last of them, and takes the place of a
-// learning rate that falls (Polyak and Juditsky 1992; Izmailov et al. 2018).
+// Averages of the weights, for any kind. An average over the steps has less noise
+// than the last weights, and replaces a falling learning rate (Polyak and Juditsky
+// 1992; Izmailov et al. 2018).
 const (
 	noAverage   = "none"
 	exponential = "exponential"
 	uniform     = "uniform"
 )
 
-// averageSettings are the settings of the average, for every kind that does not
-// keep one of its own.
+// averageSettings are the settings of the average, for every kind without its own
+// average.
 func averageSettings() []setting.Declaration {
 	memory := share("average_memory", "memory of the exponential average", always(0.995))
 	memory.Only = []setting.Condition{setting.Is("average", exponential)}
 	start := hyper("average_start", "step after which the average begins", setting.AtLeast(0), always(0))
 	start.Only = []setting.Condition{setting.IsNot("average", noAverage)}
 	return []setting.Declaration{
-		hyper("average", "average of the weights that is evaluated, saved and exported in their place; training goes on from the weights",
+		hyper("average", "average of the weights that is evaluated, saved and exported in their place; training continues from the weights",
 			setting.OneOf{noAverage, exponential, uniform}, always(noAverage)),
 		memory, start,
 	}
 }
 
-// averaging is a rule beside which an average a of the weights w is kept. After the
-// n-th step that counts,
+// averaging is a rule with an average a of the weights w. After the n-th counted
+// step,
 //
 //	a <- a + share (w - a),  share = max(1 - memory, 1/n)
 //
-// Uniform has memory 1: a is the mean of all n. The exponential average is the mean
-// as well until its memory is full, so that the first weights have no more part in
-// it than others.
+// Uniform has memory 1: a is the mean of all n. The exponential average is also the
+// mean until its memory is full, so that the first weights do not count more than
+// others.
 type averaging struct {
 	Rule
 	memory float64
@@ -45,11 +45,11 @@ type averaging struct {
 	steps  int64
 }
 
-// weightAverage is the state tensor that has the average.
+// weightAverage is the name of the state tensor with the average.
 const weightAverage = "weight_average"
 
-// withAverage is the rule with the average that the values ask for, the rule itself
-// if they ask for none.
+// withAverage returns the rule with the average that the values request, or the rule
+// itself if they request none.
 func withAverage(r Rule, v setting.Values) Rule {
 	switch v.Word("average") {
 	case exponential:

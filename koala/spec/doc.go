@@ -1,5 +1,5 @@
-// Package spec holds the optimizers: each kind is one file, which declares its
-// name, its hyperparameters and its state, and has its step as a formula.
+// Package spec holds the optimizers. Each kind is one file, which declares its name,
+// its hyperparameters and its state, and contains its step as a formula.
 //
 // A formula is written against [Tensor], a small algebra. Package koala runs it
 // on libtorch's tensors, of any type and on any device; the package's own tests
@@ -14,10 +14,10 @@
 //		New:   func(v setting.Values) Rule { return &lion{...} },
 //	})
 //
-// and a [Rule]: what it keeps between steps ([State]) and how it moves the
-// parameters (Update). What all kinds share happens outside the rule: the list of
-// parameters, clipping, the gate that keeps numbers that are not finite away from
-// parameters and state, and saving and restoring the state.
+// and a [Rule]: its [State] between steps, and its Update of the parameters. The
+// parts that all kinds share are outside the rule: the list of parameters, clipping,
+// the gate that keeps numbers that are not finite away from parameters and state,
+// and saving and restoring the state.
 //
 // Settings, defaults, help, decay groups and documentation are derived from the
 // list of kinds.

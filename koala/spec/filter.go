@@ -6,9 +6,9 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// A filter is the part that the KOALA kinds share: the measurement L of a target
-// loss L*, its variance R, which is fixed or the running mean of the losses' mean
-// squares, and the numbers of a step along gradients.
+// A filter is the common part of the KOALA kinds: the measurement L of a target loss
+// L*, its variance R, and the numbers of a step along gradients. R is fixed, or the
+// running mean of the losses' mean squares.
 type filter struct {
 	target float64 // L*
 
@@ -55,8 +55,8 @@ func (f *filter) Measure(st *Step) {
 
 func (f *filter) Observe(float64) bool { return false }
 
-// minNoise keeps R and what is divided by it positive if the losses are zero for
-// thousands of steps.
+// minNoise keeps R, a divisor, positive if the losses are zero for thousands of
+// steps.
 const minNoise = 1e-100
 
 // noise returns R for a step with the given mean square.
@@ -71,11 +71,11 @@ func (f *filter) noise(meanSquare float64) float64 {
 
 func (f *filter) noiseState() Scalar { return Scalar{Key: "r", At: &f.r} }
 
-// minGradient is the norm below which the KOALA kinds leave a tensor out, as
-// their authors do.
+// minGradient is the norm below which the KOALA kinds skip a tensor, as their
+// authors do.
 const minGradient = 1e-9
 
-// begin leaves out the parameters whose gradient vanishes and starts the step's
+// begin skips the parameters whose gradient vanishes, and initializes the step's
 // numbers.
 func (f *filter) begin(st *Step) {
 	f.steepest, f.moved, f.path = 0, 0, 0
@@ -109,8 +109,8 @@ func (f *filter) innovationOf(st *Step, p *Param) float64 {
 	return f.innovation(st) + p.WeightDecay/2*p.Sums["pp"]
 }
 
-// took takes a tensor with |h|^2 = n2 that moves by rate times its gradient into
-// the step's numbers.
+// took adds a tensor to the step's numbers: |h|^2 = n2, and it moves by rate times
+// its gradient.
 func (f *filter) took(st *Step, p *Param, n2, rate float64) {
 	f.steepest = max(f.steepest, n2)
 	f.moved += rate * rate * p.Sums["gg"]
@@ -127,8 +127,8 @@ func condition(sigma, n2, r float64) float64 {
 	return max(minSigma, sigma*(r/(sigma*n2+r)))
 }
 
-// minSigma keeps a variance positive if a gradient is so steep that no float64 can
-// hold what is left of it.
+// minSigma keeps a variance positive if a gradient is so steep that the remaining
+// variance is below float64's range.
 const minSigma = 1e-300
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

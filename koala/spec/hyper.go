@@ -10,7 +10,7 @@ func byFamily(recurrent, transformer any) setting.Default {
 // always is a default for all models.
 func always(v any) setting.Default { return setting.Value(v) }
 
-// hidden is a hyperparameter that programs set and users do not: to repeat another
+// hidden marks a hyperparameter that only programs set, to reproduce another
 // implementation.
 func hidden(d setting.Declaration) setting.Declaration {
 	d.Hidden = true
@@ -40,7 +40,7 @@ func clip(value setting.Default) setting.Declaration {
 // those whose running mean of squares remembers the first ones.
 func usualClip() setting.Declaration { return clip(byFamily(0.25, 1)) }
 
-// share is a number in [0, 1): a memory.
+// share is a number in [0, 1), such as the memory of a running mean.
 func share(key, meaning string, value setting.Default) setting.Declaration {
 	return hyper(key, meaning, setting.Below1, value)
 }
@@ -64,5 +64,5 @@ func groupSettings(decoupled bool) []setting.Declaration {
 	}
 }
 
-// withoutDecay is the case in which a setting of weight decay changes nothing.
+// withoutDecay is the case in which a setting of weight decay has no effect.
 var withoutDecay = setting.Idle{When: []setting.Condition{setting.Is("weight_decay", 0)}, Reason: "there is no weight decay"}

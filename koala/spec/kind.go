@@ -11,9 +11,9 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// A Kind is an optimizer: what it is called, what may be chosen, and its rule.
+// A Kind is an optimizer: its name, its hyperparameters and its rule.
 type Kind struct {
-	Name  string // as optimizer.kind has it
+	Name  string // value of optimizer.kind
 	About string // one line, with its source
 	Rank  int    // place in lists; the name decides between equal ones
 
@@ -21,22 +21,23 @@ type Kind struct {
 	// mean square, and Predict comes before each Update.
 	Filter bool
 
-	// DecoupledDecay says that weight decay shrinks the parameters apart from the
+	// DecoupledDecay is true if weight decay shrinks the parameters apart from the
 	// gradient. Such kinds decay matrices alone unless settings say otherwise.
 	DecoupledDecay bool
 
-	// Averages says that the kind keeps an average of the weights by a rule of its own.
-	// The others may be given one (average.go).
+	// Averages is true if the kind has its own rule for an average of the weights.
+	// Other kinds can get one (average.go).
 	Averages bool
 
-	// Hyper are the hyperparameters; register adds the ones that every kind has.
+	// Hyper lists the hyperparameters; register adds the common ones of all kinds.
 	Hyper []setting.Declaration
 
-	// Published are the values of the kind's authors where they differ from the
-	// defaults, which are what a study on language models found.
+	// Published holds the authors' values that differ from the defaults. The
+	// defaults come from a study on language models.
 	Published setting.Values
 
-	// Check finds values that do not fit together; nil if each stands alone.
+	// Check returns an error for values that do not fit together. It is nil if all
+	// combinations are valid.
 	Check func(v setting.Values) []setting.Problem
 
 	// New returns the rule for complete values.
@@ -95,9 +96,10 @@ func (k *Kind) Has(key string) bool {
 	return slices.ContainsFunc(k.Hyper, func(d setting.Declaration) bool { return d.Key == key })
 }
 
-// Complete returns the values with the kind's defaults for those that are missing,
-// or an error that lists all that is wrong. get looks up what defaults depend on,
-// such as model.family; nil gives the values of the kind's authors.
+// Complete returns the values, with the kind's defaults for missing ones, or an
+// error that lists everything that is wrong. get looks up the settings on which
+// defaults depend, such as model.family; with a nil get the defaults are the
+// authors' values.
 func (k *Kind) Complete(v setting.Values, get setting.Lookup) (setting.Values, error) {
 	if get == nil {
 		get = func(string) any { return nil }

@@ -6,9 +6,9 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// KoalaD is KOALA-D, this project's own: the filter of KOALA-V with the diagonal
-// covariance P = sigma D in place of sigma I, so that weights with rare or small
-// gradients have their share of the step.
+// KoalaD is KOALA-D, this project's own method: the filter of KOALA-V with the
+// diagonal covariance P = sigma D in place of sigma I, so that weights with rare or
+// small gradients have their share of the step.
 //
 //	D = diag(1/(sqrt(v) + eps)),  v the bias-corrected running mean of g^2
 //
@@ -26,9 +26,9 @@ import (
 // which is KOALA-V's recursion; with D = 1 this is KOALA-V with one S for all
 // tensors. For the direction g the step takes its bias-corrected running mean m,
 // the filter's estimate of the gradient of the expected loss; n2 keeps g, whose
-// noise the measurement has. R starts as the first mean square: there is no reason
-// to believe in another. Weight decay is decoupled, because it is no part of the
-// loss that is measured: w also shrinks by the factor 1 - lr (sigma L/S) wd.
+// noise the measurement has. R starts as the first mean square: no other value is
+// better founded. Weight decay is decoupled, because the measured loss does not
+// contain it: w also shrinks by the factor 1 - lr (sigma L/S) wd.
 //
 // The equations leave the settings open; study/koala-d.md has the trials.
 var KoalaD = register(Kind{

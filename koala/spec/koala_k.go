@@ -6,7 +6,7 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// KoalaK is KOALA-K, this project's own: the filter of KOALA-D with a
+// KoalaK is KOALA-K, this project's own method: the filter of KOALA-D with a
 // Kronecker-factored prior covariance for weight matrices.
 //
 // A matrix W has the momentum M = U S V^T, the filter's estimate of the gradient of
@@ -31,15 +31,15 @@ import (
 //	sigma <- sigma R/S,  and with each prediction sigma <- sigma + q
 //
 // For a matrix <G, D G> is, with D taken along G itself, c times G's nuclear norm.
-// It is at most c sqrt(min(m, n)) |G|, which n2 takes in its place: that is as good
-// (study/koala-k.md) and costs no second iteration. n2 is taken along G and not
-// along M, because along M it falls when successive gradients oppose each other,
-// as they do where steps are too long, and lengthens them.
+// It is at most c sqrt(min(m, n)) |G|. n2 uses this bound: the results are equal
+// (study/koala-k.md), and it costs no second iteration. n2 is taken along G and not
+// along M, because along M it falls when successive gradients oppose each other, as
+// they do where steps are too long, and lengthens them.
 //
 // A matrix's M has Nesterov's look-ahead, beta1 m + (1 - beta1) g. Queries, keys and
 // values, a recurrent layer's gates and SwiGLU's halves are matrices of their own.
 // Weight decay is decoupled, as KOALA-D's. R starts as the first mean square. sigma
-// starts large, as one does who knows nothing of the weights: the first steps are
+// starts large, because nothing is known about the weights yet. The first steps are
 // then Polyak's, lr (L - L*)/n2 D M, and need no warm-up.
 var KoalaK = register(Kind{
 	Name: "koala-k", Rank: 5, Filter: true, DecoupledDecay: true,

@@ -19,9 +19,9 @@ import (
 // qw follows how far the weights move from their running average m, which is
 // updated as m <- 0.9 m + 0.1 w: qw <- 0.9 qw + 0.1 sqrt(sum |m-w|^2)/N.
 //
-// A step saves two passes over the memory: the velocities' factor a waits in
-// velocity_factor until they are written anyway, and |m-w|^2 comes with the pass
-// that writes both.
+// A step saves two passes over the memory: velocity_factor holds the velocities'
+// factor a until the next pass that writes them, and the pass that writes m and w
+// also sums |m-w|^2.
 //
 // The default qv gives the velocity four fifths of the movement (README.md).
 var KoalaM = register(Kind{
@@ -59,11 +59,11 @@ type koalaM struct {
 	filter
 	p00, p01, p11 float64
 	a, qw, qv     float64
-	factor        float64 // that the stored velocities are yet to be multiplied by
+	factor        float64 // pending factor of the stored velocities
 	rounded       bool
 }
 
-// unknown is the distance |m-w|^2 of a tensor that the last update left out.
+// unknown marks the distance |m-w|^2 of a tensor that the last update skipped.
 const unknown = -1
 
 func (o *koalaM) State() State {

@@ -8,7 +8,7 @@ import (
 
 // KoalaPP is KOALA++ (NeurIPS 2025, Algorithm 1): it does not hold the covariance P
 // of the weights but follows v = P h, its product with the gradient h = g + wd w,
-// which is all that a step needs. With h0, v, S0 of the tensor's last step,
+// which suffices for a step. With h0, v, S0 of the tensor's last step,
 //
 //	alpha  = h.h0/|h0|^2                       h's share along h0
 //	lambda = (h.v + q h.h0)/S0                 what the last measurement took away

@@ -14,8 +14,8 @@ import "github.com/koala-lm/koala-lm/internal/setting"
 // with one S for each tensor and one sigma for all, which follows the largest
 // |g|^2. The last form has no difference of near numbers: sigma stays positive.
 //
-// With weight decay wd a tensor's loss is L + wd/2 |w|^2, and its norm that of
-// g + wd w; but the step is along g, unless decay_in_step says otherwise.
+// With weight decay wd, a tensor's loss is L + wd/2 |w|^2 and its norm |g + wd w|,
+// but the step is along g unless decay_in_step is set.
 //
 // The authors' q of 1 was found on images. It is too timid for recurrent models;
 // 10 diverges on Transformers.

@@ -10,7 +10,7 @@ import "github.com/koala-lm/koala-lm/internal/setting"
 //	m <- beta2 m + (1 - beta2) g
 //
 // Every step moves each weight by lr, so that lr is a third to a tenth of Adam's,
-// and wd so much larger.
+// and wd larger by the same factor.
 var Lion = register(Kind{
 	Name: "lion", Rank: 24, DecoupledDecay: true,
 	About: "sign of the momentum looked ahead (Chen et al. 2023)",

@@ -16,7 +16,7 @@ import (
 // by Newton-Schulz iterations. s is sqrt(max(1, rows/columns)) (original), or
 // 0.2 sqrt(max(rows, columns)), which gives steps of the size of Adam's
 // (match_rms_adamw, Liu et al. 2025), so that one learning rate suits both.
-// Embeddings, output layers, biases and gains are AdamW's.
+// AdamW updates embeddings, output layers, biases and gains.
 var Muon = register(Kind{
 	Name: "muon", Rank: 10, DecoupledDecay: true,
 	About: "orthogonalized momentum for matrices (Jordan et al. 2024), as PyTorch, and AdamW for the rest",

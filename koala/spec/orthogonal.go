@@ -15,14 +15,14 @@ type block struct {
 	rows, cols   int64
 }
 
-// isMatrix reports whether p is made of matrices: a weight of two dimensions that
-// is no embedding and no output layer.
+// isMatrix reports whether p consists of matrices: it is a two-dimensional weight,
+// but not an embedding or an output layer.
 func (p *Param) isMatrix() bool {
 	return p.Role == Matrix && len(p.Shape) == 2 && min(p.Shape[0], p.Shape[1]) > 1
 }
 
-// shapeUnlessMatrix is the shape of the state that the rest has and matrices have
-// not.
+// shapeUnlessMatrix is the shape of a state tensor that only parameters other than
+// matrices have.
 func (p *Param) shapeUnlessMatrix() []int64 {
 	if p.isMatrix() {
 		return nil
@@ -69,7 +69,8 @@ func blocksOf(params []*Param) []block {
 	return list
 }
 
-// of is the block's part of a tensor of the parameter's shape; it shares storage.
+// of returns the block's part of a tensor with the parameter's shape. The part
+// shares storage.
 func (b block) of(t Tensor) Tensor {
 	if b.length == b.p.Shape[b.dim] {
 		return t
@@ -109,11 +110,11 @@ func newtonSchulzSettings() []setting.Declaration {
 	}
 }
 
-// minNorm is the least norm that a matrix is divided by, Muon's.
+// minNorm is the smallest norm by which a matrix is divided, as in Muon.
 const minNorm = 1e-7
 
-// batchElements bounds how many numbers are iterated on at a time, so that they stay
-// in the cache.
+// batchElements bounds the number of elements of a batch of iterations, so that they
+// stay in the cache.
 const batchElements = 4 << 20
 
 // each orthogonalizes direction(b) of all blocks, many of one shape at a time, and

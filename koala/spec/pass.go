@@ -7,13 +7,13 @@ import (
 )
 
 // A pass is one sweep over parameters. It has two forms that do the same: a fused
-// kernel for the CPU (koala/native/optim.cpp), and the formula in
-// operators, which any device and type has. A is a struct of float64 arguments,
-// whose names the kernel has too, or none.
+// kernel for the CPU (koala/native/optim.cpp), and the formula in operators, for any
+// device and type. A is a struct of float64 arguments with the kernel's names, or an
+// empty struct.
 type pass[A any] struct {
 	kernel    string // "" for operators alone
 	operators func(p *Param, a A)
-	sums      func(p *Param, a A) Sums // taken after the operators
+	sums      func(p *Param, a A) Sums // computed after the operators
 }
 
 type noArgs struct{}

@@ -7,8 +7,8 @@ import "github.com/koala-lm/koala-lm/internal/setting"
 //	v = beta2 v + (1 - beta2) h^2,  d = h/(sqrt(v) + eps)
 //	p <- p - lr d,  or with momentum  b = momentum b + d,  p <- p - lr b
 //
-// Centered, the root is that of v - m^2, m the running mean of h: an estimate of
-// the gradient's variance.
+// With centered, the root is sqrt(v - m^2), where m is the running mean of h: v -
+// m^2 estimates the gradient's variance.
 var RMSprop = register(Kind{
 	Name: "rmsprop", Rank: 26,
 	About: "gradient over the root of its mean square (Hinton 2012), as PyTorch",

@@ -1,17 +1,18 @@
 package spec
 
-// A Rule is an optimizer at work: its settings, its own numbers and its formula.
+// A Rule is an instance of an optimizer: its settings, its own numbers and its
+// formula.
 type Rule interface {
-	// State declares what the rule keeps from step to step. The answer is the same
-	// each time.
+	// State declares the values that persist between steps. Every call returns the
+	// same declarations.
 	State() State
 
 	// Predict comes before the forward pass.
 	Predict(st *Step)
 
-	// Measure is the first pass over the gradients: it sums and writes nothing.
-	// Every parameter's sums have "gg", |g|^2. If a sum is not finite, the step
-	// ends there.
+	// Measure is the first pass over the gradients. It sums and does not write.
+	// Every parameter's sums have "gg", |g|^2. If a sum is not finite, the step ends
+	// there.
 	Measure(st *Step)
 
 	// Update moves the parameters.
@@ -22,8 +23,8 @@ type Rule interface {
 	Observe(validationLoss float64) (averagingStarts bool)
 }
 
-// A baseline is the part of a rule that most kinds share: no prediction, and the
-// gradients' norms as the only sums.
+// A baseline is a rule's part that most kinds share: no prediction, and only the
+// gradients' norms as sums.
 type baseline struct{}
 
 func (baseline) Predict(*Step) {}
@@ -32,15 +33,15 @@ func (baseline) Measure(st *Step) { squares.Run(st, st.Params, nil) }
 
 func (baseline) Observe(float64) bool { return false }
 
-// A State declares what a rule keeps from step to step, under the keys that saved
-// states have.
+// A State declares a rule's values that persist between steps, with their keys in
+// saved states.
 type State struct {
 	Scalars []Scalar
 	Ints    []Int
 	Tensors []TensorState                               // for each parameter
 	Numbers []ParamNumber                               // likewise
 	Average string                                      // the tensor that is an average of the parameter; "" if there is none
-	Check   func(scalar func(key string) float64) error // how restored scalars fit together; nil if each stands alone
+	Check   func(scalar func(key string) float64) error // checks that restored scalars fit together; nil if all combinations are valid
 }
 
 // A Scalar is a number of the rule. Min and Max bound restored values; with Open Min
@@ -52,7 +53,7 @@ type Scalar struct {
 	Open     bool
 }
 
-// An Int is a whole number of the rule, which restored is from Min to Max.
+// An Int is a whole number of the rule. A restored value must be from Min to Max.
 type Int struct {
 	Key      string
 	At       *int64
@@ -69,7 +70,7 @@ type TensorState struct {
 	Shape func(p *Param) []int64
 
 	Start    func(p *Param, t Tensor) // fills in other values than zeros
-	Squares  bool                     // of gradients: none is negative, and what the type cannot hold is refused
+	Squares  bool                     // squares of gradients: never negative, and refused if the type cannot hold them
 	Optional bool                     // Machine.Create makes it
 }
 

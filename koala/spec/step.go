@@ -2,7 +2,7 @@ package spec
 
 import "math"
 
-// A Role is what a parameter does in its network.
+// A Role is a parameter's function in its network.
 type Role string
 
 const (
@@ -12,7 +12,7 @@ const (
 	Vector    Role = "vector"    // a bias or a gain
 )
 
-// A Param is one parameter and what the optimizer keeps for it.
+// A Param is one parameter with its optimizer state.
 type Param struct {
 	Name  string
 	Shape []int64
@@ -36,17 +36,17 @@ type Param struct {
 	Sums    map[string]float64 // of the last pass that summed
 }
 
-// A Measurement is what an optimizer sees of a minibatch beside the gradients: the
-// losses of its samples (for a language model, of its tokens) whose mean was
-// differentiated. The baselines look only at whether Loss is finite.
+// A Measurement summarizes the losses of a minibatch's samples (for a language
+// model, of its tokens) whose mean was differentiated. The baselines look only at
+// whether Loss is finite.
 type Measurement struct {
 	Loss       float64 // mean of the samples' losses
 	MeanSquare float64 // mean of their squares, KOALA's estimate of the measurement's noise
 }
 
-// A StepInfo says what a step did. The filter's numbers are zero for the baselines.
+// A StepInfo describes a step. The filter's numbers are zero for the baselines.
 type StepInfo struct {
-	Sigma       float64 // variance of the weights after the step (koala-m: P00; koala++: that along the gradient)
+	Sigma       float64 // variance of the weights after the step (koala-m: P00; koala++: variance along the gradient)
 	R           float64 // variance of the measurement
 	Gain        float64 // Kalman gain along the gradient, h'Ph/(h'Ph+R), in [0, 1]; the largest over tensors
 	EffectiveLR float64 // length of the step along the gradient / length of the gradient (kinds with a scaled direction: its factor)
@@ -55,7 +55,7 @@ type StepInfo struct {
 	NonFinite   bool    // the loss or a gradient was NaN, infinite or beyond what the state can hold; nothing was changed
 }
 
-// A Step is what one Predict or Update works on.
+// A Step holds the inputs of one Predict or Update.
 type Step struct {
 	Measurement
 	Params  []*Param // with a gradient; in Predict all
@@ -112,7 +112,7 @@ type Sums map[string]Tensor
 // Each runs f for every parameter that has a gradient.
 func (st *Step) Each(f func(p *Param)) { st.Machine.Each(st.Params, f) }
 
-// Rate returns the learning rate of the parameter's group.
+// Rate returns the learning rate for the parameter's group.
 func (st *Step) Rate(p *Param) float64 { return st.LR * p.LR }
 
 // ClippedGradient is the gradient after clipping.

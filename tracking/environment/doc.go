@@ -1,6 +1,5 @@
-// Package environment gathers what a run's record needs to know of its
-// surroundings: the process, the host and its processor, the state of the git
-// checkout it was started from.
+// Package environment gathers the facts about a run's environment for its record:
+// the process, the host and its processor, and the state of the git checkout.
 //
-// Nothing here fails: a fact that cannot be had is empty.
+// No function here fails: an unavailable fact is empty.
 package environment

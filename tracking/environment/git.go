@@ -12,14 +12,14 @@ import (
 type Git struct {
 	Commit string // "" outside a checkout
 	Dirty  bool   // tracked files differ from the commit
-	Diff   string // what differs, cut at MaxDiff
+	Diff   string // the differences, cut at MaxDiff
 }
 
 // MaxDiff bounds the recorded diff in bytes: a record is not a backup.
 const MaxDiff = 256 << 10
 
-// ReadGit describes the checkout that holds dir. Git is asked for at most two
-// seconds: a run must not wait for a slow file system to be documented.
+// ReadGit describes the checkout that holds dir. Git gets at most two seconds: a run
+// must not wait for a slow file system.
 func ReadGit(dir string) Git {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()

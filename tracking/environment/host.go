@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// CPU returns the processor's model name, or the architecture where the system
-// does not tell.
+// CPU returns the processor's model name, or the architecture if the system does not
+// report the name.
 func CPU() string {
 	file, err := os.Open("/proc/cpuinfo")
 	if err != nil {

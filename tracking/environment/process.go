@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// Process identifies one process on one boot of one host for ever: process ids
-// are reused, so its start time and the kernel's boot id belong to it.
+// Process identifies a process permanently. Process ids are reused, so it also holds
+// the start time and the kernel's boot id.
 type Process struct {
 	Host      string
-	Boot      string // the kernel's boot id, "" where there is none
-	Namespace string // of process ids, as containers have their own
+	Boot      string // the kernel's boot id, "" if there is none
+	Namespace string // namespace of process ids, since containers have their own
 	PID       int
 	Start     int64 // clock ticks after boot, 0 where unknown
 }
@@ -26,14 +26,14 @@ func Self() Process {
 	return p
 }
 
-// here is a Process without a process: this host, boot and namespace.
+// here returns a Process with this host, boot and namespace, and no process id.
 func here() Process {
 	host, _ := os.Hostname()
 	namespace, _ := os.Readlink("/proc/self/ns/pid")
 	return Process{Host: host, Boot: readLine("/proc/sys/kernel/random/boot_id"), Namespace: namespace}
 }
 
-// Verdict is what can be said about a process from where the caller stands.
+// Verdict is what the caller's host can say about a process.
 type Verdict int
 
 const (
@@ -42,14 +42,14 @@ const (
 	Gone
 )
 
-// Observer looks at processes from one host. Make one for many questions: what
-// it knows of its own host is read once.
+// Observer checks whether processes exist, from one host. It reads the facts about
+// its own host once: use one Observer for many checks.
 type Observer struct{ here Process }
 
 // NewObserver returns an observer on this host.
 func NewObserver() *Observer { return &Observer{here: here()} }
 
-// Look says whether p still exists.
+// Look reports whether p still exists.
 func (o *Observer) Look(p Process) Verdict {
 	switch {
 	case p.Host != o.here.Host || p.Boot == "" || p.Start == 0:
@@ -99,5 +99,5 @@ func readLine(path string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// String reads like "process 4711 on host".
+// String returns a text such as "process 4711 on host".
 func (p Process) String() string { return fmt.Sprintf("process %d on %s", p.PID, p.Host) }

@@ -11,7 +11,7 @@ import (
 )
 
 // FillLarge adds runs that each logged train_loss at points steps, and val_ppl
-// twenty times: what years of work leave behind.
+// twenty times: the store of years of work.
 func FillLarge(ctx context.Context, s *tracking.Store, runs, points int) error {
 	optimizers := []string{"koala-v", "koala-m", "koala++", "koala-d", "sgd", "adam", "adamw"}
 	for i := range runs {

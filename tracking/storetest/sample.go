@@ -1,5 +1,5 @@
-// Package storetest makes stores for tests and measurements: a small one that
-// has a run of every kind, and one as large as wanted.
+// Package storetest makes stores for tests and measurements: a small store with a
+// run of every kind, and a store of any size.
 package storetest
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/koala-lm/koala-lm/tracking/environment"
 )
 
-// DangerousNames are what a run may be called and must do no harm anywhere.
+// DangerousNames are allowed names of runs that must do no harm anywhere.
 var DangerousNames = []string{
 	`'; DROP TABLE runs; --`,
 	`"quoted" & <b onclick="alert(1)">bold</b>`,
@@ -25,8 +25,8 @@ var DangerousNames = []string{
 	"../../etc/passwd",
 }
 
-// Fill adds to s one run of each status, one that was resumed, one still
-// running, and one for each dangerous name.
+// Fill adds to s one run of each status, a resumed run, a running one, and a run for
+// each dangerous name.
 func Fill(ctx context.Context, s *tracking.Store) error {
 	random := rand.New(rand.NewPCG(1, 2))
 	endings := []tracking.Status{tracking.Finished, tracking.Failed, tracking.Interrupted, tracking.Crashed}
@@ -96,7 +96,7 @@ func Example(name, optimizer string, seed, model int) tracking.NewRun {
 	}
 }
 
-// train logs a loss that falls as losses do.
+// train logs a falling loss.
 func train(run *tracking.Run, from, to int64, start float64, random *rand.Rand) error {
 	for step := from; step <= to; step++ {
 		ppl := start * math.Pow(float64(step), -0.25) * (1 + 0.02*random.NormFloat64())

@@ -1,4 +1,4 @@
-// Command fillstore makes a large store to measure reports on:
+// Command fillstore makes a large store, to measure the speed of reports:
 //
 //	go run ./tracking/storetest/fillstore --runs 10000 --points 1000 large.db
 package main
