@@ -1,4 +1,4 @@
-// The choice of instruction set, by processor and by the environment.
+// Chooses the instruction set by the processor and the environment.
 #include "isa.h"
 
 #include <cstdlib>
@@ -22,15 +22,15 @@ const Level levels[] = {
     {"default", Isa::Default, [] { return true; }},
 };
 
-// wanted is the name in the environment; empty where there is none.
+// wanted is the name in the environment, empty if there is none.
 std::string wanted() {
   const char *name = std::getenv("KOALA_LM_ISA");
   return name != nullptr ? name : "";
 }
 
-// chosen is the level of that name, or else the best one. A name that is unknown, or
-// beyond the processor, is reported by koala_check_isa: an exception while the library
-// loads would end the process without a word.
+// chosen is the level of that name, or else the best one. koala_check_isa reports a
+// name that is unknown or that the processor lacks: an exception while the library
+// loads would end the process without a message.
 const Level &chosen() {
   static const Level &level = []() -> const Level & {
     __builtin_cpu_init();

@@ -1,13 +1,13 @@
-// Mixed precision: matrix products in bfloat16, everything else and all that is
-// kept in float32 (Micikevicius et al. 2018), by libtorch's autocast.
+// Mixed precision (Micikevicius et al. 2018) by libtorch's autocast: matrix
+// products in bfloat16, parameters and everything else in float32.
 #include <ATen/autocast_mode.h>
 
 #include "common.h"
 
 using namespace koala;
 
-// Switches it for this thread; the weights that were converted are forgotten when
-// it ends.
+// Switches autocast for this thread. Switching it off frees the cache of
+// converted weights.
 KOALA_API int koala_autocast(int cuda, int on) {
   return guard([&] {
     const at::DeviceType device = cuda ? at::kCUDA : at::kCPU;

@@ -21,9 +21,9 @@ using Store = c10::intrusive_ptr<c10d::Store>;
 using Backend = c10::intrusive_ptr<c10d::Backend>;
 using Work = c10::intrusive_ptr<c10d::Work>;
 
-// The layout of these classes, unlike that of tensors, changes from version to
-// version: a library of another version than the headers would be written past its
-// end. Errors come as exceptions, so c10d need not print them as well.
+// Unlike tensors, these classes change their layout between versions. If the library
+// had another version than the headers, this code would write beyond the end of its
+// objects. Errors come as exceptions, so c10d need not print them as well.
 void prepare() {
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr)
     FLAGS_caffe2_log_level = 3; // fatal
@@ -32,8 +32,8 @@ void prepare() {
               have >> 56, ".", have >> 48 & 255, ".", have >> 40 & 255);
 }
 
-// gloo_options checks that the options that the library filled read here as it
-// wrote them.
+// gloo_options checks that this code reads the same option values that the library
+// wrote.
 c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(const std::string &address, milliseconds timeout) {
   using Gloo = c10d::ProcessGroupGloo;
   if (address.empty() || std::getenv("GLOO_SOCKET_IFNAME") != nullptr)
@@ -47,9 +47,9 @@ c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(const std::stri
 
 } // namespace
 
-// A server's port may be 0, for one that is free; *port becomes the port in use.
-// listener is a listening socket for the server to own, or -1 for one of c10d's
-// making. prefix is put before every key.
+// A server may pass port 0 to get a free port; *port becomes the port in use.
+// listener is a listening socket, which the server will own, or -1 to let c10d make
+// one. prefix is put before every key.
 KOALA_API int koala_store_open(const char *host, int *port, int server, int listener, const char *prefix, int64_t timeout_ms, koala_store *out) {
   return guard([&] {
     prepare();
@@ -78,7 +78,7 @@ KOALA_API int koala_store_set(koala_store s, const char *key, const char *value)
   });
 }
 
-// Leaves length at -1 while there is no such key.
+// Sets length to -1 if the key does not exist.
 KOALA_API int koala_store_get(koala_store s, const char *key, char *value, int capacity, int *length) {
   return guard([&] {
     auto &store = **static_cast<Store *>(s);
@@ -101,8 +101,8 @@ KOALA_API int koala_gloo_open(koala_store s, int rank, int size, const char *add
   });
 }
 
-// NCCL is in libtorch_cuda, which is not linked: the code that names its classes is
-// in a library of its own.
+// NCCL is in libtorch_cuda, which is not linked. So the code that uses its classes is
+// in a separate library.
 KOALA_API int koala_nccl_open(koala_store s, int rank, int size, int device, int64_t timeout_ms, koala_group *out) {
   return guard([&] {
     prepare();
@@ -117,7 +117,7 @@ KOALA_API int koala_nccl_open(koala_store s, int rank, int size, int device, int
   });
 }
 
-// Waits for all-reduces under way, which need the other ranks.
+// Waits for running all-reduces, which need the other ranks.
 KOALA_API void koala_group_close(koala_group g) { delete static_cast<Backend *>(g); }
 
 // Starts an all-reduce (sum) of a tensor, in place.

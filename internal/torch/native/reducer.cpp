@@ -33,8 +33,8 @@ public:
       node->del_post_hook(key);
   }
 
-  // A parameter's gradient is complete when the node that accumulates into it has
-  // run, once a backward pass.
+  // A parameter's gradient is complete when its accumulation node has run, once in a
+  // backward pass.
   void follow(const at::Tensor &param, const at::Tensor &part, size_t bucket) {
     const auto node = torch::autograd::impl::grad_accumulator(param);
     TORCH_CHECK(node, "backward does not reach a parameter");
@@ -57,7 +57,8 @@ public:
     active_ = true;
   }
 
-  // finish ends the pass and returns the all-reduces under way: of the first buckets.
+  // finish ends the pass and returns the running all-reduces, one for each of the
+  // first buckets.
   std::vector<Work> finish() {
     const std::lock_guard<std::mutex> lock(mutex_);
     active_ = false;
@@ -67,7 +68,8 @@ public:
   }
 
 private:
-  // finish throws what fails here: backward has nothing to do with it.
+  // finish rethrows an error of this all-reduce, so that it does not unwind through
+  // backward.
   void arrived(size_t i, const at::Tensor &param, const at::Tensor &part, Bucket &bucket) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!active_ || failed_)

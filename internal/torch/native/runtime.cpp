@@ -1,5 +1,5 @@
-// The library as a whole: errors, seeds, threads, memory, devices, and the parts
-// of a tensor's life that gotch has no call for.
+// The library's state (errors, seeds, threads, memory, devices), and operations
+// on tensors that gotch does not have.
 #include <ATen/Parallel.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/Context.h>
@@ -37,8 +37,8 @@ KOALA_API void koala_tune_allocator(void) {
 KOALA_API void koala_trim_allocator(void) { malloc_trim(0); }
 
 // Numbers below 1e-38 cost a matrix product ten times its time: a model that has
-// diverged, or is very sure of itself, is full of them, and they add nothing. The
-// threads that this one starts later do as it does.
+// diverged, or that predicts with high confidence, is full of them, and they do
+// not matter. Threads that this one starts later inherit the mode.
 KOALA_API void koala_flush_denormals(int on) { at::globalContext().setFlushDenormal(on != 0); }
 
 KOALA_API int koala_manual_seed(uint64_t seed) {
@@ -107,7 +107,7 @@ KOALA_API int koala_split(koala_tensor t, int64_t dim, const int64_t *sizes, int
 
 KOALA_API int koala_has_grad(koala_tensor t) { return ref(t).grad().defined() ? 1 : 0; }
 
-// out stays null where there is no gradient.
+// out stays null if there is no gradient.
 KOALA_API int koala_grad(koala_tensor t, koala_tensor *out) {
   return guard([&] {
     if (ref(t).grad().defined())
@@ -127,7 +127,7 @@ KOALA_API int koala_set_requires_grad(koala_tensor t, int on) {
   return guard([&] { ref(t).set_requires_grad(on != 0); });
 }
 
-// Returns the mode before. (Gradient recording is a property of the thread.)
+// Returns the previous mode. (Gradient recording is a property of the thread.)
 KOALA_API int koala_set_grad_mode(int on) {
   const bool before = c10::GradMode::is_enabled();
   c10::GradMode::set_enabled(on != 0);
