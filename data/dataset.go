@@ -62,6 +62,12 @@ func Open(dir string, options ...Option) (*Dataset, error) {
 			return nil, errors.Join(fmt.Errorf("open dataset: %w", err), d.Close())
 		}
 		d.splits[name] = tokens
+		if split.Starts == "" {
+			continue
+		}
+		if tokens.starts, err = mapStarts(filepath.Join(dir, StartsFile(name)), split.Documents); err != nil {
+			return nil, errors.Join(fmt.Errorf("open dataset: %w", err), d.Close())
+		}
 	}
 	if !opts.unverified {
 		if err := d.Verify(); err != nil {
@@ -161,6 +167,11 @@ func (d *Dataset) Verify() error {
 		}
 		if largest >= uint32(d.Vocab()) {
 			return fmt.Errorf("%s holds the id %d, the vocabulary ends at %d", tokens.path, largest, d.Vocab()-1)
+		}
+		if tokens.starts != nil {
+			if err := tokens.starts.verify(d.info.Splits[name].Starts, tokens.Len()); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

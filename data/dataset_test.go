@@ -2,7 +2,9 @@ package data_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -108,6 +110,9 @@ func TestOpenRefuses(t *testing.T) {
 		"no train":     {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "train.bin"))) }, []string{"train.bin"}},
 		"truncated":    {func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "train.bin"), 10)) }, []string{"train.bin", "10 bytes"}},
 		"empty":        {func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "valid.bin"), 0)) }, []string{"valid.bin", "0 bytes"}},
+		"no starts":    {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "train.starts"))) }, []string{"train.starts"}},
+		"cut starts":   {func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "train.starts"), 7)) }, []string{"train.starts", "7 bytes"}},
+		"other starts": {func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "train.starts")) }, []string{"train.starts", "checksum"}},
 		"flipped":      {func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "train.bin")) }, []string{"train.bin", "checksum"}},
 		"tokenizer":    {func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "tokenizer.json")) }, []string{"tokenizer.json", "checksum"}},
 		"format":       {edit("format", 99), []string{"format is 99"}},
@@ -131,6 +136,64 @@ func TestOpenRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A dataset of a version without an index of documents opens.
+func TestOpenWithoutStarts(t *testing.T) {
+	dir := prepared(t)
+	with := open(t, dir)
+	path := filepath.Join(dir, "dataset.json")
+	content, err := os.ReadFile(path)
+	must(t, err)
+	var info map[string]any
+	must(t, json.Unmarshal(content, &info))
+	for name, split := range info["splits"].(map[string]any) {
+		delete(split.(map[string]any), "starts_sha256")
+		must(t, os.Remove(filepath.Join(dir, data.StartsFile(name))))
+	}
+	content, err = json.Marshal(info)
+	must(t, err)
+	must(t, os.WriteFile(path, content, 0o644))
+	without := open(t, dir)
+	if with.Fingerprint() != without.Fingerprint() {
+		t.Error("its fingerprint is another")
+	}
+	for _, c := range []struct {
+		d    *data.Dataset
+		want bool
+	}{{with, true}, {without, false}} {
+		tokens, _ := c.d.Split("train")
+		if err := tokens.ReadStarts(make([]int64, 1), 0); tokens.HasDocuments() != c.want || (err == nil) != c.want {
+			t.Errorf("has an index: %t, %v, want %t", tokens.HasDocuments(), err, c.want)
+		}
+	}
+}
+
+// An index that does not fit the tokens is an error, whatever its checksum.
+func TestWrongStarts(t *testing.T) {
+	for name, starts := range map[string][]byte{
+		"not at 0": {1, 0, 0, 0, 0, 0, 0, 0}, "beyond": {0, 0, 0, 0, 0, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0},
+		"negative": {0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255},
+		"falling":  {0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0},
+	} {
+		dir := prepared(t)
+		must(t, os.WriteFile(filepath.Join(dir, "train.starts"), starts, 0o644))
+		path := filepath.Join(dir, "dataset.json")
+		content, err := os.ReadFile(path)
+		must(t, err)
+		var info data.Info
+		must(t, json.Unmarshal(content, &info))
+		split := info.Splits["train"]
+		split.Documents, split.Starts = int64(len(starts)/8), fmt.Sprintf("%x", sha256.Sum256(starts))
+		info.Splits["train"] = split
+		content, err = json.Marshal(info)
+		must(t, err)
+		must(t, os.WriteFile(path, content, 0o644))
+		if d, err := data.Open(dir); err == nil || !strings.Contains(err.Error(), "train.starts") {
+			d.Close()
+			t.Errorf("%s: error is %v", name, err)
+		}
 	}
 }
 

@@ -2,7 +2,8 @@
 //
 // A dataset is a folder. dataset.json describes it, tokenizer.json is its
 // tokenizer, and train.bin, valid.bin and test.bin hold nothing but ids,
-// little-endian. Open checks all of it. Splits are read through memory maps,
+// little-endian. train.starts, valid.starts and test.starts have the positions at
+// which documents start. Open checks all of it. Splits are read through memory maps,
 // and a Batcher cuts them into batches.
 //
 // The packages below make such a folder from text: corpus finds and reads text,

@@ -77,6 +77,7 @@ type SplitInfo struct {
 	Unknowns  int64  `json:"unknowns"`
 	Documents int64  `json:"documents"`
 	SHA256    string `json:"sha256"`
+	Starts    string `json:"starts_sha256,omitempty"` // of the index of documents, StartsFile; "" in a dataset without one
 }
 
 // SplitRule says how the text was divided.
@@ -150,15 +151,28 @@ func (info Info) check() error {
 		if split.Words < 0 || split.Bytes < 0 || split.Unknowns < 0 || split.Unknowns > split.Tokens {
 			return fmt.Errorf("splits.%s: a count is out of range", name)
 		}
-		if sum, err := hex.DecodeString(split.SHA256); err != nil || len(sum) != sha256.Size {
+		if !isSum(split.SHA256) {
 			return fmt.Errorf("splits.%s.sha256 is %q, want 64 hexadecimal digits", name, split.SHA256)
+		}
+		if split.Starts != "" && !isSum(split.Starts) {
+			return fmt.Errorf("splits.%s.starts_sha256 is %q, want 64 hexadecimal digits", name, split.Starts)
+		}
+		if split.Starts != "" && (split.Documents < 1 || split.Documents > math.MaxInt64/8) {
+			return fmt.Errorf("splits.%s.documents is %d, want at least 1", name, split.Documents)
 		}
 	}
 	return nil
 }
 
+func isSum(text string) bool {
+	sum, err := hex.DecodeString(text)
+	return err == nil && len(sum) == sha256.Size
+}
+
 // Fingerprint identifies the tokenizer and the token files by one SHA-256.
-// Two datasets with the same fingerprint give the same batches.
+// Two datasets with the same fingerprint give the same batches. The index of
+// documents is left out, so that a dataset keeps the fingerprint that it had
+// before there was one.
 func (info Info) Fingerprint() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "koala-lm dataset %d\ntokenizer %s\n", info.Format, info.Tokenizer.SHA256)

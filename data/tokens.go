@@ -12,14 +12,24 @@ import (
 
 // Tokens are the ids of one split, memory-mapped.
 type Tokens struct {
-	path  string
-	bytes []byte // the map
-	width int    // bytes of an id: 2 or 4
-	n     int
+	path   string
+	bytes  []byte // the map
+	width  int    // bytes of an id: 2 or 4
+	n      int
+	starts *starts // of the documents; nil if they are not known
 }
 
 // mapTokens maps a token file of n ids.
 func mapTokens(path string, width int, n int64) (*Tokens, error) {
+	mapped, err := mapFile(path, n*int64(width))
+	if err != nil {
+		return nil, err
+	}
+	return &Tokens{path: path, bytes: mapped, width: width, n: int(n)}, nil
+}
+
+// mapFile maps a file that is size bytes long.
+func mapFile(path string, size int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -29,14 +39,14 @@ func mapTokens(path string, width int, n int64) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := n * int64(width); stat.Size() != want {
-		return nil, fmt.Errorf("%s has %d bytes, want %d: it was cut or changed after it was made", path, stat.Size(), want)
+	if stat.Size() != size {
+		return nil, fmt.Errorf("%s has %d bytes, want %d: it was cut or changed after it was made", path, stat.Size(), size)
 	}
-	mapped, err := unix.Mmap(int(f.Fd()), 0, int(stat.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	mapped, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}
-	return &Tokens{path: path, bytes: mapped, width: width, n: int(n)}, nil
+	return mapped, nil
 }
 
 // NewTokens wraps ids in memory, for tests and for text without a dataset.
@@ -49,12 +59,14 @@ func NewTokens(ids []uint32) *Tokens {
 }
 
 func (t *Tokens) unmap() error {
-	mapped := t.bytes
-	t.bytes, t.n = nil, 0
-	if mapped == nil {
-		return nil
+	var errs []error
+	for _, mapped := range [][]byte{t.bytes, t.starts.bytes()} {
+		if mapped != nil {
+			errs = append(errs, unix.Munmap(mapped))
+		}
 	}
-	return unix.Munmap(mapped)
+	t.bytes, t.n, t.starts = nil, 0, nil
+	return errors.Join(errs...)
 }
 
 // Len is the number of ids.
@@ -80,7 +92,7 @@ func (t *Tokens) readStrided(dst []int64, stride, count, from int) (err error) {
 	if from < 0 || count > t.n-from {
 		return fmt.Errorf("read of tokens %d to %d of %s, which has %d", from, from+count, t.path, t.n)
 	}
-	defer t.recoverFault(debug.SetPanicOnFault(true), &err)
+	defer recoverFault(t.path, debug.SetPanicOnFault(true), &err)
 	if t.width == 2 {
 		src := t.bytes[2*from : 2*(from+count)]
 		for i, at := 0, 0; i < count; i, at = i+1, at+stride {
@@ -98,13 +110,13 @@ func (t *Tokens) readStrided(dst []int64, stride, count, from int) (err error) {
 var errFault = errors.New("it was cut or its disk failed while it was read")
 
 // recoverFault turns a fault into an error. It is deferred around reads of the
-// map; old is the previous value of SetPanicOnFault.
-func (t *Tokens) recoverFault(old bool, err *error) {
+// map of a file; old is the previous value of SetPanicOnFault.
+func recoverFault(path string, old bool, err *error) {
 	debug.SetPanicOnFault(old)
 	switch p := recover().(type) {
 	case nil:
 	case interface{ Addr() uintptr }: // a runtime.Error with the address of a memory fault
-		*err = fmt.Errorf("read %s: %w", t.path, errFault)
+		*err = fmt.Errorf("read %s: %w", path, errFault)
 	default:
 		panic(p)
 	}
@@ -112,7 +124,7 @@ func (t *Tokens) recoverFault(old bool, err *error) {
 
 // each calls f with the whole map in pieces, turning a fault into an error.
 func (t *Tokens) each(piece int, f func(p []byte) error) (err error) {
-	defer t.recoverFault(debug.SetPanicOnFault(true), &err)
+	defer recoverFault(t.path, debug.SetPanicOnFault(true), &err)
 	for rest := t.bytes; len(rest) > 0; {
 		n := min(piece, len(rest))
 		if err := f(rest[:n]); err != nil {

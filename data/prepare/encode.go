@@ -2,11 +2,13 @@ package prepare
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"os"
 	"path/filepath"
 
@@ -25,22 +27,64 @@ func (s *stats) add(o stats) {
 	s.documents += o.documents
 }
 
-// encodeSplit writes the token file of one split.
+// tokenFile is a file of a split that is being written.
+type tokenFile struct {
+	name string
+	f    *os.File
+	out  *bufio.Writer
+	sum  hash.Hash
+}
+
+func newTokenFile(dir, name string) (*tokenFile, error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &tokenFile{name, f, bufio.NewWriterSize(f, 1<<18), sha256.New()}, nil
+}
+
+func (f *tokenFile) write(p []byte) error {
+	f.sum.Write(p)
+	if _, err := f.out.Write(p); err != nil {
+		return fmt.Errorf("write %s: %w", f.name, err)
+	}
+	return nil
+}
+
+// finish makes the file durable and returns its SHA-256.
+func (f *tokenFile) finish() (string, error) {
+	err := f.out.Flush()
+	if err == nil {
+		err = f.f.Sync()
+	}
+	if err != nil {
+		return "", fmt.Errorf("write %s: %w", f.name, err)
+	}
+	return hex.EncodeToString(f.sum.Sum(nil)), nil
+}
+
+func (f *tokenFile) close(err *error) {
+	if closeErr := f.f.Close(); *err == nil && closeErr != nil {
+		*err = fmt.Errorf("write %s: %w", f.name, closeErr)
+	}
+}
+
+// encodeSplit writes the token file of one split and its index of documents.
 func encodeSplit(ctx context.Context, s *spool, name string, extents []extent, t tokenizer.Tokenizer, dir string, workers int, progress Progress) (info data.SplitInfo, err error) {
 	info.File = name + ".bin"
-	f, err := os.OpenFile(filepath.Join(dir, info.File), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	tokens, err := newTokenFile(dir, info.File)
 	if err != nil {
 		return info, err
 	}
-	defer func() {
-		if closeErr := f.Close(); err == nil && closeErr != nil {
-			err = fmt.Errorf("write %s: %w", info.File, closeErr)
-		}
-	}()
+	defer tokens.close(&err)
+	starts, err := newTokenFile(dir, data.StartsFile(name))
+	if err != nil {
+		return info, err
+	}
+	defer starts.close(&err)
 	var (
-		sum   = sha256.New()
-		out   = bufio.NewWriterSize(f, 1<<20)
 		total stats
+		index []byte
 	)
 	progress.Stage("encode "+name, totalSize(extents))
 	err = pieces{
@@ -48,26 +92,25 @@ func encodeSplit(ctx context.Context, s *spool, name string, extents []extent, t
 		cut:  t.NewEncoder().Cut,
 		work: func() func(*piece) error { return newPieceEncoder(t).encode },
 		take: func(p *piece) error {
-			total.add(p.stats)
-			sum.Write(p.tokens)
-			if _, err := out.Write(p.tokens); err != nil {
-				return fmt.Errorf("write %s: %w", info.File, err)
+			index = index[:0]
+			for _, at := range p.starts {
+				index = binary.LittleEndian.AppendUint64(index, uint64(total.tokens+at))
 			}
-			return nil
+			total.add(p.stats)
+			return cmp.Or(starts.write(index), tokens.write(p.tokens))
 		},
 	}.run(ctx)
 	if err != nil {
 		return info, err
 	}
-	if err := out.Flush(); err != nil {
-		return info, fmt.Errorf("write %s: %w", info.File, err)
+	if info.SHA256, err = tokens.finish(); err != nil {
+		return info, err
 	}
-	if err := f.Sync(); err != nil {
-		return info, fmt.Errorf("write %s: %w", info.File, err)
+	if info.Starts, err = starts.finish(); err != nil {
+		return info, err
 	}
 	info.Tokens, info.Words, info.Bytes = total.tokens, total.words, total.bytes
 	info.Unknowns, info.Documents = total.unknowns, total.documents
-	info.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	return info, nil
 }
 
@@ -101,6 +144,7 @@ func (e *pieceEncoder) encode(p *piece) (err error) {
 	for i, s := range p.spans {
 		if s.begins {
 			p.stats.documents++
+			p.starts = append(p.starts, int64(len(e.ids)))
 			if !s.first && e.separator >= 0 {
 				e.ids = append(e.ids, uint32(e.separator))
 			}

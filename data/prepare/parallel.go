@@ -26,8 +26,9 @@ type piece struct {
 	done      chan struct{}
 	err       error
 
-	tokens []byte // the encoded text (encode)
-	stats  stats  // counts of the piece (encode)
+	tokens []byte  // the encoded text (encode)
+	starts []int64 // tokens of the piece before each document that begins in it (encode)
+	stats  stats   // counts of the piece (encode)
 }
 
 // span is the part of a document that is in a piece.
@@ -69,7 +70,7 @@ func (ps pieces) run(ctx context.Context) error {
 		defer close(jobs)
 		readErr = ps.read(func() *piece {
 			p := free.Get().(*piece)
-			*p = piece{text: p.text[:0], spans: p.spans[:0], tokens: p.tokens[:0], done: make(chan struct{})}
+			*p = piece{text: p.text[:0], spans: p.spans[:0], tokens: p.tokens[:0], starts: p.starts[:0], done: make(chan struct{})}
 			return p
 		}, func(p *piece) error {
 			for _, to := range []chan *piece{order, jobs} {

@@ -203,7 +203,7 @@ func TestWorkersDoNotShow(t *testing.T) {
 	for _, workers := range []int{1, 2, 5} {
 		out := filepath.Join(t.TempDir(), "same")
 		run(t, Options{Paths: []string{dir}, Out: out, Valid: 0.05, Test: 0.05, Workers: workers})
-		for _, name := range []string{"dataset.json", "tokenizer.json", "train.bin", "valid.bin", "test.bin"} {
+		for _, name := range []string{"dataset.json", "tokenizer.json", "train.bin", "train.starts", "valid.bin", "valid.starts", "test.bin", "test.starts"} {
 			content, err := os.ReadFile(filepath.Join(out, name))
 			if err != nil {
 				t.Fatal(err)
@@ -288,6 +288,52 @@ func TestNoTokens(t *testing.T) {
 	}
 	if _, err := os.Stat(out); !os.IsNotExist(err) {
 		t.Errorf("the folder is there: %v", err)
+	}
+}
+
+// The index says where each document's tokens start, also those of documents that
+// are longer than a piece; a separator belongs to the document after it.
+func TestDocumentStarts(t *testing.T) {
+	files, lengths := map[string]string{}, []int{}
+	for i := range 30 {
+		n := 1 + i*i*37
+		if i == 11 {
+			n = 3 << 20
+		}
+		files[fmt.Sprintf("%02d.txt", i)] = strings.Repeat("x y\n", (n+3)/4)[:n]
+		lengths = append(lengths, n)
+	}
+	dir := tree(t, files)
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := Run(context.Background(), Options{Paths: []string{dir}, Out: out, Tokenizer: "byte", Workers: 3}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := data.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	train, _ := d.Split("train")
+	got := make([]int64, train.Len())
+	if err := train.ReadStarts(got, 0); err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for i, n := range lengths {
+		if i > 0 {
+			n++ // the separator
+		}
+		if at+n > len(got) || got[at] != int64(at) || got[at+n-1] != int64(at) {
+			t.Fatalf("document %d of %d tokens does not start at %d", i, n, at)
+		}
+		at += n
+	}
+	part := make([]int64, 1000)
+	if err := train.ReadStarts(part, len(got)-1000); err != nil || !cmp.Equal(part, got[len(got)-1000:]) {
+		t.Errorf("a part reads otherwise, or %v", err)
+	}
+	if err := train.ReadStarts(part, len(got)-999); err == nil {
+		t.Error("a read past the end succeeds")
 	}
 }
 
