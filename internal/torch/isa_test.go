@@ -49,6 +49,20 @@ func TestKernelsOfEveryInstructionSet(t *testing.T) {
 // products.
 func TestKernelsWithoutBLAS(t *testing.T) { rerun(t, "KOALA_LM_BLAS=operators") }
 
+// TestProductsOfEveryVendor: MKL's products have the processor's instruction set, also on
+// processors for which MKL itself chooses the smallest.
+func TestProductsOfEveryVendor(t *testing.T) {
+	if os.Getenv("KOALA_LM_ISA") != "" || os.Getenv("KOALA_LM_MKL") != "" {
+		t.Skip("the environment chooses")
+	}
+	if torch.MKLISA() == "" {
+		t.Skip("libtorch has no MKL")
+	}
+	if torch.MKLISA() != torch.ISA() {
+		t.Errorf("MKL uses %s, the processor has %s", torch.MKLISA(), torch.ISA())
+	}
+}
+
 // TestInstructionSetMustExist: the error names the sets that the processor has.
 func TestInstructionSetMustExist(t *testing.T) {
 	if os.Getenv("KOALA_LM_ISA") == "v9" {

@@ -83,3 +83,8 @@ func CPUCapability() string { return C.GoString(C.koala_cpu_capability()) }
 // (AVX-512), v3 (AVX2) or default. It is the best that the processor has, unless the
 // environment variable KOALA_LM_ISA names another.
 func ISA() string { return C.GoString(C.koala_isa()) }
+
+// MKLISA is the same for the matrix products of MKL, "" if libtorch has another library
+// for them. It follows the processor, whoever made it, unless the environment variable
+// KOALA_LM_MKL is vendor (native/blas.cpp).
+func MKLISA() string { return C.GoString(C.koala_mkl_isa()) }

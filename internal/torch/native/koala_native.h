@@ -67,6 +67,9 @@ int koala_reducer_finish(koala_reducer r, koala_work *works, int *count);
 const char *koala_isa(void);
 int koala_check_isa(void);
 
+// blas.cpp
+const char *koala_mkl_isa(void);
+
 // precision.cpp
 int koala_autocast(int cuda, int on);
 int koala_fast_bfloat16(void);
