@@ -38,8 +38,10 @@ type Info struct {
 	Sources   []SourceInfo         `json:"sources"`
 	Skipped   int64                `json:"skipped_records,omitempty"` // records that could not be read
 	Dropped   int64                `json:"dropped_duplicates,omitempty"`
-	Mix       map[string]float64   `json:"mix,omitempty"`  // the weights of a mix's texts, by path
-	Text      map[string]TextStats `json:"text,omitempty"` // statistics of the splits; only after a dry run
+	Sample    float64              `json:"sample,omitempty"`     // the fraction of the text that was used, if not all
+	MaxTokens int64                `json:"max_tokens,omitempty"` // the limit of train, if it has one
+	Mix       map[string]float64   `json:"mix,omitempty"`        // the weights of a mix's texts, by path
+	Text      map[string]TextStats `json:"text,omitempty"`       // statistics of the splits; only after a dry run
 }
 
 // TextStats are statistics of a split's text.
@@ -66,6 +68,8 @@ type TokenizerInfo struct {
 	SHA256    string `json:"sha256"`
 	Unknown   *int64 `json:"unknown,omitempty"`   // the id of the unknown token, if there is one
 	Separator *int64 `json:"separator,omitempty"` // the id between documents, if there is one
+	BOS       *int64 `json:"bos,omitempty"`       // the id at the start of each document, if there is one
+	EOS       *int64 `json:"eos,omitempty"`       // the id at the end of each document, if there is one
 }
 
 // SplitInfo describes one split and its file.
@@ -82,7 +86,7 @@ type SplitInfo struct {
 
 // SplitRule says how the text was divided.
 type SplitRule struct {
-	By    string  `json:"by"` // documents, lines, words (of text without lines), layout, files or none
+	By    string  `json:"by"` // documents, lines, words (of text without lines), characters (without words), layout, files or none
 	Valid float64 `json:"valid"`
 	Test  float64 `json:"test"`
 	Seed  uint64  `json:"seed,omitempty"` // seed of the order in which documents were drawn
@@ -133,7 +137,7 @@ func (info Info) check() error {
 	if _, ok := info.Splits["train"]; !ok {
 		return errors.New("splits has no train")
 	}
-	for _, id := range []*int64{info.Tokenizer.Unknown, info.Tokenizer.Separator} {
+	for _, id := range []*int64{info.Tokenizer.Unknown, info.Tokenizer.Separator, info.Tokenizer.BOS, info.Tokenizer.EOS} {
 		if id != nil && (*id < 0 || *id >= vocab) {
 			return fmt.Errorf("tokenizer has a special id of %d in a vocabulary of %d", *id, vocab)
 		}

@@ -79,6 +79,8 @@ tokens (20000). 0 makes no such split.`,
 	f.StringVar(&opts.Field, "field", "", "the `name` of the field that holds the text of records, such as meta.text; of a list, each element's (default text)")
 	f.StringArrayVar(&opts.mix, "mix", nil, "mix texts: a `PATH=WEIGHT` each; bytes are in the proportion of the weights, documents in an order that --seed gives")
 	f.BoolVar(&opts.Dedupe, "dedupe", false, "keep one copy of documents with the same text; documents in valid or test are removed from train")
+	f.Float64Var(&opts.Sample, "sample", 1, "use this `fraction` of the text: documents drawn by --seed, or the head of fewer than 100 documents")
+	f.Int64Var(&opts.MaxTokens, "max-tokens", 0, "the largest `number` of tokens of train (default no limit)")
 	f.StringVar(&opts.Template, "template", "", "make the text of several fields: `pattern` such as \"{title}\\n\\n{text}\"")
 	f.StringVar(&opts.Format, "input-format", "", "the `format` of the files, whatever their names: "+strings.Join(corpus.Formats, ", "))
 	f.StringVar(&opts.Encoding, "encoding", "", "the `encoding` of text, such as utf-16, latin1 or shift_jis (default utf-8)")
@@ -91,6 +93,8 @@ tokens (20000). 0 makes no such split.`,
 	f.BoolVar(&opts.Lower, "lower", false, "put everything in lower case (word)")
 	f.BoolVar(&opts.SpecialInText, "special-in-text", false, "special tokens that the text spells out are those tokens, not text")
 	f.StringVar(&opts.Separator, "separator", "", "the `token` between documents, or none (default: the tokenizer's own, such as <|endoftext|>)")
+	f.StringVar(&opts.BOS, "bos", "", "the `token` at the start of each document (default none)")
+	f.StringVar(&opts.EOS, "eos", "", "the `token` at the end of each document; with --bos or --eos there is a separator only if --separator names it")
 	f.StringVar(&opts.invalid, "invalid", "error", "what to do with `bytes` that are not UTF-8: error or replace")
 	f.IntVar(&opts.Workers, "workers", 0, "number of `threads` (default: all processors)")
 	f.BoolVar(&opts.DryRun, "dry-run", false, "write nothing, and print the planned dataset and statistics of its text")
@@ -167,6 +171,15 @@ func (o *prepareOptions) resolve() (err error) {
 	}
 	if o.changed("tokens") && o.Tokens < 1 {
 		return fmt.Errorf("--tokens is %d, want a positive number", o.Tokens)
+	}
+	if o.Sample <= 0 {
+		return fmt.Errorf("--sample is %v, want a fraction from 0 to 1", o.Sample)
+	}
+	if o.Sample == 1 {
+		o.Sample = 0
+	}
+	if o.changed("max-tokens") && o.MaxTokens < 1 {
+		return fmt.Errorf("--max-tokens is %d, want a positive number", o.MaxTokens)
 	}
 	o.ReplaceInvalid = o.invalid == "replace"
 	if o.Out == "" && !o.changed("out") {

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
 	"github.com/ulikunitz/xz"
+	"golang.org/x/sys/unix"
 )
 
 // recorder is a Sink that keeps documents.
@@ -379,5 +381,42 @@ Some words here .
 	t.Setenv("GOROOT", filepath.Join(root, "nothing"))
 	if _, err := FindGodoc(); err == nil {
 		t.Error("a GOROOT without source is accepted")
+	}
+}
+
+// Reading a named pipe ends with the context, also while nobody has opened it for
+// writing, and while its writer says nothing.
+func TestPipeEndsWithContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := func(ctx context.Context) error {
+		plan, err := Find([]string{path}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = plan.Loose[0].Read(ctx, &recorder{})
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := read(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("without a writer: %v", err)
+	}
+	writer, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	ctx, cancel = context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- read(ctx) }()
+	if _, err := writer.WriteString("text"); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("with a silent writer: %v", err)
 	}
 }

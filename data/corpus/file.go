@@ -45,7 +45,7 @@ func newFile(path string, stat fs.FileInfo, opts Options) *file {
 func (f *file) Size() int64 { return f.size }
 
 func (f *file) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
-	r, err := os.Open(f.path)
+	r, err := open(ctx, f.path)
 	if err != nil {
 		return data.SourceInfo{}, err
 	}
@@ -78,6 +78,26 @@ func (f *file) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 		return data.SourceInfo{}, fmt.Errorf("read %s: %w", f.name, err)
 	}
 	return summed.info(f.name), nil
+}
+
+// open opens a file. It does not wait for the writer of a named pipe after the context
+// ends.
+func open(ctx context.Context, path string) (*os.File, error) {
+	type result struct {
+		f   *os.File
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		f, err := os.Open(path)
+		opened <- result{f, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.f, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // stdin is the source of the path "-": text, or JSON lines if a field was named.
@@ -113,7 +133,7 @@ type reading struct {
 
 // stream reads documents from a stream.
 func (r reading) stream(summed *summer, held kind, packing, name string) error {
-	from := readAhead(summed)
+	from := readAhead(r.ctx, summed)
 	defer from.Close()
 	if packing == "" {
 		return r.unpacked(from, held, name)

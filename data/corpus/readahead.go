@@ -1,10 +1,14 @@
 package corpus
 
-import "io"
+import (
+	"context"
+	"io"
+)
 
 // ahead reads a few blocks of a stream in advance, in its own goroutine. So
 // reading and checksums overlap with decompressing, checking and writing.
 type ahead struct {
+	ctx    context.Context
 	blocks chan block
 	free   chan []byte
 	stop   chan struct{}
@@ -23,8 +27,8 @@ const (
 	aheadSize   = 1 << 18
 )
 
-func readAhead(r io.Reader) *ahead {
-	a := &ahead{blocks: make(chan block, aheadBlocks), free: make(chan []byte, aheadBlocks), stop: make(chan struct{})}
+func readAhead(ctx context.Context, r io.Reader) *ahead {
+	a := &ahead{ctx: ctx, blocks: make(chan block, aheadBlocks), free: make(chan []byte, aheadBlocks), stop: make(chan struct{})}
 	for range aheadBlocks {
 		a.free <- make([]byte, aheadSize)
 	}
@@ -57,7 +61,11 @@ func (a *ahead) Read(p []byte) (int, error) {
 		if a.now.buffer != nil {
 			a.free <- a.now.buffer
 		}
-		a.now = <-a.blocks
+		select {
+		case a.now = <-a.blocks:
+		case <-a.ctx.Done():
+			return 0, a.ctx.Err()
+		}
 		a.rest = a.now.buffer[:a.now.n]
 	}
 	n := copy(p, a.rest)
@@ -65,9 +73,17 @@ func (a *ahead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close ends the goroutine and waits for it; the stream may then be used again.
+// Close ends the goroutine and waits for it; the stream may then be used again. After
+// the end of the context it does not wait: a pipe or terminal may never answer.
 func (a *ahead) Close() {
 	close(a.stop)
-	for range a.blocks {
+	for a.ctx.Err() == nil {
+		select {
+		case _, more := <-a.blocks:
+			if !more {
+				return
+			}
+		case <-a.ctx.Done():
+		}
 	}
 }

@@ -3,17 +3,23 @@ package prepare
 import (
 	"bytes"
 	"slices"
-
-	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
 // lineFinder finds line ends in the spool: after a mark, and at the end of a
 // document.
 type lineFinder struct {
-	s    *spool
-	end  int64
-	mark byte // '\n', or ' ' for text with hardly any lines
+	s     *spool
+	end   int64
+	mark  byte // '\n', ' ' for text with hardly any lines, or anywhere
+	words bool // tokens are words
 }
+
+// anywhere is the mark of text with hardly any spaces either: it is cut between
+// characters.
+const anywhere = 0xff
+
+// step is the size of the pieces of text without marks.
+const step = 64
 
 // window is how much of the spool is read at a time.
 const window = 1 << 18
@@ -47,6 +53,9 @@ func (l lineFinder) next(place int64) (int64, error) {
 	if i < len(l.s.ends) {
 		limit = min(limit, l.s.ends[i])
 	}
+	if l.mark == anywhere {
+		return l.s.character(place, limit)
+	}
 	for at := place - 1; at < limit; at += window {
 		text, err := l.s.read(extent{at, min(limit, at+window)}, nil)
 		if err != nil {
@@ -66,8 +75,11 @@ func (l lineFinder) previous(place int64) (int64, error) {
 	if i > 0 {
 		limit = l.s.ends[i-1]
 	}
-	for at, step := place-1, int64(1<<12); at > limit; at, step = at-step, min(2*step, window) {
-		from := max(limit, at-step)
+	if l.mark == anywhere {
+		return l.s.character(max(limit, place-step), place)
+	}
+	for at, size := place-1, int64(1<<12); at > limit; at, size = at-size, min(2*size, window) {
+		from := max(limit, at-size)
 		text, err := l.s.read(extent{from, at}, nil)
 		if err != nil {
 			return 0, err
@@ -80,7 +92,7 @@ func (l lineFinder) previous(place int64) (int64, error) {
 }
 
 // tailTokens returns the start of the last lines before end that have at most
-// limit words and line ends. It takes one line even if that has more.
+// limit tokens by estimate. It takes one line even if that has more.
 func (l lineFinder) tailTokens(end, limit int64) (int64, error) {
 	start := end
 	for start > 0 {
@@ -98,8 +110,10 @@ func (l lineFinder) tailTokens(end, limit int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		words, _ := tokenizer.CountWords(text)
-		limit -= int64(words) + 1
+		limit -= estimate(text, l.words)
+		if _, ends := slices.BinarySearch(l.s.ends, start); !ends && text[len(text)-1] != '\n' {
+			limit++ // the line goes on
+		}
 		if limit < 0 && start < end {
 			break
 		}

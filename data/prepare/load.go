@@ -171,6 +171,17 @@ func gather(ctx context.Context, s *spool, plan corpus.Plan, opts Options, info 
 		}
 		info.Dropped = d.count
 	}
+	if opts.Sample > 0 && opts.Sample < 1 {
+		var err error
+		if plan.Splits != nil {
+			splits["train"], err = sample(s, splits["train"], opts.Sample, opts.Seed)
+		} else {
+			loose, err = sample(s, loose, opts.Sample, opts.Seed)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	return split(s, splits, loose, plan, opts, info)
 }
 
@@ -196,7 +207,8 @@ func split(s *spool, splits map[string][]extent, loose []extent, plan corpus.Pla
 	if plan.Held["test"] != nil {
 		test = 0
 	}
-	divided, by, err := divide(s, loose, valid, test, opts.Seed)
+	kind, _ := tokenizer.FindKind(opts.Tokenizer)
+	divided, by, err := divide(s, loose, valid, test, opts.Seed, kind.Words)
 	if err != nil {
 		return nil, err
 	}

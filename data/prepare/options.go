@@ -33,6 +33,8 @@ type Options struct {
 	Encoding   string    // the text's encoding, such as utf-16 or latin1; default UTF-8
 	Dedupe     bool      // keep one of several documents with the same text
 	SkipBad    bool      // skip and count records that cannot be read
+	Sample     float64   // the fraction of the text that is used: documents drawn from Seed; 0 is all
+	MaxTokens  int64     // the largest number of tokens of train; 0 is no limit
 	Stdin      io.Reader // what "-" reads
 
 	Out    string // the folder to make
@@ -50,7 +52,8 @@ type Options struct {
 	Lower         bool   // convert to lower case (word)
 	Split         string // how text is cut before merges are learned (bpe): a name of tokenizer.Splits, or an expression
 	SpecialInText bool   // special tokens that are spelled out in text get their ids
-	Separator     string // the token between documents; "" is the tokenizer's default, "none" is no token
+	BOS, EOS      string // tokens at the start and at the end of each document; "" is none
+	Separator     string // the token between documents; "" is the tokenizer's default, or none beside BOS or EOS; "none" is no token
 
 	ReplaceInvalid bool // replace bytes that are not UTF-8 by U+FFFD; otherwise they are an error
 	Workers        int  // default: as many as there are processors
@@ -122,6 +125,12 @@ func (o Options) Check() error {
 	}
 	if o.Valid.fraction()+o.Test.fraction() >= 1 {
 		wrong("--valid %v and --test %v leave nothing to train on", o.Valid, o.Test)
+	}
+	if o.Sample < 0 || o.Sample > 1 || o.Sample != o.Sample {
+		wrong("--sample is %v, want a fraction from 0 to 1", o.Sample)
+	}
+	if o.MaxTokens < 0 {
+		wrong("--max-tokens is %d, want a positive number", o.MaxTokens)
 	}
 	if o.VocabSize < 0 {
 		wrong("--vocab-size is %d, want a positive number", o.VocabSize)

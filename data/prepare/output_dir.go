@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -39,7 +40,7 @@ func newFolder(target string, force bool) (*folder, error) {
 		}
 		parent, name = filepath.Split(absolute)
 	}
-	f := &folder{target: target, path: filepath.Join(parent, "."+name+".preparing"), force: force}
+	f := &folder{target: target, path: filepath.Join(parent, "."+name+preparing), force: force}
 	if parent != "" {
 		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
 			f.parent = parent
@@ -74,7 +75,30 @@ func newFolder(target string, force bool) (*folder, error) {
 	if err := f.clear(); err != nil {
 		return nil, errors.Join(err, f.abandon())
 	}
+	removeLeftovers(filepath.Dir(f.path))
 	return f, nil
+}
+
+const preparing = ".preparing"
+
+// removeLeftovers removes the folders of killed preparations: nobody holds their
+// locks. A folder that cannot be removed is left.
+func removeLeftovers(parent string) {
+	entries, _ := os.ReadDir(parent)
+	for _, entry := range entries {
+		if name := entry.Name(); !entry.IsDir() || name[0] != '.' || !strings.HasSuffix(name, preparing) {
+			continue
+		}
+		path := filepath.Join(parent, entry.Name())
+		lock, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.RemoveAll(path)
+		}
+		lock.Close()
+	}
 }
 
 // checkTarget returns an error if the target exists and may not be replaced,

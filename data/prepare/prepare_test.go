@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -146,6 +148,55 @@ func TestLimitsInTokens(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// With every tokenizer, valid and test have at most their numbers of tokens, nearly
+// so, and no text is lost: what they cannot take belongs to train.
+func TestLimitsLoseNoText(t *testing.T) {
+	documents := map[string]string{}
+	for i := range 150 {
+		documents[fmt.Sprintf("%03d.txt", i)] = numbered(20 + i)
+	}
+	for name, files := range map[string]map[string]string{
+		"lines":     {"a.txt": numbered(2000), "b.txt": "a few more lines\nof another document\n", "c.txt": numbered(1000)},
+		"documents": documents,
+		"words":     {"a.txt": strings.ReplaceAll(numbered(3000), "\n", " ")},
+		"chinese":   {"a.txt": strings.Repeat("考拉在树上睡觉，考拉吃树叶。", 3000)},
+	} {
+		total := int64(0)
+		for _, text := range files {
+			total += int64(len(text))
+		}
+		for _, kind := range []string{"word", "char", "byte", "bpe"} {
+			if name == "chinese" && kind == "word" {
+				continue // one word
+			}
+			t.Run(name+" "+kind, func(t *testing.T) {
+				limits := map[string]int64{"valid": 3000, "test": 1000}
+				dir := tree(t, files)
+				got, info := run(t, Options{Paths: []string{dir}, Valid: 3000, Test: 1000, Tokenizer: kind, VocabSize: map[string]int{"bpe": 280}[kind]})
+				bytes := int64(0)
+				for name, split := range info.Splits {
+					bytes += split.Bytes
+					if limit, ok := limits[name]; ok && (split.Tokens > limit || split.Tokens < limit*8/10) {
+						t.Errorf("%s has %d tokens, want at most %d and nearly so", name, split.Tokens, limit)
+					}
+				}
+				if bytes != total {
+					t.Errorf("the splits have %d bytes of a text of %d", bytes, total)
+				}
+				if kind == "byte" && info.Split.By != "documents" {
+					var whole string
+					for _, file := range slices.Sorted(maps.Keys(files)) {
+						whole += files[file]
+					}
+					if strings.ReplaceAll(got["train"]+got["valid"]+got["test"], tokenizer.EndOfText, "") != whole {
+						t.Error("the splits in their order are not the text")
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -343,13 +394,19 @@ func TestSeparator(t *testing.T) {
 		"a.jsonl":    "{\"text\":\"a\"}\n{\"text\":\"b\"}\n",
 		"words.json": `{"model":{"type":"WordLevel","unk_token":"?","vocab":{"?":0,"a":1,"b":2,"<end>":3}},"pre_tokenizer":{"type":"WhitespaceSplit"}}`,
 	})
-	for separator, want := range map[string]string{"": "a b", "<end>": "a <end> b", "none": "a b"} {
-		t.Run(separator, func(t *testing.T) {
-			got, _ := run(t, Options{Paths: []string{filepath.Join(dir, "a.jsonl")}, Tokenizer: filepath.Join(dir, "words.json"), Separator: separator})
-			if got["train"] != want {
-				t.Errorf("train is %q, want %q", got["train"], want)
-			}
+	for _, c := range []struct {
+		separator, bos, eos, want string
+	}{
+		{"", "", "", "a b"}, {"<end>", "", "", "a <end> b"}, {"none", "", "", "a b"},
+		{"", "<end>", "", "<end> a <end> b"}, {"", "", "<end>", "a <end> b <end>"}, {"?", "a", "b", "a a b ? a b b"},
+	} {
+		got, info := run(t, Options{
+			Paths: []string{filepath.Join(dir, "a.jsonl")}, Tokenizer: filepath.Join(dir, "words.json"),
+			Separator: c.separator, BOS: c.bos, EOS: c.eos,
 		})
+		if got["train"] != c.want || info.Splits["train"].Words != 4 || (info.Tokenizer.BOS != nil) != (c.bos != "") {
+			t.Errorf("separator %q, bos %q, eos %q: train is %q, want %q", c.separator, c.bos, c.eos, got["train"], c.want)
+		}
 	}
 	_, err := Run(context.Background(), Options{
 		Paths: []string{filepath.Join(dir, "a.jsonl")}, Tokenizer: filepath.Join(dir, "words.json"), Separator: "<no>", Out: filepath.Join(t.TempDir(), "out"),
@@ -424,6 +481,42 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+// --sample draws documents from the seed, --max-tokens ends train exactly.
+func TestSampleAndMaxTokens(t *testing.T) {
+	documents := map[string]string{}
+	for i := range 400 {
+		documents[fmt.Sprintf("%03d.txt", i)] = fmt.Sprintf("d%03d\n", i)
+	}
+	opts := Options{Paths: []string{tree(t, documents)}, Sample: 0.25, Seed: 3, Tokenizer: "byte", Separator: "none"}
+	got, info := run(t, opts)
+	if info.Splits["train"].Documents != 100 || info.Sample != 0.25 {
+		t.Errorf("%d documents, sample %v", info.Splits["train"].Documents, info.Sample)
+	}
+	opts.Seed = 4
+	if other, _ := run(t, opts); other["train"] == got["train"] {
+		t.Error("another seed draws the same documents")
+	}
+	text := numbered(100_000)
+	dir := tree(t, map[string]string{"a.txt": text})
+	if got, _ := run(t, Options{Paths: []string{dir}, Sample: 0.5, Tokenizer: "byte"}); got["train"] != text[:len(got["train"])] || len(got["train"]) < len(text)/2 || len(got["train"]) > len(text)/2+40 {
+		t.Errorf("half of %d bytes are %d", len(text), len(got["train"]))
+	}
+	for _, limit := range []int64{1, 4, 1_000_000, 1 << 20, 1<<20 + 3, int64(len(text)), 1 << 40} {
+		for _, workers := range []int{1, 3} {
+			got, info := run(t, Options{Paths: []string{dir}, MaxTokens: limit, Tokenizer: "byte", Workers: workers})
+			n := int64(len(got["train"]))
+			if n > limit || n < min(limit, int64(len(text)))-40 || got["train"] != text[:n] || info.Splits["train"].Bytes != n {
+				t.Errorf("--max-tokens %d gives %d tokens", limit, n)
+			}
+		}
+	}
+	// The statistics and the index end where the tokens end.
+	_, info = run(t, Options{Paths: opts.Paths, MaxTokens: 28, Tokenizer: "byte"})
+	if split := info.Splits["train"]; split.Tokens != 28-5 && split.Tokens != 28 || split.Documents != (split.Tokens+1+5)/6 {
+		t.Errorf("%+v", split)
+	}
+}
+
 func TestCancelLeavesNothing(t *testing.T) {
 	parent := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -465,18 +558,24 @@ func TestLeftoversAndRivals(t *testing.T) {
 	dir := tree(t, map[string]string{"a.txt": "a b\n"})
 	parent := t.TempDir()
 	out := filepath.Join(parent, "out")
-	if err := os.MkdirAll(filepath.Join(parent, ".out.preparing", "text"), 0o755); err != nil {
-		t.Fatal(err)
+	leftovers := []string{".out.preparing", ".other.preparing"}
+	for _, name := range leftovers {
+		if err := os.MkdirAll(filepath.Join(parent, name, "text"), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	run(t, Options{Paths: []string{dir}, Out: out})
-	if _, err := os.Stat(filepath.Join(parent, ".out.preparing")); !os.IsNotExist(err) {
-		t.Errorf("the leftover is still there: %v", err)
+	for _, name := range leftovers {
+		if _, err := os.Stat(filepath.Join(parent, name)); !os.IsNotExist(err) {
+			t.Errorf("%s is still there: %v", name, err)
+		}
 	}
 	second := filepath.Join(parent, "second")
 	rival, err := newFolder(second, false)
 	if err != nil {
 		t.Fatal(err)
 	}
+	run(t, Options{Paths: []string{dir}, Out: filepath.Join(parent, "third")}) // does not remove the rival's folder
 	if _, err := Run(context.Background(), Options{Paths: []string{dir}, Out: second}); err == nil || !strings.Contains(err.Error(), "another prepare") {
 		t.Errorf("beside a rival: %v", err)
 	}

@@ -55,7 +55,7 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	}
 	defer s.close()
 
-	info = data.Info{Format: data.Format, Name: opts.Name, Splits: map[string]data.SplitInfo{}}
+	info = data.Info{Format: data.Format, Name: opts.Name, Sample: opts.Sample, MaxTokens: opts.MaxTokens, Splits: map[string]data.SplitInfo{}}
 	if info.Name == "" {
 		absolute, err := filepath.Abs(opts.Out)
 		if err != nil {
@@ -84,31 +84,26 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 			return info, fmt.Errorf("--special-in-text: %w", err)
 		}
 	}
-	switch opts.Separator {
-	case "":
-	case "none":
-		if err := tokenizer.SetSeparator(t, ""); err != nil {
-			return info, fmt.Errorf("--separator: %w", err)
-		}
-	default:
-		if err := tokenizer.SetSeparator(t, opts.Separator); err != nil {
-			return info, fmt.Errorf("--separator: %w", err)
-		}
-	}
-	if err := describeTokenizer(&info, t, opts, out); err != nil {
+	around, err := newFrame(t, opts)
+	if err != nil {
 		return info, err
+	}
+	if err := describeTokenizer(&info, t, around, opts, out); err != nil {
+		return info, err
+	}
+	e := splitEncoder{s, t, around, opts.Workers}
+	if info.Split.By != "layout" && info.Split.By != "files" {
+		opts.Progress.Stage("fit", -1)
+		if err := e.fit(ctx, splits, info.Split.By, opts); err != nil {
+			return info, err
+		}
 	}
 	for _, name := range data.SplitNames {
 		extents := splits[name]
 		if len(extents) == 0 {
 			continue
 		}
-		if limit := opts.limit(name); limit > 0 {
-			if extents, err = truncate(s, extents, t, limit); err != nil {
-				return info, err
-			}
-		}
-		split, err := encodeSplit(ctx, s, name, extents, t, out.path, opts.Workers, opts.Progress)
+		split, err := e.encode(ctx, name, extents, opts.limit(name), out.path, opts.Progress)
 		if err != nil {
 			return info, err
 		}
@@ -127,9 +122,6 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 	if err := out.write(data.InfoFile, append(content, '\n')); err != nil {
 		return info, err
 	}
-	if err := os.Remove(out.file("text")); err != nil {
-		return info, err
-	}
 	if err := ctx.Err(); err != nil {
 		return info, err
 	}
@@ -137,7 +129,7 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 }
 
 // describeTokenizer writes tokenizer.json.
-func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out *folder) error {
+func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, around frame, opts Options, out *folder) error {
 	var content bytes.Buffer
 	if err := t.WriteJSON(&content); err != nil {
 		return err
@@ -155,9 +147,13 @@ func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out
 		at := int64(id)
 		info.Tokenizer.Unknown = &at
 	}
-	if id, ok := t.Separator(); ok {
-		at := int64(id)
-		info.Tokenizer.Separator = &at
+	for _, id := range []struct {
+		id int64
+		to **int64
+	}{{around.separator, &info.Tokenizer.Separator}, {around.bos, &info.Tokenizer.BOS}, {around.eos, &info.Tokenizer.EOS}} {
+		if id.id >= 0 {
+			*id.to = &id.id
+		}
 	}
 	info.TokenType = data.TokenType(t.Vocab())
 	return out.write(data.TokenizerFile, content.Bytes())
@@ -166,6 +162,8 @@ func describeTokenizer(info *data.Info, t tokenizer.Tokenizer, opts Options, out
 // limit is the largest number of tokens of a split, 0 if there is none.
 func (o Options) limit(split string) int64 {
 	switch split {
+	case "train":
+		return o.MaxTokens
 	case "valid":
 		return o.Valid.limit()
 	case "test":

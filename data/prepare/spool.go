@@ -3,6 +3,7 @@ package prepare
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,6 +30,10 @@ func newSpool(path string, replaceInvalid bool) (*spool, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
+	}
+	// The file has no name any more: it goes with the process, however that ends.
+	if err := os.Remove(path); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return &spool{f: f, w: bufio.NewWriterSize(f, 1<<17), replace: replaceInvalid}, nil
 }
@@ -129,6 +134,15 @@ func (s *spool) read(e extent, buffer []byte) ([]byte, error) {
 		return nil, fmt.Errorf("read the text back: %w", err)
 	}
 	return buffer, nil
+}
+
+// character returns the start of the first character at or after place, at most end.
+func (s *spool) character(place, end int64) (int64, error) {
+	text, err := s.read(extent{place, min(end, place+utf8.UTFMax)}, nil)
+	for len(text) > 0 && !utf8.RuneStart(text[0]) {
+		text, place = text[1:], place+1
+	}
+	return min(place, end), err
 }
 
 // extent is a range of the spool: a document, or a split's part of one.

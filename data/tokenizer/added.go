@@ -240,29 +240,6 @@ func (t *vocabulary) addTokens(added []addedToken) error {
 	return nil
 }
 
-// SetSeparator sets the token between documents to a token of the vocabulary; ""
-// means none.
-func SetSeparator(t Tokenizer, token string) error {
-	p, ok := t.(interface{ setSeparator(token string) error })
-	if !ok {
-		return fmt.Errorf("the separator of a %s tokenizer cannot be chosen", t.Kind())
-	}
-	return p.setSeparator(token)
-}
-
-func (t *vocabulary) setSeparator(token string) error {
-	if token == "" {
-		t.separator = -1
-		return nil
-	}
-	id, ok := t.byID[token]
-	if !ok {
-		return fmt.Errorf("the tokenizer has no token %q", token)
-	}
-	t.separator = int64(id)
-	return nil
-}
-
 // SpecialInText makes t encode special tokens that are spelled out in text as
 // single tokens.
 func SpecialInText(t Tokenizer) error {
