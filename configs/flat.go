@@ -9,7 +9,7 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// A KeyValue is one setting: a string, bool, int64, float64 or []int64 by key.
+// A KeyValue is one setting: a string, bool, int64, float64, []int64 or []string by key.
 type KeyValue struct {
 	Key   string
 	Value any

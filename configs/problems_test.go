@@ -34,7 +34,7 @@ func TestProblems(t *testing.T) {
 		{"twice", "train:\n  batch: 1\n  batch: 2\n", []string{"f.yaml:3:3: train.batch is set twice, first on line 2"}},
 		{"twice, dotted", "train:\n  batch: 1\ntrain.batch: 2\n", []string{"f.yaml:3:1: train.batch is set twice, first on line 2"}},
 		{"section for a setting", "train: 3", []string{"f.yaml:1:8: train is a section ("}},
-		{"alias", "train: {batch: &b 3}\neval: {batch: *b}\n", []string{"f.yaml:2:8: eval.batch: aliases (*b) are not taken: write the value out"}},
+		{"alias", "train: {batch: &b 3}\neval: {batch: *b}\n", []string{"f.yaml:2:8: eval.batch: aliases (*b) are not taken: write the value out, or put text that begins with * in quotes"}},
 		{"merge", "<<: {a: 1}", []string{"f.yaml:1:1: a setting's name must be plain text"}},
 		{"second document", "train: {batch: 3}\n---\ntrain: {batch: 4}\n", []string{"f.yaml:2:1: a second document: settings are one document"}},
 		{"not YAML", "train: [1\n", []string{"f.yaml:2:1: not YAML: did not find expected ',' or ']'"}},

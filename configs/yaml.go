@@ -116,7 +116,7 @@ func (w *walker) notSection(prefix string, n *yaml.Node) {
 	where := place(w.name, n)
 	switch {
 	case n.Kind == yaml.AliasNode:
-		w.problems.add(where, "aliases (*%s) are not taken: write the value out", shortened(n.Value))
+		w.problems.add(where, "aliases (*%s) are not taken: write the value out, or put text that begins with * in quotes", shortened(n.Value))
 	case prefix == "":
 		w.problems.add(where, "settings must be a mapping such as \"train: {batch: 20}\"")
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
@@ -141,7 +141,7 @@ func (l *layer) put(key string, n *yaml.Node, where string, problems *Problems) 
 		return
 	}
 	if n.Kind == yaml.AliasNode {
-		problems.add(where, "%s: aliases (*%s) are not taken: write the value out", key, shortened(n.Value))
+		problems.add(where, "%s: aliases (*%s) are not taken: write the value out, or put text that begins with * in quotes", key, shortened(n.Value))
 		return
 	}
 	value, ok := any(nil), false

@@ -38,7 +38,7 @@ func TestCUDATrainsAsTheCPU(t *testing.T) {
 	for shape, model := range shapes {
 		for _, kind := range koalaspec.Kinds() {
 			t.Run(shape+" "+kind.Name, func(t *testing.T) {
-				j := job{without(model), kind, lm.TrainConfig{Train: spec.Train{Steps: 30}, Eval: spec.Eval{Every: 10}}, 4}
+				j := job{model: without(model), kind: kind, config: lm.TrainConfig{Train: spec.Train{Steps: 30}, Eval: spec.Eval{Every: 10}}, whole: 4}
 				onCPU := j.mustRun(t, 1, nil)[0]
 				onCUDA := device.run(t, j)
 				sameLosses(t, "CUDA", onCPU.losses(), onCUDA.losses(), 1e-3)
@@ -57,7 +57,7 @@ func TestCUDABFloat16(t *testing.T) {
 	device := cuda(t)
 	for shape, model := range shapes {
 		t.Run(shape, func(t *testing.T) {
-			j := job{without(model), koalaspec.AdamW, lm.TrainConfig{Train: spec.Train{Steps: 100}}, 4}
+			j := job{model: without(model), kind: koalaspec.AdamW, config: lm.TrainConfig{Train: spec.Train{Steps: 100}}, whole: 4}
 			exact := device.run(t, j).losses()
 			j.config.Precision = spec.BFloat16
 			sameLosses(t, "bfloat16", exact, device.run(t, j).losses(), 0.1)

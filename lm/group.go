@@ -88,12 +88,8 @@ func (t *Trainer) requested(ctx context.Context) controlFlags {
 // last backward pass of this one.
 func (t *Trainer) prepareReducer() error {
 	if t.reducer == nil {
-		var params []*ts.Tensor
-		for _, p := range t.Model.Params() {
-			params = append(params, p.Tensor)
-		}
 		var err error
-		if t.reducer, err = t.Group.NewReducer(params); err != nil {
+		if t.reducer, err = t.Group.NewReducer(trained(t.Model)); err != nil {
 			return err
 		}
 	}

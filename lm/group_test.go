@@ -28,6 +28,7 @@ type job struct {
 	kind   *koalaspec.Kind // of the optimizer
 	config lm.TrainConfig
 	whole  int // texts in a batch
+	freeze []string
 }
 
 // trainedOn is the device of jobs.
@@ -40,6 +41,9 @@ func (j job) trainer(t *testing.T, c *localGroup, rank int) *lm.Trainer {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
+	if err := lm.Freeze(m, j.freeze); err != nil {
+		t.Fatal(err)
+	}
 	// Rounding grows from step to step, and in long steps faster.
 	lr, values := 0.1, setting.Values{"weight_decay": 0}
 	switch j.kind {
@@ -166,7 +170,7 @@ func TestRanksTrainAsOne(t *testing.T) {
 	for shape, kinds := range map[string][]*koalaspec.Kind{"lstm": kinds, "gpt2": kinds, "gru": {koalaspec.AdamW}} {
 		for _, kind := range kinds {
 			t.Run(shape+" "+kind.Name, func(t *testing.T) {
-				j := job{without(shapes[shape]), kind, lm.TrainConfig{Train: spec.Train{Steps: 200}, Eval: spec.Eval{Every: 100}}, 4}
+				j := job{model: without(shapes[shape]), kind: kind, config: lm.TrainConfig{Train: spec.Train{Steps: 200}, Eval: spec.Eval{Every: 100}}, whole: 4}
 				alone := j.mustRun(t, 1, nil)[0]
 				if l := alone.losses(); mean(l[170:]) > mean(l[:30])-0.01 {
 					t.Errorf("nothing is learnt: the loss goes from %v to %v", mean(l[:30]), mean(l[170:]))
@@ -238,10 +242,35 @@ func sameState(t *testing.T, a, b *lm.Snapshot) {
 	}
 }
 
+// Ranks reduce the gradients of the tensors that train, and leave the frozen ones.
+func TestRanksTrainWithFrozenTensors(t *testing.T) {
+	j := job{
+		model: without(shapes["gpt2"]), kind: koalaspec.AdamW, config: lm.TrainConfig{Train: spec.Train{Steps: 20}}, whole: 4,
+		freeze: []string{"*.wte.weight", "*.h.0.*"},
+	}
+	alone := j.mustRun(t, 1, nil)[0]
+	for rank, r := range j.mustRun(t, 2, nil) {
+		sameLosses(t, fmt.Sprintf("rank %d", rank), alone.losses(), r.losses(), 1e-5)
+	}
+}
+
+// A pattern that matches nothing is refused, and so is a model without anything to train.
+func TestFreezeRefuses(t *testing.T) {
+	m := newModel(t, shapes["gpt2"])
+	for want, patterns := range map[string][]string{
+		`no tensor of the model matches "transformer.h.9.*": their names are transformer.wte.weight, transformer.wpe.weight, transformer.h.*.ln_*.weight`: {"*.bias", "transformer.h.9.*"},
+		"leaves nothing to train": {"*bias", "*weight"},
+	} {
+		if err := lm.Freeze(m, patterns); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", patterns, err, want)
+		}
+	}
+}
+
 // TestGroupStopsTogetherAndGoesOnInAnotherSize: one rank's interruption ends all
 // ranks after the same step, and the saved state is the global batch's.
 func TestGroupStopsTogetherAndGoesOnInAnotherSize(t *testing.T) {
-	j := job{without(shapes["lstm"]), koalaspec.KoalaV, lm.TrainConfig{Train: spec.Train{Steps: 60}, Eval: spec.Eval{Every: 20}}, 4}
+	j := job{model: without(shapes["lstm"]), kind: koalaspec.KoalaV, config: lm.TrainConfig{Train: spec.Train{Steps: 60}, Eval: spec.Eval{Every: 20}}, whole: 4}
 	alone := j.mustRun(t, 1, nil)[0]
 	for _, sizes := range [][2]int{{2, 4}, {3, 1}, {1, 2}} {
 		first := j.run(t, sizes[0], nil, func(rank int, tr *lm.Trainer) context.Context {
@@ -269,7 +298,7 @@ func TestGroupStopsTogetherAndGoesOnInAnotherSize(t *testing.T) {
 
 // TestRanksThatDriftApartAreNamed: ranks with different weights are an error.
 func TestRanksThatDriftApartAreNamed(t *testing.T) {
-	j := job{without(small), koalaspec.SGD, lm.TrainConfig{Train: spec.Train{Steps: 20}}, 4}
+	j := job{model: without(small), kind: koalaspec.SGD, config: lm.TrainConfig{Train: spec.Train{Steps: 20}}, whole: 4}
 	ranks := j.run(t, 3, nil, func(rank int, tr *lm.Trainer) context.Context {
 		if rank == 2 {
 			err := torch.Do(func(s *torch.Scope) error {
@@ -293,7 +322,7 @@ func TestRanksThatDriftApartAreNamed(t *testing.T) {
 // one rank.
 func TestNonFiniteInOneRankIsSkippedByAll(t *testing.T) {
 	for _, kind := range []*koalaspec.Kind{koalaspec.SGD, koalaspec.KoalaPP} {
-		j := job{without(small), kind, lm.TrainConfig{Train: spec.Train{Steps: 10}}, 4}
+		j := job{model: without(small), kind: kind, config: lm.TrainConfig{Train: spec.Train{Steps: 10}}, whole: 4}
 		ranks := j.run(t, 2, nil, func(rank int, tr *lm.Trainer) context.Context {
 			if rank == 1 {
 				tr.Group = spoiler{tr.Group, new(int)}

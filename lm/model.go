@@ -143,7 +143,7 @@ func New(c Config, seed uint64, device gotch.Device) (Model, error) {
 	return make(c, seed, device)
 }
 
-// CountParams returns the number of trained scalars.
+// CountParams returns the number of scalars in the parameters.
 func CountParams(m Model) int64 {
 	n := int64(0)
 	for _, p := range m.Params() {

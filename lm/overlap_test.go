@@ -80,7 +80,7 @@ func TestOverlap(t *testing.T) {
 	for name, model := range map[string]lm.Config{"gpt2": wide, "gru": split} {
 		for _, accumulate := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d batches a step", name, accumulate), func(t *testing.T) {
-				j := job{model, koalaspec.AdamW, lm.TrainConfig{Train: spec.Train{Steps: 5, Accumulate: accumulate}}, 4}
+				j := job{model: model, kind: koalaspec.AdamW, config: lm.TrainConfig{Train: spec.Train{Steps: 5, Accumulate: accumulate}}, whole: 4}
 				want := j.mustRun(t, 2, nil)
 				groups := pair(t)
 				got := j.run(t, 2, nil, func(rank int, tr *lm.Trainer) context.Context {

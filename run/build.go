@@ -25,8 +25,12 @@ func TrainConfig(s configs.Settings) lm.TrainConfig {
 	return lm.TrainConfig{Train: s.Train, Schedule: s.Schedule, Eval: s.Eval, Checkpoint: s.Checkpoint}
 }
 
-// NewOptimizer makes the optimizer of the settings over a model's parameters.
+// NewOptimizer makes the optimizer of the settings over a model's parameters, and freezes
+// the others.
 func NewOptimizer(s configs.Settings, m lm.Model) (koala.Optimizer, error) {
+	if err := lm.Freeze(m, s.Train.Freeze); err != nil {
+		return nil, err
+	}
 	kind, err := koalaspec.Lookup(s.Optimizer.Kind)
 	if err != nil {
 		return nil, err

@@ -112,8 +112,12 @@ func (r *recording) announce(job Job, device string, from start) {
 	if n := r.trainer.Group.Size(); n > 1 {
 		ranks = fmt.Sprintf("%d processes, ", n)
 	}
-	r.progress.say("run %s: %s with %s, %s parameters, on %s, %sthreads: %d", r.run.ID(), job.Settings.Model.Kind, job.Settings.Optimizer.Kind,
-		humanize.Comma(lm.CountParams(r.trainer.Model)), device, ranks, torch.Threads())
+	parameters := humanize.Comma(lm.CountParams(r.trainer.Model)) + " parameters"
+	if n := lm.CountFrozen(r.trainer.Model); n > 0 {
+		parameters += ", " + humanize.Comma(n) + " of them frozen"
+	}
+	r.progress.say("run %s: %s with %s, %s, on %s, %sthreads: %d", r.run.ID(), job.Settings.Model.Kind, job.Settings.Optimizer.Kind,
+		parameters, device, ranks, torch.Threads())
 	if from.checkpoint != nil {
 		r.progress.say("continuing after step %s", humanize.Comma(from.step()))
 	}

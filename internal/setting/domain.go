@@ -3,6 +3,7 @@ package setting
 import (
 	"fmt"
 	"math"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +19,7 @@ type Literal struct {
 }
 
 // A Domain is the set of values that a setting takes. All values of a domain have
-// one type: string, bool, int64, float64, []int64 or time.Duration.
+// one type: string, bool, int64, float64, []int64, []string or time.Duration.
 type Domain interface {
 	// Parse returns a literal's value. ok is false if it is not in the domain.
 	Parse(l Literal) (v any, ok bool)
@@ -28,7 +29,7 @@ type Domain interface {
 	Accept(v any) (converted any, ok bool)
 
 	// Show returns a value in the form for records and files: a string, bool,
-	// int64, float64 or []int64.
+	// int64, float64, []int64 or []string.
 	Show(v any) any
 
 	// Words returns the domain's words, nil if it has none.
@@ -256,6 +257,45 @@ func (Ascending) String() string {
 	return "a list of ascending whole numbers such as [2000, 10000]"
 }
 
+// Patterns is the domain of lists of patterns, as of file names: * is any text, ? any
+// character and [a-c] one of several. A pattern alone is a list of one.
+type Patterns struct{}
+
+func (Patterns) Parse(l Literal) (any, bool) {
+	if !l.IsList {
+		l.List = []Literal{l}
+	}
+	list := make([]string, 0, len(l.List))
+	for _, item := range l.List {
+		if item.IsList {
+			return nil, false
+		}
+		list = append(list, item.Text)
+	}
+	return Patterns{}.Accept(list)
+}
+
+func (Patterns) Accept(v any) (any, bool) {
+	list, ok := v.([]string)
+	for _, pattern := range list {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return nil, false
+		}
+	}
+	return list, ok
+}
+
+func (Patterns) Words() []string { return nil }
+
+func (Patterns) Show(v any) any {
+	list, _ := v.([]string)
+	return append([]string{}, list...)
+}
+
+func (Patterns) String() string {
+	return `a list of patterns such as ["*.bias", "transformer.h.[0-3].*"]`
+}
+
 // Duration is the domain of durations of at least 0: 90s, 10m, 1h30m, or a number
 // of seconds.
 type Duration struct{}
@@ -312,6 +352,8 @@ func Text(v any) string {
 		return number(v)
 	case []int64:
 		return textOf(v)
+	case []string:
+		return textOf(v)
 	case []any: // a list that was read from JSON
 		return textOf(v)
 	}
@@ -321,7 +363,7 @@ func Text(v any) string {
 func textOf[T any](list []T) string {
 	items := make([]string, len(list))
 	for i, item := range list {
-		items[i] = Text(item)
+		items[i] = quoted(item)
 	}
 	return "[" + strings.Join(items, ", ") + "]"
 }

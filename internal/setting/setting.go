@@ -136,8 +136,8 @@ func (s *Setting) Valid() bool {
 }
 
 // Bind declares the setting whose value is *p. The domain's type must fit T: int64
-// for integers, float64, string, bool, []int64 or time.Duration.
-func Bind[T string | bool | int | int64 | float64 | []int64 | time.Duration](p *T, d Declaration) Setting {
+// for integers, float64, string, bool, []int64, []string or time.Duration.
+func Bind[T string | bool | int | int64 | float64 | []int64 | []string | time.Duration](p *T, d Declaration) Setting {
 	s := Setting{Declaration: d}
 	switch p := any(p).(type) {
 	case *int:

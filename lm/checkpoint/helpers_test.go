@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -39,6 +40,8 @@ type job struct {
 	schedule   spec.Schedule
 	checkpoint int64 // steps between checkpoints
 	average    int64 // asgd: step at which averaging starts; 0 waits for valid
+	freeze     []string
+	values     setting.Values // of the optimizer
 }
 
 const vocab = 11
@@ -78,7 +81,13 @@ func (j job) trainer(t testing.TB, observers ...lm.Observer) *lm.Trainer {
 	t.Helper()
 	model := must[lm.Model](t)(lm.New(j.model, 1, gotch.CPU))
 	t.Cleanup(model.Close)
-	values := setting.Values{}
+	if err := lm.Freeze(model, j.freeze); err != nil {
+		t.Fatal(err)
+	}
+	values := maps.Clone(j.values)
+	if values == nil {
+		values = setting.Values{}
+	}
 	if j.average > 0 {
 		values["average_from"] = j.average
 	}

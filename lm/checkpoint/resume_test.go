@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sugarme/gotch"
 
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/setting"
 	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
@@ -69,6 +72,48 @@ func TestSameBits(t *testing.T) {
 					resume(t, j, folder, w)
 					w.mustEqual(t, whole)
 				})
+			}
+		})
+	}
+}
+
+// Frozen tensors keep their bits under every optimizer, its weight decay and its average
+// of the weights, and through a checkpoint. The others move.
+func TestFrozenKeepsItsBits(t *testing.T) {
+	frozen := []string{"encoder.weight", "*_l0"}
+	for _, kind := range koalaspec.Kinds() {
+		t.Run(kind.Name, func(t *testing.T) {
+			j := baseJob()
+			j.optimizer, j.freeze, j.values = kind.Name, frozen, setting.Values{"weight_decay": 0.1}
+			if kind.Has("average_from") {
+				j.average = 3
+			} else if !kind.Averages {
+				j.values["average"] = "exponential"
+			}
+			whole := newWitness()
+			trainer := j.trainer(t, whole)
+			before := weights(t, trainer.Model)
+			run(t, trainer, 0)
+			w, folder := newWitness(), filepath.Join(t.TempDir(), "checkpoints")
+			keeper := newKeeper(t, folder, j, nil)
+			run(t, j.trainer(t, w, keeper), 7)
+			if err := keeper.Close(); err != nil {
+				t.Fatal(err)
+			}
+			resume(t, j, folder, w)
+			w.mustEqual(t, whole)
+
+			saved := j.trainer(t)
+			if err := latest(t, folder).LoadWeights(saved.Model); err != nil {
+				t.Fatal(err)
+			}
+			for what, after := range map[string]map[string][]float32{"trained": weights(t, trainer.Model), "saved": weights(t, saved.Model)} {
+				for name := range before {
+					keeps := name == "encoder.weight" || strings.HasSuffix(name, "_l0")
+					if same := slices.Equal(before[name], after[name]); same != keeps {
+						t.Errorf("%s: %s is unchanged: %v, want %v", what, name, same, keeps)
+					}
+				}
 			}
 		})
 	}

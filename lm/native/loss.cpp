@@ -323,7 +323,7 @@ KOALA_API int koala_cross_entropy(const koala_cross_entropy_inputs *in, koala_cr
     const Inputs i{ref(in->hidden), ref(in->weight), optional(in->bias), ref(in->targets)};
     Result r;
     Tensor loss;
-    if (records({i.hidden, i.weight})) {
+    if (records({i.hidden, i.weight, i.bias})) {
       loss = CrossEntropy::apply(i.hidden, i.weight, given(i.bias), i.targets, in->chunk_bytes, &r);
     } else {
       const at::NoGradGuard no_grad;

@@ -26,10 +26,11 @@ type Train struct {
 	TimeLimit    time.Duration
 	Epochs       int // passes over the training text
 	Seed         int64
-	Precision    string  // of training's matrix products: Float32 or BFloat16; weights, sums and evaluation stay float32
-	Alpha, Beta  float64 // activation regularisation and its temporal form (Merity et al. 2017)
-	LogEvery     int64   // steps between rows of training metrics, at least 1
-	MaxSkipped   int     // allowed number of consecutive steps with a loss or gradient that is not finite; 0: no limit
+	Freeze       []string // patterns of the names of tensors that do not train
+	Precision    string   // of training's matrix products: Float32 or BFloat16; weights, sums and evaluation stay float32
+	Alpha, Beta  float64  // activation regularisation and its temporal form (Merity et al. 2017)
+	LogEvery     int64    // steps between rows of training metrics, at least 1
+	MaxSkipped   int      // allowed number of consecutive steps with a loss or gradient that is not finite; 0: no limit
 }
 
 // Settings declares the settings of t, bound to its fields.
@@ -71,6 +72,10 @@ func (t *Train) Settings() []setting.Setting {
 		setting.Bind(&t.Seed, setting.Declaration{
 			Key: "train.seed", Meaning: "seed of all randomness",
 			Domain: setting.AnyInt, Default: setting.Value(1),
+		}),
+		setting.Bind(&t.Freeze, setting.Declaration{
+			Key: "train.freeze", Meaning: "patterns of the names of tensors that do not train, such as transformer.wte.*; export --to safetensors has the names",
+			Domain: setting.Patterns{}, Default: setting.Value([]string{}),
 		}),
 		setting.Bind(&t.Precision, setting.Declaration{
 			Key: "train.precision", Meaning: "precision of training's matrix products; weights, sums and evaluation stay float32",
