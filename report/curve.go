@@ -57,7 +57,7 @@ func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSu
 			if _, has := run.Metrics[metric]; !has {
 				continue
 			}
-			points, err := store.Curve(ctx, run.ID, metric)
+			points, err := store.Curve(ctx, run.ID, metric, tracking.FineCurve)
 			if err != nil {
 				return nil, err
 			}

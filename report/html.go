@@ -31,30 +31,34 @@ const (
 
 // pageData is what page/script.js reads.
 type pageData struct {
-	Written   string                 `json:"written"`
-	Live      bool                   `json:"live"` // served, and follows the store
-	Runs      []pageRun              `json:"runs"`
-	IDs       []string               `json:"ids,omitempty"` // ids of all runs, in an update
-	All       bool                   `json:"all,omitempty"` // the page must load everything again
-	Common    map[string]any         `json:"common"`        // settings that all share
-	Differing []string               `json:"differing"`     // keys of the settings that differ
-	Datasets  int                    `json:"datasets"`      // how many different ones
-	Outcomes  []string               `json:"outcomes"`      // metrics in the table
-	Metrics   []string               `json:"metrics"`       // metrics with curves
-	Curves    map[string][]pageCurve `json:"curves"`
-	Drawn     []int                  `json:"drawn"` // the runs that are drawn at first
+	Written   string                `json:"written"`
+	Live      bool                  `json:"live"` // served, and follows the store
+	Runs      []pageRun             `json:"runs"`
+	Marks     string                `json:"marks,omitempty"` // of a served page, see marks
+	Part      bool                  `json:"part,omitempty"`  // only the runs that changed
+	Common    map[string]any        `json:"common"`          // settings that all share
+	Differing []string              `json:"differing"`       // keys of the settings that differ
+	Datasets  int                   `json:"datasets"`        // how many different ones
+	Outcomes  []string              `json:"outcomes"`        // metrics in the table
+	Metrics   []string              `json:"metrics"`         // metrics with curves
+	Curves    map[string]pageCurves `json:"curves"`          // by metric; a served page asks for them
+	Drawn     []string              `json:"drawn"`           // ids of the runs that are drawn at first
 }
 
-// pageRun is one run on the page.
+// pageRun is one run on the page. A served page asks for the details of the run that
+// its reader opens.
 type pageRun struct {
-	DetailRecord
+	Record
+	*Details
 	Outcome tracking.Outcome `json:"outcome"` // of val_ppl, or of the metric that decides
 }
 
-// pageCurve is a metric of the run at index Run. Low and High are absent where every
-// point is one value.
+// pageCurves are the curves of a metric by the ids of the runs.
+type pageCurves map[string]pageCurve
+
+// pageCurve is a metric of a run. Low and High are absent where every point is one
+// value.
 type pageCurve struct {
-	Run     int       `json:"run"`
 	Step    []int64   `json:"step"`
 	Tokens  []int64   `json:"tokens"`
 	Seconds []rounded `json:"seconds"`
@@ -78,16 +82,20 @@ func (r *rounded) UnmarshalJSON(text []byte) error { return (*number)(r).Unmarsh
 
 // WriteHTML writes a self-contained page of the runs.
 func WriteHTML(ctx context.Context, w io.Writer, store *tracking.Store, runs []tracking.RunSummary, now time.Time) error {
-	data, err := newPageData(ctx, store, runs, now)
-	if err != nil {
+	data := newPageData(runs, now)
+	if err := data.addDetails(ctx, store); err != nil {
+		return err
+	}
+	if err := data.addCurves(ctx, store, runs); err != nil {
 		return err
 	}
 	return page.Write(w, data)
 }
 
-func newPageData(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary, now time.Time) (*pageData, error) {
+// newPageData returns the data of the page without details and curves.
+func newPageData(runs []tracking.RunSummary, now time.Time) *pageData {
 	data := &pageData{Written: stamp(now), Runs: []pageRun{}, Common: map[string]any{}, Differing: []string{},
-		Outcomes: []string{}, Metrics: []string{}, Curves: map[string][]pageCurve{}, Drawn: []int{}}
+		Outcomes: []string{}, Metrics: append([]string{}, drawnMetrics(runs)...), Curves: map[string]pageCurves{}, Drawn: []string{}}
 	for _, metric := range outcomes {
 		if anyHas(runs, metric) {
 			data.Outcomes = append(data.Outcomes, metric)
@@ -100,44 +108,56 @@ func newPageData(ctx context.Context, store *tracking.Store, runs []tracking.Run
 			delete(data.Common, key)
 		}
 	}
-	if err := data.addRuns(ctx, store, runs); err != nil {
-		return nil, err
-	}
-	return data, data.addCurves(ctx, store, runs)
+	data.addRuns(runs)
+	return data
 }
 
-// addRuns adds the whole record of each run, but only the settings that differ.
-func (d *pageData) addRuns(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
+// addRuns adds the runs, with only the settings that differ. At first the page draws
+// the running ones and then the best.
+func (d *pageData) addRuns(runs []tracking.RunSummary) {
 	datasets := map[string]bool{}
 	for _, run := range runs {
 		datasets[run.DatasetFingerprint] = true
-		detail, err := store.Run(ctx, run.ID)
-		if err != nil {
-			return err
+		record := NewRecord(run)
+		record.Settings = make(map[string]any, len(d.Differing))
+		for _, key := range d.Differing {
+			if value, set := run.Settings[key]; set {
+				record.Settings[key] = value
+			}
 		}
-		record := NewDetailRecord(detail)
-		maps.DeleteFunc(record.Settings, func(key string, _ any) bool { return !slices.Contains(d.Differing, key) })
-		if len(runs) > diffsFor {
-			record.Git.Diff = ""
-		}
-		if len(runs) > eventsFor {
-			record.Events = slices.DeleteFunc(record.Events, func(e RecordEvent) bool { return e.Kind != "sample" })
-		}
-		d.Runs = append(d.Runs, pageRun{record, outcomeOf(run)})
+		d.Runs = append(d.Runs, pageRun{Record: record, Outcome: outcomeOf(run)})
 	}
 	d.Datasets = len(datasets)
-	byPerplexity := make([]int, len(runs))
-	for i := range byPerplexity {
-		byPerplexity[i] = i
-	}
-	perplexity := func(i int) float64 {
-		if r := runs[i].Result(metric.ValidPPL); !math.IsNaN(r.Best) {
+	rank := func(run tracking.RunSummary) float64 {
+		if r := run.Result(metric.ValidPPL); run.Status != tracking.Running && !math.IsNaN(r.Best) {
 			return r.Best
+		} else if run.Status == tracking.Running {
+			return math.Inf(-1)
 		}
 		return math.Inf(1)
 	}
-	slices.SortStableFunc(byPerplexity, func(a, b int) int { return cmp.Compare(perplexity(a), perplexity(b)) })
-	d.Drawn = byPerplexity[:min(firstDrawn, len(byPerplexity))]
+	best := slices.SortedStableFunc(slices.Values(runs), func(a, b tracking.RunSummary) int { return cmp.Compare(rank(a), rank(b)) })
+	for _, run := range best[:min(firstDrawn, len(best))] {
+		d.Drawn = append(d.Drawn, run.ID)
+	}
+}
+
+// addDetails adds the details of each run.
+func (d *pageData) addDetails(ctx context.Context, store *tracking.Store) error {
+	for i := range d.Runs {
+		run, err := store.Run(ctx, d.Runs[i].ID)
+		if err != nil {
+			return err
+		}
+		details := NewDetailRecord(run).Details
+		if len(d.Runs) > diffsFor {
+			details.Git.Diff = ""
+		}
+		if len(d.Runs) > eventsFor {
+			details.Events = slices.DeleteFunc(details.Events, func(e RecordEvent) bool { return e.Kind != "sample" })
+		}
+		d.Runs[i].Details = &details
+	}
 	return nil
 }
 
@@ -153,29 +173,36 @@ func outcomeOf(run tracking.RunSummary) tracking.Outcome {
 
 // addCurves adds as many metrics as fit on the page, the most informative first.
 func (d *pageData) addCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
-	if len(runs) == 0 {
-		return nil
-	}
-	metrics := drawnMetrics(runs)
-	metrics = metrics[:min(len(metrics), max(1, pagePoints/(fewestPoints*len(runs))))]
-	if len(metrics) == 0 {
-		return nil
-	}
-	each := min(mostPoints, max(fewestPoints, pagePoints/(len(runs)*len(metrics))))
-	for _, metric := range metrics {
-		d.Metrics = append(d.Metrics, metric)
-		for i, run := range runs {
-			if _, has := run.Metrics[metric]; !has {
-				continue
+	fit := pagePoints / (fewestPoints * max(1, len(runs)))
+	d.Metrics = d.Metrics[:min(len(d.Metrics), max(1, fit))]
+	for _, metric := range d.Metrics {
+		var ids []string
+		for _, run := range runs {
+			if _, has := run.Metrics[metric]; has {
+				ids = append(ids, run.ID)
 			}
-			points, err := store.Curve(ctx, run.ID, metric)
-			if err != nil {
-				return err
-			}
-			d.Curves[metric] = append(d.Curves[metric], newPageCurve(i, points, each))
 		}
+		curves, err := newPageCurves(ctx, store, ids, metric, pagePoints/len(d.Metrics))
+		if err != nil {
+			return err
+		}
+		d.Curves[metric] = curves
 	}
 	return nil
+}
+
+// newPageCurves reads a metric of runs, with about as many points in all.
+func newPageCurves(ctx context.Context, store *tracking.Store, ids []string, metric string, points int) (pageCurves, error) {
+	curves := pageCurves{}
+	each := min(mostPoints, max(fewestPoints, points/max(1, len(ids))))
+	for _, id := range ids {
+		curve, err := store.Curve(ctx, id, metric, each)
+		if err != nil {
+			return nil, err
+		}
+		curves[id] = newPageCurve(curve, each)
+	}
+	return curves, nil
 }
 
 // drawnMetrics lists the metrics that any run has as a curve, the most informative
@@ -203,12 +230,12 @@ func drawnMetrics(runs []tracking.RunSummary) []string {
 
 // newPageCurve thins a curve by the index of its points, which suits every axis. The
 // range of the values that a point averages stays: no spike disappears.
-func newPageCurve(run int, points []tracking.CurvePoint, most int) pageCurve {
+func newPageCurve(points []tracking.CurvePoint, most int) pageCurve {
 	line := make([]chart.Point, len(points))
 	for i, p := range points {
 		line[i] = chart.Point{X: float64(i), Y: p.Value, Low: p.Lowest, High: p.Highest}
 	}
-	c := pageCurve{Run: run, Step: []int64{}, Tokens: []int64{}, Seconds: []rounded{}, Value: []rounded{}}
+	c := pageCurve{Step: []int64{}, Tokens: []int64{}, Seconds: []rounded{}, Value: []rounded{}}
 	for _, p := range chart.Thin(line, most, false) {
 		at := points[min(len(points)-1, int(math.Round(p.X)))]
 		c.Step = append(c.Step, at.Last)

@@ -47,9 +47,13 @@ func TestPageHoldsEverything(t *testing.T) {
 			t.Errorf("name %q became %q", name, got)
 		}
 	}
-	curve := data.Curves["train_ppl"][len(data.Runs)-1]
-	if curve.Run != len(data.Runs)-1 || len(curve.Step) != 200 || len(curve.Value) != 200 || curve.Tokens[199] != 140_000 {
-		t.Errorf("curve of run %d has %d points", curve.Run, len(curve.Step))
+	oldest := data.Runs[len(data.Runs)-1]
+	curve := data.Curves["train_ppl"][oldest.ID]
+	if len(curve.Step) != 200 || len(curve.Value) != 200 || curve.Tokens[199] != 140_000 {
+		t.Errorf("the curve has %d points", len(curve.Step))
+	}
+	if oldest.Details == nil || len(oldest.Events) == 0 || oldest.Versions["go"] == "" {
+		t.Errorf("the page lacks details: %+v", oldest.Details)
 	}
 	if data.Common["model.hidden"] != 200.0 || data.Runs[0].Settings["model.hidden"] != nil {
 		t.Error("settings that all share are not told apart")

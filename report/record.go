@@ -46,6 +46,11 @@ type RecordDataset struct {
 // DetailRecord is the whole record of a run in JSON, as `report show` prints it.
 type DetailRecord struct {
 	Record
+	Details
+}
+
+// Details are what a list of runs leaves out.
+type Details struct {
 	BestSteps    map[string]int64  `json:"best_steps"`
 	DatasetFacts map[string]any    `json:"dataset_facts"`
 	Git          RecordGit         `json:"git"`
@@ -113,11 +118,10 @@ func NewRecord(r tracking.RunSummary) Record {
 
 // NewDetailRecord returns the JSON of a run's whole record.
 func NewDetailRecord(d tracking.RunDetail) DetailRecord {
-	record := DetailRecord{
-		Record: NewRecord(d.RunSummary), BestSteps: map[string]int64{},
-		DatasetFacts: d.DatasetFacts, Command: d.Command, Versions: d.Versions,
+	record := DetailRecord{NewRecord(d.RunSummary), Details{
+		BestSteps: map[string]int64{}, DatasetFacts: d.DatasetFacts, Command: d.Command, Versions: d.Versions,
 		Git: RecordGit{d.Git.Commit, d.Git.Dirty, d.Git.Diff}, Events: []RecordEvent{},
-	}
+	}}
 	for name, m := range d.Metrics {
 		if !math.IsNaN(m.Best) {
 			record.BestSteps[name] = m.BestStep

@@ -2,14 +2,17 @@ package report
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/koala-lm/koala-lm/report/page"
@@ -19,7 +22,10 @@ import (
 // Server serves the page of a store's runs. It only reads, and answers only GET.
 //
 //	/        the page
-//	/data    its data as JSON; with since=TIME only the runs that changed later
+//	/data    its data as JSON, or with since and marks of the data that the page has,
+//	         only the runs that changed
+//	/curves  a metric of the runs with the ids
+//	/run     the details of the run with the id
 //	/where   the ids of the runs for which the condition q holds
 //	/events  server-sent events: "changed" whenever the store has changed
 type Server struct {
@@ -27,6 +33,10 @@ type Server struct {
 	Query tracking.Query // selects the runs
 	Token string         // "" on loopback: then requests must name a loopback host
 	Every time.Duration  // time between two reads of the store
+
+	mu    sync.Mutex
+	watch *tracking.Watch
+	kept  *pageData // all data, until the store changes
 }
 
 // Handler returns the server's handler.
@@ -34,6 +44,8 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.page)
 	mux.HandleFunc("GET /data", s.data)
+	mux.HandleFunc("GET /curves", s.curves)
+	mux.HandleFunc("GET /run", s.run)
 	mux.HandleFunc("GET /where", s.where)
 	mux.HandleFunc("GET /events", s.events)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,13 +76,37 @@ func (s *Server) allowed(r *http.Request) bool {
 }
 
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	data, err := s.read(r.Context(), s.Query)
+	data, err := s.all(r.Context())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_ = page.WriteLive(w, data) // its only error: the browser is gone
+}
+
+// all returns the data of all runs, and reads it only if the store has changed.
+func (s *Server) all(ctx context.Context) (*pageData, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.watch == nil {
+		watch, err := s.Store.Watch(context.WithoutCancel(ctx))
+		if err != nil {
+			return nil, err
+		}
+		s.watch = watch
+	}
+	changed, err := s.watch.Changed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if changed || s.kept == nil {
+		s.kept = nil
+		if s.kept, err = s.read(ctx, s.Query); err != nil {
+			return nil, err
+		}
+	}
+	return s.kept, nil
 }
 
 // read returns the page's data. The time of writing is taken before reading: what
@@ -81,57 +117,72 @@ func (s *Server) read(ctx context.Context, query tracking.Query) (*pageData, err
 	if err != nil {
 		return nil, err
 	}
-	data, err := newPageData(ctx, s.Store, runs, now)
-	if err != nil {
-		return nil, err
-	}
-	data.Live, data.Written = true, now.UTC().Format(time.RFC3339Nano)
+	data := newPageData(runs, now)
+	data.Live, data.Written, data.Marks = true, now.UTC().Format(time.RFC3339Nano), marks(runs)
 	return data, nil
 }
 
-func (s *Server) data(w http.ResponseWriter, r *http.Request) {
-	data, err := s.changes(r.Context(), r.URL.Query().Get("since"))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+// marks identifies which runs there are, and their notes and tags: what changes
+// without a sign of life of a run.
+func marks(runs []tracking.RunSummary) string {
+	hash := sha256.New()
+	for _, run := range runs {
+		fmt.Fprintf(hash, "%q %q %q\n", run.ID, run.Note, run.Tags)
 	}
-	writeResponse(w, data)
+	return hex.EncodeToString(hash.Sum(nil)[:8])
 }
 
-// changes returns the data of the runs that have given a sign of life since a time;
-// for "" it returns all data. A change of tags or notes alone asks the page to load
-// everything.
-func (s *Server) changes(ctx context.Context, since string) (*pageData, error) {
+func (s *Server) data(w http.ResponseWriter, r *http.Request) {
+	form := r.URL.Query()
+	data, err := s.changes(r.Context(), form.Get("since"), form.Get("marks"))
+	writeResponse(w, data, err)
+}
+
+// changes returns the data of the runs that have given a sign of life since a time, and
+// all data for a page that has other runs, notes or tags.
+func (s *Server) changes(ctx context.Context, since, known string) (*pageData, error) {
 	if since == "" {
-		return s.read(ctx, s.Query)
+		return s.all(ctx)
 	}
 	after, err := time.Parse(time.RFC3339Nano, since)
 	if err != nil {
 		return nil, fmt.Errorf("since: %w", err)
 	}
-	rows, err := s.Store.Values(ctx, s.Query, tracking.Name{Key: "id"})
+	query := s.Query
+	query.Parts = &tracking.Parts{Tags: true}
+	runs, err := s.Store.Runs(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(rows))
-	for i, row := range rows {
-		ids[i] = plain(row[0])
+	now := marks(runs)
+	if now != known {
+		return s.all(ctx)
 	}
-	query := s.Query
+	query = s.Query
 	query.Since = after.Add(-2 * tracking.HeartbeatEvery) // clocks of other hosts differ a little
-	query.IDs = ids
 	data, err := s.read(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	data.IDs, data.All = ids, len(data.Runs) == 0
+	data.Part, data.Marks = true, now
 	// Settings are relative to the runs of the whole page: send them all.
 	for i := range data.Runs {
-		for key, value := range data.Common {
-			data.Runs[i].Settings[key] = value
-		}
+		maps.Copy(data.Runs[i].Settings, data.Common)
 	}
 	return data, nil
+}
+
+// curves answers with the curves of a metric, by id.
+func (s *Server) curves(w http.ResponseWriter, r *http.Request) {
+	form := r.URL.Query()
+	curves, err := newPageCurves(r.Context(), s.Store, strings.Fields(form.Get("ids")), form.Get("metric"), pagePoints)
+	writeResponse(w, curves, err)
+}
+
+// run answers with the details of a run.
+func (s *Server) run(w http.ResponseWriter, r *http.Request) {
+	run, err := s.Store.Run(r.Context(), r.URL.Query().Get("id"))
+	writeResponse(w, NewDetailRecord(run).Details, err)
 }
 
 // where answers with the ids of the runs that match, or with the error of the filter.
@@ -145,20 +196,21 @@ func (s *Server) where(w http.ResponseWriter, r *http.Request) {
 		IDs   []string `json:"ids"`
 		Error string   `json:"error,omitempty"`
 	}{IDs: []string{}}
-	switch {
-	case errors.Is(err, tracking.ErrBadQuestion):
-		answer.Error = err.Error()
-	case err != nil:
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+	if errors.Is(err, tracking.ErrBadQuestion) {
+		answer.Error, err = err.Error(), nil
 	}
 	for _, row := range rows {
 		answer.IDs = append(answer.IDs, plain(row[0]))
 	}
-	writeResponse(w, answer)
+	writeResponse(w, answer, err)
 }
 
-func writeResponse(w http.ResponseWriter, value any) {
+// writeResponse answers with JSON or with the error.
+func writeResponse(w http.ResponseWriter, value any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(value) // its only error: the browser is gone
 }
@@ -175,20 +227,24 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	flusher.Flush()
 	tick := time.NewTicker(s.Every)
 	defer tick.Stop()
-	version, err := s.Store.Version(r.Context())
-	for err == nil {
+	watch, err := s.Store.Watch(r.Context())
+	if err != nil {
+		return
+	}
+	defer watch.Close()
+	for {
 		select {
 		case <-r.Context().Done():
 			return
 		case <-tick.C:
 		}
-		var now []any
-		if now, err = s.Store.Version(r.Context()); err != nil || slices.Equal(now, version) {
-			continue
-		}
-		version = now
-		if _, err = fmt.Fprintf(w, "event: changed\ndata: {}\n\n"); err == nil {
+		changed, err := watch.Changed(r.Context())
+		if err == nil && changed {
+			_, err = fmt.Fprintf(w, "event: changed\ndata: {}\n\n")
 			flusher.Flush()
+		}
+		if err != nil {
+			return // the browser asks again
 		}
 	}
 }

@@ -48,7 +48,8 @@ func TestServeFollowsTheStore(t *testing.T) {
 	}
 	_, text = get(t, server.URL+"/data")
 	var data pageData
-	if err := json.Unmarshal([]byte(text), &data); err != nil || len(data.Runs) != 4+len(storetest.DangerousNames) || !data.Live {
+	if err := json.Unmarshal([]byte(text), &data); err != nil || len(data.Runs) != 4+len(storetest.DangerousNames) || !data.Live ||
+		data.Part || len(data.Curves) > 0 || data.Runs[0].Details != nil {
 		t.Fatalf("%d runs (%v)", len(data.Runs), err)
 	}
 
@@ -73,11 +74,22 @@ func TestServeFollowsTheStore(t *testing.T) {
 		}
 		t.Fatal("the events ended")
 	}
-	run, err := store.StartRun(t.Context(), storetest.Example("live", "adam", 1, 1))
+	// The writers are other connections, as those of other processes are.
+	writer, err := tracking.Open(store.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	run, err := writer.StartRun(t.Context(), storetest.Example("live", "adam", 1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	await()
+	var all pageData
+	_, text = get(t, server.URL+"/data?since="+url.QueryEscape(data.Written)+"&marks="+data.Marks)
+	if err := json.Unmarshal([]byte(text), &all); err != nil || all.Part || len(all.Runs) != len(data.Runs)+1 {
+		t.Fatalf("after a new run: part %v, %d runs (%v)", all.Part, len(all.Runs), err)
+	}
 	if err := run.Log(tracking.Point{Step: 7, Values: map[string]float64{"val_ppl": 99, "train_loss": 3}}); err != nil {
 		t.Fatal(err)
 	}
@@ -85,17 +97,60 @@ func TestServeFollowsTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	await()
-	_, text = get(t, server.URL+"/data?since="+url.QueryEscape(time.Now().Add(time.Minute).UTC().Format(time.RFC3339Nano)))
+	later := "/data?since=" + url.QueryEscape(time.Now().Add(time.Minute).UTC().Format(time.RFC3339Nano))
+	_, text = get(t, server.URL+later+"&marks="+all.Marks)
 	var changes pageData
-	if err := json.Unmarshal([]byte(text), &changes); err != nil || len(changes.Runs) != 1 || changes.Runs[0].Name != "live" ||
-		changes.Runs[0].Steps != 7 || len(changes.IDs) != len(data.Runs)+1 || len(changes.Curves["val_ppl"]) != 1 ||
-		changes.Runs[0].Settings["model.hidden"] != 200.0 {
-		t.Errorf("%d runs, %d ids (%v): %.2000s", len(changes.Runs), len(changes.IDs), err, text)
+	if err := json.Unmarshal([]byte(text), &changes); err != nil || !changes.Part || len(changes.Runs) != 1 || changes.Runs[0].Name != "live" ||
+		changes.Runs[0].Steps != 7 || changes.Runs[0].Settings["model.hidden"] != 200.0 {
+		t.Errorf("%d runs (%v): %.2000s", len(changes.Runs), err, text)
+	}
+	// Edits that keep the length of a note and the number of tags are changes too.
+	id, old := data.Runs[0].ID, all.Marks
+	for _, edit := range []struct {
+		name string
+		make func() error
+	}{
+		{"note", func() error { return writer.Note(t.Context(), id, "one") }},
+		{"as long", func() error { return writer.Note(t.Context(), id, "two") }},
+		{"tag", func() error { return writer.Tag(t.Context(), id, []string{"first"}, nil) }},
+		{"as many", func() error { return writer.Tag(t.Context(), id, []string{"other"}, []string{"first"}) }},
+	} {
+		if err := edit.make(); err != nil {
+			t.Fatal(err)
+		}
+		await()
+		var edited pageData
+		_, text = get(t, server.URL+later+"&marks="+old)
+		if err := json.Unmarshal([]byte(text), &edited); err != nil || edited.Part || edited.Marks == old || len(edited.Runs) != len(all.Runs) {
+			t.Errorf("%s: part %v (%v)", edit.name, edited.Part, err)
+		}
+		old = edited.Marks
 	}
 	if err := run.Finish(tracking.Finished, ""); err != nil {
 		t.Fatal(err)
 	}
 	await()
+}
+
+// A served page asks for the curves that it draws and for the details that it shows.
+func TestServeAnswersQuestions(t *testing.T) {
+	store := filled(t)
+	server := served(t, &Server{Store: store})
+	runs := allRuns(t, store)
+	oldest := runs[len(runs)-1]
+	var curves pageCurves
+	_, text := get(t, server.URL+"/curves?metric=train_ppl&ids="+url.QueryEscape(oldest.ID+" "+runs[0].ID+" unknown"))
+	if err := json.Unmarshal([]byte(text), &curves); err != nil || len(curves) != 3 || len(curves[oldest.ID].Value) != 200 || len(curves["unknown"].Value) != 0 {
+		t.Errorf("curves of %d runs (%v): %.300s", len(curves), err, text)
+	}
+	var details Details
+	_, text = get(t, server.URL+"/run?id="+oldest.ID)
+	if err := json.Unmarshal([]byte(text), &details); err != nil || len(details.Events) == 0 || details.Versions["go"] == "" {
+		t.Errorf("details %.300s (%v)", text, err)
+	}
+	if code, text := get(t, server.URL+"/run?id=unknown"); code != 500 || !strings.Contains(text, "no such run") {
+		t.Errorf("%d %s", code, text)
+	}
 }
 
 func TestServeFilters(t *testing.T) {
@@ -162,7 +217,7 @@ func TestPageHidesNoSpike(t *testing.T) {
 		points[i] = tracking.CurvePoint{Step: int64(i), Last: int64(i), Value: 5, Lowest: 5, Highest: 5, Count: 1}
 	}
 	points[4321].Value, points[4321].Lowest, points[4321].Highest = 80, 80, 80
-	c := newPageCurve(0, points, 100)
+	c := newPageCurve(points, 100)
 	highest := rounded(0)
 	for _, v := range c.High {
 		highest = max(highest, v)
@@ -170,7 +225,7 @@ func TestPageHidesNoSpike(t *testing.T) {
 	if len(c.Value) != 100 || highest != 80 {
 		t.Errorf("%d points up to %v, want 100 up to 80", len(c.Value), highest)
 	}
-	if flat := newPageCurve(0, points[:50], 100); flat.Low != nil || flat.High != nil {
+	if flat := newPageCurve(points[:50], 100); flat.Low != nil || flat.High != nil {
 		t.Error("a curve of single values has a band")
 	}
 }

@@ -20,7 +20,7 @@ func (s *Sweep) readCurves(ctx context.Context, store *tracking.Store) error {
 		}
 		var lines, soFar [][]chart.Point
 		for _, run := range f.best.finished {
-			points, err := store.Curve(ctx, run.ID, metric.ValidPPL)
+			points, err := store.Curve(ctx, run.ID, metric.ValidPPL, tracking.FineCurve)
 			if err != nil {
 				return err
 			}

@@ -411,7 +411,7 @@ func (r *Runner) watch(ctx context.Context, known map[string]tracking.RunSummary
 // addCurve reads a run's evaluations for the StopRule. A curve that cannot be read now
 // is read a second later.
 func (r *Runner) addCurve(ctx context.Context, store *tracking.Store, trial string, run tracking.RunSummary) {
-	points, err := store.Curve(ctx, run.ID, r.File.Metric)
+	points, err := store.Curve(ctx, run.ID, r.File.Metric, tracking.FineCurve)
 	if err != nil {
 		return
 	}

@@ -8,9 +8,12 @@ import (
 	"time"
 )
 
-// A curve of at most fineLimit points is read point by point, a longer one as
-// spans: at least fineLimit / spanLength of them.
-const fineLimit = 32_000
+// FineCurve suffices for every picture: curves up to 32,000 points are read whole.
+const FineCurve = 2_000
+
+// A curve of more than spansAbove times the points that the reader needs is read as
+// spans: at least a quarter as many as needed, each with its range.
+const spansAbove = spanLength / 4
 
 // pointsSQL selects every point of a metric of a run.
 const pointsSQL = `
@@ -31,8 +34,9 @@ type CurvePoint struct {
 }
 
 // Curve returns the values of a metric of the run with the given id in the order of
-// steps: at most some ten thousand points, however long the run was.
-func (s *Store) Curve(ctx context.Context, id, metric string) ([]CurvePoint, error) {
+// steps. Of a curve with far more points than the reader needs, it returns means with
+// their ranges.
+func (s *Store) Curve(ctx context.Context, id, metric string, needed int) ([]CurvePoint, error) {
 	var curve []CurvePoint
 	err := s.snapshot(ctx, func(q queryer) error {
 		var points int64
@@ -43,7 +47,7 @@ func (s *Store) Curve(ctx context.Context, id, metric string) ([]CurvePoint, err
 			return err
 		}
 		statement, scan := pointsSQL, scanPoint
-		if points > fineLimit {
+		if points > spansAbove*int64(needed) {
 			statement, scan = `
 				SELECT first, last, tokens, elapsed, mean, lowest, highest, count FROM run_spans
 				WHERE run = (SELECT number FROM runs WHERE id = ?)

@@ -194,7 +194,7 @@ func TestCurve(t *testing.T) {
 	s := newStore(t)
 	ctx := context.Background()
 	run := startRun(t, s, NewRun{Name: "r"})
-	const long = fineLimit + 1000
+	const long = spansAbove*FineCurve + 1000
 	for step := int64(1); step <= long; step++ {
 		values := map[string]float64{"long": float64(step)}
 		if step <= 3 {
@@ -210,11 +210,11 @@ func TestCurve(t *testing.T) {
 	if err := run.Finish(Finished, ""); err != nil {
 		t.Fatal(err)
 	}
-	short, err := s.Curve(ctx, run.ID(), "short")
+	short, err := s.Curve(ctx, run.ID(), "short", FineCurve)
 	if err != nil || len(short) != 3 || short[1].Value != 2 || !math.IsNaN(short[2].Value) {
 		t.Errorf("short: %+v (%v)", short, err)
 	}
-	curve, err := s.Curve(ctx, run.ID(), "long")
+	curve, err := s.Curve(ctx, run.ID(), "long", FineCurve)
 	if err != nil || len(curve) != (long+spanLength-1)/spanLength {
 		t.Fatalf("%d points (%v)", len(curve), err)
 	}
@@ -232,7 +232,7 @@ func TestCurve(t *testing.T) {
 	if err != nil || n != long {
 		t.Errorf("%d points (%v)", n, err)
 	}
-	if none, err := s.Curve(ctx, run.ID(), "nothing"); err != nil || len(none) != 0 {
+	if none, err := s.Curve(ctx, run.ID(), "nothing", FineCurve); err != nil || len(none) != 0 {
 		t.Errorf("unknown metric: %v (%v)", none, err)
 	}
 }

@@ -92,20 +92,39 @@ func OpenReadOnly(path string) (*Store, error) {
 	return s, nil
 }
 
-// Version returns values that change whenever a run starts, makes progress, ends, or is
-// edited or removed.
-func (s *Store) Version(ctx context.Context) ([]any, error) {
-	version := make([]any, 6)
-	into := make([]any, len(version))
-	for i := range version {
-		into[i] = &version[i]
-	}
-	err := s.read.QueryRowContext(ctx, `
-		SELECT count(*), max(heartbeat), total(length(note)), count(*) FILTER (WHERE status = 'running'),
-		       (SELECT count(*) FROM run_tags), (SELECT max(event) FROM run_events)
-		FROM observed_runs`).Scan(into...)
-	return version, explain(err)
+// Watch notices changes of the store. Close it after use.
+type Watch struct {
+	conn    *sql.Conn // SQLite's data_version compares only within a connection
+	version int64
+	running int64
 }
+
+// Watch starts to watch the store.
+func (s *Store) Watch(ctx context.Context) (*Watch, error) {
+	conn, err := s.read.Conn(ctx)
+	if err != nil {
+		return nil, explain(err)
+	}
+	w := &Watch{conn: conn}
+	if _, err := w.Changed(ctx); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// Changed reports whether the store has changed since the last call: any commit of
+// another process counts, and a running run whose process is gone.
+func (w *Watch) Changed(ctx context.Context) (bool, error) {
+	before := *w
+	if err := w.conn.QueryRowContext(ctx, `PRAGMA data_version`).Scan(&w.version); err != nil {
+		return false, explain(err)
+	}
+	err := w.conn.QueryRowContext(ctx, `SELECT count(*) FROM observed_runs WHERE number IN (SELECT number FROM main.runs WHERE status = 'running') AND status = 'running'`).Scan(&w.running)
+	return *w != before, explain(err)
+}
+
+// Close ends the watch.
+func (w *Watch) Close() error { return w.conn.Close() }
 
 // OpenCurrent opens an existing store for reading. It first migrates an older store,
 // and changes the journal mode of one that was copied to a network file system; both

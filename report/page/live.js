@@ -7,42 +7,82 @@ const withQuery = (path, parameters = {}) => {
   return path + "?" + all;
 };
 
-async function refresh() {
-  const response = await fetch(withQuery("data", { since: data.written }));
+async function ask(path, parameters) {
+  const response = await fetch(withQuery(path, parameters));
   if (!response.ok) throw new Error(response.statusText);
-  const next = await response.json();
-  const known = new Map(data.runs.map((r, i) => [r.id, i]));
-  if (next.all || next.ids.length !== data.runs.length || next.ids.some((id) => !known.has(id))) {
-    const whole = await fetch(withQuery("data"));
-    data = await whole.json();
+  return response.json();
+}
+
+// A change of the runs, metrics or columns that there are comes as the whole data.
+async function refresh() {
+  const next = await ask("data", { since: data.written, marks: data.marks });
+  const isNew = (key) => next[key].some((name) => !data[key].includes(name));
+  if (!next.part || isNew("metrics") || isNew("outcomes")) {
+    const whole = next.part ? await ask("data") : next;
+    whole.curves = data.curves;
+    whole.runs.filter((run) => run.status === "running" || run.status !== runOf.get(run.id)?.status).forEach((run) => changedRun(run.id));
+    data = whole;
+    rowOf.clear();
+    if (!state.draw) drawFirst();
     show();
   } else {
     data.written = next.written;
-    const index = next.runs.map((r) => known.get(r.id));
-    next.runs.forEach((run, i) => {
-      data.runs[index[i]] = run;
+    const index = new Map(data.runs.map((r, i) => [r.id, i]));
+    for (const run of next.runs) {
+      data.runs[index.get(run.id)] = run;
       rowOf.delete(run.id);
-    });
-    for (const [metric, curves] of Object.entries(next.curves)) {
-      if (!data.curves[metric]) {
-        data.curves[metric] = [];
-        data.metrics.push(metric);
-      }
-      for (const curve of curves) {
-        curve.run = index[curve.run];
-        const old = data.curves[metric].findIndex((c) => c.run === curve.run);
-        if (old < 0) data.curves[metric].push(curve);
-        else data.curves[metric][old] = curve;
-      }
+      changedRun(run.id);
     }
     indexRuns();
     drawRows();
     drawCharts();
   }
-  const open = data.runs.find((r) => r.id === state.run);
-  if (open && open.status === "running" && !byID("detail").contains(document.activeElement)) showDetail(open, false);
-  if (matching) filterWith(state.filter);
+  const open = runOf.get(state.run);
+  if (open && !open.events && !byID("detail").contains(document.activeElement)) await showDetail(open, false);
+  if (matching) await filterWith(state.filter);
 }
+
+// The curves of the drawn runs, those of 300 at once. A curve of a run that has
+// changed stays until the new one comes.
+const asking = new Set(), outdated = new Set(); // "metric id"
+function changedRun(id) {
+  for (const metric of data.metrics) if (data.curves[metric]?.[id] !== undefined) outdated.add(metric + " " + id);
+}
+needCurves = () => {
+  const metric = byID("metric").value;
+  if (!metric) return;
+  const curves = (data.curves[metric] ??= {});
+  const ids = [...drawn.keys()].filter((id) => (curves[id] === undefined || outdated.has(metric + " " + id)) && !asking.has(metric + " " + id));
+  for (let i = 0; i < ids.length; i += 300) readCurves(metric, curves, ids.slice(i, i + 300));
+  reading = asking.size > 0;
+};
+async function readCurves(metric, curves, ids) {
+  for (const id of ids) {
+    asking.add(metric + " " + id);
+    outdated.delete(metric + " " + id);
+  }
+  try {
+    const found = await ask("curves", { metric, ids: ids.join(" ") });
+    for (const id of ids) curves[id] = found[id] || null;
+  } catch (error) {
+    byID("connection").textContent = "The curves are not up to date: " + error.message;
+    for (const id of ids) curves[id] ??= null;
+  }
+  for (const id of ids) asking.delete(metric + " " + id);
+  if (!asking.size) {
+    reading = false;
+    drawCharts();
+  }
+}
+
+needDetails = async (run) => {
+  try {
+    Object.assign(run, await ask("run", { id: run.id }));
+  } catch (error) {
+    byID("connection").textContent = "The details cannot be read: " + error.message;
+    run.events ??= [];
+  }
+};
 
 let busy = false, again = false;
 async function changed() {
@@ -80,12 +120,13 @@ filterWith = async (text) => {
     return;
   }
   const number = ++asked;
-  const response = await fetch(withQuery("where", { q: text }));
-  const answer = await response.json();
+  const answer = await ask("where", { q: text });
   if (number !== asked || text !== state.filter) return;
   message.textContent = answer.error || "";
   matching = answer.error ? new Set() : new Set(answer.ids);
   drawRows();
 };
+drawCharts();
+if (chosen) showDetail(chosen, false);
 byID("filter").placeholder = "words, or a condition: val_ppl < 120";
 if (state.filter) filterWith(state.filter);

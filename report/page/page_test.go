@@ -24,7 +24,7 @@ func TestScriptComputes(t *testing.T) {
 		}
 		program.WriteString(found + "\n")
 	}
-	for _, name := range []string{"numberOf", "settingOf"} {
+	for _, name := range []string{"numberOf", "settingOf", "textOrder"} {
 		found := regexp.MustCompile(fmt.Sprintf(`(?m)^const %s = .*$`, name)).FindString(script)
 		if found == "" {
 			t.Fatalf("script.js has no function %s", name)

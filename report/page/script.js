@@ -53,8 +53,9 @@ function compareValues(a, b) {
   b = numberOf(b);
   if (a == null || b == null) return (a == null) - (b == null);
   if (typeof a === "number" && typeof b === "number") return Number.isNaN(a) || Number.isNaN(b) ? Number.isNaN(a) - Number.isNaN(b) : a - b;
-  return String(a).localeCompare(String(b), "en", { numeric: true });
+  return textOrder.compare(String(a), String(b));
 }
+const textOrder = new Intl.Collator("en", { numeric: true });
 
 const settingOf = (run, key) => (key in run.settings ? run.settings[key] : data.common[key]);
 
@@ -96,7 +97,7 @@ function choose(id, chosen) {
   drawnChanged();
 }
 function drawnChanged() {
-  state.draw = [...drawn.keys()].slice(0, 60).join(" ");
+  state.draw = [...drawn.keys()].slice(0, 60).join(" ") || "none";
   keepState();
   drawCharts();
 }
@@ -151,9 +152,10 @@ function linesOf(axis) {
   const logX = byID("log-x").checked, logY = byID("log-y").checked, weight = Number(byID("smooth").value);
   const visible = (x, y) => y != null && Number.isFinite(y) && (!logY || y > 0) && (!logX || x > 0);
   const lines = [];
-  for (const curve of data.curves[byID("metric").value] || []) {
-    const run = data.runs[curve.run];
-    if (!drawn.has(run.id)) continue;
+  const curves = data.curves[byID("metric").value] || {};
+  for (const id of drawn.keys()) {
+    const run = runOf.get(id), curve = curves[id];
+    if (!run || !curve) continue;
     const raw = curve.value.map(numberOf), values = smoothed(raw, weight);
     const points = [], lost = [];
     curve[axis].forEach((x, i) => {
@@ -252,7 +254,7 @@ function drawChart(holder, axis, label, format) {
   const x = scaleOf(xs, byID("log-x").checked, margin.left, width - margin.right, axis === "over" ? 0.03 : 0);
   const y = scaleOf(points.flatMap((p) => [p[1], p[2], p[3]]), byID("log-y").checked, height - margin.bottom, margin.top, 0.04);
   const svg = makeSVG("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${metric} against ${label}, ${lines.length} curves` });
-  const message = drawn.size === 0 ? "choose runs in the table" : "the drawn runs have no values here";
+  const message = drawn.size === 0 ? "choose runs in the table" : reading ? "reading the curves" : "the drawn runs have no values here";
   if (!lines.length) svg.append(makeSVG("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, message));
   for (const v of points.length ? ticksBetween(y.low, y.high, 5, y.log) : []) {
     svg.append(makeSVG("line", { class: "rule", x1: margin.left, x2: width - margin.right, y1: y.place(v), y2: y.place(v) }));
@@ -360,15 +362,21 @@ function followPointer(holder, svg, lines, x, y, width, height, axis, label) {
   });
 }
 
+// live.js asks the server for the curves and details that a served page lacks.
+let reading = false;
+let needCurves = () => {};
+let needDetails = async () => {};
+
 function drawCharts() {
+  needCurves();
   byID("smooth-value").textContent = byID("smooth").value;
   drawChart(byID("by-tokens"), "tokens", "tokens", formatTick);
   drawChart(byID("by-time"), "seconds", "of training", formatSeconds);
   drawChart(byID("by-steps"), "step", "steps", formatTick);
   byID("over-figure").hidden = !state.over;
   if (state.over) drawChart(byID("by-setting"), "over", state.over, formatTick);
-  const lines = state.group ? linesOf("step") : [];
-  byID("legend").replaceChildren(...lines.map((l) => make("span", {}, swatchAt(l.place), l.name)));
+  const lines = linesOf("step"), most = 16;
+  byID("legend").replaceChildren(...lines.slice(0, most).map((l) => make("span", {}, swatchAt(l.place), l.name)), lines.length > most ? `and ${lines.length - most} more` : "");
   drawComparison();
 }
 
@@ -521,9 +529,11 @@ function pairsTable(title, pairs) {
   return rows.length ? make("div", {}, make("h3", {}, title), make("table", {}, make("tbody", {}, ...rows))) : "";
 }
 
-function showDetail(r, jump = true) {
+async function showDetail(r, jump = true) {
   state.run = r.id;
   keepState();
+  if (!r.events) await needDetails(r);
+  if (state.run !== r.id) return;
   const samples = r.events.filter((e) => e.kind === "sample"), events = r.events.filter((e) => e.kind !== "sample");
   const perplexities = ["val", "test"].filter((s) => r.metrics[s + "_ppl"] != null || r.metrics[s + "_unigram_ppl"] != null).map((s) =>
     [s === "val" ? "valid" : s, `best ${formatNumber(r.best[s + "_ppl"])}, last ${formatNumber(r.metrics[s + "_ppl"])}; unigram ${formatNumber(r.metrics[s + "_unigram_ppl"])}`]);
@@ -565,10 +575,14 @@ function drawComparison() {
 
 // ---- start ----------------------------------------------------------------
 
+const runOf = new Map(); // id -> run
 function indexRuns() {
   best = null;
-  for (const run of data.runs)
+  runOf.clear();
+  for (const run of data.runs) {
+    runOf.set(run.id, run);
     run.text = [run.id, run.name, run.status, run.outcome, run.note, ...run.tags, ...Object.entries(run.settings).map(([k, v]) => k + "=" + formatValue(v))].join(" ").toLowerCase();
+  }
 }
 
 function fillSelect(id, options, chosen) {
@@ -582,7 +596,7 @@ function show() {
   byID("about").textContent = `${data.runs.length} ${data.runs.length === 1 ? "run" : "runs"}, ${data.live ? "live" : "written " + data.written.slice(0, 16).replace("T", " ") + " UTC"}`;
   byID("warning").hidden = data.datasets < 2;
   byID("warning").textContent = `These runs were trained on ${data.datasets} different datasets: their perplexities do not compare.`;
-  fillSelect("metric", data.metrics.map((m) => [m, m]), state.metric);
+  fillSelect("metric", data.metrics.map((m) => [m, m]), state.metric || byID("metric").value);
   const numeric = data.differing.filter((key) => data.runs.some((r) => typeof r.settings[key] === "number"));
   fillSelect("group", [["", "nothing"], ...data.differing.map((k) => [k, k])], state.group);
   fillSelect("over", [["", "nothing"], ...numeric.map((k) => [k, k])], state.over);
@@ -593,9 +607,12 @@ function show() {
   drawCharts();
 }
 
-const ids = new Set(data.runs.map((r) => r.id));
-if (state.draw) state.draw.split(" ").filter((id) => ids.has(id)).forEach(draw);
-else data.drawn.forEach((i) => draw(data.runs[i].id));
+// Until the reader chooses runs, the page draws those that are running or best.
+function drawFirst() {
+  const ids = new Set(data.runs.map((r) => r.id));
+  (state.draw ? state.draw.split(" ") : data.drawn).filter((id) => ids.has(id)).forEach(draw);
+}
+drawFirst();
 byID("smooth").value = state.smooth;
 byID("log-y").checked = state.logy === "1";
 byID("log-x").checked = state.logx === "1";
@@ -627,4 +644,4 @@ byID("show-none").addEventListener("click", () => { drawn.clear(); drawRows(); d
 let resizing = 0;
 window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(drawCharts); });
 const chosen = data.runs.find((r) => r.id === state.run) || (data.runs.length === 1 ? data.runs[0] : null);
-if (chosen) showDetail(chosen, false);
+if (chosen && chosen.events) showDetail(chosen, false);
