@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -50,7 +51,7 @@ func runFields(now time.Time) []field {
 // brief writes text for people, cut in its middle to limit characters.
 func brief(limit int) func(any) string {
 	return func(value any) string {
-		return cutMiddle(harmless(plain(value)), limit)
+		return cutMiddle(visible.Text(plain(value)), limit)
 	}
 }
 
@@ -241,6 +242,6 @@ func shortID(prefix int) func(any) string {
 		if prefix > 0 {
 			id = id[:min(prefix, len(id))]
 		}
-		return harmless(id)
+		return visible.Text(id)
 	}
 }

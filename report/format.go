@@ -7,9 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/koala-lm/koala-lm/internal/visible"
 )
 
 // plain writes a value for programs: exact, unrounded, times in RFC 3339. A missing
@@ -68,29 +69,7 @@ func (c Column) human(value any) string {
 	if c.Human != nil {
 		return c.Human(value)
 	}
-	return harmless(plain(value))
-}
-
-// harmless escapes every character that could move a terminal's cursor, change its
-// colours or reverse its text: users choose names freely.
-func harmless(s string) string {
-	safe := func(r rune) bool {
-		return unicode.IsGraphic(r) && !unicode.Is(unicode.Zl, r) && !unicode.Is(unicode.Zp, r)
-	}
-	if strings.IndexFunc(s, func(r rune) bool { return !safe(r) || r == unicode.ReplacementChar }) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case safe(r) || r == '\u200d': // the joiner inside emoji
-			b.WriteRune(r)
-		default:
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-	}
-	return b.String()
+	return visible.Text(plain(value))
 }
 
 // significant writes a number with four significant digits, as for perplexities:
@@ -98,7 +77,7 @@ func harmless(s string) string {
 func significant(value any) string {
 	f, ok := value.(float64)
 	if !ok {
-		return harmless(plain(value))
+		return visible.Text(plain(value))
 	}
 	magnitude := math.Abs(f)
 	switch {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/koala-lm/koala-lm/internal/visible"
 )
 
 // Format is the format of a result.
@@ -184,7 +186,7 @@ var notHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 func renderMarkdown(w io.Writer, t Table) error {
 	writer := newWriter(t, func(c Column, value any) string { return notHTML.Replace(c.human(value)) })
 	if t.Title != "" {
-		if _, err := fmt.Fprintf(w, "## %s\n\n", notHTML.Replace(harmless(t.Title))); err != nil {
+		if _, err := fmt.Fprintf(w, "## %s\n\n", notHTML.Replace(visible.Text(t.Title))); err != nil {
 			return err
 		}
 	}
@@ -218,7 +220,7 @@ func (o Output) aligned(t Table) string {
 	writer.SetStyle(tableStyle(o.Unicode))
 	rendered := trimLines(writer.Render())
 	if t.Title != "" {
-		rendered = o.bold(harmless(t.Title)) + "\n" + rendered
+		rendered = o.bold(visible.Text(t.Title)) + "\n" + rendered
 	}
 	return rendered
 }
@@ -228,7 +230,7 @@ func newWriter(t Table, cell func(Column, any) string) table.Writer {
 	header := make(table.Row, len(t.Columns))
 	configs := make([]table.ColumnConfig, len(t.Columns))
 	for i, c := range t.Columns {
-		header[i] = harmless(c.Title)
+		header[i] = visible.Text(c.Title)
 		configs[i].Number = i + 1
 		if c.Right {
 			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight

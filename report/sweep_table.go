@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -197,7 +198,7 @@ func (s *Sweep) writePage(o Output, plots string) error {
 		}
 		return write("\n![%s](%s)\n", c.Caption, path.Join(plots, c.Name+".svg"))
 	}
-	if err := write("## %s\n\n%s\n\n", s.Name, notHTML.Replace(harmless(s.summary()))); err != nil {
+	if err := write("## %s\n\n%s\n\n", s.Name, notHTML.Replace(visible.Text(s.summary()))); err != nil {
 		return err
 	}
 	if err := o.Render(s.Results()); err != nil {

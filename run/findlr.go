@@ -29,7 +29,7 @@ func FindLR(ctx context.Context, job Job) error {
 	if err != nil {
 		return err
 	}
-	return untilBuilt(ctx, func(built func()) error {
+	return UntilBuilt(ctx, func(built func()) error {
 		defer dataset.Close()
 		return torch.Main(job.Threads, func() error { return job.findLR(ctx, dataset, built) })
 	})

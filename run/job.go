@@ -57,7 +57,7 @@ func Train(ctx context.Context, job Job) error {
 	if err != nil {
 		return err
 	}
-	return untilBuilt(ctx, func(built func()) error {
+	return UntilBuilt(ctx, func(built func()) error {
 		defer dataset.Close()
 		return torch.Main(job.threads(), func() error { return job.train(ctx, dataset, built) })
 	})
@@ -113,11 +113,11 @@ func (job Job) train(ctx context.Context, dataset *data.Dataset, built func()) (
 // buildGrace is the time that building a model has to end after an interruption.
 const buildGrace = 500 * time.Millisecond
 
-// untilBuilt runs work and returns its error. A large model takes seconds to build,
+// UntilBuilt runs work and returns its error. A large model takes seconds to build,
 // and libtorch cannot be interrupted meanwhile. So if ctx ends before work has
-// called built, untilBuilt returns without waiting for it: nothing is lost if the
+// called built, UntilBuilt returns without waiting for it: nothing is lost if the
 // process ends now.
-func untilBuilt(ctx context.Context, work func(built func()) error) error {
+func UntilBuilt(ctx context.Context, work func(built func()) error) error {
 	done, built := make(chan error, 1), make(chan struct{})
 	go func() { done <- work(sync.OnceFunc(func() { close(built) })) }()
 	var late <-chan time.Time

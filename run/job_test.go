@@ -26,7 +26,7 @@ func TestUntilBuilt(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				cancel()
 				began := time.Now()
-				err := untilBuilt(ctx, func(built func()) error {
+				err := UntilBuilt(ctx, func(built func()) error {
 					time.Sleep(test.build) // of the bubble's time
 					built()
 					time.Sleep(time.Hour)
@@ -39,7 +39,7 @@ func TestUntilBuilt(t *testing.T) {
 			})
 		})
 	}
-	if err := untilBuilt(t.Context(), func(func()) error { return failed }); !errors.Is(err, failed) {
+	if err := UntilBuilt(t.Context(), func(func()) error { return failed }); !errors.Is(err, failed) {
 		t.Errorf("got %v, want %v", err, failed)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/lm"
 )
 
@@ -139,9 +140,9 @@ func (p *progress) say(format string, args ...any) {
 	switch {
 	case p.quiet:
 	case p.bars != nil:
-		fmt.Fprintf(p.bars, format+"\n", args...)
+		visible.Fprintf(p.bars, format+"\n", args...)
 	default:
-		fmt.Fprintf(p.w, format+"\n", args...)
+		visible.Fprintf(p.w, format+"\n", args...)
 	}
 }
 

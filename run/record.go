@@ -134,10 +134,15 @@ func (r *recording) newKeeper(job Job, from start) (*checkpoint.Keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("settings as JSON: %w", err)
 	}
+	folder := CheckpointFolder(job.Runs, r.run.ID())
+	dataset, err := filepath.Rel(folder, job.Data) // a project moves as a whole
+	if err != nil {
+		return nil, fmt.Errorf("dataset: %w", err)
+	}
 	return checkpoint.NewKeeper(checkpoint.Config{
-		Folder: CheckpointFolder(job.Runs, r.run.ID()), Keep: job.Settings.Checkpoint.Keep,
+		Folder: folder, Keep: job.Settings.Checkpoint.Keep,
 		Origin: checkpoint.Origin{
-			Run: r.run.ID(), Settings: settings, Dataset: job.Data, Fingerprint: r.dataset.Fingerprint(),
+			Run: r.run.ID(), Settings: settings, Dataset: dataset, Fingerprint: r.dataset.Fingerprint(),
 			Tokenizer: r.dataset.Info().Tokenizer.SHA256, Vocab: r.dataset.Vocab(), Build: job.Build,
 		},
 		Before: func() error {
@@ -151,6 +156,7 @@ func (r *recording) newKeeper(job Job, from start) (*checkpoint.Keeper, error) {
 			}
 			return nil
 		},
+		Publish: r.run.WhileOwned,
 		Failed: func(err error) error {
 			if errors.Is(err, tracking.ErrTakenOver) {
 				return fmt.Errorf("checkpoint: %w", err)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/lm/huggingface"
@@ -82,7 +83,7 @@ func (job Job) fork(trainer *lm.Trainer, dataset *data.Dataset) error {
 	defer f.Close()
 	if f.State.Origin.Tokenizer != dataset.Info().Tokenizer.SHA256 {
 		return fmt.Errorf("checkpoint %s was trained with another tokenizer than the dataset %s has: prepare the data with --tokenizer FILE, the tokenizer.json in %s",
-			f.Path, dataset.Name(), f.State.Origin.Dataset)
+			f.Path, dataset.Name(), f.Dataset())
 	}
 	return f.LoadWeights(trainer.Model)
 }
@@ -94,7 +95,7 @@ func latest(runs, id string, stderr io.Writer) (*checkpoint.File, error) {
 		return nil, err
 	}
 	for _, d := range damaged {
-		fmt.Fprintf(stderr, "koala-lm: %v; the one before it is used, of step %d\n", d, f.State.Progress.Step)
+		visible.Fprintf(stderr, "koala-lm: %v; the one before it is used, of step %d\n", d, f.State.Progress.Step)
 	}
 	return f, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -123,6 +124,58 @@ func TestTakenOverRunWritesNothing(t *testing.T) {
 	got, err := s.Run(ctx, first.ID())
 	if err != nil || got.Status != Finished || got.Metrics["train_loss"].Step != 8 || len(got.Events) != 3 {
 		t.Errorf("%+v, events %+v (%v)", got.RunSummary, got.Events, err)
+	}
+}
+
+// What a process does while it owns its run ends before another can take the run over.
+// After a takeover it is not done.
+func TestWhileOwned(t *testing.T) {
+	ctx := context.Background()
+	s := newStore(t)
+	first := startRun(t, s, NewRun{Name: "r"})
+	logSteps(t, first, 1, 10)
+	if err := first.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	other := openStore(t, s.Path())
+	for _, statement := range []string{"PRAGMA busy_timeout = 50", "UPDATE runs SET process_start = 1"} {
+		if _, err := other.write.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed := errors.New("failed")
+	err := first.WhileOwned(func() error {
+		if _, err := other.ResumeRun(ctx, first.ID(), 5, Resume{}); !isBusy(err) {
+			t.Errorf("taken over meanwhile: %v", err)
+		}
+		return failed
+	})
+	if !errors.Is(err, failed) {
+		t.Errorf("the error is %v", err)
+	}
+	second, err := other.ResumeRun(ctx, first.ID(), 5, Resume{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.WhileOwned(func() error { t.Error("called after the takeover"); return nil }); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("after the takeover: %v", err)
+	}
+	if err := first.Finish(Failed, "lost"); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("finish: %v", err)
+	}
+	// A store that takes no writes keeps nobody from doing their work.
+	if err := os.Rename(s.Path(), s.Path()+".away"); err != nil {
+		t.Fatal(err)
+	}
+	called := false
+	if err := second.WhileOwned(func() error { called = true; return nil }); err != nil || !called {
+		t.Errorf("with the store away: called %v, %v", called, err)
+	}
+	if err := os.Rename(s.Path()+".away", s.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Finish(Finished, ""); err != nil {
+		t.Fatal(err)
 	}
 }
 

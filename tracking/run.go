@@ -216,7 +216,7 @@ type Run struct {
 	ended   bool
 
 	wake  chan struct{}
-	flush chan chan error
+	tasks chan func(*writer)
 	end   chan ending
 	done  chan struct{}
 
@@ -230,7 +230,7 @@ func newRunHandle(s *Store, id string, now time.Time) *Run {
 		index: map[string]int{},
 		room:  make(chan struct{}),
 		wake:  make(chan struct{}, 1),
-		flush: make(chan chan error),
+		tasks: make(chan func(*writer)),
 		end:   make(chan ending),
 		done:  make(chan struct{}),
 	}
@@ -345,11 +345,27 @@ func (r *Run) Moved() bool {
 // Flush waits until every point logged before is in the store. It returns the
 // error of the write.
 func (r *Run) Flush(ctx context.Context) error {
+	err := r.ask(ctx, func(w *writer) error { return w.writeNow(nil) })
+	if errors.Is(err, ErrRunEnded) {
+		return nil
+	}
+	return err
+}
+
+// WhileOwned calls f, during which no other process can take over the run, and returns
+// its error. It returns ErrTakenOver if one already has. A store that takes no writes
+// does not keep f from being called: nobody can take over a run in it.
+func (r *Run) WhileOwned(f func() error) error {
+	return r.ask(context.Background(), func(w *writer) error { return w.whileOwned(f) })
+}
+
+// ask lets the writer do a task.
+func (r *Run) ask(ctx context.Context, task func(*writer) error) error {
 	reply := make(chan error, 1)
 	select {
-	case r.flush <- reply:
+	case r.tasks <- func(w *writer) { reply <- task(w) }:
 	case <-r.done:
-		return nil
+		return ErrRunEnded
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -51,8 +51,8 @@ func (w *writer) loop() {
 			w.writeIfDue()
 		case <-r.wake:
 			w.writeIfDue()
-		case reply := <-r.flush:
-			reply <- w.writeNow(nil)
+		case task := <-r.tasks:
+			task(w)
 		case end := <-r.end:
 			w.finish(end)
 			return
@@ -120,6 +120,26 @@ func checkLease(ctx context.Context, tx *sql.Tx, run, lease int64) error {
 		return fmt.Errorf("%w: process %d on %s trains it now", ErrTakenOver, pid, host)
 	}
 	return nil
+}
+
+// whileOwned calls f in a transaction, whose write lock keeps others from taking over.
+func (w *writer) whileOwned(f func() error) error {
+	var failed error
+	called := false
+	err := w.store.update(context.Background(), func(tx *sql.Tx) error {
+		if err := checkLease(context.Background(), tx, w.number, w.lease); err != nil {
+			return err
+		}
+		failed, called = f(), true
+		return nil
+	})
+	switch {
+	case called:
+		return failed
+	case errors.Is(err, ErrTakenOver):
+		return err
+	}
+	return f()
 }
 
 func (w *writer) commit(end *ending) (reached progress, err error) {

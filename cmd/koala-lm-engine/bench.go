@@ -38,20 +38,22 @@ func bench(ctx context.Context, text string, stdout, stderr io.Writer) error {
 		least := r.Settings.Train.Batch * (r.Settings.SequenceLength() + 1)
 		tokens = zipfTokens(max(200_000, 4*least), vocab)
 	}
-	return torch.Main(r.Threads, func() error {
-		device, err := torch.ParseDevice(string(r.Device))
-		if err != nil {
-			return err
-		}
-		result, err := benchSteps(ctx, r, vocab, tokens, device)
-		if err != nil {
-			return err
-		}
-		return result.write(stdout, r.Format)
+	return run.UntilBuilt(ctx, func(built func()) error {
+		return torch.Main(r.Threads, func() error {
+			device, err := torch.ParseDevice(string(r.Device))
+			if err != nil {
+				return err
+			}
+			result, err := benchSteps(ctx, r, vocab, tokens, device, built)
+			if err != nil {
+				return err
+			}
+			return result.write(stdout, r.Format)
+		})
 	})
 }
 
-func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.Tokens, device gotch.Device) (benchResult, error) {
+func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.Tokens, device gotch.Device, built func()) (benchResult, error) {
 	s := r.Settings
 	model, err := lm.New(run.ModelConfig(s.Model, vocab), uint64(s.Train.Seed), device)
 	if err != nil {
@@ -63,6 +65,7 @@ func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.To
 		return benchResult{}, err
 	}
 	defer optimizer.Close()
+	built()
 	batches, err := run.TrainBatches(s, tokens)
 	if err != nil {
 		return benchResult{}, err

@@ -18,7 +18,7 @@ func eval(ctx context.Context, text string, stdout, stderr io.Writer) error {
 	if err := request.Parse(text, &r); err != nil {
 		return err
 	}
-	return withTrained(r.Common, r.Model, stderr, func(model *trained, device gotch.Device) error {
+	return withTrained(ctx, r.Common, r.Model, stderr, func(model *trained, device gotch.Device) error {
 		scored, err := textToScore(r, model)
 		if err != nil {
 			return err

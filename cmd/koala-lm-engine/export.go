@@ -13,12 +13,12 @@ import (
 )
 
 // export writes a model for other tools.
-func export(_ context.Context, text string, stdout, stderr io.Writer) error {
+func export(ctx context.Context, text string, stdout, stderr io.Writer) error {
 	var r request.Export
 	if err := request.Parse(text, &r); err != nil {
 		return err
 	}
-	return withTrained(r.Common, r.Model, stderr, func(model *trained, _ gotch.Device) error {
+	return withTrained(ctx, r.Common, r.Model, stderr, func(model *trained, _ gotch.Device) error {
 		if err := exportTo(r, model); err != nil {
 			return err
 		}

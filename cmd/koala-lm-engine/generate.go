@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/sugarme/gotch"
+	"golang.org/x/term"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/run"
 )
@@ -21,7 +24,10 @@ func generate(ctx context.Context, text string, stdout, stderr io.Writer) error 
 	if err := request.Parse(text, &r); err != nil {
 		return err
 	}
-	return withTrained(r.Common, r.Model, stderr, func(model *trained, _ gotch.Device) error {
+	if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		stdout = visible.NewWriter(stdout)
+	}
+	return withTrained(ctx, r.Common, r.Model, stderr, func(model *trained, _ gotch.Device) error {
 		tok, err := model.tokenizer()
 		if err != nil {
 			return err

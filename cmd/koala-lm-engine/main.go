@@ -14,6 +14,7 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/interrupt"
 	"github.com/koala-lm/koala-lm/distributed"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/lm"
 )
 
@@ -63,9 +64,9 @@ func exitCode(err error, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "koala-lm: interrupted")
 		return exit.Interrupted
 	case errors.As(err, &memory):
-		fmt.Fprintf(stderr, "koala-lm: %v; lower train.batch, train.bptt (or model.context) or model.hidden, or raise train.accumulate\n", memory)
+		visible.Fprintf(stderr, "koala-lm: %v; lower train.batch, train.bptt (or model.context) or model.hidden, or raise train.accumulate\n", memory)
 		return exit.Failed
 	}
-	fmt.Fprintf(stderr, "koala-lm: %v\n", err)
+	visible.Fprintf(stderr, "koala-lm: %v\n", err)
 	return exit.Failed
 }

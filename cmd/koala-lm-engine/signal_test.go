@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/data/prepare"
+	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -126,6 +128,32 @@ func TestResumeWithoutCheckpoint(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, w.ended()); diff != "" {
 		t.Errorf("(-left alone +resumed):\n%s", diff)
+	}
+}
+
+// A checkpoint tells no place on its machine, and finds its dataset beside it.
+func TestCheckpointTellsNoPlace(t *testing.T) {
+	w := newWorkshop(t)
+	w.train(w.request(settings(t, "train.steps=20"), "")).mustEnd(t, exit.OK)
+	run, _ := w.run()
+	f, _, err := checkpoint.Latest(w.checkpoints(run.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if f.Dataset() != w.data {
+		t.Errorf("its dataset is %s, want %s", f.Dataset(), w.data)
+	}
+	content, err := os.ReadFile(f.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if folder := filepath.Dir(w.data); bytes.Contains(content, []byte(folder)) {
+		t.Errorf("the file names %s", folder)
+	}
+	f.State.Origin.Dataset = "/older/files/have/it"
+	if f.Dataset() != "/older/files/have/it" {
+		t.Errorf("an older file's dataset is %s", f.Dataset())
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/distributed"
 	"github.com/koala-lm/koala-lm/distributed/environment"
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/run"
 )
 
@@ -37,7 +38,7 @@ func newJob(r request.Train, stdout, stderr io.Writer) run.Job {
 			Rank: r.Place, NProc: r.NProc, Timeout: r.RankTimeout, Secret: secret,
 			Waiting: func(reason error) {
 				if !r.Quiet {
-					fmt.Fprintf(stderr, "koala-lm: waiting: %v\n", reason)
+					visible.Fprintf(stderr, "koala-lm: waiting: %v\n", reason)
 				}
 			},
 			Start: func(rank environment.Rank) (*exec.Cmd, error) { return rankCommand(r, rank, stderr) },

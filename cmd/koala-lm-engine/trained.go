@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/checkpoint"
 	"github.com/koala-lm/koala-lm/lm/huggingface"
@@ -41,18 +43,24 @@ type trained struct {
 }
 
 // withTrained calls use with the model that a request names, on its device.
-func withTrained(c request.Common, m request.Model, stderr io.Writer, use func(*trained, gotch.Device) error) error {
-	return torch.Main(c.Threads, func() error {
-		device, err := torch.ParseDevice(string(c.Device))
-		if err != nil {
-			return err
-		}
-		model, err := openTrained(m, device, stderr)
-		if err != nil {
-			return err
-		}
-		defer model.model.Close()
-		return use(model, device)
+func withTrained(ctx context.Context, c request.Common, m request.Model, stderr io.Writer, use func(*trained, gotch.Device) error) error {
+	return run.UntilBuilt(ctx, func(built func()) error {
+		return torch.Main(c.Threads, func() error {
+			device, err := torch.ParseDevice(string(c.Device))
+			if err != nil {
+				return err
+			}
+			model, err := openTrained(m, device, stderr)
+			if err != nil {
+				return err
+			}
+			defer model.model.Close()
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			built()
+			return use(model, device)
+		})
 	})
 }
 
@@ -68,7 +76,7 @@ func openTrained(m request.Model, device gotch.Device, stderr io.Writer) (*train
 	}
 	defer f.Close()
 	of := f.State.Origin
-	t := &trained{name: m.Path, path: f.Path, step: f.State.Progress.Step, dataset: of.Dataset, tokens: of.Tokenizer}
+	t := &trained{name: m.Path, path: f.Path, step: f.State.Progress.Step, dataset: f.Dataset(), tokens: of.Tokenizer}
 	if m.Run != "" {
 		t.name = "run " + m.Run
 	}
@@ -117,7 +125,7 @@ func openCheckpoint(m request.Model, stderr io.Writer) (*checkpoint.File, error)
 		return nil, err
 	}
 	for _, d := range damaged {
-		fmt.Fprintf(stderr, "koala-lm: %v; the one of step %d is used\n", d, f.State.Progress.Step)
+		visible.Fprintf(stderr, "koala-lm: %v; the one of step %d is used\n", d, f.State.Progress.Step)
 	}
 	return f, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/interrupt"
 	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/sweep"
 )
 
@@ -53,7 +54,7 @@ func execute(ctx context.Context, io *streams, args []string) int {
 		printError(io.ErrOut, err)
 		return exit.Usage
 	case errors.As(err, &usage), !a.started:
-		fmt.Fprintf(io.ErrOut, "koala-lm: %v (see %s --help)\n", err, cmd.CommandPath())
+		visible.Fprintf(io.ErrOut, "koala-lm: %v (see %s --help)\n", err, cmd.CommandPath())
 		return exit.Usage
 	default:
 		printError(io.ErrOut, err)
@@ -65,7 +66,7 @@ func execute(ctx context.Context, io *streams, args []string) int {
 // line, so that the user can fix all of them at once.
 func printError(w io.Writer, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(w, "koala-lm: %s\n", line)
+		visible.Fprintf(w, "koala-lm: %s\n", line)
 	}
 }
 

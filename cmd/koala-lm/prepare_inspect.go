@@ -8,12 +8,12 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/visible"
 )
 
 // runInspect is prepare --verify and prepare --show: both read an existing dataset.
@@ -162,17 +162,8 @@ func (s *summary) print(w io.Writer) error {
 	}
 	var tokens []string
 	for _, f := range s.Frequent {
-		tokens = append(tokens, fmt.Sprintf("%s %.1f%%", printable(f.Token), 100*f.Share))
+		tokens = append(tokens, fmt.Sprintf("%s %.1f%%", visible.Quoted(f.Token), 100*f.Share))
 	}
 	_, err := fmt.Fprintf(w, "most frequent: %s\n", strings.Join(tokens, ", "))
 	return err
-}
-
-// printable escapes a token, so that a terminal shows control characters and does
-// not obey them.
-func printable(token string) string {
-	if quoted := strconv.Quote(token); quoted != `"`+token+`"` {
-		return quoted
-	}
-	return token
 }

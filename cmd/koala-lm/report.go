@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/report"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -92,6 +93,9 @@ func (o *reportOptions) output() report.Output {
 		if io.OutIsTerminal {
 			out.Format = report.Aligned
 		}
+	}
+	if io.OutIsTerminal && out.Format != report.Aligned {
+		out.W = visible.NewWriter(io.Out) // the other formats keep names as they are
 	}
 	if io.OutIsTerminal {
 		out.Width = io.Width

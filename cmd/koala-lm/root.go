@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/internal/suggest"
+	"github.com/koala-lm/koala-lm/internal/visible"
 )
 
 // app is the state that all commands share.
@@ -25,7 +25,7 @@ type app struct {
 // notef writes a message to the error stream unless --quiet was given.
 func (a *app) notef(format string, args ...any) {
 	if !a.quiet {
-		fmt.Fprintf(a.io.ErrOut, format+"\n", args...)
+		visible.Fprintf(a.io.ErrOut, format+"\n", args...)
 	}
 }
 

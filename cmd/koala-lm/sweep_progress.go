@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/sweep"
 )
 
@@ -23,7 +24,7 @@ func (p *sweepProgress) notef(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
-	fmt.Fprintf(p.io.ErrOut, format+"\n", args...)
+	visible.Fprintf(p.io.ErrOut, format+"\n", args...)
 }
 
 func (p *sweepProgress) draw(state sweep.Progress) {
@@ -77,6 +78,8 @@ func sweepLines(state sweep.Progress, width int) []string {
 		lines = append(lines, fmt.Sprintf("%s %s%s, %s  %s", bar(part), steps, value, t.TrainingTime.Round(time.Second), t.Label))
 	}
 	for i, line := range lines {
+		line = visible.Text(line)
+		lines[i] = line
 		if runes := []rune(line); len(runes) >= width {
 			lines[i] = string(runes[:max(0, width-2)]) + "…"
 		}

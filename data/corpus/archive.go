@@ -8,8 +8,9 @@ import (
 	"io"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
+
+	"github.com/koala-lm/koala-lm/internal/visible"
 )
 
 // zip reads the files of known formats in a zip archive, in the order of the
@@ -112,11 +113,7 @@ func wanted(entry string) bool {
 // entryName returns a file's name in an archive for messages. It escapes
 // control characters, which a terminal would obey.
 func entryName(archive, entry string) string {
-	quoted := strconv.Quote(entry)
-	if quoted == `"`+entry+`"` {
-		return archive + ": " + entry
-	}
-	return archive + ": " + quoted
+	return archive + ": " + visible.Quoted(entry)
 }
 
 // checkEntry refuses names that lead out of a folder, although nothing is

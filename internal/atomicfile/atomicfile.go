@@ -25,6 +25,13 @@ const bufferSize = 1 << 20
 // power. After an error the old file is unchanged, and no other file is left. An
 // error of content is returned unchanged.
 func Write(name string, content func(w io.Writer) error) error {
+	return WriteWhen(name, content, func(publish func() error) error { return publish() })
+}
+
+// WriteWhen is Write for a file that others may write too: when the data is on disk, it
+// calls ready, which decides. publish, which takes no time, makes the file appear. If
+// ready does not call it, the old file stays.
+func WriteWhen(name string, content func(w io.Writer) error, ready func(publish func() error) error) error {
 	folder, base := filepath.Split(name)
 	partial := filepath.Join(folder, "."+base+marker+rand.Text())
 	f, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
@@ -34,10 +41,18 @@ func Write(name string, content func(w io.Writer) error) error {
 	if err := fill(f, content); err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", name, reason(err)), os.Remove(partial))
 	}
-	if err := os.Rename(partial, name); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", name, reason(err)), os.Remove(partial))
+	published := false
+	err = ready(func() error {
+		if err := os.Rename(partial, name); err != nil {
+			return fmt.Errorf("write %s: %w", name, reason(err))
+		}
+		published = true
+		return SyncFolder(folder)
+	})
+	if !published {
+		err = errors.Join(err, os.Remove(partial))
 	}
-	return SyncFolder(folder)
+	return err
 }
 
 // fill writes, syncs and closes f. It always closes f and returns the error of

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -53,6 +54,15 @@ func Open(path string) (*File, error) {
 		return nil, errors.Join(fmt.Errorf("checkpoint %s has version %d, and this koala-lm reads version %d", path, v, Version), r.Close())
 	}
 	return f, nil
+}
+
+// Dataset returns the path of the dataset that the weights were trained on.
+func (f *File) Dataset() string {
+	path := f.State.Origin.Dataset
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(f.Path), path)
 }
 
 // verify reads the whole file and checks its checksum.

@@ -22,6 +22,11 @@ type Config struct {
 	// an error the checkpoint is not written. Nil does nothing.
 	Before func() error
 
+	// Publish makes a whole checkpoint appear by calling publish, unless another
+	// process may write the folder meanwhile. Its error without a call means that the
+	// checkpoint is not written. Nil only calls publish.
+	Publish func(publish func() error) error
+
 	// Failed gets the error of a checkpoint that could not be written. The run ends
 	// with the error that it returns; with nil, training continues, and the earlier
 	// checkpoints stay.
@@ -151,18 +156,27 @@ func (k *Keeper) write(step int64, best bool) result {
 	if err := k.restoreFolder(); err != nil {
 		return result{failed: err}
 	}
-	if err := atomicfile.Write(filepath.Join(k.config.Folder, fileName(step)), k.image.write); err != nil {
-		return result{failed: err}
+	publish := k.config.Publish
+	if publish == nil {
+		publish = func(publish func() error) error { return publish() }
 	}
-	k.saved = step
-	if best {
-		k.best = step
-	}
-	err := k.links()
-	if err == nil {
-		err = prune(k.config.Folder, step, k.config.Keep, k.best)
-	}
-	return result{untidy: err}
+	var untidy error
+	err := atomicfile.WriteWhen(filepath.Join(k.config.Folder, fileName(step)), k.image.write, func(appear func() error) error {
+		return publish(func() error {
+			if err := appear(); err != nil {
+				return err
+			}
+			k.saved = step
+			if best {
+				k.best = step
+			}
+			if untidy = k.links(); untidy == nil {
+				untidy = prune(k.config.Folder, step, k.config.Keep, k.best)
+			}
+			return nil
+		})
+	})
+	return result{failed: err, untidy: untidy}
 }
 
 // restoreFolder makes the folder again if it was removed with all checkpoints.

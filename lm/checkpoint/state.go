@@ -17,7 +17,7 @@ const Version = 1
 type Origin struct {
 	Run         string          `json:"run"`
 	Settings    json.RawMessage `json:"settings"` // all of them, dotted keys
-	Dataset     string          `json:"dataset"`  // absolute path
+	Dataset     string          `json:"dataset"`  // path from the checkpoint's folder; absolute in older files
 	Fingerprint string          `json:"dataset_fingerprint"`
 	Tokenizer   string          `json:"tokenizer_sha256"`
 	Vocab       int             `json:"vocab"`
