@@ -256,6 +256,29 @@ mine:
 	if info.Path != server.URL+"/train.parquet" || info.SHA256 != sum {
 		t.Errorf("source is %+v", info)
 	}
+	// A mirror, by its address or as a folder, has the files below their hosts.
+	host := strings.TrimPrefix(server.URL, "http://")
+	mirror := httptest.NewServer(http.StripPrefix("/files/"+host, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(files[r.URL.Path]) })))
+	defer mirror.Close()
+	folder := t.TempDir()
+	for name, content := range files {
+		put(t, folder, host+name, content)
+	}
+	for _, at := range []string{mirror.URL + "/files/", folder} {
+		t.Run(at, func(t *testing.T) {
+			t.Setenv("KOALA_LM_MIRROR", at)
+			if _, err := Named(context.Background(), "mine", NamedOptions{Cache: t.TempDir(), Sums: opts.Sums}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("an altered file", func(t *testing.T) {
+		t.Setenv("KOALA_LM_MIRROR", folder)
+		put(t, folder, host+"/valid.txt", []byte("evil"))
+		if _, err := Named(context.Background(), "mine", opts); !errors.Is(err, errSum) {
+			t.Errorf("%v", err)
+		}
+	})
 	// Two files of one name have different places in the cache.
 	server.Close()
 	if _, err := Named(context.Background(), "mine", opts); err != nil {

@@ -122,12 +122,13 @@ func TestUnzipRefusesUnsafeNames(t *testing.T) {
 }
 
 // fakePip puts a python3 first in PATH that runs the given shell script; $DEST is
-// pip's download folder, and $CALLS counts the downloads.
+// pip's download folder, $CALLS counts the downloads, and $LINKS is the folder that pip
+// is to use without an index if it is $OFFLINE.
 func fakePip(t *testing.T, script string) (calls func() int) {
 	t.Helper()
 	bin, count := t.TempDir(), filepath.Join(t.TempDir(), "calls")
 	text := "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\nCALLS=" + count + "; echo x >>$CALLS\n" +
-		"while [ $# -gt 0 ]; do [ \"$1\" = --dest ] && DEST=$2; shift; done\n" + script
+		"while [ $# -gt 0 ]; do [ \"$1\" = --dest ] && DEST=$2; [ \"$1\" = --find-links ] && LINKS=$2; [ \"$1\" = --no-index ] && OFFLINE=1; shift; done\n" + script
 	if err := os.WriteFile(filepath.Join(bin, "python3"), []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +162,13 @@ func TestFetchChecksAndTriesAgain(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(dir, "pkg/other")); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("a file that is not wanted was unpacked: %v", err)
+		}
+	})
+	t.Run("from a mirror", func(t *testing.T) {
+		t.Setenv("KOALA_LM_MIRROR", filepath.Dir(good))
+		fakePip(t, "[ \"$OFFLINE\" ] && cp $LINKS/good.whl $DEST/pkg.whl")
+		if err := w.fetchInto(t.Context(), testCache(t), t.TempDir()); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("an altered file", func(t *testing.T) {

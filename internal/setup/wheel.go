@@ -42,7 +42,7 @@ func (w wheel) fetchInto(ctx context.Context, c *cache, dir string) error {
 			return last
 		}
 	}
-	return fmt.Errorf("fetching %s %s failed three times: %w (check the network, or set LIBTORCH to an installed libtorch 2.11)", w.name, w.version, last)
+	return fmt.Errorf("fetching %s %s failed three times: %w (check the network, set KOALA_LM_MIRROR to a folder with the wheels, or LIBTORCH to an installed libtorch 2.11)", w.name, w.version, last)
 }
 
 func (w wheel) fetchOnce(ctx context.Context, dir string) error {
@@ -52,10 +52,14 @@ func (w wheel) fetchOnce(ctx context.Context, dir string) error {
 	}
 	defer os.RemoveAll(tmp)
 	// pip's cache would keep a second copy of half a gigabyte.
-	_, err = command(ctx, "", nil, "python3", "-m", "pip", "download", "--quiet", "--no-cache-dir", "--disable-pip-version-check",
+	args := []string{"-m", "pip", "download", "--quiet", "--no-cache-dir", "--disable-pip-version-check",
 		"--no-deps", "--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp",
-		"--platform", w.platform, "--dest", tmp, w.name+"=="+w.version)
-	if err != nil {
+		"--platform", w.platform, "--dest", tmp}
+	// A mirror is a folder with the wheels, or the address of a page that lists them.
+	if mirror := os.Getenv("KOALA_LM_MIRROR"); mirror != "" {
+		args = append(args, "--no-index", "--find-links", mirror)
+	}
+	if _, err := command(ctx, "", nil, "python3", append(args, w.name+"=="+w.version)...); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(tmp, "*.whl"))
