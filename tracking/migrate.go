@@ -69,6 +69,8 @@ func (id identity) check(latest int) error {
 		return nil // a new file
 	case id.application != applicationID:
 		return ErrNotAStore
+	case id.version < 0:
+		return fmt.Errorf("%w, or damaged: it has version %d", ErrNotAStore, id.version)
 	case id.version > latest:
 		return fmt.Errorf("%w: it has version %d, this program knows up to %d", ErrNewer, id.version, latest)
 	}

@@ -62,6 +62,7 @@ func TestOpenRefusesForeignFiles(t *testing.T) {
 		"long text":        {[]byte(strings.Repeat("not a database\n", 1000)), ErrNotAStore},
 		"another's SQLite": {sqlite("CREATE TABLE accounts (id)"), ErrNotAStore},
 		"newer":            {sqlite("CREATE TABLE runs (id); PRAGMA application_id = 0x6b6f616c; PRAGMA user_version = 99"), ErrNewer},
+		"negative":         {sqlite("CREATE TABLE runs (id); PRAGMA application_id = 0x6b6f616c; PRAGMA user_version = -1"), ErrNotAStore},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
