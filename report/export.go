@@ -28,7 +28,7 @@ type ExportPoint struct {
 	Tokens  int64   `json:"tokens"`
 	Time    string  `json:"time"`    // RFC 3339 in UTC
 	Seconds float64 `json:"seconds"` // of training so far
-	Value   number  `json:"value"`
+	Value   Number  `json:"value"`
 }
 
 // eachPoint visits every logged value of runs, of the given metrics or of all.
@@ -69,7 +69,7 @@ func ExportJSONLines(ctx context.Context, w io.Writer, store *tracking.Store, ru
 	encoder := json.NewEncoder(buffer)
 	encoder.SetEscapeHTML(false)
 	err := eachPoint(ctx, store, runs, metrics, func(run tracking.RunSummary, metric string, p tracking.Logged) error {
-		return encoder.Encode(ExportPoint{run.ID, run.Name, metric, p.Step, p.Tokens, stamp(p.Time), p.Seconds, number(p.Value)})
+		return encoder.Encode(ExportPoint{run.ID, run.Name, metric, p.Step, p.Tokens, stamp(p.Time), p.Seconds, Number(p.Value)})
 	})
 	if err != nil {
 		return err

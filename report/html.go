@@ -73,12 +73,12 @@ type rounded float64
 func (r rounded) MarshalJSON() ([]byte, error) {
 	f := float64(r)
 	if notFinite(f) != "" {
-		return number(f).MarshalJSON()
+		return Number(f).MarshalJSON()
 	}
 	return strconv.AppendFloat(nil, f, 'g', 5, 64), nil
 }
 
-func (r *rounded) UnmarshalJSON(text []byte) error { return (*number)(r).UnmarshalJSON(text) }
+func (r *rounded) UnmarshalJSON(text []byte) error { return (*Number)(r).UnmarshalJSON(text) }
 
 // WriteHTML writes a self-contained page of the runs.
 func WriteHTML(ctx context.Context, w io.Writer, store *tracking.Store, runs []tracking.RunSummary, now time.Time) error {

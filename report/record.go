@@ -22,8 +22,8 @@ type Record struct {
 	Steps    int64              `json:"steps"`
 	Tokens   int64              `json:"tokens"`
 	Settings map[string]any     `json:"settings"` // by dotted key
-	Metrics  map[string]number  `json:"metrics"`  // last values
-	Best     map[string]*number `json:"best"`     // best values; null where no value was finite
+	Metrics  map[string]Number  `json:"metrics"`  // last values
+	Best     map[string]*Number `json:"best"`     // best values; null where no value was finite
 	Tags     []string           `json:"tags"`
 	Note     string             `json:"note"`
 	Reason   string             `json:"reason"`          // of its end
@@ -73,11 +73,11 @@ type RecordEvent struct {
 	Message string `json:"message"`
 }
 
-// number is a float64 in JSON, where the strings "NaN", "Infinity" and "-Infinity"
+// Number is a float64 in JSON, where the strings "NaN", "Infinity" and "-Infinity"
 // write the values that JSON's numbers lack: null would look like a missing value.
-type number float64
+type Number float64
 
-func (n number) MarshalJSON() ([]byte, error) {
+func (n Number) MarshalJSON() ([]byte, error) {
 	switch f := float64(n); {
 	case math.IsNaN(f):
 		return []byte(`"NaN"`), nil
@@ -90,9 +90,9 @@ func (n number) MarshalJSON() ([]byte, error) {
 	}
 }
 
-func (n *number) UnmarshalJSON(text []byte) error {
+func (n *Number) UnmarshalJSON(text []byte) error {
 	v, err := strconv.ParseFloat(strings.Trim(string(text), `"`), 64)
-	*n = number(v)
+	*n = Number(v)
 	return err
 }
 
@@ -101,15 +101,15 @@ func NewRecord(r tracking.RunSummary) Record {
 	record := Record{
 		ID: r.ID, Name: r.Name, Status: r.Status, Started: stamp(r.Started), Seconds: math.Round(1000*r.Seconds) / 1000,
 		Steps: r.Steps, Tokens: r.Tokens, Settings: r.Settings, Tags: r.Tags,
-		Metrics: map[string]number{}, Best: map[string]*number{},
+		Metrics: map[string]Number{}, Best: map[string]*Number{},
 		Note: r.Note, Reason: r.Reason, Ended: stamp(r.Ended),
 		Dataset: RecordDataset{r.Dataset, r.DatasetPath, r.DatasetFingerprint},
 		Host:    r.Host, CPU: r.CPU, Device: r.Device, Threads: r.Threads, Parent: r.Parent,
 	}
 	for name, m := range r.Metrics {
-		record.Metrics[name] = number(m.Last)
+		record.Metrics[name] = Number(m.Last)
 		record.Best[name] = nil
-		if best := number(m.Best); !math.IsNaN(m.Best) {
+		if best := Number(m.Best); !math.IsNaN(m.Best) {
 			record.Best[name] = &best
 		}
 	}

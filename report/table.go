@@ -102,7 +102,7 @@ func (t Table) objects() []map[string]any {
 func jsonValue(value any) any {
 	switch v := value.(type) {
 	case float64:
-		return number(v)
+		return Number(v)
 	case time.Time:
 		return stamp(v)
 	case []byte:

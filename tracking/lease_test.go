@@ -179,6 +179,30 @@ func TestWhileOwned(t *testing.T) {
 	}
 }
 
+// A run says that its store was emptied, and writes nothing into it.
+func TestTruncatedStore(t *testing.T) {
+	ctx := context.Background()
+	s := newStore(t)
+	run := startRun(t, s, NewRun{Name: "r"})
+	logSteps(t, run, 1, 10)
+	if err := run.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(s.Path(), 0); err != nil {
+		t.Fatal(err)
+	}
+	logSteps(t, run, 11, 20)
+	if err := run.Flush(ctx); !errors.Is(err, ErrTruncated) || !errors.Is(run.Err(), ErrTruncated) {
+		t.Errorf("flush: %v, %v", err, run.Err())
+	}
+	if err := run.Finish(Finished, ""); !errors.Is(err, ErrTruncated) {
+		t.Errorf("finish: %v", err)
+	}
+	if info, err := os.Stat(s.Path()); err != nil || info.Size() != 0 {
+		t.Errorf("the file was written: %v, %v", info, err)
+	}
+}
+
 // A writer of a deleted store does not copy its run over the new file at that path
 // if another process has taken the run over there.
 func TestTakenOverRunIsNotRelocated(t *testing.T) {

@@ -42,7 +42,7 @@ func Open(path string) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if err := createEmpty(path); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, fmt.Errorf("open store %s: %w", path, err)
 	}
 	s := &Store{path: path, now: time.Now}
 	if s.file, err = os.Stat(path); err != nil {
@@ -72,8 +72,9 @@ func OpenReadOnly(path string) (*Store, error) {
 		return nil, fmt.Errorf("%w at %s: the first training run makes it; --store names another", ErrNoStore, path)
 	case err != nil:
 		return nil, fmt.Errorf("open store: %w", err)
-	case s.file.IsDir():
-		return nil, fmt.Errorf("open store %s: it is a folder, not a file", path)
+	}
+	if err := checkRegular(s.file); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
 	}
 	if networkFileSystem(path) != "" && isWAL(path) {
 		return nil, fmt.Errorf("open store %s: %w", path, ErrSharedWAL)
@@ -170,13 +171,21 @@ func (s *Store) Close() error {
 	return err
 }
 
+// checkRegular refuses what is no file of bytes: opening a FIFO waits for its writer.
+func checkRegular(info os.FileInfo) error {
+	switch {
+	case info.IsDir():
+		return errors.New("it is a folder, not a file")
+	case !info.Mode().IsRegular():
+		return errors.New("it is a FIFO, a socket or a device, not a file")
+	}
+	return nil
+}
+
 // createEmpty makes an empty file for SQLite to fill, and its folder.
 func createEmpty(path string) error {
 	if info, err := os.Stat(path); err == nil {
-		if info.IsDir() {
-			return fmt.Errorf("%s is a folder, not a file", path)
-		}
-		return nil
+		return checkRegular(info)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -374,6 +383,9 @@ func IsStore(path string) bool {
 // readHeader returns the header of a SQLite file, nil for any other file:
 // https://sqlite.org/fileformat.html.
 func readHeader(path string) []byte {
+	if info, err := os.Stat(path); err != nil || checkRegular(info) != nil {
+		return nil
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // newStore opens a store in a folder of its own.
@@ -96,6 +98,18 @@ func TestOpenReadOnlyWithoutStore(t *testing.T) {
 	}
 	if _, err := Open(folder); err == nil || !strings.Contains(err.Error(), "folder") {
 		t.Errorf("folder: %v", err)
+	}
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, open := range map[string]func(string) (*Store, error){"Open": Open, "OpenReadOnly": OpenReadOnly, "OpenCurrent": OpenCurrent} {
+		if _, err := open(fifo); err == nil || !strings.Contains(err.Error(), "FIFO") {
+			t.Errorf("%s of a FIFO: %v", name, err)
+		}
+	}
+	if IsStore(fifo) {
+		t.Error("a FIFO is a store")
 	}
 	if entries, _ := os.ReadDir(folder); len(entries) != 0 {
 		t.Errorf("reading made files: %v", entries)

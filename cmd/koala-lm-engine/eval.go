@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/sugarme/gotch"
@@ -32,7 +34,11 @@ func eval(ctx context.Context, text string, stdout, stderr io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return newEvalResult(r, model, scored, result, time.Since(started)).write(stdout, r.Format)
+		printed := newEvalResult(r, model, scored, result, time.Since(started))
+		if printed.Loss != nil && math.IsNaN(float64(*printed.Loss)) {
+			return errors.New("eval: the model's loss is not a number (NaN): its weights are damaged, or its training diverged")
+		}
+		return printed.write(stdout, r.Format)
 	})
 }
 

@@ -11,11 +11,11 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/lm"
+	"github.com/koala-lm/koala-lm/report"
 	"github.com/koala-lm/koala-lm/run"
 )
 
-// evalResult is what `koala-lm eval --format json` prints. An unknown value, or
-// one that is not finite, is null.
+// evalResult is what `koala-lm eval --format json` prints. An unknown value is null.
 type evalResult struct {
 	Model  string `json:"model"` // path of the weights' file
 	Step   int64  `json:"step"`
@@ -25,30 +25,30 @@ type evalResult struct {
 	Cache   *request.Cache   `json:"cache,omitempty"`
 	Dynamic *request.Dynamic `json:"dynamic,omitempty"`
 
-	Loss        *float64 `json:"loss"` // nats per token
-	PPL         *float64 `json:"ppl"`
-	WordPPL     *float64 `json:"word_ppl"`
-	BitsPerByte *float64 `json:"bits_per_byte"`
-	Tokens      int64    `json:"tokens"` // number of predicted tokens
-	Words       int64    `json:"words"`
-	Bytes       int64    `json:"bytes"`
-	Unknowns    int64    `json:"unknowns"`
-	UnknownRate float64  `json:"unknown_rate"`
-	Seconds     float64  `json:"seconds"`
+	Loss        *report.Number `json:"loss"` // nats per token
+	PPL         *report.Number `json:"ppl"`
+	WordPPL     *report.Number `json:"word_ppl"`
+	BitsPerByte *report.Number `json:"bits_per_byte"`
+	Tokens      int64          `json:"tokens"` // number of predicted tokens
+	Words       int64          `json:"words"`
+	Bytes       int64          `json:"bytes"`
+	Unknowns    int64          `json:"unknowns"`
+	UnknownRate float64        `json:"unknown_rate"`
+	Seconds     float64        `json:"seconds"`
 }
 
 func newEvalResult(r request.Eval, model *trained, text scoredText, result lm.Result, took time.Duration) evalResult {
 	metrics := run.SplitMetrics("", result, text.info)
-	finite := func(name string) *float64 {
+	known := func(name string) *report.Number {
 		v, ok := metrics[name]
-		if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
+		if !ok {
 			return nil
 		}
-		return &v
+		return (*report.Number)(&v)
 	}
 	return evalResult{
 		Model: model.path, Step: model.step, Text: text.name, Stride: r.Stride, Cache: r.Cache, Dynamic: r.Dynamic,
-		Loss: finite("loss"), PPL: finite("ppl"), WordPPL: finite("word_ppl"), BitsPerByte: finite("bits_per_byte"),
+		Loss: known("loss"), PPL: known("ppl"), WordPPL: known("word_ppl"), BitsPerByte: known("bits_per_byte"),
 		Tokens: result.Tokens, Words: text.info.Words, Bytes: text.info.Bytes, Unknowns: text.info.Unknowns,
 		UnknownRate: float64(text.info.Unknowns) / float64(max(1, text.info.Tokens)), Seconds: took.Seconds(),
 	}
@@ -58,11 +58,14 @@ func (e evalResult) write(w io.Writer, format string) error {
 	if format == "json" {
 		return json.NewEncoder(w).Encode(e)
 	}
-	number := func(v *float64, digits int) string {
-		if v == nil {
+	number := func(v *report.Number, digits int) string {
+		switch {
+		case v == nil:
 			return "-"
+		case math.IsInf(float64(*v), 0):
+			return "inf"
 		}
-		return humanize.CommafWithDigits(*v, digits)
+		return humanize.CommafWithDigits(float64(*v), digits)
 	}
 	_, err := fmt.Fprintf(w, `text           %s
 model          %s, step %s

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -18,7 +19,11 @@ import (
 func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) {
 	// The library panics on some damaged files.
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = fmt.Errorf("%s is a damaged Parquet file: a length or a place in it is wrong", name)
+		default:
 			err = fmt.Errorf("%s is a damaged Parquet file: %v", name, p)
 		}
 	}()
