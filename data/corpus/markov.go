@@ -124,14 +124,16 @@ func (m *Markov) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 		shares := m.shares[word]
 		before := word
 		word = m.next[word][min(sort.SearchFloat64s(shares, random.Float64()), len(shares)-1)]
-		if word == 0 {
-			out.WriteByte('\n')
-			continue
+		text := "\n"
+		if word != 0 {
+			text = markovWord(word)
 		}
-		if before != 0 {
-			out.WriteByte(' ')
+		if word != 0 && before != 0 {
+			text = " " + text
 		}
-		out.WriteString(markovWord(word))
+		if _, err := out.WriteString(text); err != nil { // an interruption too
+			return info, err
+		}
 	}
 	if err := out.Flush(); err != nil {
 		return info, err

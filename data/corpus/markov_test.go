@@ -2,6 +2,7 @@ package corpus
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -62,5 +63,24 @@ func TestMarkovEntropy(t *testing.T) {
 	again := new(recorder)
 	if _, err := NewMarkov(3, size).Read(context.Background(), again); err != nil || again.texts[0] != r.texts[0] {
 		t.Errorf("the same seed gives another text, %v", err)
+	}
+}
+
+// stopping is a Sink that interrupts its reader at the first text.
+type stopping struct {
+	recorder
+	stop func()
+}
+
+func (s *stopping) Write(p []byte) (int, error) {
+	s.stop()
+	return len(p), nil
+}
+
+// An interruption ends the text, however much of it is left.
+func TestMarkovStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := NewMarkov(1, 1<<60).Read(ctx, &stopping{stop: cancel}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
 	}
 }
