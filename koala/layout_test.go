@@ -2,6 +2,7 @@ package koala
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -22,7 +23,7 @@ func TestLayouts(t *testing.T) {
 			err := torch.Do(func(s *torch.Scope) error {
 				values := make([]float32, 15)
 				for i := range values {
-					values[i] = float32(i)/7 - 1
+					values[i] = float32(math.Sin(float64(3 * i))) // of full rank
 				}
 				base := torch.FromSlice(s, values, 3, 5)
 				wide := s.Empty([]int64{3, 9}, gotch.Float, gotch.CPU)
@@ -52,6 +53,10 @@ func TestLayouts(t *testing.T) {
 			})
 			o := optionsFor(kind)
 			o["clip"] = 1.0
+			tolerance := 1e-6
+			if kind.Has("ns_bfloat16") { // the kernel's iterations are not the operators'
+				o["ns_bfloat16"], tolerance = false, 2e-5
+			}
 			opts := []Optimizer{
 				newOptimizer(t, kind, []Group{{Params: Params(odd...), WeightDecay: 0.01}}, o),
 				newOptimizer(t, kind, []Group{{Params: Params(plain...), WeightDecay: 0.01}}, o),
@@ -86,7 +91,7 @@ func TestLayouts(t *testing.T) {
 				}
 			}
 			for i := range odd {
-				if e := worst(valuesOf(t, odd[i]), valuesOf(t, plain[i]), 1); e > 1e-6 {
+				if e := worst(valuesOf(t, odd[i]), valuesOf(t, plain[i]), 1); e > tolerance {
 					t.Errorf("tensor %d is off by %.2g", i, e)
 				}
 			}

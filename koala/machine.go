@@ -38,15 +38,17 @@ func findKernel(name string) *torch.Kernel {
 	return k.(*torch.Kernel)
 }
 
-func (m *machine) Run(pass spec.Sweep) {
+func (m *machine) Run(pass spec.Sweep) []map[string]float64 {
 	kernel := findKernel(pass.Kernel)
 	if pass.Kernel != "" && kernel == nil {
 		m.step.Fail(fmt.Errorf("there is no kernel %q", pass.Kernel))
-		return
+		return nil
 	}
+	sums := make([]map[string]float64, len(pass.Params))
 	byType := map[gotch.DType][]int{}
 	var rest []int
 	for i, p := range pass.Params {
+		sums[i] = map[string]float64{}
 		if own := m.params[p]; kernel != nil && own.fused && !m.operators {
 			byType[own.tensor.DType()] = append(byType[own.tensor.DType()], i)
 		} else {
@@ -54,12 +56,17 @@ func (m *machine) Run(pass spec.Sweep) {
 		}
 	}
 	for _, dtype := range []gotch.DType{gotch.Float, gotch.Double} {
-		m.runKernel(kernel, pass, byType[dtype])
+		m.runKernel(kernel, pass, byType[dtype], sums)
 	}
-	m.runOperators(pass, rest)
+	if pass.Together != nil {
+		m.Within(func() { pass.Together(rest) })
+	} else {
+		m.runOperators(pass, rest, sums)
+	}
+	return sums
 }
 
-func (m *machine) runKernel(kernel *torch.Kernel, pass spec.Sweep, which []int) {
+func (m *machine) runKernel(kernel *torch.Kernel, pass spec.Sweep, which []int, sums []map[string]float64) {
 	if len(which) == 0 {
 		return
 	}
@@ -92,7 +99,7 @@ func (m *machine) runKernel(kernel *torch.Kernel, pass spec.Sweep, which []int) 
 	}
 	for j, i := range which {
 		for k, name := range kernel.Sums {
-			pass.Params[i].Sums[name] = work[j].Sums[k]
+			sums[i][name] = work[j].Sums[k]
 		}
 	}
 }
@@ -110,9 +117,9 @@ func match(want, have []string) ([]int, error) {
 
 // runOperators runs the operator form, and brings all sums to the host in one
 // transfer.
-func (m *machine) runOperators(pass spec.Sweep, which []int) {
+func (m *machine) runOperators(pass spec.Sweep, which []int, sums []map[string]float64) {
 	type place struct {
-		p    *spec.Param
+		i    int
 		name string
 	}
 	var (
@@ -120,7 +127,7 @@ func (m *machine) runOperators(pass spec.Sweep, which []int) {
 		scalars []spec.Tensor
 	)
 	for _, i := range which {
-		m.Each(pass.Params[i:i+1], func(p *spec.Param) {
+		m.Each(pass.Params[i:i+1], func(*spec.Param) {
 			if pass.Operators != nil {
 				pass.Operators(i)
 			}
@@ -128,12 +135,12 @@ func (m *machine) runOperators(pass spec.Sweep, which []int) {
 				return
 			}
 			for name, v := range pass.Sums(i) {
-				places, scalars = append(places, place{p, name}), append(scalars, m.Hold(v))
+				places, scalars = append(places, place{i, name}), append(scalars, m.Hold(v))
 			}
 		})
 	}
-	for i, v := range m.Values(scalars...) {
-		places[i].p.Sums[places[i].name] = v
+	for j, v := range m.Values(scalars...) {
+		sums[places[j].i][places[j].name] = v
 	}
 }
 

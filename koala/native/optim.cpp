@@ -16,20 +16,10 @@
 
 #include "common.h"
 #include "isa.h"
+#include "kernels.h"
 #include "parallel.h"
 
 namespace koala {
-
-// FIELDS is a struct of float64 numbers that knows their names.
-#define FIELDS(type, ...)                                                                                              \
-  struct type {                                                                                                        \
-    double __VA_ARGS__;                                                                                                \
-    static constexpr const char *names = #__VA_ARGS__;                                                                 \
-  }
-
-struct None {
-  static constexpr const char *names = "";
-};
 
 // A block of a parameter: elements [0, n). first and second are its state tensors.
 template <typename T> struct Block {
@@ -42,6 +32,38 @@ template <typename T> struct Block {
   double *sums;
 };
 
+constexpr int64_t block_size = 8192; // elements: five float32 streams fit the second-level cache many times over
+
+// One block of one parameter: which, and from where.
+struct Piece {
+  int64_t param, from;
+};
+
+template <typename T> static T *offset(T *base, int64_t from) { return base == nullptr ? nullptr : base + from; }
+
+// run_blocks runs kernel over all blocks of all parameters.
+template <typename T>
+static void run_blocks(void (*kernel)(const Block<T> &), const Pass<T> &pass, size_t arg_count, size_t sum_count) {
+  std::vector<Piece> pieces;
+  for (int64_t i = 0; i < pass.count(); i++)
+    for (int64_t from = 0; from < pass.params[i].size; from += block_size)
+      pieces.push_back({i, from});
+  std::vector<double> partial(pieces.size() * sum_count + 1, 0.0);
+  const int64_t count = static_cast<int64_t>(pieces.size());
+  in_parallel(count, 4, [&](int64_t from, int64_t pieces_here) {
+    for (int64_t j = from; j < from + pieces_here; j++) {
+      const Piece piece = pieces[j];
+      const Operands<T> &t = pass.params[piece.param];
+      const int64_t n = std::min(block_size, t.size - piece.from);
+      kernel({offset(t.p, piece.from), offset(t.g, piece.from), offset(t.first, piece.from),
+              offset(t.second, piece.from), n, pass.args + piece.param * arg_count, &partial[j * sum_count]});
+    }
+  });
+  for (int64_t j = 0; j < count; j++)
+    for (size_t s = 0; s < sum_count; s++)
+      pass.sums[pieces[j].param * sum_count + s] += partial[j * sum_count + s];
+}
+
 // KERNEL is a function of a block x, its arguments a and its sums, compiled for float and
 // double and for each instruction set (isa.h).
 #define KERNEL(name, Args, Sums)                                                                                       \
@@ -52,13 +74,14 @@ template <typename T> struct Block {
   template <typename T> static __attribute__((always_inline)) inline void name##_block(const Block<T> &x) {            \
     name##_body<T>(x, *reinterpret_cast<const Args *>(x.args), *reinterpret_cast<Sums *>(x.sums));                     \
   }                                                                                                                    \
-  static void (*const name##_float)(const Block<float> &) = Clones<name##_block<float>>::pick();                       \
-  static void (*const name##_double)(const Block<double> &) = Clones<name##_block<double>>::pick();                    \
+  template <typename T> static void name(const Pass<T> &pass) {                                                        \
+    static void (*const kernel)(const Block<T> &) = Clones<name##_block<T>>::pick();                                   \
+    run_blocks(kernel, pass, sizeof(Args) / sizeof(double), sizeof(Sums) / sizeof(double));                            \
+  }                                                                                                                    \
   template <typename T>                                                                                                \
   static __attribute__((always_inline)) inline void name##_body(const Block<T> &x, [[maybe_unused]] const Args &a,     \
                                                                 [[maybe_unused]] Sums &sums)
 
-FIELDS(Squares, gg);
 FIELDS(Moments, gg, gp, pp);
 FIELDS(Products, gg, gv, gh);
 FIELDS(AllProducts, gg, gp, pp, gv, gh, pv, ph);
@@ -291,12 +314,15 @@ struct Kernel {
   const char *name, *args, *sums;
   const char *first, *second;
   bool writes;
-  void (*of_float)(const Block<float> &);
-  void (*of_double)(const Block<double> &);
+  void (*of_float)(const Pass<float> &);
+  void (*of_double)(const Pass<double> &);
 };
 
 #define ENTRY(name, first, second, writes)                                                                             \
-  {#name, name##_args::names, name##_sums::names, first, second, writes, name##_float, name##_double}
+  {#name, name##_args::names, name##_sums::names, first, second, writes, name<float>, name<double>}
+
+#define ORTHOGONAL(name, momentum)                                                                                     \
+  {#name, OrthogonalArgs::names, None::names, momentum, "", writes, orthogonal_step<float>, orthogonal_step<double>}
 
 constexpr bool reads = false, writes = true;
 
@@ -314,6 +340,9 @@ static const Kernel kernels[] = {
     ENTRY(koala_pp, "covariance", "gradient", writes),
     ENTRY(adam, "mean", "square", writes),
     ENTRY(asgd, "average", "", writes),
+    {"block_squares", BlockArgs::names, Squares::names, "", "", reads, block_squares<float>, block_squares<double>},
+    ORTHOGONAL(koala_k, "mean"),
+    ORTHOGONAL(muon, "momentum"),
 };
 
 static size_t count_names(const char *names) {
@@ -321,46 +350,6 @@ static size_t count_names(const char *names) {
   for (; *names; names++)
     n += *names == ',';
   return n;
-}
-
-constexpr int64_t block_size = 8192; // elements: five float32 streams fit the second-level cache many times over
-
-// One block of one parameter: which, and from where.
-struct Piece {
-  int param;
-  int64_t from;
-};
-
-struct Pointers {
-  void *p = nullptr, *g = nullptr, *first = nullptr, *second = nullptr;
-};
-
-template <typename T> static T *offset(void *base, int64_t from) {
-  return base == nullptr ? nullptr : static_cast<T *>(base) + from;
-}
-
-template <typename T>
-static void run(void (*kernel)(const Block<T> &), const std::vector<Pointers> &at, const std::vector<int64_t> &sizes,
-                const double *args, size_t arg_count, double *out, size_t sum_count) {
-  std::vector<Piece> pieces;
-  for (int i = 0; i < static_cast<int>(sizes.size()); i++)
-    for (int64_t from = 0; from < sizes[i]; from += block_size)
-      pieces.push_back({i, from});
-  std::vector<double> partial(pieces.size() * sum_count + 1, 0.0);
-  const int64_t count = static_cast<int64_t>(pieces.size());
-  in_parallel(count, 4, [&](int64_t from, int64_t pieces_here) {
-    for (int64_t j = from; j < from + pieces_here; j++) {
-      const Piece piece = pieces[j];
-      const Pointers &t = at[piece.param];
-      const int64_t n = std::min(block_size, sizes[piece.param] - piece.from);
-      kernel({offset<T>(t.p, piece.from), offset<T>(t.g, piece.from), offset<T>(t.first, piece.from),
-              offset<T>(t.second, piece.from), n, args + piece.param * arg_count, &partial[j * sum_count]});
-    }
-  });
-  std::fill(out, out + sizes.size() * sum_count, 0.0);
-  for (int64_t j = 0; j < count; j++)
-    for (size_t s = 0; s < sum_count; s++)
-      out[pieces[j].param * sum_count + s] += partial[j * sum_count + s];
 }
 
 static bool dense_on_cpu(const at::Tensor &t) {
@@ -373,12 +362,33 @@ static bool same_layout(const at::Tensor &p, const at::Tensor &t) {
   return dense_on_cpu(t) && t.scalar_type() == p.scalar_type() && t.sizes() == p.sizes() && t.strides() == p.strides();
 }
 
-static void *pointer(const at::Tensor &p, koala_tensor t) {
+template <typename T> static T *pointer(const at::Tensor &p, koala_tensor t) {
   if (t == nullptr)
     return nullptr;
   TORCH_CHECK(same_layout(p, ref(t)), "optimizer: a tensor of layout ", ref(t).sizes(), " beside a parameter of ",
               p.sizes());
-  return ref(t).data_ptr();
+  return ref(t).data_ptr<T>();
+}
+
+template <typename T>
+static void run(const Kernel &k, void (*kernel)(const Pass<T> &), const koala_kernel_param *params, int count,
+                const double *args, double *sums) {
+  Pass<T> pass{std::vector<Operands<T>>(count), args, sums};
+  for (int i = 0; i < count; i++) {
+    const at::Tensor &p = ref(params[i].p);
+    TORCH_CHECK(dense_on_cpu(p) && p.scalar_type() == ref(params[0].p).scalar_type(),
+                "optimizer: parameters of one type on the CPU only");
+    Operands<T> &x = pass.params[i];
+    x = {p.data_ptr<T>(), pointer<T>(p, params[i].g), pointer<T>(p, params[i].state[0]),
+         pointer<T>(p, params[i].state[1]), p.numel()};
+    if (p.dim() == 2)
+      x.rows = p.size(0), x.columns = p.size(1), x.row_stride = p.stride(0), x.column_stride = p.stride(1);
+    if (k.writes)
+      // A second backward through the old value is an error, as after any in-place operator.
+      p.unsafeGetTensorImpl()->bump_version();
+  }
+  std::fill(sums, sums + count * count_names(k.sums), 0.0);
+  kernel(pass);
 }
 
 } // namespace koala
@@ -415,24 +425,11 @@ KOALA_API int koala_kernel_run(int kernel, const koala_kernel_param *params, int
                                double *sums) {
   return guard([&] {
     const Kernel &k = kernels[kernel];
-    std::vector<Pointers> at(count);
-    std::vector<int64_t> sizes(count);
-    for (int i = 0; i < count; i++) {
-      const at::Tensor &p = ref(params[i].p);
-      TORCH_CHECK(dense_on_cpu(p) && p.scalar_type() == ref(params[0].p).scalar_type(),
-                  "optimizer: parameters of one type on the CPU only");
-      at[i] = {p.data_ptr(), pointer(p, params[i].g), pointer(p, params[i].state[0]), pointer(p, params[i].state[1])};
-      sizes[i] = p.numel();
-      if (k.writes)
-        // A second backward through the old value is an error, as after any in-place operator.
-        p.unsafeGetTensorImpl()->bump_version();
-    }
     if (count == 0)
       return;
-    const size_t arg_count = count_names(k.args), sum_count = count_names(k.sums);
     if (ref(params[0].p).scalar_type() == at::kFloat)
-      run<float>(k.of_float, at, sizes, args, arg_count, sums, sum_count);
+      run(k, k.of_float, params, count, args, sums);
     else
-      run<double>(k.of_double, at, sizes, args, arg_count, sums, sum_count);
+      run(k, k.of_double, params, count, args, sums);
   });
 }

@@ -55,7 +55,7 @@ var KoalaK = register(Kind{
 	}, append(filterSettings(), newtonSchulzSettings()...)...),
 	Published: setting.Values{"lr": 1, "beta2": 0.99, "clip": 0},
 	New: func(v setting.Values) Rule {
-		return &koalaK{koalaD: newKoalaD(v), nesterov: v.Bool("nesterov"), orthogonal: newNewtonSchulz(v)}
+		return &koalaK{koalaD: newKoalaD(v), nesterov: v.Bool("nesterov"), orthogonal: newNewtonSchulz(v, "koala_k", "mean")}
 	},
 })
 
@@ -63,6 +63,8 @@ type koalaK struct {
 	*koalaD
 	orthogonal newtonSchulz
 	nesterov   bool
+
+	squares []float64 // |G|^2 of the step's blocks
 }
 
 func (o *koalaK) State() State {
@@ -74,16 +76,26 @@ func (o *koalaK) State() State {
 	return s
 }
 
-// Measure sums the gradients' norms.
-func (o *koalaK) Measure(st *Step) { squares.Run(st, st.Params, nil) }
+// Measure sums the gradients' norms, and keeps those of the blocks.
+func (o *koalaK) Measure(st *Step) {
+	matrices, rest := st.split()
+	squares.Run(st, rest, nil)
+	o.squares = blockSquares(st, blocksOf(matrices))
+}
 
 func (o *koalaK) Update(st *Step) {
 	matrices, rest := st.split()
+	blocks := blocksOf(matrices)
 	r := o.noise(st.MeanSquare)
-	n2 := o.normOfMatrices(st, matrices) + o.scaledNorms(st, rest)
+	n2 := o.normOfMatrices(st, blocks) + o.scaledNorms(st, rest)
 	s := o.sigma*n2 + r
 	step := st.LR * o.innovation(st) * o.sigma / s
-	o.stepMatrices(st, matrices, step)
+	for _, p := range matrices {
+		p.Numbers["step"]++
+	}
+	o.orthogonal.step(st, blocks, o.beta1, o.nesterov, func(b block) (keep, rate float64) {
+		return 1 - step*b.p.LR*b.p.WeightDecay, step * b.p.LR * b.adamSize()
+	})
 	o.stepDiagonal(st, rest, step)
 	st.Info.Gain, st.Info.EffectiveLR = o.sigma*n2/s, math.Abs(step)
 	o.sigma = condition(o.sigma, n2, r)
@@ -91,37 +103,10 @@ func (o *koalaK) Update(st *Step) {
 }
 
 // normOfMatrices is the sum of c sqrt(min(m, n)) |G| over all blocks.
-func (o *koalaK) normOfMatrices(st *Step, matrices []*Param) float64 {
-	var squares []Tensor
-	blocks := blocksOf(matrices)
-	st.Machine.Within(func() {
-		for _, b := range blocks {
-			g := b.of(b.p.Gradient)
-			squares = append(squares, st.Machine.Hold(g.Dot(g)))
-		}
-	})
+func (o *koalaK) normOfMatrices(st *Step, blocks []block) float64 {
 	n2 := 0.0
-	for i, gg := range st.Machine.Values(squares...) {
-		n2 += blocks[i].adamSize() * math.Sqrt(blocks[i].smaller()) * st.Clip * math.Sqrt(gg)
+	for i, b := range blocks {
+		n2 += b.adamSize() * math.Sqrt(b.smaller()) * st.Clip * math.Sqrt(o.squares[i])
 	}
 	return n2
-}
-
-func (o *koalaK) stepMatrices(st *Step, matrices []*Param, step float64) {
-	st.Machine.Each(matrices, func(p *Param) {
-		p.Numbers["step"]++
-		m := p.State["mean"]
-		m.Set(m.Mix(o.beta1, p.Gradient, (1-o.beta1)*st.Clip))
-		p.Value.ScaleInPlace(1 - step*p.LR*p.WeightDecay)
-	})
-	direction := func(b block) Tensor {
-		m := b.of(b.p.State["mean"])
-		if o.nesterov {
-			m = m.Mix(o.beta1, b.of(b.p.Gradient), (1-o.beta1)*st.Clip)
-		}
-		return m
-	}
-	o.orthogonal.each(st, blocksOf(matrices), direction, func(b block, uv Tensor) {
-		b.of(b.p.Value).AddInPlace(uv.Scale(-step * b.p.LR * b.adamSize()))
-	})
 }

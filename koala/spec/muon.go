@@ -30,7 +30,7 @@ var Muon = register(Kind{
 	New: func(v setting.Values) Rule {
 		return &muon{
 			adam: newAdam(v, true), momentum: v.Float("momentum"), nesterov: v.Bool("nesterov"),
-			matchAdamW: v.Word("adjust_lr") == matchAdamW, orthogonal: newNewtonSchulz(v),
+			matchAdamW: v.Word("adjust_lr") == matchAdamW, orthogonal: newNewtonSchulz(v, "muon", "momentum"),
 		}
 	},
 })
@@ -62,24 +62,13 @@ func (o *muon) State() State {
 func (o *muon) Update(st *Step) {
 	matrices, rest := st.split()
 	o.adam.step(st, rest)
-	st.Machine.Each(matrices, func(p *Param) {
-		m := p.State["momentum"]
-		m.Set(m.Mix(o.momentum, p.Gradient, (1-o.momentum)*st.Clip))
-		p.Value.ScaleInPlace(1 - st.Rate(p)*p.WeightDecay)
-	})
-	direction := func(b block) Tensor {
-		m := b.of(b.p.State["momentum"])
-		if o.nesterov {
-			m = m.Mix(o.momentum, b.of(b.p.Gradient), (1-o.momentum)*st.Clip)
-		}
-		return m
-	}
-	o.orthogonal.each(st, blocksOf(matrices), direction, func(b block, uv Tensor) {
+	o.orthogonal.step(st, blocksOf(matrices), o.momentum, o.nesterov, func(b block) (keep, rate float64) {
 		size := math.Sqrt(max(1, float64(b.rows)/float64(b.cols)))
 		if o.matchAdamW {
 			size = b.adamSize()
 		}
-		b.of(b.p.Value).AddInPlace(uv.Scale(-st.Rate(b.p) * size))
+		rate = st.Rate(b.p)
+		return 1 - rate*b.p.WeightDecay, rate * size
 	})
 	st.Info.EffectiveLR = st.LR
 }

@@ -78,6 +78,28 @@ func (b block) of(t Tensor) Tensor {
 	return t.Narrow(b.dim, b.from, b.length)
 }
 
+type blockArgs struct{ Dim, From, Length float64 }
+
+// blockSquares returns |g|^2 of each block, and adds them up to the parameters' "gg".
+func blockSquares(st *Step, blocks []block) []float64 {
+	params, args := make([]*Param, len(blocks)), make([]blockArgs, len(blocks))
+	for i, b := range blocks {
+		params[i], args[i] = b.p, blockArgs{Dim: float64(b.dim), From: float64(b.from), Length: float64(b.length)}
+		b.p.Sums["gg"] = 0
+	}
+	s := newSweep("block_squares", params, args)
+	s.Sums = func(i int) Sums {
+		g := blocks[i].of(blocks[i].p.Gradient)
+		return Sums{"gg": g.Dot(g)}
+	}
+	squares := make([]float64, len(blocks))
+	for i, sums := range st.Machine.Run(s) {
+		squares[i] = sums["gg"]
+		blocks[i].p.Sums["gg"] += squares[i]
+	}
+	return squares
+}
+
 // larger and smaller of the block's two sizes.
 func (b block) larger() float64  { return float64(max(b.rows, b.cols)) }
 func (b block) smaller() float64 { return float64(min(b.rows, b.cols)) }
@@ -92,11 +114,17 @@ func (b block) smaller() float64 { return float64(min(b.rows, b.cols)) }
 type newtonSchulz struct {
 	a, b, c  float64
 	steps    int
-	bfloat16 bool // iterate float32 matrices in bfloat16 if the device is faster with it
+	bfloat16 bool // iterate float32 matrices in bfloat16 if the operators are faster with it
+
+	kernel   string // of the step
+	momentum string // name of the state tensor
 }
 
-func newNewtonSchulz(v setting.Values) newtonSchulz {
-	return newtonSchulz{a: v.Float("ns_a"), b: v.Float("ns_b"), c: v.Float("ns_c"), steps: int(v.Int("ns_steps")), bfloat16: v.Bool("ns_bfloat16")}
+func newNewtonSchulz(v setting.Values, kernel, momentum string) newtonSchulz {
+	return newtonSchulz{
+		a: v.Float("ns_a"), b: v.Float("ns_b"), c: v.Float("ns_c"), steps: int(v.Int("ns_steps")), bfloat16: v.Bool("ns_bfloat16"),
+		kernel: kernel, momentum: momentum,
+	}
 }
 
 // newtonSchulzSettings have Muon's values as defaults.
@@ -106,7 +134,7 @@ func newtonSchulzSettings() []setting.Declaration {
 		hidden(hyper("ns_a", "their first coefficient", setting.AnyReal, always(3.4445))),
 		hidden(hyper("ns_b", "their second", setting.AnyReal, always(-4.775))),
 		hidden(hyper("ns_c", "their third", setting.AnyReal, always(2.0315))),
-		hidden(hyper("ns_bfloat16", "iterate in bfloat16 on devices that are faster with it", setting.Bool{}, always(true))),
+		hidden(hyper("ns_bfloat16", "let the operators iterate in bfloat16 on devices that are faster with it", setting.Bool{}, always(true))),
 	}
 }
 
@@ -117,13 +145,71 @@ const minNorm = 1e-7
 // stay in the cache.
 const batchElements = 4 << 20
 
-// each orthogonalizes direction(b) of all blocks, many of one shape at a time, and
-// hands each result to use. Tensors live until use returns.
-func (o newtonSchulz) each(st *Step, blocks []block, direction func(b block) Tensor, use func(b block, orthogonal Tensor)) {
+// A matrixStep moves a block along the orthogonal factor of its momentum.
+type matrixStep struct {
+	block
+	orthogonalArgs
+}
+
+// orthogonalArgs are the arguments of
+//
+//	m = Momentum m + Gradient g
+//	M = OfMomentum m + OfGradient g = U S V^T
+//	p = Keep p - Rate U V^T
+type orthogonalArgs struct {
+	Dim, From, Length      float64 // of the block
+	Momentum, Gradient     float64
+	OfMomentum, OfGradient float64
+	Keep, Rate             float64
+	A, B, C, Steps         float64 // of the iterations
+	LeastNorm              float64
+}
+
+// step moves blocks along U V^T of their momenta, which keep the share beta and look
+// ahead with nesterov. scales gives each block's Keep and Rate.
+func (o newtonSchulz) step(st *Step, blocks []block, beta float64, nesterov bool, scales func(b block) (keep, rate float64)) {
+	params, args := make([]*Param, len(blocks)), make([]orthogonalArgs, len(blocks))
+	for i, b := range blocks {
+		a := orthogonalArgs{
+			Dim: float64(b.dim), From: float64(b.from), Length: float64(b.length),
+			Momentum: beta, Gradient: (1 - beta) * st.Clip, OfMomentum: 1,
+			A: o.a, B: o.b, C: o.c, Steps: float64(o.steps), LeastNorm: minNorm,
+		}
+		if nesterov {
+			a.OfMomentum, a.OfGradient = a.Momentum, a.Gradient
+		}
+		a.Keep, a.Rate = scales(b)
+		params[i], args[i] = b.p, a
+	}
+	s := newSweep(o.fused(), params, args)
+	s.Together = func(which []int) {
+		steps := make([]matrixStep, len(which))
+		for j, i := range which {
+			steps[j] = matrixStep{blocks[i], args[i]}
+		}
+		o.together(st, steps)
+	}
+	st.Machine.Run(s)
+}
+
+// largestGrowth bounds what the kernel's iterations may make of a rounding error.
+const largestGrowth = 1e5
+
+// fused is the name of the kernel, which iterates on X X^T: in it rounding errors grow
+// by a^2 with each iteration but the last. It is "" if they would grow too large.
+func (o newtonSchulz) fused() string {
+	if math.Pow(o.a, 2*float64(o.steps-1)) > largestGrowth {
+		return ""
+	}
+	return o.kernel
+}
+
+// together makes the steps with operators, for many matrices of one shape at a time.
+func (o newtonSchulz) together(st *Step, steps []matrixStep) {
 	type shape struct{ smaller, larger int64 }
 	var order []shape
-	alike := map[shape][]block{}
-	for _, b := range blocks {
+	alike := map[shape][]matrixStep{}
+	for _, b := range steps {
 		s := shape{min(b.rows, b.cols), max(b.rows, b.cols)}
 		if alike[s] == nil {
 			order = append(order, s)
@@ -138,17 +224,21 @@ func (o newtonSchulz) each(st *Step, blocks []block, direction func(b block) Ten
 			st.Machine.Within(func() {
 				wide := make([]Tensor, len(batch)) // no more rows than columns
 				for i, b := range batch {
-					if wide[i] = direction(b); b.rows > b.cols {
+					m, g := b.of(b.p.State[o.momentum]), b.of(b.p.Gradient)
+					m.Set(m.Mix(b.Momentum, g, b.Gradient))
+					if wide[i] = m.Mix(b.OfMomentum, g, b.OfGradient); b.rows > b.cols {
 						wide[i] = wide[i].T()
 					}
 				}
 				x := o.iterate(st, wide[0].Stack(wide[1:]...))
 				for i, b := range batch {
-					result := x.At(int64(i))
+					uv := x.At(int64(i))
 					if b.rows > b.cols {
-						result = result.T()
+						uv = uv.T()
 					}
-					use(b, result)
+					p := b.of(b.p.Value)
+					p.ScaleInPlace(b.Keep)
+					p.AddInPlace(uv.Scale(-b.Rate))
 				}
 			})
 		}

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"maps"
 	"reflect"
 	"strings"
 	"unicode"
@@ -18,27 +19,34 @@ type pass[A any] struct {
 
 type noArgs struct{}
 
-// Run makes the sweep over params; args gives each one's arguments and may be nil
-// if A has none.
+// Run makes the sweep over params and stores its sums in them; args gives each one's
+// arguments and may be nil if A has none.
 func (ps pass[A]) Run(st *Step, params []*Param, args func(p *Param) A) {
-	if len(params) == 0 {
-		return
-	}
-	s := Sweep{Kernel: ps.kernel, Args: argNames[A](), Params: params}
 	all := make([]A, len(params))
 	for i, p := range params {
 		if args != nil {
 			all[i] = args(p)
 		}
-		s.Values = append(s.Values, argValues(all[i]))
 	}
+	s := newSweep(ps.kernel, params, all)
 	if ps.operators != nil {
 		s.Operators = func(i int) { ps.operators(params[i], all[i]) }
 	}
 	if ps.sums != nil {
 		s.Sums = func(i int) Sums { return ps.sums(params[i], all[i]) }
 	}
-	st.Machine.Run(s)
+	for i, sums := range st.Machine.Run(s) {
+		maps.Copy(params[i].Sums, sums)
+	}
+}
+
+// newSweep is the sweep of a kernel with each parameter's arguments.
+func newSweep[A any](kernel string, params []*Param, args []A) Sweep {
+	s := Sweep{Kernel: kernel, Args: argNames[A](), Params: params}
+	for _, a := range args {
+		s.Values = append(s.Values, argValues(a))
+	}
+	return s
 }
 
 func argNames[A any]() []string {

@@ -70,9 +70,10 @@ type Step struct {
 
 // A Machine runs passes over parameters and owns the tensors.
 type Machine interface {
-	// Run makes one sweep. Where there is a fused kernel of that name for a
-	// parameter's type and device, it runs in place of the operators.
-	Run(pass Sweep)
+	// Run makes one sweep and returns its sums for each parameter. Where there is a
+	// fused kernel of that name for a parameter's type and device, it runs in place
+	// of the operators.
+	Run(pass Sweep) []map[string]float64
 
 	// Each runs f for every parameter and frees the tensors that f made, except
 	// the ones that Hold returned.
@@ -98,12 +99,13 @@ type Machine interface {
 
 // A Sweep is a pass with its arguments, as a [Machine] runs it.
 type Sweep struct {
-	Kernel    string   // fused form; "" if there is none
-	Args      []string // names of the arguments, in snake case
-	Params    []*Param
-	Values    [][]float64      // for each parameter the arguments' values
-	Operators func(i int)      // operator form for parameter i; nil if the pass only sums
-	Sums      func(i int) Sums // sums for parameter i after it; nil if there are none
+	Kernel    string            // fused form; "" if there is none
+	Args      []string          // names of the arguments, in snake case
+	Params    []*Param          // a parameter of several blocks may be there once for each
+	Values    [][]float64       // for each parameter the arguments' values
+	Operators func(i int)       // operator form for parameter i; nil if the pass only sums
+	Together  func(which []int) // operator form for many parameters at a time, in place of Operators
+	Sums      func(i int) Sums  // sums for parameter i after it; nil if there are none
 }
 
 // Sums are float64 scalars by name.
