@@ -20,6 +20,7 @@ var benchSets = map[string][][]int64{
 	"lstm-tied":   lstmShapes(true),
 	"lstm-untied": lstmShapes(false),
 	"gpt":         gptShapes(12, 384, 20000, 256),
+	"matrices":    slices.Repeat([][]int64{{128, 128}, {128, 128}, {128, 128}, {128, 128}, {512, 128}, {128, 512}}, 4),
 }
 
 // lstmShapes is a word-level model: embedding 33,278 x 200, two LSTM layers of
@@ -72,26 +73,34 @@ func randomParams(b *testing.B, shapes [][]int64) []*ts.Tensor {
 }
 
 // BenchmarkStep times Predict and Update together. ms-best is the fastest step, the
-// most reliable figure on a shared machine.
+// most reliable figure on a shared machine. B/element is the memory that a step of a
+// kind with kernels for everything touches.
 func BenchmarkStep(b *testing.B) {
 	type choice struct {
 		name   string
 		kind   *spec.Kind
 		values setting.Values
+		bytes  [2]float64 // an element, without and with weight decay; koala-m's with its prediction
 	}
-	choices := []choice{{"sgd-momentum", spec.SGD, setting.Values{"momentum": 0.9}}}
+	choices := []choice{{"sgd-momentum", spec.SGD, setting.Values{"momentum": 0.9}, [2]float64{24, 24}}}
+	touched := map[*spec.Kind][2]float64{
+		spec.Adam: {32, 32}, spec.KoalaV: {16, 20}, spec.KoalaM: {44, 48}, spec.KoalaPP: {40, 44}, spec.KoalaD: {36, 36},
+	}
 	for _, kind := range spec.Kinds() {
-		choices = append(choices, choice{kind.Name, kind, setting.Values{}})
+		choices = append(choices, choice{kind.Name, kind, setting.Values{}, touched[kind]})
 	}
-	for _, set := range []string{"lstm-tied", "lstm-untied", "gpt"} {
+	for _, set := range slicesSorted(benchSets) {
 		for _, threads := range []int{1, 2} {
-			for _, decay := range []float64{0, 5e-4} {
+			for i, decay := range []float64{0, 5e-4} {
 				for _, k := range choices {
 					b.Run(fmt.Sprintf("%s/threads=%d/wd=%v/%s", set, threads, decay, k.name), func(b *testing.B) {
 						setThreads(b, threads)
 						// This small rate leaves the parameters unchanged.
 						groups := []Group{{Params: withRoles(Params(randomParams(b, benchSets[set])...)), WeightDecay: decay}}
 						benchmarkStep(b, newBenchOptimizer(b, k.kind, groups, with(k.values, "lr", 1e-6)))
+						if k.bytes[i] > 0 {
+							b.ReportMetric(k.bytes[i], "B/element")
+						}
 					})
 				}
 			}
