@@ -191,14 +191,7 @@ func (e *pieceEncoder) encode(p *piece) (err error) {
 			add(e.frame.bos)
 		}
 		text := p.text[s.start:s.end]
-		part := tokenizer.Middle
-		if s.begins {
-			part |= tokenizer.Starts
-		}
-		if s.ends {
-			part |= tokenizer.Ends
-		}
-		if e.ids, err = e.encoder.Encode(e.ids, text, part); err != nil {
+		if e.ids, err = e.encoder.Encode(e.ids, text, s.part()); err != nil {
 			return err
 		}
 		if s.ends {

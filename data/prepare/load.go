@@ -11,22 +11,27 @@ import (
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
+// reading is how files are read. skipped is called for each bad record that is skipped.
+func (o Options) reading(skipped func(string)) corpus.Options {
+	from := corpus.Options{
+		Field: o.Field, Format: o.Format, Encoding: o.Encoding, Stdin: o.Stdin,
+		ReplaceInvalid: o.ReplaceInvalid, Progress: o.Progress.Add,
+	}
+	if o.Template != "" {
+		from.Template, _ = corpus.ParseTemplate(o.Template) // Check has parsed it
+	}
+	if o.SkipBad {
+		from.Skipped = skipped
+		if skipped == nil {
+			from.Skipped = func(string) {}
+		}
+	}
+	return from
+}
+
 // find finds the sources that the options name.
 func find(ctx context.Context, opts Options, skipped func(string)) (corpus.Plan, error) {
-	from := corpus.Options{
-		Field: opts.Field, Format: opts.Format, Encoding: opts.Encoding, Stdin: opts.Stdin,
-		ReplaceInvalid: opts.ReplaceInvalid, Progress: opts.Progress.Add,
-	}
-	if opts.Template != "" {
-		template, err := corpus.ParseTemplate(opts.Template)
-		if err != nil {
-			return corpus.Plan{}, fmt.Errorf("--template %w", err)
-		}
-		from.Template = template
-	}
-	if opts.SkipBad {
-		from.Skipped = skipped
-	}
+	from := opts.reading(skipped)
 	var plan corpus.Plan
 	var err error
 	if len(opts.Mix) > 0 {

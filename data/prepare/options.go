@@ -46,14 +46,17 @@ type Options struct {
 	SharesGiven bool   // the user set Valid or Test
 	Seed        uint64 // seed of drawing documents for valid and test, and of corpus markov
 
-	Tokenizer     string // the name of a tokenizer.Kind, or the path of a tokenizer.json; default word
-	VocabSize     int    // the largest number of ids; 0 is the default of the tokenizer
-	MinCount      int    // words, characters or pairs seen less often in train are left out; 0 is the default of the tokenizer
-	Lower         bool   // convert to lower case (word)
-	Split         string // how text is cut before merges are learned (bpe): a name of tokenizer.Splits, or an expression
-	SpecialInText bool   // special tokens that are spelled out in text get their ids
-	BOS, EOS      string // tokens at the start and at the end of each document; "" is none
-	Separator     string // the token between documents; "" is the tokenizer's default, or none beside BOS or EOS; "none" is no token
+	Tokenizer     string   // the name of a tokenizer.Kind, or the path of a tokenizer.json; default word
+	VocabSize     int      // the largest number of ids; 0 is the default of the tokenizer
+	MinCount      int      // words, characters or pairs seen less often in train are left out; 0 is the default of the tokenizer
+	Lower         bool     // convert to lower case (word)
+	Split         string   // how text is cut before merges are learned (bpe): a name of tokenizer.Splits, or an expression
+	SpecialTokens []string // special tokens of a tokenizer that is trained here, beside its own
+	TrainBy       string   // what a tokenizer is trained on: lines (default) or documents
+	TokenizerText []string // paths of the text that a tokenizer is trained on; default train
+	SpecialInText bool     // special tokens that are spelled out in text get their ids
+	BOS, EOS      string   // tokens at the start and at the end of each document; "" is none
+	Separator     string   // the token between documents; "" is the tokenizer's default, or none beside BOS or EOS; "none" is no token
 
 	ReplaceInvalid bool // replace bytes that are not UTF-8 by U+FFFD; otherwise they are an error
 	Workers        int  // default: as many as there are processors
@@ -139,7 +142,7 @@ func (o Options) Check() error {
 	for _, given := range []struct {
 		flag  string
 		given bool
-	}{{"vocab-size", o.VocabSize > 0}, {"min-count", o.MinCount > 1}, {"lower", o.Lower}, {"split", o.Split != ""}} {
+	}{{"vocab-size", o.VocabSize > 0}, {"min-count", o.MinCount > 1}, {"lower", o.Lower}, {"split", o.Split != ""}, {"special-token", len(o.SpecialTokens) > 0}, {"train-by", o.TrainBy != ""}} {
 		if given.given && (!known || !kind.Takes(given.flag)) {
 			wrong("--%s has no meaning with --tokenizer %s", given.flag, cmp.Or(o.Tokenizer, kind.Name))
 		}
@@ -151,6 +154,12 @@ func (o Options) Check() error {
 		if err := tokenizer.CheckSplit(o.Split); err != nil {
 			wrong("--split: %w", err)
 		}
+	}
+	if o.TrainBy != "" && o.TrainBy != "lines" && o.TrainBy != "documents" {
+		wrong("--train-by is %q, want lines or documents", o.TrainBy)
+	}
+	if len(o.TokenizerText) > 0 && kind.NewTrainer == nil {
+		wrong("--tokenizer-text has no meaning with --tokenizer %s, which is not trained", o.Tokenizer)
 	}
 	if o.MinCount < 0 {
 		wrong("--min-count is %d, want at least 1", o.MinCount)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
 // pieceSize is the approximate size of the text that a worker gets at a time.
@@ -38,6 +40,17 @@ type span struct {
 	ends       bool // the document ends here
 	first      bool // it is the first document of the split
 	joined     bool // the span starts inside a word, which began in the previous piece
+}
+
+// part says where the span lies in its document.
+func (s span) part() (part tokenizer.Part) {
+	if s.begins {
+		part |= tokenizer.Starts
+	}
+	if s.ends {
+		part |= tokenizer.Ends
+	}
+	return part
 }
 
 // pieces reads extents of the spool in order, lets workers process them, and

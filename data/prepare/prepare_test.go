@@ -517,6 +517,36 @@ func TestSampleAndMaxTokens(t *testing.T) {
 	}
 }
 
+// A tokenizer that is trained on one text encodes another. Every trained kind is the same
+// for any number of workers.
+func TestTokenizerText(t *testing.T) {
+	dir := tree(t, map[string]string{"a.txt": "koala", "b.jsonl": "{\"text\":\"a koala eats\"}\n{\"text\":\"" + strings.Repeat("koala leaf ", 200_000) + "\"}\n"})
+	for _, kind := range tokenizer.Kinds {
+		if kind.NewTrainer == nil {
+			continue
+		}
+		opts := Options{
+			Paths: []string{filepath.Join(dir, "a.txt")}, TokenizerText: []string{filepath.Join(dir, "b.jsonl")}, Tokenizer: kind.Name, Workers: 1,
+		}
+		if kind.Takes("train-by") {
+			opts.TrainBy, opts.SpecialTokens = "documents", []string{"<|user|>"}
+		}
+		_, info := run(t, opts)
+		opts.Workers = 3
+		_, again := run(t, opts)
+		if info.Tokenizer.SHA256 != again.Tokenizer.SHA256 {
+			t.Errorf("%s: tokenizer.json depends on the number of workers", kind.Name)
+		}
+		if tokens := info.Splits["train"].Tokens; kind.Takes("min-count") && tokens > 2 && kind.Name != "char" { // the words of the other text
+			t.Errorf("%s: \"koala\" has %d tokens", kind.Name, tokens)
+		}
+	}
+	_, err := Run(context.Background(), Options{Paths: []string{dir}, TokenizerText: []string{dir}, Tokenizer: "byte", Out: filepath.Join(t.TempDir(), "out")})
+	if err == nil || !strings.Contains(err.Error(), "not trained") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestCancelLeavesNothing(t *testing.T) {
 	parent := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -75,7 +75,12 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 		}
 	}
 	if t == nil {
-		if t, err = trainTokenizer(ctx, s, splits["train"], opts); err != nil {
+		if len(opts.TokenizerText) > 0 {
+			t, err = trainOnText(ctx, out.file("tokenizer-text"), opts)
+		} else {
+			t, err = trainTokenizer(ctx, s, splits["train"], opts)
+		}
+		if err != nil {
 			return info, err
 		}
 	}

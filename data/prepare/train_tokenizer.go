@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/koala-lm/koala-lm/data/corpus"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
 )
 
@@ -25,7 +26,7 @@ func givenTokenizer(opts Options) (tokenizer.Tokenizer, error) {
 // into a counter of its own.
 func trainTokenizer(ctx context.Context, s *spool, train []extent, opts Options) (tokenizer.Tokenizer, error) {
 	kind, _ := tokenizer.FindKind(opts.Tokenizer)
-	trainer, err := kind.NewTrainer(tokenizer.TrainOptions{Size: opts.VocabSize, MinCount: opts.MinCount, Lower: opts.Lower, Split: opts.Split})
+	trainer, err := kind.NewTrainer(tokenizer.TrainOptions{Size: opts.VocabSize, MinCount: opts.MinCount, Lower: opts.Lower, Split: opts.Split, Documents: opts.TrainBy == "documents", Special: opts.SpecialTokens})
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +37,7 @@ func trainTokenizer(ctx context.Context, s *spool, train []extent, opts Options)
 			counter := trainer.NewCounter()
 			return func(p *piece) error {
 				for _, span := range p.spans {
-					counter.Add(p.text[span.start:span.end], p.at+int64(span.start))
+					counter.Add(p.text[span.start:span.end], p.at+int64(span.start), span.part())
 				}
 				return nil
 			}
@@ -47,4 +48,35 @@ func trainTokenizer(ctx context.Context, s *spool, train []extent, opts Options)
 	}
 	opts.Progress.Stage("learn", -1)
 	return trainer.Train()
+}
+
+// trainOnText learns the tokenizer from a text of its own. spooled is the path of a
+// temporary file.
+func trainOnText(ctx context.Context, spooled string, opts Options) (tokenizer.Tokenizer, error) {
+	found, err := corpus.Find(opts.TokenizerText, opts.reading(nil))
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSpool(spooled, opts.ReplaceInvalid)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	opts.Progress.Stage("read", -1)
+	for _, source := range append(found.Loose, found.Splits["train"]...) {
+		if _, err := source.Read(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.finish(); err != nil {
+		return nil, err
+	}
+	if len(s.ends) == 0 {
+		return nil, fmt.Errorf("there is no text in %s: nothing to train a tokenizer on", opts.TokenizerText[0])
+	}
+	documents := make([]extent, len(s.ends))
+	for i := range documents {
+		documents[i] = s.document(i)
+	}
+	return trainTokenizer(ctx, s, documents, opts)
 }

@@ -125,7 +125,7 @@ func benchTrain(b *testing.B, parts ...[]byte) {
 		var wg sync.WaitGroup
 		for _, part := range parts {
 			counter := trainer.NewCounter()
-			wg.Go(func() { counter.Add(part, 0) })
+			wg.Go(func() { counter.Add(part, 0, Document) })
 		}
 		wg.Wait()
 		if _, err := trainer.Train(); err != nil {

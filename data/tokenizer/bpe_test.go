@@ -34,7 +34,7 @@ func learn(t testing.TB, kind Kind, opts TrainOptions, counters int, texts ...st
 		all[i] = trainer.NewCounter()
 	}
 	for i, text := range texts {
-		all[(i*i+i/3)%counters].Add([]byte(text), at)
+		all[(i*i+i/3)%counters].Add([]byte(text), at, Document)
 		at += int64(len(text))
 	}
 	tok, err := trainer.Train()

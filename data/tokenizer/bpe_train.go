@@ -1,16 +1,16 @@
 package tokenizer
 
 import (
-	"bytes"
+	"cmp"
 	"container/heap"
 	"fmt"
 	"slices"
-	"unicode/utf8"
+	"strings"
 )
 
 var bpeKind = Kind{
 	Name: "bpe", About: "byte-level byte-pair encoding, as GPT-2 has it (default 8192 ids)",
-	MinVocab: 257, Flags: []string{"vocab-size", "min-count", "split"}, // <|endoftext|> and 256 bytes
+	MinVocab: 257, Flags: []string{"vocab-size", "min-count", "split", "special-token", "train-by"}, // <|endoftext|> and 256 bytes
 	NewTrainer: func(opts TrainOptions) (Trainer, error) {
 		if opts.Size == 0 {
 			opts.Size = 8192
@@ -18,125 +18,43 @@ var bpeKind = Kind{
 		if opts.MinCount == 0 {
 			opts.MinCount = 2
 		}
-		if opts.Split == "" {
-			opts.Split = "gpt2"
-		}
-		pattern := splitPattern(opts.Split)
-		s, err := splitRegex(pattern, isolated, false)
-		return &bpeTrainer{opts: opts, pattern: pattern, split: s}, err
+		pattern := splitPattern(cmp.Or(opts.Split, "gpt2"))
+		words, err := newWordsTrainer(opts, file{PreTokenizer: newSplit(pattern)})
+		return &bpeTrainer{words, pattern}, err
 	},
 }
 
-// bpeTrainer learns the same merges as Hugging Face's BpeTrainer from files of the
-// same text, with the special token <|endoftext|> and the byte alphabet.
+// bpeTrainer learns the same merges as Hugging Face's BpeTrainer from the same text,
+// with <|endoftext|> as the first special token and the byte alphabet. MinCount is its
+// min_frequency, the count below which a pair is not merged.
 type bpeTrainer struct {
-	opts     TrainOptions // MinCount: pairs seen less often are not merged
-	pattern  string
-	split    *split
-	counters []*pieceCounter
-}
-
-func (t *bpeTrainer) NewCounter() Counter {
-	c := &pieceCounter{split: t.split.newState(), pieces: newTable(1 << 12)}
-	t.counters = append(t.counters, c)
-	return c
-}
-
-// Cut returns a place after a line, or one within a line where a piece ends
-// whatever follows.
-func (t *bpeTrainer) Cut(text []byte) int {
-	if n := bytes.LastIndexByte(text, '\n') + 1; n > 0 {
-		return n
-	}
-	text = text[:wholeRunes(text)]
-	for i := len(text) - 1; i > 0; i-- {
-		if utf8.RuneStart(text[i]) && t.split.cuts(text[max(0, i-utf8.UTFMax):i], text[i:]) {
-			return i
-		}
-	}
-	return 0
-}
-
-// pieceCounter counts the pieces of a training text for one goroutine.
-type pieceCounter struct {
-	split   preState
-	in, out pieces
-	pieces  *table
-	counts  []int64
-	err     error
-}
-
-// Add counts pieces. Here no piece spans two lines, although pieces do when text
-// is encoded: Hugging Face's trainer reads files by lines, and the merges must be
-// the same.
-func (c *pieceCounter) Add(text []byte, _ int64) {
-	for len(text) > 0 {
-		line := text
-		if end := bytes.IndexByte(text, '\n'); end >= 0 {
-			line = text[:end+1]
-		}
-		text = text[len(line):]
-		c.in.text, c.in.spans = line, append(c.in.spans[:0], span{0, len(line)})
-		if err := c.split.apply(&c.in, &c.out, false, false); err != nil {
-			c.err = err
-			return
-		}
-		for _, p := range c.out.spans {
-			c.addIn(line, p.start, p.end, 1)
-		}
-	}
-}
-
-func (c *pieceCounter) addIn(text []byte, start, end int, n int64) {
-	id, fresh := c.pieces.addIn(text, start, end)
-	if fresh {
-		c.counts = append(c.counts, 0)
-	}
-	c.counts[id] += n
+	wordsTrainer
+	pattern string
 }
 
 func (t *bpeTrainer) Train() (Tokenizer, error) {
-	if t.opts.Size < bpeKind.MinVocab {
-		return nil, fmt.Errorf("a vocabulary of %d has no room for the 256 bytes and %s: want at least 257", t.opts.Size, EndOfText)
+	special := specialTokens([]string{EndOfText}, t.opts.Special)
+	if need := 256 + len(special); t.opts.Size < need {
+		return nil, fmt.Errorf("a vocabulary of %d has no room for the 256 bytes and %s: want at least %d", t.opts.Size, EndOfText, need)
 	}
-	if len(t.counters) == 0 {
-		t.NewCounter()
+	words, err := t.words()
+	if err != nil {
+		return nil, err
 	}
-	for _, c := range t.counters {
-		if c.err != nil {
-			return nil, c.err
-		}
-	}
-	all := t.counters[0]
-	for _, c := range t.counters[1:] {
-		for id, n := range c.counts {
-			piece := c.pieces.bytes(uint32(id))
-			all.addIn(piece, 0, len(piece), n)
-		}
-	}
-	m := newMergeLearner(all)
+	m := newMergeLearner(special, "")
+	m.addBytes(words)
 	m.learn(t.opts)
 	var split any = newByteLevel(true)
 	if t.pattern != gpt2Pattern {
-		split = map[string]any{"type": "Sequence", "pretokenizers": []any{
-			map[string]any{"type": "Split", "pattern": map[string]any{"Regex": t.pattern}, "behavior": "Isolated", "invert": false}, newByteLevel(false),
-		}}
+		split = map[string]any{"type": "Sequence", "pretokenizers": []any{newSplit(t.pattern), newByteLevel(false)}}
 	}
-	var content bytes.Buffer
-	if err := writeJSON(&content, file{
-		AddedTokens:   []addedToken{{ID: 0, Content: EndOfText, Special: true}},
+	return parseTrained(file{
+		AddedTokens:   special,
 		PreTokenizer:  split,
 		PostProcessor: newByteLevel(true),
 		Decoder:       newByteLevel(true),
-		Model: bpeModel{
-			Type:   "BPE",
-			Vocab:  orderedVocab{len(m.vocabulary), func(id uint32) string { return m.vocabulary[id] }},
-			Merges: m.merges,
-		},
-	}); err != nil {
-		return nil, err
-	}
-	return Parse(content.Bytes())
+		Model:         bpeModel{Type: "BPE", Vocab: orderedTokens(m.vocabulary), Merges: m.merges},
+	})
 }
 
 // mergeLearner learns merges from counted words. A word is a run of symbols in one
@@ -145,9 +63,10 @@ type mergeLearner struct {
 	vocabulary []string
 	ids        map[string]uint32
 	merges     [][2]string
+	prefix     string // starts the tokens that continue a word; a merge drops it (WordPiece)
 
 	symbols []uint32
-	starts  []uint32 // start of each word in symbols, and the end of the last
+	starts  []uint32 // start of each word in symbols
 	lengths []uint32
 	counts  []int64
 
@@ -158,11 +77,16 @@ type mergeLearner struct {
 	queue     mergeQueue
 }
 
-func newMergeLearner(words *pieceCounter) *mergeLearner {
-	t := &mergeLearner{
-		vocabulary: []string{EndOfText}, ids: map[string]uint32{EndOfText: 0},
-		counts: words.counts, pairs: newPairTable(1 << 12),
+func newMergeLearner(special []addedToken, prefix string) *mergeLearner {
+	t := &mergeLearner{ids: map[string]uint32{}, prefix: prefix, pairs: newPairTable(1 << 12)}
+	for _, token := range special {
+		t.id(token.Content)
 	}
+	return t
+}
+
+// addBytes adds words whose symbols are their bytes.
+func (t *mergeLearner) addBytes(words *pieceCounter) {
 	alphabet := byteChars
 	slices.Sort(alphabet[:])
 	for _, c := range alphabet {
@@ -173,14 +97,23 @@ func newMergeLearner(words *pieceCounter) *mergeLearner {
 		byID[b] = t.ids[string(c)]
 	}
 	t.symbols = make([]uint32, 0, len(words.pieces.arena))
-	for id := range words.counts {
-		t.starts = append(t.starts, uint32(len(t.symbols)))
+	for id, n := range words.counts {
 		for _, b := range words.pieces.bytes(uint32(id)) {
 			t.symbols = append(t.symbols, byID[b])
 		}
-		t.lengths = append(t.lengths, uint32(len(t.symbols))-t.starts[id])
+		t.endWord(n)
 	}
-	return t
+}
+
+// endWord makes the symbols since the last word a word.
+func (t *mergeLearner) endWord(count int64) {
+	start := uint32(0)
+	if last := len(t.starts) - 1; last >= 0 {
+		start = t.starts[last] + t.lengths[last]
+	}
+	t.starts = append(t.starts, start)
+	t.lengths = append(t.lengths, uint32(len(t.symbols))-start)
+	t.counts = append(t.counts, count)
 }
 
 // id returns the id of a token, and adds the token if it is new.
@@ -220,7 +153,7 @@ func (t *mergeLearner) learn(opts TrainOptions) {
 		}
 		m := heap.Pop(&t.queue).(queuedMerge)
 		left, right := t.vocabulary[m.pair.left], t.vocabulary[m.pair.right]
-		to := t.id(left + right)
+		to := t.id(left + strings.TrimPrefix(right, t.prefix))
 		t.merges = append(t.merges, [2]string{left, right})
 		for _, word := range m.words {
 			t.merge(word, m.pair, to)

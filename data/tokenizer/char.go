@@ -152,7 +152,7 @@ func (t *charTrainer) Cut(text []byte) int { return wholeRunes(text) }
 
 type charCounter struct{ counts []int64 }
 
-func (c *charCounter) Add(text []byte, _ int64) {
+func (c *charCounter) Add(text []byte, _ int64, _ Part) {
 	for i := 0; i < len(text); {
 		r, n := utf8.DecodeRune(text[i:])
 		c.counts[r]++

@@ -139,6 +139,12 @@ func wordNormalizer(part json.RawMessage) (lower, ok bool) {
 		replace.Type == "Replace" && deref(replace.Pattern.String) == "\n" && replace.Content == " "+EndOfLine+" "
 }
 
+// newSplit is the pre-tokenizer whose pieces are the matches of an expression and the
+// text between them.
+func newSplit(pattern string) any {
+	return map[string]any{"type": "Split", "pattern": map[string]any{"Regex": pattern}, "behavior": "Isolated", "invert": false}
+}
+
 // byteLevel is the pre-tokenizer, post-processor and decoder of byte-level BPE.
 type byteLevel struct {
 	Type           string `json:"type"`

@@ -216,6 +216,11 @@ func (v orderedVocab) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// orderedTokens is the vocabulary of tokens whose ids are their indices.
+func orderedTokens(tokens []string) orderedVocab {
+	return orderedVocab{len(tokens), func(id uint32) string { return tokens[id] }}
+}
+
 // quote is json.Marshal of a string without the escapes meant for HTML.
 func quote(s string) []byte {
 	var b bytes.Buffer

@@ -7,7 +7,7 @@ import (
 
 // Kinds are the tokenizers that are selected by name, in the order of help. A kind
 // is one file and one line here.
-var Kinds = []Kind{wordKind, bpeKind, byteKind, charKind}
+var Kinds = []Kind{wordKind, bpeKind, unigramKind, wordPieceKind, byteKind, charKind}
 
 // Kind is a kind of tokenizer that is selected by name.
 type Kind struct {
@@ -29,6 +29,9 @@ type TrainOptions struct {
 	MinCount int    // words, characters or pairs with a lower count are left out
 	Lower    bool   // convert to lower case
 	Split    string // how text is cut into pieces: a name of Splits, or an expression
+
+	Documents bool     // pieces may span lines, as in Hugging Face's train_from_iterator over documents; else lines are read one by one, as from files
+	Special   []string // special tokens that follow the kind's own
 }
 
 // A Trainer learns a tokenizer from a text. Several goroutines count the text.
@@ -47,8 +50,9 @@ type Trainer interface {
 // A Counter counts text for one goroutine.
 type Counter interface {
 	// Add counts a text that ends at a cut or at the end of its document. at is the
-	// text's offset in the whole training text, in bytes.
-	Add(text []byte, at int64)
+	// text's offset in the whole training text, in bytes; part, where it lies in its
+	// document.
+	Add(text []byte, at int64, part Part)
 }
 
 // FindKind returns the kind called name; "" is the first kind.

@@ -245,7 +245,7 @@ type seen struct {
 func newWordCounter(lower bool) *wordCounter { return &wordCounter{lower: lower, words: newTable(0)} }
 
 // Add counts a piece of text that ends with a line or with its document.
-func (c *wordCounter) Add(text []byte, place int64) {
+func (c *wordCounter) Add(text []byte, place int64, _ Part) {
 	at := 2 * uint64(place) // leaves room for the missing line end of a document
 	if c.lower {
 		c.lowered = appendLower(c.lowered[:0], text)
