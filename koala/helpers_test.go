@@ -3,6 +3,7 @@ package koala
 import (
 	"maps"
 	"math"
+	"os"
 	"slices"
 	"testing"
 
@@ -11,15 +12,27 @@ import (
 
 	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/internal/torch/torchtest"
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
+
+// cuda is a CUDA device: the test device, or a GPU if the environment asks for one.
+var cuda gotch.Device
+
+func TestMain(m *testing.M) {
+	cuda = torchtest.Open()
+	os.Exit(m.Run())
+}
+
+// placed is the device of parameters and gradients.
+var placed = gotch.CPU
 
 // newParam returns a leaf with the given values that the test frees.
 func newParam(t testing.TB, dtype gotch.DType, values []float64, shape ...int64) *ts.Tensor {
 	t.Helper()
 	var p *ts.Tensor
 	err := torch.Do(func(s *torch.Scope) error {
-		p = s.Keep(s.Clone(s.To(torch.FromSlice(s, values, shape...), dtype, gotch.CPU)))
+		p = s.Keep(s.Clone(s.To(torch.FromSlice(s, values, shape...), dtype, placed)))
 		s.RequireGrad(p, true)
 		return nil
 	})
@@ -38,7 +51,7 @@ func setGrad(t testing.TB, p *ts.Tensor, values []float64) {
 		if values == nil {
 			return nil
 		}
-		g := s.To(torch.FromSlice(s, values, torch.Shape(p)...), p.DType(), gotch.CPU)
+		g := s.To(torch.FromSlice(s, values, torch.Shape(p)...), p.DType(), placed)
 		s.BackwardFrom([]*ts.Tensor{p}, []*ts.Tensor{g})
 		return nil
 	})
@@ -83,10 +96,19 @@ func stateOf(t testing.TB, opt Optimizer) State {
 	return s
 }
 
-// forms runs a test with the fused kernels and with libtorch's operators alone.
+// forms runs a test with the fused kernels, with libtorch's operators alone, and on a
+// CUDA device.
 func forms(t *testing.T, test func(t *testing.T, operators bool)) {
 	t.Run("kernels", func(t *testing.T) { test(t, false) })
 	t.Run("operators", func(t *testing.T) { test(t, true) })
+	if os.Getenv("KOALA_LM_ISA") != "" {
+		return // a device has none of the kernels that differ
+	}
+	t.Run("device", func(t *testing.T) {
+		placed = cuda
+		defer func() { placed = gotch.CPU }()
+		test(t, true)
+	})
 }
 
 // useOperators makes opt run without kernels.

@@ -94,8 +94,8 @@ func (q softmaxProblem) loss(t *testing.T, dtype gotch.DType, w, b *ts.Tensor, r
 	var m Measurement
 	err := torch.Do(func(s *torch.Scope) error {
 		n := int64(len(rows))
-		logp := s.LogSoftmax(s.Linear(s.To(torch.FromSlice(s, x, n, q.D), dtype, gotch.CPU), w, b))
-		losses := s.Scale(s.SumDims(s.Mul(logp, s.To(torch.FromSlice(s, onehot, n, q.C), dtype, gotch.CPU)), 1), -1)
+		logp := s.LogSoftmax(s.Linear(s.To(torch.FromSlice(s, x, n, q.D), dtype, placed), w, b))
+		losses := s.Scale(s.SumDims(s.Mul(logp, s.To(torch.FromSlice(s, onehot, n, q.C), dtype, placed)), 1), -1)
 		mean := s.Mean(losses)
 		m = Measurement{Loss: s.Item(mean), MeanSquare: s.Item(s.Mean(s.Square(losses)))}
 		if gradients {

@@ -50,27 +50,45 @@ func buildNative(ctx context.Context, c *cache, root, torch string) (string, err
 		return "", fmt.Errorf("%s: no C++ files in %s: is the checkout whole?", root, strings.Join(sourceDirs, ", "))
 	}
 	common := hash(libtorchVersion, torch, strings.Join(nativeFlags, " "), fmt.Sprint(headers))
+	device, err := readGlob(filepath.Join(dir, "testdevice/*"))
+	if err != nil {
+		return "", err
+	}
 	nccl, includes := []sourceFile(nil), cudaIncludes(torch)
 	if len(includes) > 0 {
 		if nccl, err = readGlob(filepath.Join(root, ncclSource)); err != nil {
 			return "", err
 		}
 	}
-	return c.entry("native-"+hash(common, fmt.Sprint(sources), fmt.Sprint(nccl)), 100<<20, func(tmp, _ string) error {
+	return c.entry("native-"+hash(common, fmt.Sprint(sources), fmt.Sprint(device), fmt.Sprint(nccl)), 100<<20, func(tmp, _ string) error {
 		objects, err := compileAll(ctx, c, sources, common, dir, torch)
 		if err != nil {
 			return err
 		}
-		lib := filepath.Join(torch, "lib")
-		args := append([]string{"-shared", "-o", filepath.Join(tmp, "libkoala_native.so")}, objects...)
-		args = append(args, "-L"+lib, "-ltorch_cpu", "-lc10", "-l:libgomp.so.1", "-ldl",
-			"-Wl,-rpath,"+lib, "-Wl,-rpath,$ORIGIN", "-Wl,--enable-new-dtags", "-Wl,--no-undefined")
-		if _, err := command(ctx, "", nil, "g++", args...); err != nil || len(includes) == 0 {
+		if err := link(ctx, filepath.Join(tmp, "libkoala_native.so"), torch, objects, "-l:libgomp.so.1", "-ldl"); err != nil {
+			return err
+		}
+		test, err := compile(ctx, c, device[0], hash(common, fmt.Sprint(device)), dir, torch)
+		if err != nil {
+			return err
+		}
+		if err := link(ctx, filepath.Join(tmp, "libkoala_test_device.so"), torch, []string{test}, "-l:libgomp.so.1"); err != nil || len(includes) == 0 {
 			return err
 		}
 		c.say("compiling nccl.cpp")
 		return compileNCCL(ctx, root, tmp, torch, includes)
 	})
+}
+
+// link makes a shared library of object files and libtorch.
+func link(ctx context.Context, library, torch string, objects []string, more ...string) error {
+	lib := filepath.Join(torch, "lib")
+	args := append([]string{"-shared", "-o", library}, objects...)
+	args = append(args, "-L"+lib, "-ltorch_cpu", "-lc10")
+	args = append(args, more...)
+	args = append(args, "-Wl,-rpath,"+lib, "-Wl,-rpath,$ORIGIN", "-Wl,--enable-new-dtags", "-Wl,--no-undefined")
+	_, err := command(ctx, "", nil, "g++", args...)
+	return err
 }
 
 // compileAll returns the object files of sources, in their order. It runs one compiler for

@@ -12,18 +12,22 @@ import (
 	"time"
 )
 
-// program is koala-lm in a folder of its own.
+// program is koala-lm in a folder of its own, on a device.
 type program struct {
-	t   *testing.T
-	dir string
+	t      *testing.T
+	dir    string
+	device string
 }
 
 func (p program) command(args ...string) *exec.Cmd {
 	if args[0] != "export" {
-		args = append(args, "--threads", "1")
+		args = append(args, "--threads", "1", "--device", p.device)
 	}
 	cmd := exec.Command(filepath.Join(bin, "koala-lm"), args...)
 	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), "OMP_NUM_THREADS=1")
+	if os.Getenv("KOALA_LM_TEST_GPU") == "" { // else the machine's own device
+		cmd.Env = append(cmd.Env, "KOALA_LM_TEST_DEVICE=256")
+	}
 	return cmd
 }
 
@@ -71,8 +75,15 @@ func (p program) near(what string, got, want, tolerance float64) {
 
 // TestModelsAndCommands compares every command with PyTorch and transformers, for
 // every form of model: training in float32 and bfloat16 from recorded weights,
-// evaluation, generation, export, import, and resuming after a kill.
+// evaluation, generation, export, import, and resuming after a kill. All of it holds on
+// the CPU and on a CUDA device, the test device.
 func TestModelsAndCommands(t *testing.T) {
+	for _, device := range []string{"cpu", "cuda"} {
+		t.Run(device, func(t *testing.T) { modelsAndCommands(t, device) })
+	}
+}
+
+func modelsAndCommands(t *testing.T, device string) {
 	var recorded struct {
 		Prompts []string
 		Models  map[string]struct {
@@ -107,7 +118,7 @@ func TestModelsAndCommands(t *testing.T) {
 	folders := map[string]bool{"gpt2": true, "llama": true} // forms that transformers has
 	for name, want := range recorded.Models {
 		t.Run(name, func(t *testing.T) {
-			p := program{t, t.TempDir()}
+			p := program{t, t.TempDir(), device}
 			for _, split := range []string{"train.txt", "valid.txt"} {
 				text, err := os.ReadFile(filepath.Join(source, split))
 				if err != nil {
@@ -168,6 +179,9 @@ func TestModelsAndCommands(t *testing.T) {
 				p.near("a run that has its shape from the folder", p.loss("shaped"), want.Float32.Loss, 2e-5)
 			}
 			p.resume(train)
+			p.run(append(train("ranks", "train.batch=2"), "--nproc", "2")...)
+			p.run(train("alone", "train.batch=2")...)
+			p.near("trained by two ranks", p.loss("ranks"), p.loss("alone"), 1e-5)
 		})
 	}
 }

@@ -10,6 +10,10 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/version.h>
 
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+
 #include "common.h"
 
 namespace koala {
@@ -41,8 +45,20 @@ KOALA_API void koala_trim_allocator(void) { malloc_trim(0); }
 // not matter. Threads that this one starts later inherit the mode.
 KOALA_API void koala_flush_denormals(int on) { at::globalContext().setFlushDenormal(on != 0); }
 
+// Whether koala_open_cuda has loaded a library. Until then nothing may ask libtorch about
+// CUDA: the answer would be no, for the rest of the process.
+static std::atomic<bool> cuda_is_open{false};
+
 KOALA_API int koala_manual_seed(uint64_t seed) {
-  return guard([&] { at::manual_seed(seed); });
+  return guard([&] {
+    if (cuda_is_open) {
+      at::manual_seed(seed);
+      return;
+    }
+    auto generator = at::globalContext().defaultGenerator(at::kCPU);
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_current_seed(seed);
+  });
 }
 
 KOALA_API int koala_set_threads(int intraop) {
@@ -59,12 +75,15 @@ KOALA_API const char *koala_cpu_capability(void) {
 }
 
 // libtorch_cuda registers its hooks and kernels when it is loaded. It is not
-// linked, so that the same program runs where there is no CUDA.
+// linked, so that the same program runs where there is no CUDA. For tests there is a
+// device that takes its place (testdevice/device.cpp).
 KOALA_API int koala_open_cuda(const char **error) {
-  if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+  const char *const library = std::getenv("KOALA_LM_TEST_DEVICE") ? "libkoala_test_device.so" : "libtorch_cuda.so";
+  if (dlopen(library, RTLD_NOW | RTLD_GLOBAL) == nullptr) {
     *error = dlerror();
     return 1;
   }
+  cuda_is_open = true;
   return 0;
 }
 
