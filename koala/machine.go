@@ -20,6 +20,9 @@ type machine struct {
 	step      *torch.Scope // of the whole step
 	scope     *torch.Scope // of the parameter at work, or step
 	operators bool         // use no kernels: tests compare the kernels with this form
+
+	reading  *Reading // the measurement of this step, until it is read
+	measured Measurement
 }
 
 var _ spec.Machine = (*machine)(nil)
@@ -181,14 +184,33 @@ func (m *machine) Create(p *spec.Param, name string, from spec.Tensor) {
 }
 
 func (m *machine) Values(scalars ...spec.Tensor) []float64 {
-	if len(scalars) == 0 || !m.scope.OK() {
-		return nil
-	}
 	tensors := make([]*ts.Tensor, len(scalars))
 	for i, t := range scalars {
-		tensors[i] = m.scope.Reshape(wide(m.scope, raw(t)), 1)
+		tensors[i] = raw(t)
 	}
-	return torch.ToSlice[float64](m.scope, m.scope.Stack(0, tensors...))
+	if m.reading != nil {
+		tensors = append(tensors, m.reading.Values...)
+	}
+	if len(tensors) == 0 || !m.scope.OK() {
+		return nil
+	}
+	values := torch.ToSlice[float64](m.scope, joined(m.scope, tensors))
+	if m.reading != nil && m.scope.OK() {
+		m.measured, m.reading = m.reading.Read(values[len(scalars):]), nil
+		values = values[:len(scalars)]
+	}
+	return values
+}
+
+// measurement returns the step's measurement, which came with the values of the first
+// pass if that had some.
+func (m *machine) measurement() Measurement {
+	if m.reading != nil && len(m.reading.Values) == 0 {
+		m.measured, m.reading = m.reading.Read(nil), nil
+	}
+	m.Values()
+	m.reading = nil
+	return m.measured
 }
 
 func (m *machine) FastBFloat16() bool {

@@ -35,6 +35,10 @@ type Optimizer interface {
 	// have moved: restore a saved state or stop.
 	Update(m Measurement) (StepInfo, error)
 
+	// UpdateFrom is Update with a measurement that may still be on the parameters'
+	// device. It comes to the host with the gradients' sums, in one transfer.
+	UpdateFrom(r Reading) (StepInfo, error)
+
 	// ZeroGrad frees the gradients.
 	ZeroGrad() error
 
@@ -73,6 +77,26 @@ type Optimizer interface {
 // A Measurement holds a minibatch's loss and mean squared loss, see
 // [spec.Measurement].
 type Measurement = spec.Measurement
+
+// A Reading is a measurement by numbers that are on the parameters' device.
+type Reading struct {
+	Values []*ts.Tensor // flattened and joined
+	Read   func(values []float64) Measurement
+}
+
+// Known is the reading of a measurement that is on the host.
+func Known(m Measurement) Reading {
+	return Reading{Read: func([]float64) Measurement { return m }}
+}
+
+// joined returns the elements of all tensors as float64.
+func joined(s *torch.Scope, tensors []*ts.Tensor) *ts.Tensor {
+	flat := make([]*ts.Tensor, len(tensors))
+	for i, t := range tensors {
+		flat[i] = s.Reshape(wide(s, t), -1)
+	}
+	return s.Cat(0, flat...)
+}
 
 // A StepInfo describes a step, see [spec.StepInfo].
 type StepInfo = spec.StepInfo
@@ -162,31 +186,37 @@ func (o *optimizer) Predict() error {
 	return nil
 }
 
-func (o *optimizer) Update(m Measurement) (StepInfo, error) {
-	if err := o.inTurn(m); err != nil {
-		return StepInfo{}, fmt.Errorf("%s: update: %w", o.kind.Name, err)
-	}
-	info := StepInfo{NonFinite: true}
-	if finite(m.Loss) && (finite(m.MeanSquare) || !o.kind.Filter) {
-		err := o.do(func(s *torch.Scope) {
-			st := o.newStep(m)
+func (o *optimizer) Update(m Measurement) (StepInfo, error) { return o.UpdateFrom(Known(m)) }
+
+func (o *optimizer) UpdateFrom(r Reading) (StepInfo, error) {
+	err := o.inTurn()
+	var info StepInfo
+	if err == nil {
+		err = o.do(func(s *torch.Scope) {
+			st := o.newStep(Measurement{})
 			o.gather(s, st)
+			o.machine.reading = &r
 			o.rule.Measure(st)
-			if s.OK() && o.gate(st) {
+			if st.Measurement = o.machine.measurement(); !s.OK() {
+				return
+			}
+			if o.kind.Filter && st.MeanSquare < 0 {
+				s.Fail(fmt.Errorf("MeanSquare is %v: a mean of squares is not negative", st.MeanSquare))
+			} else if o.gate(st) {
 				o.rule.Update(st)
 			}
 			info = st.Info
 		})
-		if err != nil {
-			return StepInfo{}, fmt.Errorf("%s: update: %w", o.kind.Name, err)
-		}
+	}
+	if err != nil {
+		return StepInfo{}, fmt.Errorf("%s: update: %w", o.kind.Name, err)
 	}
 	o.predicted = 0
 	return info, nil
 }
 
 // inTurn returns an error unless an update may come now.
-func (o *optimizer) inTurn(m Measurement) error {
+func (o *optimizer) inTurn() error {
 	switch {
 	case o.closed:
 		return errClosed
@@ -194,8 +224,6 @@ func (o *optimizer) inTurn(m Measurement) error {
 		return fmt.Errorf("%w: predict comes first", ErrPhase)
 	case o.swapped == 1:
 		return fmt.Errorf("%w: the parameters are exchanged for their average", ErrPhase)
-	case o.kind.Filter && m.MeanSquare < 0:
-		return fmt.Errorf("MeanSquare is %v: a mean of squares is not negative", m.MeanSquare)
 	}
 	return nil
 }
@@ -224,9 +252,13 @@ func (o *optimizer) gather(s *torch.Scope, st *spec.Step) {
 }
 
 // gate computes the gradients' norm and the factor that clips it from the first
-// pass. It reports whether the step may continue: all sums are finite, and the
-// parameters' types can hold the squares that the rule keeps.
+// pass. It reports whether the step may continue: the measurement and all sums are
+// finite, and the parameters' types can hold the squares that the rule keeps.
 func (o *optimizer) gate(st *spec.Step) bool {
+	if !finite(st.Loss) || o.kind.Filter && !finite(st.MeanSquare) {
+		st.Info = StepInfo{NonFinite: true}
+		return false
+	}
 	square := 0.0
 	for _, p := range st.Params {
 		for _, v := range p.Sums {

@@ -81,7 +81,7 @@ func (e *adaptiveEvaluation) segment(b data.Batch) (err error) {
 		score := func() {
 			in := toDevice(s, b, e.model.TimeMajor(), e.device)
 			out := e.model.Forward(s, in.ids, e.state, Evaluate)
-			loss := e.model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{PerToken: true})
+			loss := e.model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{PerToken: true, Targets: in.host})
 			if !s.OK() {
 				return
 			}

@@ -1,10 +1,12 @@
 package lm_test
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sugarme/gotch"
@@ -80,10 +82,46 @@ func TestDeviceTrainsAsTheCPU(t *testing.T) {
 func TestDeviceBFloat16(t *testing.T) {
 	for shape, model := range shapes {
 		t.Run(shape, func(t *testing.T) {
-			j := job{model: without(model), kind: koalaspec.AdamW, config: lm.TrainConfig{Train: spec.Train{Steps: 60}}, whole: 4}
+			j := job{model: without(model), kind: koalaspec.AdamW, config: lm.TrainConfig{Train: spec.Train{Steps: 20}}, whole: 4}
 			exact := j.trainOn(t, device).losses()
 			j.config.Precision = spec.BFloat16
 			sameLosses(t, "bfloat16", exact, j.trainOn(t, device).losses(), 0.1)
 		})
 	}
+}
+
+// waits is how often a step waits for the device with the optimizers that need more than
+// one reading.
+var waits = map[*koalaspec.Kind]float64{
+	koalaspec.KoalaM: 2, // the distances from the average, which the step changes
+	koalaspec.KoalaK: 3, // norms that clipping and the blocks of a matrix need
+}
+
+// A step waits for the device once, to read its loss and the sums that the optimizer
+// needs.
+func TestDeviceWaits(t *testing.T) {
+	table := []string{fmt.Sprintf("%-10s %-14s %9s %9s %9s %9s %6s", "model", "optimizer", "operators", "to device", "to host", "bytes", "waits")}
+	forEach(func(shape string, kind *koalaspec.Kind) {
+		j := job{model: shapes[shape], kind: kind, config: lm.TrainConfig{}, whole: 4}
+		count := func(steps int64) torchtest.Counts {
+			j.config.Steps = steps
+			c, counted := torchtest.Count(func() { j.trainOn(t, device) })
+			if !counted {
+				t.Skip("a GPU does not count")
+			}
+			return c
+		}
+		const steps = 8
+		few, many := count(4), count(4+steps)
+		per := func(field func(torchtest.Counts) int64) float64 { return float64(field(many)-field(few)) / steps }
+		waited := per(func(c torchtest.Counts) int64 { return c.Waits })
+		table = append(table, fmt.Sprintf("%-10s %-14s %9.1f %9.2f %9.2f %9.0f %6.2f", shape, kind.Name,
+			per(func(c torchtest.Counts) int64 { return c.Launches }), per(func(c torchtest.Counts) int64 { return c.ToDevice }),
+			per(func(c torchtest.Counts) int64 { return c.ToHost }),
+			per(func(c torchtest.Counts) int64 { return c.ToDeviceBytes + c.ToHostBytes }), waited))
+		if waited > max(1, waits[kind]) {
+			t.Errorf("%s with %s waits %.2f times a step: %s", shape, kind.Name, waited, strings.Join(many.Reasons[len(many.Reasons)/2:][:10], "; "))
+		}
+	})
+	t.Log("a step:\n" + strings.Join(table, "\n"))
 }

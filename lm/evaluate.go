@@ -96,7 +96,7 @@ func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device got
 			s.NoGrad(func() {
 				in := toDevice(s, b, m.TimeMajor(), device)
 				out := m.Forward(s, in.ids, state, Evaluate)
-				loss := m.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{})
+				loss := m.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{Targets: in.host})
 				total += loss.Nats * float64(loss.Tokens)
 				r.Tokens += loss.Tokens
 			})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/koala"
 )
 
 // A ProcessGroup is the ranks that train one model together, each on its shard of
@@ -56,6 +57,15 @@ func (singleReducer) Close()                                          {}
 
 // lossSums holds a step's sums of losses and of squared losses.
 type lossSums struct{ loss, square Mean }
+
+func (l *lossSums) add(n torch.LossNumbers) {
+	l.loss.Add(n.Nats, n.Tokens)
+	l.square.Add(n.MeanSquare, n.Tokens)
+}
+
+func (l *lossSums) measurement() koala.Measurement {
+	return koala.Measurement{Loss: l.loss.Value(), MeanSquare: l.square.Value()}
+}
 
 // controlFlags are requests by a rank's signals and clock. If one rank requests an
 // action, all ranks take it after the same step.

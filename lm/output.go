@@ -84,38 +84,66 @@ func adaptiveOf(p Builder, init Init, ends []int64, width, divisor int64) *adapt
 }
 
 func (l *adaptiveSoftmax) Loss(s *torch.Scope, features, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss {
-	ids := torch.ToSlice[int64](s, targets)
+	ids := o.Targets
+	if ids == nil {
+		ids = torch.ToSlice[int64](s, targets)
+	}
+	device, err := features.Device()
+	s.Fail(err)
 	if !s.OK() {
 		return torch.Loss{}
 	}
 	inHead, rows, inTail := l.split(ids)
 	onDevice := func(values []int64) *ts.Tensor {
-		return s.ToDeviceOf(torch.FromSlice(s, values, int64(len(values))), features)
+		return s.Upload(torch.FromSlice(s, values, int64(len(values))), device)
 	}
-	o.PerToken = true
+	tokens := int64(0)
+	for _, id := range ids {
+		if id >= 0 {
+			tokens++
+		}
+	}
+	unread := o.Unread
+	o.PerToken, o.Unread = true, true
 	loss := l.head.Loss(s, features, onDevice(inHead), o)
-	nats := torch.ToSlice[float64](s, loss.PerToken)
-	total := loss.Mean
+	each, total := []*ts.Tensor{loss.PerToken}, loss.Mean
 	for i, t := range l.tails {
 		if len(rows[i]) == 0 {
 			continue // no token of the step is in the tail: its weights get no gradient
 		}
 		h := s.Linear(s.IndexSelect(features, 0, onDevice(rows[i])), t.projection, nil)
 		part := t.output.Loss(s, h, onDevice(inTail[i]), o)
-		for j, v := range torch.ToSlice[float64](s, part.PerToken) {
-			nats[rows[i][j]] += v
-		}
-		total = s.Add(total, s.Scale(part.Mean, float64(part.Tokens)/float64(loss.Tokens)))
+		each = append(each, part.PerToken)
+		total = s.Add(total, s.Scale(part.Mean, float64(len(rows[i]))/float64(tokens)))
 	}
+	// nats sums each token's losses in the head and in its tail.
+	nats := func(values []float64) []float64 {
+		nats, values := values[:len(ids)], values[len(ids):]
+		for i := range l.tails {
+			for j, row := range rows[i] {
+				nats[row] += values[j]
+			}
+			values = values[len(rows[i]):]
+		}
+		return nats
+	}
+	all := &torch.UnreadLoss{Values: s.Cat(0, each...), Numbers: func(values []float64) torch.LossNumbers {
+		n := torch.LossNumbers{Tokens: tokens}
+		for _, v := range nats(values) {
+			n.Nats += v / float64(max(1, tokens))
+			n.MeanSquare += v * v / float64(max(1, tokens))
+		}
+		return n
+	}}
+	if unread {
+		return torch.Loss{Mean: total, Unread: all}
+	}
+	values := torch.ToSlice[float64](s, all.Values)
 	if !s.OK() {
 		return torch.Loss{}
 	}
-	loss.Mean, loss.Nats, loss.MeanSquare = total, 0, 0
-	for _, v := range nats {
-		loss.Nats += v / float64(max(1, loss.Tokens))
-		loss.MeanSquare += v * v / float64(max(1, loss.Tokens))
-	}
-	loss.PerToken = s.To(torch.FromSlice(s, nats, int64(len(nats))), gotch.Float, gotch.CPU)
+	loss = torch.Loss{Mean: total, LossNumbers: all.Numbers(slices.Clone(values))}
+	loss.PerToken = s.To(torch.FromSlice(s, nats(values), int64(len(ids))), gotch.Float, gotch.CPU)
 	return loss
 }
 

@@ -40,8 +40,8 @@ func (r *rotary) table(s *torch.Scope, from, n int64, like *ts.Tensor) (cos, sin
 				cos[at], sin[at] = float32(r.gain*math.Cos(angle)), float32(r.gain*math.Sin(angle))
 			}
 		}
-		newCos := s.ToDeviceOf(torch.FromSlice(s, cos, positions, half), like)
-		newSin := s.ToDeviceOf(torch.FromSlice(s, sin, positions, half), like)
+		newCos := s.UploadLike(torch.FromSlice(s, cos, positions, half), like)
+		newSin := s.UploadLike(torch.FromSlice(s, sin, positions, half), like)
 		if !s.OK() {
 			return nil, nil
 		}

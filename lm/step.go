@@ -30,9 +30,10 @@ type stepResult struct {
 func (t *Trainer) step(ctx context.Context) (stepResult, error) {
 	var (
 		out     stepResult
-		losses  lossSums
+		unread  unreadLosses
 		lengths int // sum of the lengths of all batches
 	)
+	defer unread.free()
 	if err := torch.Seed(uint64(t.Config.Seed), t.progress.Step, int64(t.Group.Rank())); err != nil {
 		return out, err
 	}
@@ -61,26 +62,37 @@ func (t *Trainer) step(ctx context.Context) (stepResult, error) {
 		if err != nil {
 			return out, err
 		}
-		losses.loss.Add(loss.Nats, loss.Tokens)
-		losses.square.Add(loss.MeanSquare, loss.Tokens)
+		unread = append(unread, loss)
 	}
 	started = time.Now()
-	if err := t.reduce(ctx, &losses); err != nil {
-		return out, err
-	}
-	if t.Group.Size() > 1 { // a single process has nothing to wait for
+	var losses lossSums
+	measurement := unread.measurement(&losses)
+	if t.Group.Size() > 1 { // the measurement is the group's
+		err := torch.Do(func(s *torch.Scope) error {
+			for _, l := range unread {
+				losses.add(l.Read(s))
+			}
+			return nil
+		})
+		if err == nil {
+			err = t.reduce(ctx, &losses)
+		}
+		if err != nil {
+			return out, err
+		}
+		measurement = koala.Known(losses.measurement())
 		out.phases.Reduce = lap(&started)
 	}
-	out.nats, out.tokens = losses.loss.Value(), losses.loss.Tokens
 	if nominal := t.Config.BPTT * t.Config.Accumulate; t.Config.VariableBPTT && nominal > 0 {
 		// An epoch of longer sequences has fewer steps with a proportionally larger
 		// learning rate.
 		t.Optimizer.SetLR(factor * float64(lengths) / float64(nominal))
 	}
-	info, err := t.Optimizer.Update(koala.Measurement{Loss: losses.loss.Value(), MeanSquare: losses.square.Value()})
+	info, err := t.Optimizer.UpdateFrom(measurement)
 	if err != nil {
 		return out, fmt.Errorf("update: %w", err)
 	}
+	out.nats, out.tokens = losses.loss.Value(), losses.loss.Tokens
 	out.info = info
 	err = t.Optimizer.ZeroGrad()
 	out.phases.Optimizer += time.Since(started)
@@ -106,9 +118,9 @@ func (t *Trainer) draw() (batches []data.Batch, tokens int, err error) {
 // accumulate adds the gradients of one batch to the parameters' gradients. weight is
 // the batch's share of the step's tokens: a step's gradient is the gradient of its
 // mean loss over all tokens, whatever the batches' lengths.
-func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (torch.Loss, error) {
+func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (*torch.UnreadLoss, error) {
 	if err := t.ready(b); err != nil {
-		return torch.Loss{}, err
+		return nil, err
 	}
 	var loss torch.Loss
 	err := torch.Do(func(s *torch.Scope) error {
@@ -118,7 +130,7 @@ func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (torc
 		forward := func() {
 			out = t.Model.Forward(s, in.ids, t.state, Training)
 			phases.Forward += lap(&started)
-			loss = t.Model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{})
+			loss = t.Model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{Unread: true, Targets: in.host})
 			phases.Loss += lap(&started)
 		}
 		if t.Config.Precision == spec.BFloat16 {
@@ -132,9 +144,39 @@ func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (torc
 		}
 		s.Backward(objective)
 		phases.Backward += lap(&started)
+		if s.OK() {
+			s.Keep(loss.Unread.Values)
+		}
 		return s.Err()
 	})
-	return loss, err
+	return loss.Unread, err
+}
+
+// unreadLosses are the losses of a step's batches.
+type unreadLosses []*torch.UnreadLoss
+
+// measurement is the optimizer's measurement, by the sums of the losses, which are then in
+// sums.
+func (u unreadLosses) measurement(sums *lossSums) koala.Reading {
+	var r koala.Reading
+	for _, l := range u {
+		r.Values = append(r.Values, l.Values)
+	}
+	r.Read = func(values []float64) koala.Measurement {
+		for _, l := range u {
+			n := torch.Count(l.Values)
+			sums.add(l.Numbers(values[:n]))
+			values = values[n:]
+		}
+		return sums.measurement()
+	}
+	return r
+}
+
+func (u unreadLosses) free() {
+	for _, l := range u {
+		_ = l.Values.Drop()
+	}
 }
 
 // ready adapts the carried state to the batch.

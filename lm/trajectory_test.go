@@ -130,10 +130,10 @@ type prober struct {
 	step int
 }
 
-func (p *prober) Update(m koala.Measurement) (koala.StepInfo, error) {
+func (p *prober) UpdateFrom(r koala.Reading) (koala.StepInfo, error) {
 	p.look(p.step)
 	p.step++
-	return p.Optimizer.Update(m)
+	return p.Optimizer.UpdateFrom(r)
 }
 
 // gradients returns the current gradients of the parameters.

@@ -306,7 +306,7 @@ func (a attend) weigh(s *torch.Scope, q, k, v *ts.Tensor, from int64) *ts.Tensor
 		return s.Attention(q, s.Narrow(k, 2, start, a.window), s.Narrow(v, 2, start, a.window), a.window-1, a.dropout)
 	}
 	scores := s.Scale(s.MatMul(q, s.Transpose(a.shared(s, k), 2, 3)), 1/math.Sqrt(float64(a.width)))
-	scores = s.Add(scores, s.ToDeviceOf(windowMask(s, from, steps, a.window), scores))
+	scores = s.Add(scores, s.UploadLike(windowMask(s, from, steps, a.window), scores))
 	return s.MatMul(s.Dropout(s.Softmax(scores), a.dropout), a.shared(s, v))
 }
 
@@ -459,7 +459,7 @@ func (l *layerCache) append(s *torch.Scope, buffer **ts.Tensor, x *ts.Tensor) *t
 	from, n := l.cache.seen, shape[2]
 	if *buffer == nil || torch.Shape(*buffer)[2] < from+n {
 		capacity := []int64{shape[0], shape[1], growth(from + n), shape[3]}
-		grown := s.ToDeviceOf(s.Zeros(capacity, gotch.Float, gotch.CPU), x)
+		grown := s.UploadLike(s.Zeros(capacity, gotch.Float, gotch.CPU), x)
 		if from > 0 {
 			s.CopyInto(s.Narrow(grown, 2, 0, from), s.Narrow(*buffer, 2, 0, from))
 		}

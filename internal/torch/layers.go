@@ -128,17 +128,41 @@ func (s *Scope) GRU(x, h *ts.Tensor, w RNNWeights) (y, hLast *ts.Tensor) {
 
 // Loss is a mean over tokens, with the second moment that KOALA's measurement model needs.
 type Loss struct {
-	Mean       *ts.Tensor // differentiable scalar, owned by the scope
-	Nats       float64    // its value: mean cross-entropy l in nats per token
-	MeanSquare float64    // mean of l^2 over the same tokens
-	Tokens     int64      // number of tokens with a target >= 0
-	PerToken   *ts.Tensor // l of each row, 0 where the target is negative; nil unless asked for
+	LossNumbers             // zero if the loss is Unread
+	Mean        *ts.Tensor  // differentiable scalar, owned by the scope
+	PerToken    *ts.Tensor  // l of each row, 0 where the target is negative; nil unless asked for
+	Unread      *UnreadLoss // nil unless asked for
+}
+
+// LossNumbers are a loss's numbers on the host.
+type LossNumbers struct {
+	Nats       float64 // mean cross-entropy l in nats per token
+	MeanSquare float64 // mean of l^2 over the same tokens
+	Tokens     int64   // number of tokens with a target >= 0
+}
+
+// An UnreadLoss has a loss's numbers on the device, so that the host need not wait for them.
+type UnreadLoss struct {
+	Values *ts.Tensor // one-dimensional
+	// Numbers are the loss's, given the elements of Values.
+	Numbers func(values []float64) LossNumbers
+}
+
+// Read returns the loss's numbers; it waits for the device.
+func (u *UnreadLoss) Read(s *Scope) LossNumbers {
+	values := ToSlice[float64](s, u.Values)
+	if !s.OK() {
+		return LossNumbers{}
+	}
+	return u.Numbers(values)
 }
 
 // CrossEntropyOptions are options of [Scope.CrossEntropy].
 type CrossEntropyOptions struct {
-	ChunkBytes int64 // memory for logits at a time; 0 means DefaultChunkBytes
-	PerToken   bool  // return each token's loss
+	ChunkBytes int64   // memory for logits at a time; 0 means DefaultChunkBytes
+	PerToken   bool    // return each token's loss
+	Unread     bool    // leave the loss's numbers on the device
+	Targets    []int64 // the targets, if the caller has them on the host
 }
 
 // DefaultChunkBytes holds about 250 rows of a vocabulary of 33,000: enough for the matrix
@@ -162,9 +186,17 @@ func (s *Scope) CrossEntropy(hidden, weight, bias, targets *ts.Tensor, o CrossEn
 	if !s.native("cross_entropy", func() C.int { return C.koala_cross_entropy(&in, &out) }, hidden, weight, targets) {
 		return Loss{}
 	}
-	loss := Loss{Mean: s.take(out.loss), Nats: float64(out.mean), MeanSquare: float64(out.mean_square), Tokens: int64(out.tokens)}
+	loss := Loss{Mean: s.take(out.loss)}
 	if o.PerToken {
 		loss.PerToken = s.take(out.per_token)
+	}
+	unread := &UnreadLoss{Values: s.take(out.numbers), Numbers: func(v []float64) LossNumbers {
+		return LossNumbers{Nats: v[0], MeanSquare: v[1], Tokens: int64(v[2])}
+	}}
+	if o.Unread {
+		loss.Unread = unread
+	} else {
+		loss.LossNumbers = unread.Read(s)
 	}
 	return loss
 }

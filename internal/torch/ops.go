@@ -250,15 +250,26 @@ func (s *Scope) To(a *ts.Tensor, dtype gotch.DType, device gotch.Device) *ts.Ten
 	return s.Apply("to", func() (*ts.Tensor, error) { return moved.Totype(dtype, false) }, moved)
 }
 
-// ToDeviceOf moves a to like's device.
-func (s *Scope) ToDeviceOf(a, like *ts.Tensor) *ts.Tensor {
-	return s.Apply("to", func() (*ts.Tensor, error) {
-		device, err := like.Device()
-		if err != nil {
-			return nil, err
-		}
-		return a.To(device, false)
-	}, a, like)
+// Upload is To for a tensor on the host, without waiting until the device has it.
+func (s *Scope) Upload(a *ts.Tensor, device gotch.Device) *ts.Tensor {
+	if !device.IsCuda() {
+		return a
+	}
+	var out C.koala_tensor
+	if !s.native("to", func() C.int { return C.koala_upload(handle(a), C.int(device.Value), &out) }, a) {
+		return nil
+	}
+	return s.take(out)
+}
+
+// UploadLike is Upload to like's device.
+func (s *Scope) UploadLike(a, like *ts.Tensor) *ts.Tensor {
+	if !s.ready("to", []*ts.Tensor{a, like}) {
+		return nil
+	}
+	device, err := like.Device()
+	s.Fail(err)
+	return s.Upload(a, device)
 }
 
 // In place.

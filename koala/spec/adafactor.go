@@ -89,12 +89,8 @@ func (o *adafactor) Update(st *Step) {
 			v = s
 		}
 		u := g.Div(v.AtLeast(eps1 * eps1).Sqrt())
-		norms := st.Machine.Values(norm, u.Dot(u))
-		if norms == nil {
-			return
-		}
-		alpha := max(o.eps2, math.Sqrt(norms[0])/n) * min(st.Rate(p), 1/math.Sqrt(t))
-		p.Value.AddInPlace(u.Scale(-alpha / max(1, math.Sqrt(norms[1])/(n*o.d))))
+		alpha := norm.Sqrt().Scale(1 / n).AtLeast(o.eps2).Scale(min(st.Rate(p), 1/math.Sqrt(t)))
+		p.Value.AddInPlace(u.Mul(alpha.Div(u.Dot(u).Sqrt().Scale(1 / (n * o.d)).AtLeast(1)).Scale(-1)))
 	})
 	st.Info.EffectiveLR = st.LR
 }

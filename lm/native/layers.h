@@ -83,8 +83,7 @@ typedef struct {
 typedef struct {
   koala_tensor loss;      // the differentiable mean
   koala_tensor per_token; // [N] float32, 0 where the target is negative; null unless wanted
-  double mean, mean_square;
-  int64_t tokens; // that count
+  koala_tensor numbers;   // float64 [3]: the mean, the mean square, the number of tokens that count
 } koala_cross_entropy_outputs;
 int koala_cross_entropy(const koala_cross_entropy_inputs *in, koala_cross_entropy_outputs *out);
 

@@ -131,9 +131,8 @@ struct Inputs {
 struct Result {
   Tensor loss;      // scalar: the mean over the tokens that count
   Tensor per_token; // [N] float32, 0 where the target is negative
+  Tensor numbers;   // float64 [3]: the mean, the mean square, the number of tokens that count
   Tensor d_hidden, d_weight, d_bias;
-  double mean_square = 0;
-  int64_t counted = 0;
 };
 
 // rows_of is how many rows of v logits, of so many bytes each, a chunk holds.
@@ -152,13 +151,14 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
   const int64_t chunks = (n + rows - 1) / rows, height = (n + chunks - 1) / chunks;
 
   Result r;
+  int64_t counted = 0;
   r.per_token = at::empty({n}, in.hidden.options());
   const int64_t *target = in.targets.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < n; i++) {
     TORCH_CHECK_INDEX(target[i] < v, "target ", target[i], " is outside the vocabulary of ", v, " entries");
-    r.counted += target[i] >= 0;
+    counted += target[i] >= 0;
   }
-  const float scale = r.counted > 0 ? 1.0f / static_cast<float>(r.counted) : 0.0f;
+  const float scale = counted > 0 ? 1.0f / static_cast<float>(counted) : 0.0f;
   if (gradients) {
     r.d_hidden = at::empty_like(in.hidden);
     r.d_weight = at::empty_like(in.weight);
@@ -227,22 +227,23 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
     sum += losses[i];
     squares += static_cast<double>(losses[i]) * losses[i];
   }
-  const double count = static_cast<double>(std::max<int64_t>(1, r.counted));
-  r.mean_square = squares / count;
+  const double count = static_cast<double>(std::max<int64_t>(1, counted));
   r.loss = at::scalar_tensor(sum / count, in.hidden.options());
+  r.numbers = at::empty({3}, at::kDouble);
+  double *const numbers = r.numbers.mutable_data_ptr<double>();
+  numbers[0] = r.loss.item<double>(), numbers[1] = squares / count, numbers[2] = static_cast<double>(counted);
   return r;
 }
 
 // by_operators is the same in libtorch's operators, for any device and floating point
-// type.
+// type. The host does not wait for the device.
 Result by_operators(const Inputs &in, int64_t chunk_bytes, bool gradients) {
   const int64_t n = in.hidden.size(0), v = in.weight.size(0), rows = rows_of(chunk_bytes, n, v, sizeof(float));
   const auto wide = in.hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   Result r;
   r.per_token = at::empty({n}, in.hidden.options().dtype(wide));
-  const Tensor counts = in.targets.ge(0);
-  r.counted = counts.sum().item<int64_t>();
-  const double scale = r.counted > 0 ? 1.0 / static_cast<double>(r.counted) : 0.0;
+  const Tensor counts = in.targets.ge(0), counted = counts.sum().to(at::kDouble), at_least_one = counted.clamp_min(1);
+  const Tensor scale = at_least_one.reciprocal();
   if (gradients) {
     r.d_hidden = at::empty_like(in.hidden);
     r.d_weight = at::zeros_like(in.weight);
@@ -270,9 +271,8 @@ Result by_operators(const Inputs &in, int64_t chunk_bytes, bool gradients) {
       r.d_weight.addmm_(d.t(), h);
     }
   }
-  const double count = static_cast<double>(std::max<int64_t>(1, r.counted));
-  r.loss = r.per_token.sum().div(count);
-  r.mean_square = r.per_token.to(at::kDouble).square().sum().item<double>() / count;
+  r.loss = r.per_token.sum().div(at_least_one.to(wide));
+  r.numbers = at::stack({r.loss.to(at::kDouble), r.per_token.to(at::kDouble).square().sum() / at_least_one, counted});
   return r;
 }
 
@@ -330,7 +330,6 @@ KOALA_API int koala_cross_entropy(const koala_cross_entropy_inputs *in, koala_cr
       r = run(i, in->chunk_bytes, false);
       loss = r.loss;
     }
-    *out = {handle(loss), in->per_token ? handle(r.per_token) : nullptr, r.loss.item<double>(), r.mean_square,
-            r.counted};
+    *out = {handle(loss), in->per_token ? handle(r.per_token) : nullptr, handle(r.numbers)};
   });
 }

@@ -31,6 +31,7 @@ int koala_shape(koala_tensor t, int64_t *sizes, int capacity);
 int koala_item(koala_tensor t, double *value);
 int koala_clone(koala_tensor t, koala_tensor *out);
 int koala_copy(koala_tensor dst, koala_tensor src);
+int koala_upload(koala_tensor t, int device, koala_tensor *out);
 int koala_split(koala_tensor t, int64_t dim, const int64_t *sizes, int n, koala_tensor *out);
 int koala_has_grad(koala_tensor t);
 int koala_grad(koala_tensor t, koala_tensor *out);

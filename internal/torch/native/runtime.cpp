@@ -116,6 +116,15 @@ KOALA_API int koala_copy(koala_tensor dst, koala_tensor src) {
   return guard([&] { ref(dst).copy_(ref(src)); });
 }
 
+// The copy of a host's tensor on a CUDA device. It goes through pinned memory, so that the
+// host need not wait for the device.
+KOALA_API int koala_upload(koala_tensor t, int device, koala_tensor *out) {
+  return guard([&] {
+    const at::Device to(at::kCUDA, static_cast<at::DeviceIndex>(device));
+    *out = handle(ref(t).pin_memory().to(to, /*non_blocking=*/true));
+  });
+}
+
 KOALA_API int koala_split(koala_tensor t, int64_t dim, const int64_t *sizes, int n, koala_tensor *out) {
   return guard([&] {
     const auto parts = at::split_with_sizes(ref(t), at::IntArrayRef(sizes, n), dim);
