@@ -12,7 +12,7 @@ PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
 TOKENIZERS := $(CACHE)/peers-$(shell grep '^tokenizers==' bench/peers.txt)
 
-.PHONY: help setup setup-cuda build demo demo-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers bench-optimizers compare-tokenizers clean
+.PHONY: help setup setup-cuda build demo demo-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers bench-optimizers check-cuda compare-tokenizers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,21 @@ bench-peers: build peers ## time training steps here and in PyTorch, side by sid
 bench-optimizers: setup peers ## time optimizer steps, ours and PyTorch's, side by side
 	@go test -c -o bin/koala.test ./koala
 	@$(PEER_PYTHON) bench/optimizers_peer.py bin/koala.test
+
+# What checks a machine with a GPU goes there as one archive: it needs no Go, only PyTorch.
+CUDA_CHECK := bin/koala-lm-cuda
+
+check-cuda: build ## pack tests and programs for a machine with an NVIDIA GPU and PyTorch, without Go
+	@rm -rf $(CUDA_CHECK) && mkdir -p $(CUDA_CHECK)/bin $(CUDA_CHECK)/lib $(CUDA_CHECK)/bench
+	@for p in internal/torch/torchtest koala lm cmd/internal/endtoend; do \
+		mkdir -p $(CUDA_CHECK)/$$p && go test -c -ldflags='-s -w' -o $(CUDA_CHECK)/$$p/test ./$$p && \
+		{ test ! -d $$p/testdata || cp -r $$p/testdata $(CUDA_CHECK)/$$p/; } || exit 1; done
+	@go build -ldflags='-s -w' -o $(CUDA_CHECK)/bin/ ./cmd/koala-lm ./cmd/koala-lm-engine
+	@cp $$(sed -n 's/.* -L\([^ ]*\) .*/\1/p' internal/torch/link_generated.go)/*.so $$(sed -n 's/.*=> "\(.*\)"/\1/p' go.work)/libtch/lib/*.so $(CUDA_CHECK)/lib/
+	@strip -g $(CUDA_CHECK)/lib/*.so
+	@cp bench/check_cuda.py $(CUDA_CHECK)/ && cp bench/*_peer.py bench/peer.py bench/lstm_model.py $(CUDA_CHECK)/bench/
+	@tar czf $(CUDA_CHECK).tar.gz -C $(dir $(CUDA_CHECK)) $(notdir $(CUDA_CHECK)) && rm -r $(CUDA_CHECK)
+	@echo "$(CUDA_CHECK).tar.gz, $$(du -m $(CUDA_CHECK).tar.gz | cut -f1) MB: there, tar xzf koala-lm-cuda.tar.gz && python3 koala-lm-cuda/check_cuda.py"
 
 # Needs neither libtorch nor PyTorch. FILES="a.txt b.txt" adds texts.
 compare-tokenizers: | $(TOKENIZERS) ## hold our tokenizers against Hugging Face's, id by id, and time both

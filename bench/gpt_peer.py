@@ -13,6 +13,8 @@ flags.add_argument("--embed", type=int, default=128)
 flags.add_argument("--context", type=int, default=64)
 flags.add_argument("--batch", type=int, default=12)
 flags.add_argument("--compile", action="store_true", help="torch.compile")
+flags.add_argument("--device", default="cpu", help="cpu or cuda")
+flags.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="bfloat16: products under autocast")
 flags.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
 flags.add_argument("--warmup", type=int, default=5)
 flags.add_argument("--steps", type=int, default=100)
@@ -59,7 +61,7 @@ class GPT(nn.Module):
                 nn.init.normal_(p, std=0.02 / (2 * layers) ** 0.5 if residual else 0.02)
 
     def forward(self, ids, targets):
-        x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
+        x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1], device=ids.device))
         for block in self.blocks:
             x = block(x)
         return F.cross_entropy(self.head(self.ln_f(x)).flatten(0, 1), targets.flatten())
@@ -75,7 +77,7 @@ else:
     vocab = args.vocab or 65
     ids = peer.zipf_tokens(200_000, vocab)
 
-gpt = GPT(vocab, args.context, args.layers, args.heads, args.embed)
+gpt = GPT(vocab, args.context, args.layers, args.heads, args.embed).to(args.device)
 params = list(gpt.parameters())
 optimizer = torch.optim.AdamW(
     [{"params": [p for p in params if p.dim() >= 2], "weight_decay": 0.1},
@@ -89,7 +91,8 @@ for _ in range(args.warmup + args.steps):
     starts = rng.integers(0, len(ids) - args.context - 1, size=args.batch)
     rows = torch.from_numpy(np.stack([ids[s : s + args.context + 1] for s in starts]))
     with clock:
-        loss = model(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bfloat16"):
+            loss = model(rows[:, :-1].contiguous().to(args.device), rows[:, 1:].contiguous().to(args.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
         optimizer.step()

@@ -14,6 +14,8 @@ flags.add_argument("--batch", type=int, default=20)
 flags.add_argument("--bptt", type=int, default=35)
 flags.add_argument("--dropout", type=float, default=0.2)
 flags.add_argument("--optimizer", choices=["sgd", "koala-v"], default="sgd")
+flags.add_argument("--device", default="cpu", help="cpu or cuda")
+flags.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="bfloat16: products under autocast")
 flags.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
 flags.add_argument("--warmup", type=int, default=3)
 flags.add_argument("--steps", type=int, default=20)
@@ -36,12 +38,12 @@ if args.data:
 else:
     vocab = args.vocab or 33278
     ids = peer.zipf_tokens(200_000, vocab)
-data = torch.from_numpy(peer.contiguous(ids, args.batch))
+data = torch.from_numpy(peer.contiguous(ids, args.batch)).to(args.device)
 
-model = LSTM(vocab, args.hidden, args.hidden, args.layers, args.dropout)
+model = LSTM(vocab, args.hidden, args.hidden, args.layers, args.dropout).to(args.device)
 params = list(model.parameters())
 koala = peer.KoalaV(params, q=10.0) if args.optimizer == "koala-v" else None
-state = model.zero_state(args.batch)
+state = tuple(s.to(args.device) for s in model.zero_state(args.batch))
 model.train()
 
 clock = peer.Stopwatch(args.warmup)
@@ -52,7 +54,9 @@ for x, y in itertools.islice(full, args.warmup + args.steps):
         model.zero_grad()
         if koala:
             koala.predict()
-        logits, state = model(x, state)
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bfloat16"):
+            logits, state = model(x, state)
+        logits, state = logits.float(), tuple(s.float() for s in state)
         if koala:
             losses = F.cross_entropy(logits, y, reduction="none")
             loss = losses.mean()

@@ -47,6 +47,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 			e.Setenv("OMP_NUM_THREADS", "1")
+			root, err := filepath.Abs("../../..")
+			if err != nil {
+				return err
+			}
+			e.Setenv("ROOT", root)
 			e.Setenv("HOME", e.WorkDir)
 			if err := os.WriteFile(e.Cd+"/text.txt", smallLanguage(600), 0o644); err != nil {
 				return err
