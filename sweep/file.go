@@ -31,9 +31,8 @@ type File struct {
 	Name      string // of the sweep; by default the file's name without .yaml
 	Data      string // dataset folder; a relative path is taken from the file's folder
 	Configs   []string
-	Metric    string // decides which trial is better; default val_ppl
-	Highest   bool   // the higher value of Metric is better
-	Stop      StopRule
+	Metric    string        // decides which trial is better; default val_ppl
+	Highest   bool          // the higher value of Metric is better
 	TimeLimit time.Duration // no trial starts later; 0: no limit
 
 	searches []search
@@ -50,6 +49,7 @@ type search struct {
 	seed      uint64 // of the draws
 	seeds     []text // of the runs
 	bestSeeds []text
+	stop      StopRule
 }
 
 // choice is a setting with the values to try, or an interval to draw from.
@@ -142,7 +142,6 @@ func (r *reader) file(f *File, n *yaml.Node) {
 			}
 			highest = &direction
 		},
-		"stop": func(n *yaml.Node) { f.Stop = r.stopRule(n) },
 		"time_limit": func(n *yaml.Node) {
 			limit, err := time.ParseDuration(n.Value)
 			if err != nil || limit <= 0 {
@@ -170,7 +169,7 @@ func (r *reader) file(f *File, n *yaml.Node) {
 	}
 	names := map[string]bool{}
 	for _, item := range more.Content {
-		s := search{trials: -1, seed: top.seed, seeds: top.seeds, bestSeeds: top.bestSeeds, set: append([]choice(nil), top.set...)}
+		s := search{trials: -1, seed: top.seed, seeds: top.seeds, bestSeeds: top.bestSeeds, stop: top.stop, set: append([]choice(nil), top.set...)}
 		r.mapping(item, "a search", r.searchKeys(&s), map[string]func(*yaml.Node){
 			"name": func(n *yaml.Node) { s.name = r.word(n, "name") },
 		})
@@ -213,6 +212,7 @@ func (r *reader) searchKeys(s *search) map[string]func(*yaml.Node) {
 		"random_seed": func(n *yaml.Node) { s.seed = uint64(r.count(n, "random_seed")) },
 		"seeds":       func(n *yaml.Node) { s.seeds = r.list("seeds", n).values },
 		"best_seeds":  func(n *yaml.Node) { s.bestSeeds = r.list("best_seeds", n).values },
+		"stop":        func(n *yaml.Node) { s.stop = r.stopRule(n) },
 	}
 }
 

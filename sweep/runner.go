@@ -52,8 +52,8 @@ type Runner struct {
 	ended    int // trials of this call that ended
 	running  map[string]*active
 	failed   []string
-	stopper  *stopper
-	reader   *tracking.Store // while trials are watched
+	stoppers map[string]*stopper // by search, of those with a StopRule
+	reader   *tracking.Store     // while trials are watched
 }
 
 // active is a trial in training.
@@ -94,7 +94,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	defer unlock()
 	r.started = time.Now()
-	if err := r.train(ctx, r.Trials); err != nil {
+	if err := r.train(ctx, r.Trials, true); err != nil {
 		return err
 	}
 	known, err := r.Known(ctx)
@@ -106,7 +106,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		return err
 	}
 	r.Notef("sweep %s: the best point of each search again, with further seeds", r.File.Name)
-	return r.train(ctx, repeats)
+	return r.train(ctx, repeats, false)
 }
 
 // RunOne trains the trial with this index in Trials, as one of many processes on one
@@ -119,7 +119,7 @@ func (r *Runner) RunOne(ctx context.Context, index int) error {
 	}
 	defer unlock()
 	r.started = time.Now()
-	return r.train(ctx, []Trial{trial})
+	return r.train(ctx, []Trial{trial}, true)
 }
 
 // Failure returns an error that names the trials that failed, or nil.
@@ -236,8 +236,9 @@ func stopped(run tracking.RunSummary) bool {
 	return slices.ContainsFunc(run.Tags, func(tag string) bool { return strings.HasPrefix(tag, StoppedTag) })
 }
 
-// train trains the trials that are not done.
-func (r *Runner) train(ctx context.Context, trials []Trial) error {
+// train trains the trials that are not done. If stopping, each search's StopRule
+// applies.
+func (r *Runner) train(ctx context.Context, trials []Trial, stopping bool) error {
 	known, err := r.Known(ctx)
 	if err != nil {
 		return err
@@ -255,7 +256,7 @@ func (r *Runner) train(ctx context.Context, trials []Trial) error {
 	r.mu.Lock()
 	r.pending, r.ended, r.running = len(pending), 0, map[string]*active{}
 	r.mu.Unlock()
-	finish, err := r.watch(ctx, known)
+	finish, err := r.watch(ctx, known, stopping)
 	if err != nil {
 		return err
 	}
@@ -370,13 +371,18 @@ func (r *Runner) recordFailure(ctx context.Context, trial Trial, failure error) 
 	return run.Finish(tracking.Failed, failure.Error())
 }
 
-// watch reads the running trials every second, applies the StopRule and reports the
-// progress. finish ends the watch.
-func (r *Runner) watch(ctx context.Context, known map[string]tracking.RunSummary) (finish func(), err error) {
-	if r.File.Stop.Kind == "" && r.Watch == nil {
+// watch reads the running trials every second, applies the StopRules if stopping, and
+// reports the progress. finish ends the watch.
+func (r *Runner) watch(ctx context.Context, known map[string]tracking.RunSummary, stopping bool) (finish func(), err error) {
+	r.stoppers = map[string]*stopper{}
+	for i := range r.File.searches {
+		if s := &r.File.searches[i]; stopping && s.stop.Kind != "" {
+			r.stoppers[s.name] = newStopper(s.stop, r.File.Highest)
+		}
+	}
+	if len(r.stoppers) == 0 && r.Watch == nil {
 		return func() {}, nil
 	}
-	r.stopper = newStopper(r.File.Stop, r.File.Highest)
 	store, err := tracking.OpenCurrent(r.Store)
 	if err != nil {
 		return nil, err
@@ -411,6 +417,10 @@ func (r *Runner) watch(ctx context.Context, known map[string]tracking.RunSummary
 // addCurve reads a run's evaluations for the StopRule. A curve that cannot be read now
 // is read a second later.
 func (r *Runner) addCurve(ctx context.Context, store *tracking.Store, trial string, run tracking.RunSummary) {
+	stopper := r.stoppers[searchOf(run)]
+	if stopper == nil {
+		return
+	}
 	points, err := store.Curve(ctx, run.ID, r.File.Metric, tracking.FineCurve)
 	if err != nil {
 		return
@@ -419,7 +429,7 @@ func (r *Runner) addCurve(ctx context.Context, store *tracking.Store, trial stri
 	for i, p := range points {
 		list[i] = evaluation{p.Last, p.Value}
 	}
-	r.stopper.add(trial, list, run.Status == tracking.Finished)
+	stopper.add(trial, list, run.Status == tracking.Finished)
 }
 
 // look reads the state of the running trials from the store.
@@ -448,8 +458,8 @@ func (r *Runner) look(ctx context.Context, store *tracking.Store) {
 				a.best = m.Best
 				r.addCurve(ctx, store, id, run)
 			}
-			if r.File.Stop.Kind != "" {
-				if why := r.stopper.stops(id); why != "" {
+			if stopper := r.stoppers[a.trial.Search]; stopper != nil {
+				if why := stopper.stops(id); why != "" {
 					a.stop(errStopped{why})
 				}
 			}
@@ -571,9 +581,7 @@ func (r *Runner) report(ctx context.Context, trial Trial, took time.Duration, wh
 	outcome := "finished"
 	if known, err := r.Known(ctx); err == nil {
 		r.mu.Lock()
-		if r.stopper != nil {
-			r.addCurve(ctx, r.reader, trial.ID, known[trial.ID])
-		}
+		r.addCurve(ctx, r.reader, trial.ID, known[trial.ID])
 		r.mu.Unlock()
 		switch result := known[trial.ID].Result(r.File.Metric); result.Outcome {
 		case tracking.Reached:

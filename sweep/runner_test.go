@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 }
 
 // train records a run whose val_ppl is 100 times its learning rate. With a rate of at
-// least 5 it evaluates once and then waits to be interrupted.
+// least 5 it evaluates once and then waits to be interrupted; with one of at least 3 it
+// waits two seconds for that and then finishes.
 func train(args []string) error {
 	ctx := context.Background()
 	n := tracking.NewRun{}
@@ -58,13 +59,21 @@ func train(args []string) error {
 	if err := run.Log(tracking.Point{Step: 10, Values: map[string]float64{"val_ppl": 100 * lr}}); err != nil {
 		return err
 	}
-	if lr < 5 {
+	if lr < 3 {
 		return run.Finish(tracking.Finished, "")
 	}
 	if err := run.Flush(ctx); err != nil {
 		return err
 	}
-	<-interrupted
+	var finish <-chan time.Time
+	if lr < 5 {
+		finish = time.After(2 * time.Second)
+	}
+	select {
+	case <-finish:
+		return run.Finish(tracking.Finished, "")
+	case <-interrupted:
+	}
 	return run.Finish(tracking.Interrupted, "signal")
 }
 
@@ -114,6 +123,47 @@ func TestRunnerStopsBadTrials(t *testing.T) {
 	messages = nil
 	if err := newRunner().Run(t.Context()); err != nil || !strings.Contains(messages[0], "4 done before, 0 to run") {
 		t.Errorf("started again: %q (%v)", messages, err)
+	}
+}
+
+// The best of a search is never stopped for the results of another search, and its
+// further seeds are not stopped either.
+func TestRunnerStopsWithinASearch(t *testing.T) {
+	t.Setenv("KOALA_SWEEP_TRAINS", "1")
+	folder := t.TempDir()
+	file := mustParse(t, `seeds: [1]
+best_seeds: [2, 3]
+stop: {kind: asha, min_steps: 5, factor: 3}
+searches:
+- {name: good, grid: {optimizer.lr: [0.1, 0.2, 0.3]}}
+- {name: bad, grid: {optimizer.lr: [3, 3.5, 9]}}`)
+	trials, err := file.Trials("data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := filepath.Join(folder, "koala.db")
+	r := &Runner{File: file, Trials: trials, Dataset: tracking.Dataset{Fingerprint: "data"}, Store: store, Folder: filepath.Join(folder, "s"),
+		Program: os.Args[0], Common: []string{"--store", store}, Jobs: 1, Notef: t.Logf}
+	empty, err := tracking.Open(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty.Close()
+	if err := r.Run(t.Context()); err != nil || r.Failure() != nil {
+		t.Fatal(err, r.Failure())
+	}
+	known, err := r.Known(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	repeats, err := r.Repeats(known)
+	if err != nil || len(repeats) != 4 {
+		t.Fatalf("%d further trials, %v", len(repeats), err)
+	}
+	for _, trial := range append(trials, repeats...) {
+		if run, worst := known[trial.ID], strings.Contains(trial.Label, "=9"); stopped(run) != worst {
+			t.Errorf("%s %s: status %s, tags %q", trial.Search, trial.Label, run.Status, run.Tags)
+		}
 	}
 }
 

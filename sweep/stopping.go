@@ -9,7 +9,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// StopRule decides when to stop a trial early because others are better.
+// StopRule decides when to stop a trial early because others of its search are better:
+// each search wants its own best point.
 //
 // asha is asynchronous successive halving (Li et al., "A System for Massively
 // Parallel Hyperparameter Tuning", MLSys 2020) in its stopping form: at each rung,
@@ -53,7 +54,7 @@ type evaluation struct {
 	value float64
 }
 
-// stopper applies a StopRule to the evaluations of all trials.
+// stopper applies a StopRule to the evaluations of a search's trials.
 type stopper struct {
 	rule    StopRule
 	highest bool

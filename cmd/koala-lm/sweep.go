@@ -63,8 +63,8 @@ or, in place of grid,
   trials: 20
   random_seed: 1                         # of the draws
 
-or several of them, each with name, set, grid, random, trials, seeds, best_seeds
-of its own, in a list under "searches". With "best_seeds: [2, 3]" the best point
+or several of them, each with name, set, grid, random, trials, seeds, best_seeds,
+stop of its own, in a list under "searches". With "best_seeds: [2, 3]" the best point
 of each search is then trained again with these seeds: the best of one seed is
 partly luck. Further keys:
 
@@ -73,8 +73,9 @@ partly luck. Further keys:
   time_limit: 12h                  # start no run later
 
 asha stops a trial at the steps 200, 600, 1800, ... unless it is among the best
-third there; median stops one that is worse than the median of the finished ones. A
-stopped trial is saved and not resumed.
+third there; median stops one that is worse than the median of the finished ones.
+Both compare the trials of one search, and never stop best_seeds. A stopped trial
+is saved and not resumed.
 
 Runs are tagged sweep:NAME (the name of the file, or "name:") and search:NAME.
 Started again, a sweep skips the finished trials, also after its file was renamed,
