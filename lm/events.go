@@ -84,5 +84,6 @@ type Evaluation struct {
 	Split        string // "valid" or "test"
 	Step, Tokens int64  // of training, when it was made
 	Result       Result
+	Raw          *Result // of the weights themselves, where Result is of their average
 	Took         time.Duration
 }

@@ -267,28 +267,39 @@ func (t *Trainer) evaluateValid(ctx context.Context) (best bool, err error) {
 	return best, nil
 }
 
+// evaluate scores a split. Where the optimizer averages the weights, the result is that
+// of the average.
 func (t *Trainer) evaluate(ctx context.Context, split string, open func() (data.Batcher, error)) (Result, error) {
-	batches, err := open()
-	if err != nil {
-		return Result{}, fmt.Errorf("evaluate %s: %w", split, err)
-	}
 	started := time.Now()
-	var r Result
-	err = t.averaged(func() error {
+	score := func() (r Result, err error) {
+		batches, err := open()
+		if err != nil {
+			return r, err
+		}
 		r, err = EvaluateText(ctx, t.Model, batches, t.Device)
 		interrupted := errors.Is(err, context.Canceled)
 		if err == nil || interrupted {
 			r, err = t.reduceResult(r, interrupted)
 		}
+		return r, err
+	}
+	var r Result
+	var raw *Result
+	err := t.averaged(func() (err error) {
+		r, err = score()
 		return err
 	})
+	if err == nil && t.Optimizer.Averaging() {
+		raw = new(Result)
+		*raw, err = score()
+	}
 	if errors.Is(err, context.Canceled) {
 		return r, t.interrupted()
 	}
 	if err != nil {
-		return r, err
+		return r, fmt.Errorf("evaluate %s: %w", split, err)
 	}
-	event := Evaluation{Split: split, Step: t.progress.Step, Tokens: t.progress.Tokens, Result: r, Took: time.Since(started)}
+	event := Evaluation{Split: split, Step: t.progress.Step, Tokens: t.progress.Tokens, Result: r, Raw: raw, Took: time.Since(started)}
 	return r, t.notify(func(o Observer) error { return o.Evaluated(event) })
 }
 

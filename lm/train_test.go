@@ -280,6 +280,25 @@ func TestLearningRateFollowsTheLength(t *testing.T) {
 	}
 }
 
+// An average changes what is evaluated, and neither training nor the weights' own loss.
+func TestRawWeightsAreEvaluatedBesideTheirAverage(t *testing.T) {
+	config := lm.TrainConfig{Train: spec.Train{Epochs: 2, Seed: 1}}
+	plain := runTrainer(t, newTrainer(t, config, koalaspec.SGD))
+	averaged := newTrainer(t, config, koalaspec.SGD)
+	o, err := lm.NewOptimizer(koalaspec.SGD, setting.Values{"lr": 5, "clip": 0.5, "average": "exponential", "average_memory": 0.9}, averaged.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = o.Close() })
+	averaged.Optimizer = o
+	for i, e := range runTrainer(t, averaged).evaluations {
+		want := plain.evaluations[i]
+		if want.Raw != nil || e.Raw == nil || *e.Raw != want.Result || e.Result.Nats == want.Result.Nats || e.Result.Tokens != want.Result.Tokens {
+			t.Errorf("%s at step %d: %+v, raw %+v; without an average %+v, raw %v", e.Split, e.Step, e.Result, e.Raw, want.Result, want.Raw)
+		}
+	}
+}
+
 func TestPatienceEndsTheRun(t *testing.T) {
 	// A learning rate near zero finds no new best after the first evaluations.
 	trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: 1000, Seed: 1}, Eval: spec.Eval{Every: 5, Patience: 2}, Schedule: spec.Schedule{Kind: "step", Every: 1, Gamma: 1e-9}}, koalaspec.SGD)

@@ -31,6 +31,7 @@ const (
 const (
 	Valid = "val_"
 	Test  = "test_"
+	Raw   = "raw_" // before the split's: of the weights themselves, where the split's metrics are of their average
 )
 
 // Metrics of a split, behind its prefix.

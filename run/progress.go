@@ -91,8 +91,12 @@ func (p *progress) EpochEnded(e lm.Epoch) error {
 }
 
 func (p *progress) Evaluated(e lm.Evaluation) error {
-	p.say("%s at step %s: loss %.4f, ppl %.2f (%s tokens in %s)", e.Split, humanize.Comma(e.Step), e.Result.Nats, e.Result.Perplexity(),
-		humanize.Comma(e.Result.Tokens), Rounded(e.Took))
+	raw := ""
+	if e.Raw != nil {
+		raw = fmt.Sprintf(", without the average %.4f", e.Raw.Nats)
+	}
+	p.say("%s at step %s: loss %.4f, ppl %.2f%s (%s tokens in %s)", e.Split, humanize.Comma(e.Step), e.Result.Nats, e.Result.Perplexity(),
+		raw, humanize.Comma(e.Result.Tokens), Rounded(e.Took))
 	return nil
 }
 

@@ -341,7 +341,12 @@ func (r *recorder) EpochEnded(e lm.Epoch) error {
 }
 
 func (r *recorder) Evaluated(e lm.Evaluation) error {
-	return r.log(e.Step, e.Tokens, SplitMetrics(metric.SplitPrefix[e.Split], e.Result, r.info.Splits[e.Split]))
+	prefix := metric.SplitPrefix[e.Split]
+	values := SplitMetrics(prefix, e.Result, r.info.Splits[e.Split])
+	if e.Raw != nil {
+		values[metric.Raw+prefix+metric.Loss], values[metric.Raw+prefix+metric.PPL] = e.Raw.Nats, e.Raw.Perplexity()
+	}
+	return r.log(e.Step, e.Tokens, values)
 }
 
 // SplitMetrics returns the metrics of an evaluation under their names in the store.
