@@ -12,7 +12,7 @@ PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
 TOKENIZERS := $(CACHE)/peers-$(shell grep '^tokenizers==' bench/peers.txt)
 
-.PHONY: help setup setup-cuda build demo demo-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers bench-optimizers check-cuda compare-tokenizers clean
+.PHONY: help setup setup-cuda build demo demo-data study-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers bench-optimizers check-cuda compare-tokenizers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,29 +37,37 @@ demo-data: build
 	@bin/koala-lm prepare --verify $(DEMO_DATA) >/dev/null 2>&1 || \
 		bin/koala-lm prepare --corpus godoc --vocab-size 8000 --valid 20000 --test 20000 --out $(DEMO_DATA) --force
 
-demo: demo-data ## train with KOALA-V and with SGD on the default corpus and compare
-	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-koala-v --set optimizer.kind=koala-v --set optimizer.q=10
+demo: demo-data ## train with KOALA-K and with SGD on the default corpus and compare
+	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-koala
 	@bin/koala-lm train --data $(DEMO_DATA) --steps $(DEMO_STEPS) --name demo-sgd --set optimizer.kind=sgd
 	@bin/koala-lm report list --limit 2 --format table --quiet
 
-# Eight optimizers, each at its best learning rate (study/). Killed and
-# made again, a study goes on where it was. STUDY_DATA=prepared/mine asks the
-# same of another dataset, STUDY_PAGE says where the answer goes.
+# Five optimizers on three models, each over its rate and its ending (study/). Killed
+# and made again, a study continues where it was. STUDY_DATA=prepared/mine trains the
+# GPT on other characters, STUDY_PAGE is the page to write.
 JOBS ?= 2
-STUDY_DATA ?= $(DEMO_DATA)
+STUDY_WORDS := $(DEMO_DATA)
+STUDY_BPE := prepared/godoc-bpe
+STUDY_CHARS := prepared/godoc-char
+STUDY_DATA ?= $(STUDY_CHARS)
 STUDY_PAGE ?= runs/$@.md
-STUDY_RUN = PATH="$(CURDIR)/bin:$$PATH" STUDY_DATA=$(STUDY_DATA) STUDY_STORE=runs/$@.db JOBS=$(JOBS) study/run.sh $(STUDY_PAGE)
+STUDY_RUN = PATH="$(CURDIR)/bin:$$PATH" STUDY_DATA=$(STUDY_DATA) STUDY_WORDS=$(STUDY_WORDS) STUDY_BPE=$(STUDY_BPE) \
+	STUDY_STORE=runs/$@.db JOBS=$(JOBS) study/run.sh $(STUDY_PAGE)
 
-study study-quick study-full: $(if $(filter $(DEMO_DATA),$(STUDY_DATA)),demo-data,build)
+study-data: demo-data
+	@bin/koala-lm prepare --verify $(STUDY_CHARS) >/dev/null 2>&1 || \
+		bin/koala-lm prepare --corpus godoc --tokenizer char --valid 50000 --test 50000 --out $(STUDY_CHARS) --force
+	@bin/koala-lm prepare --verify $(STUDY_BPE) >/dev/null 2>&1 || \
+		bin/koala-lm prepare --corpus godoc --tokenizer bpe --vocab-size 2000 --valid 40000 --test 40000 --out $(STUDY_BPE) --force
 
-study: ## search and compare eight optimizers on an LSTM and a GPT (an hour on 2 cores)
+study: study-data ## search and compare five optimizers on three models (two hours on 2 cores)
 	@$(STUDY_RUN)
 
-study-quick: ## the same with runs of 60 steps (a quarter of an hour)
-	@$(STUDY_RUN) --set train.steps=60 --set eval.every=30
+study-quick: study-data ## the same with runs of 400 steps (half an hour)
+	@$(STUDY_RUN) --set train.steps=400 --set eval.every=100
 
-study-full: ## the same with models of 400 units and 3,000 steps (a GPU, or a night)
-	@$(STUDY_RUN) --set train.steps=3000 --set eval.every=300 --set model.embed=400
+study-full: study-data ## the same with runs of 10,000 steps (a GPU, or a night)
+	@$(STUDY_RUN) --set train.steps=10000 --set eval.every=1000
 
 test: setup ## run all tests
 	go test ./...

@@ -32,14 +32,16 @@ func TestDefaultsByKind(t *testing.T) {
 		set  []string
 		want tuned
 	}{
-		{nil, tuned{LR: 1, Q: 10}},
+		{nil, tuned{LR: 6, Clip: 0.25, Q: 1e-3, Beta2: 0.999, Decay: 0.1}},
+		{[]string{"optimizer.kind=koala-v"}, tuned{LR: 1, Q: 10}},
 		{[]string{"optimizer.kind=sgd"}, tuned{LR: 20, Clip: 0.25}},
 		{[]string{"optimizer.kind=adam"}, tuned{LR: 0.002, Clip: 0.25, Beta2: 0.999}},
 		{[]string{"optimizer.kind=asgd"}, tuned{LR: 30, Clip: 0.25, Decay: 1.2e-6}},
 		{[]string{"optimizer.kind=koala-d"}, tuned{LR: 10, Clip: 0.25, Q: 1e-3, Beta2: 0.999}},
 		{[]string{"optimizer.kind=koala-m"}, tuned{LR: 0.1}},
 		{[]string{"optimizer.kind=koala++"}, tuned{LR: 1, Clip: 0.25, Q: 100}},
-		{[]string{"model.kind=transformer"}, tuned{LR: 0.3, Q: 1}},
+		{[]string{"model.kind=transformer"}, tuned{LR: 3, Clip: 1, Q: 1e-3, Beta2: 0.99, Decay: 0.1}},
+		{[]string{"model.kind=transformer", "optimizer.kind=koala-v"}, tuned{LR: 0.3, Q: 1}},
 		{[]string{"model.kind=transformer", "optimizer.kind=koala-d"}, tuned{LR: 1, Clip: 1, Q: 1e-3, Beta2: 0.99}},
 		{[]string{"model.kind=transformer", "optimizer.kind=sgd"}, tuned{LR: 1, Clip: 1}},
 		{[]string{"model.kind=transformer", "optimizer.kind=adamw"}, tuned{LR: 0.001, Clip: 1, Beta2: 0.999, Decay: 0.01}},
@@ -208,7 +210,7 @@ func TestPresetsOnPresets(t *testing.T) {
 	if ptb.Model.Hidden != awd.Model.Hidden || ptb.Model.Dropout.Input != 0.4 || ptb.Optimizer.Float("lr") != 30 || ptb.Optimizer.Float("clip") != 0.25 {
 		t.Errorf("awd-lstm-ptb: %+v, lr %v, clip %v", ptb.Model, ptb.Optimizer.Float("lr"), ptb.Optimizer.Float("clip"))
 	}
-	if o := koala.Optimizer; o.Kind != "koala-v" || o.Float("lr") != 1 || o.Float("weight_decay") != 0 || koala.Optimizer.Float("clip") != 0 || koala.Model.Dropout.Input != 0.4 {
+	if o := koala.Optimizer; o.Kind != "koala-k" || o.Float("lr") != 6 || o.Float("weight_decay") != 0.1 || koala.Schedule.Kind != "cosine" || koala.Model.Dropout.Input != 0.4 {
 		t.Errorf("awd-lstm-ptb-koala: %+v, clip %v, %+v", o, koala.Optimizer.Float("clip"), koala.Model)
 	}
 	if got := preset(t, "small"); !cmp.Equal(got, build(t)) {

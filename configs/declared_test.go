@@ -137,7 +137,7 @@ func TestEverySettingChangesTheConfiguration(t *testing.T) {
 			t.Errorf("%s was not changed in any combination", key)
 		}
 	}
-	beside := [][]string{{"optimizer.kind=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true"}, {"optimizer.weight_decay=1", "optimizer.decay_in_step=true"}}
+	beside := [][]string{{"optimizer.kind=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true"}, {"optimizer.kind=koala-v", "optimizer.weight_decay=1", "optimizer.decay_in_step=true"}}
 	for _, set := range beside {
 		s := build(t, set...)
 		key := strings.TrimPrefix(strings.TrimSuffix(set[len(set)-1], "=true"), "optimizer.")
@@ -283,7 +283,7 @@ func TestSettingsWithoutEffect(t *testing.T) {
 		{"locked masks of no dropout", []string{"model.dropout={}", "model.dropout.locked=true"}, "--set: model.dropout is a section"},
 		{"locked masks without dropout", []string{"model.dropout.input=0", "model.dropout.hidden=0", "model.dropout.output=0", "model.dropout.locked=true"},
 			"--set: model.dropout.locked true has no effect with model.dropout.input 0 and model.dropout.hidden 0 and model.dropout.output 0: no elements are dropped"},
-		{"decay in a step without decay", []string{"optimizer.decay_in_step=true"}, "--set: optimizer.decay_in_step true has no effect with optimizer.weight_decay 0"},
+		{"decay in a step without decay", []string{"optimizer.kind=koala-v", "optimizer.decay_in_step=true"}, "--set: optimizer.decay_in_step true has no effect with optimizer.weight_decay 0"},
 		{"memory of a fixed variance", []string{"optimizer.r=2", "optimizer.alpha_r=0.5"}, "--set: optimizer.alpha_r 0.5 has no effect with optimizer.r other than adaptive"},
 		{"decay of a constant schedule", []string{"schedule.gamma=0.5"}, "--set: schedule.gamma is for schedule.kind step or plateau, not constant"},
 	} {
@@ -310,7 +310,7 @@ func TestSettingsWithoutEffect(t *testing.T) {
 		}
 	})
 	t.Run("recorded by an earlier version", func(t *testing.T) {
-		recorded := `{"model.layers":1,"model.hidden":64,"model.dropout.hidden":0.2,"optimizer.decay_in_step":true}`
+		recorded := `{"model.layers":1,"model.hidden":64,"model.dropout.hidden":0.2,"optimizer.kind":"koala-v","optimizer.decay_in_step":true}`
 		var s Settings
 		if err := s.UnmarshalJSON([]byte(recorded)); err != nil || s.Model.Hidden != 64 || s.Model.Dropout.Hidden != 0.2 {
 			t.Errorf("hidden %d, dropout %v, %v", s.Model.Hidden, s.Model.Dropout, err)

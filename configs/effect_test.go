@@ -191,7 +191,7 @@ func TestEverySettingChangesTraining(t *testing.T) {
 		}
 	}
 	for _, kind := range configs.Words("schedule.kind") {
-		set := append(base("schedule.kind="+kind, "optimizer.lr=8", "schedule.warmup=1"), "eval.every=1")
+		set := append(base("schedule.kind="+kind, "optimizer.kind=koala-v", "optimizer.lr=8", "schedule.warmup=1"), "eval.every=1")
 		if kind == "step" {
 			set = append(set, "schedule.every=2")
 		}

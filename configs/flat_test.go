@@ -54,7 +54,7 @@ func TestFlatHasWhatApplies(t *testing.T) {
 }
 
 func TestDiff(t *testing.T) {
-	a, b := build(t), build(t, "optimizer.kind=sgd", "train.seed=2")
+	a, b := build(t, "optimizer.kind=koala-v"), build(t, "optimizer.kind=sgd", "train.seed=2")
 	want := []string{"optimizer.kind", "optimizer.lr", "optimizer.sigma", "optimizer.q", "optimizer.r", "optimizer.alpha_r",
 		"optimizer.target", "optimizer.decay_in_step", "optimizer.momentum", "optimizer.nesterov", "train.clip", "train.seed"}
 	got := Diff(a, b)
@@ -63,7 +63,7 @@ func TestDiff(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := Diff(a, build(t)); got != nil {
+	if got := Diff(a, build(t, "optimizer.kind=koala-v")); got != nil {
 		t.Errorf("equal settings differ in %q", got)
 	}
 }

@@ -16,7 +16,7 @@ type Optimizer struct {
 }
 
 // defaultOptimizer is the kind of a run that names none.
-var defaultOptimizer = optimizers.KoalaV.Name
+var defaultOptimizer = optimizers.KoalaK.Name
 
 // elsewhere holds the hyperparameters whose setting has another key than
 // optimizer.KEY.

@@ -27,6 +27,7 @@ func TestAverage(t *testing.T) {
 			{"uniform", setting.Values{"average": "uniform"}, func(n int) float64 { return 1 / float64(n) }, 0},
 			{"uniform from a step on", setting.Values{"average": "uniform", "average_start": 3}, func(n int) float64 { return 1 / float64(n) }, 3},
 			{"exponential", setting.Values{"average": "exponential", "average_memory": 0.6}, func(n int) float64 { return max(0.4, 1/float64(n)) }, 0},
+			{"polynomial", setting.Values{"average": "polynomial"}, func(n int) float64 { return 10 / float64(n+9) }, 0},
 		} {
 			t.Run(kind.Name+"/"+test.name, func(t *testing.T) {
 				plain := newRig(t, kind, gotch.Double, nil, 0)

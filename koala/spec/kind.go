@@ -25,6 +25,9 @@ type Kind struct {
 	// gradient. Such kinds decay matrices alone unless settings say otherwise.
 	DecoupledDecay bool
 
+	// Averaged is true if the weights are averaged under a constant rate, unless a
+	// setting says otherwise.
+	Averaged bool
 	// Averages is true if the kind has its own rule for an average of the weights.
 	// Other kinds can get one (average.go).
 	Averages bool
@@ -53,7 +56,7 @@ var kinds []*Kind
 func register(k Kind) *Kind {
 	k.Hyper = slices.Concat(k.Hyper, groupSettings(k.DecoupledDecay))
 	if !k.Averages {
-		k.Hyper = append(k.Hyper, averageSettings()...)
+		k.Hyper = append(k.Hyper, averageSettings(k.Averaged)...)
 		rule := k.New
 		k.New = func(v setting.Values) Rule { return withAverage(rule(v), v) }
 	}

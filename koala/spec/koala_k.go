@@ -39,21 +39,24 @@ import (
 // A matrix's M has Nesterov's look-ahead, beta1 m + (1 - beta1) g. Queries, keys and
 // values, a recurrent layer's gates and SwiGLU's halves are matrices of their own.
 // Weight decay is decoupled, as KOALA-D's. R starts as the first mean square. sigma
-// starts large, because nothing is known about the weights yet. The first steps are
-// then Polyak's, lr (L - L*)/n2 D M, and need no warm-up.
+// starts below its later values, so that the first steps, along momenta of few
+// gradients, are short; KOALA-K needs no warm-up. Where sigma n2 is above R, the step
+// is Polyak's, lr (L - L*)/n2 D M: from a sigma of 1 the first steps of an LSTM are ten
+// times the later ones, and its loss does not recover (study/koala-k.md).
 var KoalaK = register(Kind{
 	Name: "koala-k", Rank: 5, Filter: true, DecoupledDecay: true,
-	About: "Kalman filter with a Kronecker-factored covariance for matrices, diagonal for the rest (this project's own)",
+	About:    "Kalman filter with a Kronecker-factored covariance for matrices, diagonal for the rest (this project's own)",
+	Averaged: true, // a constant rate leaves noise around the minimum
 	Hyper: append([]setting.Declaration{
-		lr(always(3)), weightDecay(always(0)), usualClip(),
-		hyper("sigma", "initial variance of the parameters", setting.Positive, always(1)),
+		lr(byFamily(6, 3)), weightDecay(always(0.1)), usualClip(),
+		hyper("sigma", "initial variance of the parameters", setting.Positive, always(0.01)),
 		hyper("q", "variance added each step; the step grows with its root", setting.Natural, always(1e-3)),
 		share("beta1", "memory of the gradient's mean", always(0.9)),
 		share("beta2", "memory of the gradient's mean square", byFamily(0.999, 0.99)),
 		eps(1e-8),
 		hyper("nesterov", "look ahead along the momentum", setting.Bool{}, always(true)),
 	}, append(filterSettings(), newtonSchulzSettings()...)...),
-	Published: setting.Values{"lr": 1, "beta2": 0.99, "clip": 0},
+	Published: setting.Values{"lr": 1, "weight_decay": 0, "sigma": 1, "beta2": 0.99, "clip": 0},
 	New: func(v setting.Values) Rule {
 		return &koalaK{koalaD: newKoalaD(v), nesterov: v.Bool("nesterov"), orthogonal: newNewtonSchulz(v, "koala_k", "mean")}
 	},
