@@ -17,7 +17,8 @@ import (
 // Sweep holds the results of a sweep's searches.
 type Sweep struct {
 	Name     string
-	Last     bool // show the last values beside the best
+	Last     bool   // show the last values beside the best
+	Reach    string // prefix of searches: show how soon others have the best result of these
 	runs     []tracking.RunSummary
 	keys     []string // settings that searches varied, beside the seed
 	searches []*search

@@ -64,6 +64,22 @@ func (f *search) after(seconds float64) float64 {
 	return valueAt(f.soFar, seconds/f.seconds(1))
 }
 
+// reaches returns the number of steps after which the mean result is at most a goal,
+// interpolated between evaluations; NaN if it never is.
+func (f *search) reaches(goal float64) float64 {
+	for i, b := range f.soFar {
+		switch {
+		case !(b.Y <= goal):
+			continue
+		case i == 0 || b.Y == goal:
+			return b.X
+		}
+		a := f.soFar[i-1]
+		return a.X + (b.X-a.X)*(a.Y-goal)/(a.Y-b.Y)
+	}
+	return math.NaN()
+}
+
 // SweepChart is one picture of a sweep.
 type SweepChart struct {
 	Name    string // of a file, without its extension

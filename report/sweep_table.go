@@ -26,26 +26,69 @@ func (s *Sweep) Results() Table {
 	t.Columns = append(t.Columns, Column{Name: "n", Title: "seeds", Right: true},
 		Column{Name: "diverged", Title: "diverged", Right: true, Zero: true}, Column{Name: "failed", Title: "failed", Right: true, Zero: true},
 		Column{Name: "missing", Title: "missing", Right: true, Zero: true},
+		number("best.val_loss", "best val_loss", 6), number("best.val_loss_sd", "± sd", 7),
 		number("best.val_ppl", "best val_ppl", 0), number("best.val_ppl_sd", "± sd", 2), number("best.test_ppl", "best test_ppl", 0), number("best.test_ppl_sd", "± sd", 2))
 	if s.Last {
 		t.Columns = append(t.Columns, number(metric.ValidPPL, "last val_ppl", 0), number(metric.TestPPL, "last test_ppl", 0))
 	}
-	t.Columns = append(t.Columns, number("best.val_ppl_equal_time", "at equal time", 1), number("step_ms", "ms a step", 3), number("optimizer_ms", "of it the optimizer", 4))
+	averaged := slices.ContainsFunc(s.ranked(), func(f *search) bool { return f.best.over(rawLoss).n > 0 })
+	if averaged {
+		t.Columns = append(t.Columns, number("best."+rawLoss, "best val_loss without the average", 7))
+	}
+	t.Columns = append(t.Columns, number("best.val_ppl_equal_time", "at equal time", 1))
+	goal := math.NaN()
+	if s.Reach != "" {
+		goal = s.best(s.Reach).over(metric.ValidPPL).mean
+		t.Columns = append(t.Columns, number("reach_steps", "steps to "+s.Reach, 6), number("reach_s", "s to "+s.Reach, 5))
+	}
+	t.Columns = append(t.Columns, number("step_ms", "ms a step", 3), number("optimizer_ms", "of it the optimizer", 4))
 	for _, f := range s.ranked() {
 		row := []any{f.name}
 		for _, key := range s.keys {
 			row = append(row, f.value(key))
 		}
-		val, test := f.best.over(metric.ValidPPL), f.best.over(metric.TestPPL)
+		val, test, loss := f.best.over(metric.ValidPPL), f.best.over(metric.TestPPL), f.best.over(metric.ValidLoss)
 		row = append(row, int64(val.n), int64(f.best.result.diverged), int64(f.best.result.failed), int64(f.best.result.runs()-val.n-f.best.result.diverged-f.best.result.failed),
-			val.value(), val.spread(), test.value(), test.spread())
+			loss.value(), loss.spread(), val.value(), val.spread(), test.value(), test.spread())
 		if s.Last {
 			row = append(row, val.lastMean(), test.lastMean())
 		}
-		row = append(row, orNil(f.after(s.budget)), orNil(f.cost.step()), orNil(f.cost.optimizer))
+		if averaged {
+			row = append(row, f.best.over(rawLoss).value())
+		}
+		row = append(row, orNil(f.after(s.budget)))
+		if s.Reach != "" {
+			steps := f.reaches(goal)
+			row = append(row, orNil(math.Round(steps)), orNil(f.seconds(steps)))
+		}
+		row = append(row, orNil(f.cost.step()), orNil(f.cost.optimizer))
 		t.Rows = append(t.Rows, row)
 	}
 	return t
+}
+
+const rawLoss = metric.Raw + metric.ValidLoss
+
+// best returns the best point of the searches whose names start with prefix.
+func (s *Sweep) best(prefix string) *point {
+	for _, f := range s.ranked() {
+		if strings.HasPrefix(f.name, prefix) {
+			return f.best
+		}
+	}
+	return &point{}
+}
+
+// CheckReach returns an error if Reach names no search with a result.
+func (s *Sweep) CheckReach() error {
+	if s.Reach == "" || len(s.best(s.Reach).finished) > 0 {
+		return nil
+	}
+	var names []string
+	for _, f := range s.ranked() {
+		names = append(names, f.name)
+	}
+	return fmt.Errorf("no search of sweep %s with a result has a name that starts with %q: they are %s", s.Name, s.Reach, strings.Join(names, ", "))
 }
 
 // orNil turns NaN, here a value that cannot be computed, into a missing one.
@@ -73,8 +116,8 @@ func (f *search) value(key string) any {
 	return f.best.finished[0].Settings[key]
 }
 
-// A perplexity up to near times the best one is near the best.
-const near = 1.1
+// A loss up to near times the best one, in nats, is near the best.
+const near = 1.03
 
 // Sensitivity has a row for each search that varied one number: the range of values
 // with a result near the best, and the result at each value.
@@ -82,7 +125,7 @@ func (s *Sweep) Sensitivity() Table {
 	t := Table{Columns: []Column{
 		{Name: "search", Title: "search"}, {Name: "setting", Title: "setting"},
 		{Name: "best", Title: "best", Right: true},
-		{Name: "near", Title: "within 10 %"},
+		{Name: "near", Title: "loss within 3 %"},
 		{Name: "factor", Title: "a factor of", Right: true, Human: significant},
 		{Name: "tried", Title: "val_ppl at each value", Spare: 5},
 	}}
@@ -111,7 +154,7 @@ func (s *Sweep) sensitive() []*search {
 
 // near returns the range of values around the best one whose results are near it.
 func (f *search) near() (from, to float64) {
-	limit := near * f.result(f.best)
+	limit := math.Pow(f.result(f.best), near)
 	at := slices.Index(f.points, f.best)
 	first, last := at, at
 	for first > 0 && f.result(f.points[first-1]) <= limit {

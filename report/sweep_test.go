@@ -46,9 +46,9 @@ func sweepStore(t *testing.T, runs ...sweepRun) *tracking.Store {
 			}
 			switch {
 			case step == 50 && r.status == tracking.Finished:
-				values["val_ppl"] = r.half
+				values["val_ppl"], values["val_loss"] = r.half, math.Log(r.half)
 			case step == 100 && r.status == tracking.Finished:
-				values["val_ppl"], values["test_ppl"] = r.end, r.end+1
+				values["val_ppl"], values["val_loss"], values["test_ppl"] = r.end, math.Log(r.end), r.end+1
 			}
 			if err := run.Log(tracking.Point{Step: step, Tokens: 700 * step, Values: values}); err != nil {
 				t.Fatal(err)
@@ -80,15 +80,24 @@ func testSweep(t *testing.T) *Sweep {
 }
 
 // A step of quick costs 10 ms, a step of slow 20 ms: after 100 steps of quick, slow
-// is at step 50.
+// is at step 50. Slow is at 202 after 83.
 func TestSweepResults(t *testing.T) {
 	want := [][]any{
-		{"slow", 0.1, int64(1), int64(0), int64(0), int64(0), 100.0, nil, 101.0, nil, 400.0, 20.0, 12.0},
-		{"quick", 3.0, int64(2), int64(0), int64(0), int64(0), 202.0, math.Sqrt(8), 203.0, math.Sqrt(8), 202.0, 10.0, 2.0},
+		{"slow", 0.1, int64(1), int64(0), int64(0), int64(0), math.Log(100), nil, 100.0, nil, 101.0, nil, 400.0, 83.0, 1.66, 20.0, 12.0},
+		{"quick", 3.0, int64(2), int64(0), int64(0), int64(0), math.Log(200*204) / 2, math.Log(1.02) / math.Sqrt2, 202.0, math.Sqrt(8), 203.0, math.Sqrt(8), 202.0, 100.0, 1.0, 10.0, 2.0},
 	}
 	same := cmp.Comparer(func(a, b float64) bool { return math.IsNaN(a) && math.IsNaN(b) || math.Abs(a-b) < 1e-9 })
-	if diff := cmp.Diff(want, testSweep(t).Results().Rows, same); diff != "" {
+	s := testSweep(t)
+	s.Reach = "qui"
+	if err := s.CheckReach(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(want, s.Results().Rows, same); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	s.Reach = "fast"
+	if err := s.CheckReach(); err == nil || !strings.Contains(err.Error(), `"fast": they are slow, quick`) {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -20,6 +20,7 @@ type reportSweepOptions struct {
 	set   []string
 	plots string
 	last  bool
+	reach string
 }
 
 func newReportSweepCmd(shared *reportOptions) *cobra.Command {
@@ -36,8 +37,10 @@ a search has the lowest mean result, among the points with the most seeds. A poi
 that lost a seed, because it diverged or failed, comes after those that did not.
 Equal time is the time of the cheapest search: its steps times the cost of one.
 That cost is the median of the logged times: the optimizer's part over the runs of
-the search, the rest over all runs with the same model and batches. --plots draws
-three pictures into a folder, and Markdown shows them.`,
+the search, the rest over all runs with the same model and batches. --reach NAME
+shows the steps, and their time, until a search is at the best result of NAME, a
+search or the start of several searches' names. --plots draws three pictures into a
+folder, and Markdown shows them.`,
 		Example: `  koala-lm report sweep study-lstm
   koala-lm report sweep lr --format md --plots pictures > lr.md`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -48,7 +51,7 @@ three pictures into a folder, and Markdown shows them.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.name = args[0]
-			if err := refuseEmpty(cmd, "plots", "file"); err != nil {
+			if err := refuseEmpty(cmd, "plots", "file", "reach"); err != nil {
 				return err
 			}
 			return asUsage(runReportSweep(cmd.Context(), opts))
@@ -57,6 +60,7 @@ three pictures into a folder, and Markdown shows them.`,
 	cmd.Flags().StringVar(&opts.file, "file", "", "only the trials that this sweep `file` asks for now")
 	cmd.Flags().StringArrayVar(&opts.set, "set", nil, "with --file: the --set of the sweep, as `key=value` (repeatable)")
 	cmd.Flags().BoolVar(&opts.last, "last", false, "show the last values beside the best")
+	cmd.Flags().StringVar(&opts.reach, "reach", "", "show when each search reaches the best result of the searches with this `name` or start of a name")
 	cmd.Flags().StringVar(&opts.plots, "plots", "", "draw the pictures into this `folder`, as SVG")
 	return cmd
 }
@@ -82,7 +86,10 @@ func runReportSweep(ctx context.Context, opts *reportSweepOptions) error {
 	if err != nil {
 		return err
 	}
-	results.Last = opts.last
+	results.Last, results.Reach = opts.last, opts.reach
+	if err := results.CheckReach(); err != nil {
+		return &usageError{err}
+	}
 	if opts.plots != "" {
 		if err := drawCharts(results.Charts(), opts.plots); err != nil {
 			return err
