@@ -45,6 +45,10 @@ type Optimizer interface {
 	// SetLR sets a schedule's factor on the learning rate.
 	SetLR(factor float64)
 
+	// MeasureLength sets whether steps measure how far they move the parameters
+	// (StepInfo.Length). Such a step copies the parameters, so measure few.
+	MeasureLength(on bool)
+
 	// LR returns the learning rate in effect, before the groups' factors.
 	LR() float64
 
@@ -148,6 +152,7 @@ type optimizer struct {
 	predicted  int64 // 1 between Predict and Update
 	swapped    int64 // 1 while parameters and averages are exchanged
 	closed     bool
+	lengths    bool // steps are measured
 }
 
 func (o *optimizer) Kind() string { return o.kind.Name }
@@ -177,6 +182,9 @@ func (o *optimizer) Predict() error {
 			p.Gradient, p.gradient, p.Sums = nil, nil, map[string]float64{}
 			st.Params = append(st.Params, &p.Param)
 		}
+		if o.kind.Moves {
+			o.begin(s, st.Params)
+		}
 		o.rule.Predict(st)
 	})
 	if err != nil {
@@ -203,7 +211,11 @@ func (o *optimizer) UpdateFrom(r Reading) (StepInfo, error) {
 			if o.kind.Filter && st.MeanSquare < 0 {
 				s.Fail(fmt.Errorf("MeanSquare is %v: a mean of squares is not negative", st.MeanSquare))
 			} else if o.gate(st) {
+				if !o.kind.Moves {
+					o.begin(s, st.Params)
+				}
 				o.rule.Update(st)
+				o.length(s, st)
 			}
 			info = st.Info
 		})
@@ -212,7 +224,7 @@ func (o *optimizer) UpdateFrom(r Reading) (StepInfo, error) {
 		return StepInfo{}, fmt.Errorf("%s: update: %w", o.kind.Name, err)
 	}
 	o.predicted = 0
-	return info, nil
+	return info, o.forget()
 }
 
 // inTurn returns an error unless an update may come now.
@@ -299,6 +311,52 @@ func (o *optimizer) keepsSquares() bool {
 	return false
 }
 
+func (o *optimizer) MeasureLength(on bool) { o.lengths = on }
+
+// begin copies the parameters that the step may move if its length is measured.
+func (o *optimizer) begin(s *torch.Scope, params []*spec.Param) {
+	if !o.lengths {
+		return
+	}
+	for _, p := range params {
+		if t := s.Clone(o.machine.params[p].tensor); s.OK() {
+			o.machine.params[p].before = s.Keep(t)
+		}
+	}
+}
+
+// length measures how far the step moved the parameters from their copies.
+func (o *optimizer) length(s *torch.Scope, st *spec.Step) {
+	sweep := spec.Sweep{Kernel: "squares"}
+	sweep.Sums = func(i int) spec.Sums {
+		moved := sweep.Params[i].Gradient
+		return spec.Sums{"gg": moved.Dot(moved)}
+	}
+	for _, p := range o.params {
+		if p.before == nil || p.Count == 0 {
+			continue
+		}
+		s.ApplyInPlace("sub_", func() error { return p.before.Sub_(p.tensor) }, p.before, p.tensor)
+		p.gradient, p.Gradient = p.before, &tensor{o.machine, p.before}
+		sweep.Params, sweep.Values = append(sweep.Params, &p.Param), append(sweep.Values, nil)
+	}
+	for i, sums := range o.machine.Run(sweep) {
+		length := st.Info.Length.Of(sweep.Params[i].Role)
+		*length = math.Hypot(*length, math.Sqrt(sums["gg"]))
+	}
+}
+
+// forget frees the copies.
+func (o *optimizer) forget() error {
+	var errs []error
+	for _, p := range o.params {
+		if p.before != nil {
+			errs, p.before = append(errs, p.before.Drop()), nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (o *optimizer) ZeroGrad() error {
 	return torch.Do(func(s *torch.Scope) error {
 		for _, p := range o.params {
@@ -345,7 +403,7 @@ func (o *optimizer) Swap() error {
 
 func (o *optimizer) Close() error {
 	o.closed = true
-	return o.free()
+	return errors.Join(o.free(), o.forget())
 }
 
 // free frees the state's tensors.

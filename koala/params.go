@@ -92,6 +92,7 @@ type param struct {
 	spec.Param
 	tensor   *ts.Tensor
 	gradient *ts.Tensor // of the step
+	before   *ts.Tensor // copy from the beginning of the step; nil unless its length is measured
 	state    map[string]*ts.Tensor
 	fused    bool // the CPU's kernels accept it
 }

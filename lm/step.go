@@ -39,6 +39,7 @@ func (t *Trainer) step(ctx context.Context) (stepResult, error) {
 	}
 	factor := t.lrFactor()
 	t.Optimizer.SetLR(factor)
+	t.Optimizer.MeasureLength((t.progress.Step+1)%t.Config.LogEvery == 0)
 	started := time.Now()
 	if err := t.Optimizer.Predict(); err != nil {
 		return out, fmt.Errorf("predict: %w", err)

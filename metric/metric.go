@@ -2,6 +2,8 @@
 // writes, ranks or draws a metric names it by these constants.
 package metric
 
+import "strings"
+
 // Metrics of training, since the last row of them.
 const (
 	TrainLoss       = "train_loss" // mean nats per token
@@ -16,10 +18,27 @@ const (
 	OptimizerMS     = "optimizer_ms"
 	RSSBytes        = "rss_bytes"     // resident memory
 	SkippedSteps    = "skipped_steps" // since the run's start
-	KoalaSigma      = "koala_sigma"   // of the KOALA kinds: variance of the state,
-	KoalaR          = "koala_r"       // variance of the measurement,
-	KoalaGain       = "koala_gain"    // and the filter's gain
+
+	// Of the last step: the distance that it moved each group of parameters.
+	StepMatrices   = "step_matrices"
+	StepEmbeddings = "step_embeddings" // and output layers
+	StepNorms      = "step_norms"      // norm gains and biases
 )
+
+// The Kalman filter's numbers in the last step.
+const (
+	KoalaSigma      = "koala_sigma"      // variance of the weights
+	KoalaR          = "koala_r"          // variance of the measurement
+	KoalaGain       = "koala_gain"       // Kalman gain along the gradient
+	KoalaInnovation = "koala_innovation" // loss less the target
+	KoalaStep       = "koala_step"       // factor of the direction in the step
+)
+
+// Koala lists the filter's numbers.
+var Koala = []string{KoalaSigma, KoalaR, KoalaGain, KoalaInnovation, KoalaStep}
+
+// Short returns the short name of one of the filter's numbers, such as gain.
+func Short(name string) string { return strings.TrimPrefix(name, "koala_") }
 
 // Metrics of a pass over the training text.
 const (

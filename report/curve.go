@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/report/chart"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -43,10 +44,13 @@ type curve struct {
 
 // NewCurves reads the curves of runs.
 func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary, options CurveOptions) (*Curves, error) {
-	for _, metric := range options.Metrics {
-		if _, err := store.Name(ctx, "metrics."+metric); err != nil {
+	options.Metrics = slices.Clone(options.Metrics)
+	for i, asked := range options.Metrics {
+		name, err := metricNamed(ctx, store, asked)
+		if err != nil {
 			return nil, questionError("metric", err)
 		}
+		options.Metrics[i] = name
 	}
 	if options.X != "" && !options.ranged() {
 		return newCurvesOver(ctx, store, runs, options)
@@ -69,6 +73,21 @@ func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSu
 			strings.Join(options.Metrics, " or "), strings.Join(drawnMetrics(runs), ", "))
 	}
 	return c, c.name(ctx, store)
+}
+
+// metricNamed returns the metric's name in the store. The filter's numbers also have
+// short names.
+func metricNamed(ctx context.Context, store *tracking.Store, asked string) (string, error) {
+	_, err := store.Name(ctx, "metrics."+asked)
+	if errors.Is(err, tracking.ErrUnknownName) {
+		for _, name := range metric.Koala {
+			if asked == metric.Short(name) {
+				_, err := store.Name(ctx, "metrics."+name)
+				return name, err
+			}
+		}
+	}
+	return asked, err
 }
 
 // name gives every curve the name of its series: its run, or its group.

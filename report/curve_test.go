@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/report/chart"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -186,5 +187,41 @@ func TestCurvesListMeans(t *testing.T) {
 	smooth := newCurves(t, s, "train.seed == 1", CurveOptions{Metrics: []string{"val_ppl"}, X: "step", Smooth: 0.5})
 	if got := written(t, Output{Format: CSV}, smooth.Write); !strings.Contains(got, "x,100,233.33333333333334,200,200") {
 		t.Errorf("%q", got)
+	}
+}
+
+// The filter's numbers are on the page, and curves know their short names.
+func TestFilterNumbers(t *testing.T) {
+	s := filled(t)
+	ask := CurveOptions{Metrics: []string{"gain"}}
+	if _, err := NewCurves(context.Background(), s, allRuns(t, s), ask); !errors.Is(err, tracking.ErrUnknownName) {
+		t.Errorf("curve of a gain that no run has: %v", err)
+	}
+	run, err := s.StartRun(context.Background(), tracking.NewRun{Name: "filter"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step := range int64(3) {
+		point := tracking.Point{Step: step + 1, Values: map[string]float64{}}
+		for i, name := range metric.Koala {
+			point.Values[name] = float64(10*(i+1)) + float64(step)
+		}
+		if err := run.Log(point); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := run.Finish(tracking.Finished, ""); err != nil {
+		t.Fatal(err)
+	}
+	_, page := pageOf(t, s)
+	for i, name := range metric.Koala {
+		curves := newCurves(t, s, "name == 'filter'", CurveOptions{Metrics: []string{metric.Short(name)}})
+		points := curves.Chart().Series[0].Points
+		if first := float64(10 * (i + 1)); len(points) != 3 || points[0].Y != first || points[2].Y != first+2 {
+			t.Errorf("%s: points %v", metric.Short(name), points)
+		}
+		if on := page.Curves[name]; len(on) != 1 {
+			t.Errorf("the page has %d curves of %s", len(on), name)
+		}
 	}
 }

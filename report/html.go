@@ -209,7 +209,9 @@ func newPageCurves(ctx context.Context, store *tracking.Store, ids []string, met
 // first.
 func drawnMetrics(runs []tracking.RunSummary) []string {
 	first := []string{metric.ValidPPL, metric.TrainPPL, metric.TrainLoss, metric.EpochPPL, metric.ValidLoss, metric.TestPPL, metric.LR, metric.GradNorm,
-		metric.TokensPerSecond, metric.KoalaSigma, metric.KoalaR, metric.KoalaGain}
+		metric.TokensPerSecond}
+	first = append(first, metric.Koala...)
+	first = append(first, metric.StepMatrices, metric.StepEmbeddings, metric.StepNorms)
 	all := map[string]bool{}
 	for _, run := range runs {
 		for name, m := range run.Metrics {

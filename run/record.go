@@ -327,11 +327,16 @@ func (r *recorder) Logged(l lm.Log) error {
 		metric.SkippedSteps:    float64(l.Skipped),
 	}
 	for name, v := range map[string]float64{
-		metric.ReduceMS: milliseconds(l.Phases.Reduce), metric.KoalaSigma: o.Sigma, metric.KoalaR: o.R, metric.KoalaGain: o.Gain,
+		metric.ReduceMS:     milliseconds(l.Phases.Reduce),
+		metric.StepMatrices: o.Length.Matrices, metric.StepEmbeddings: o.Length.Embeddings, metric.StepNorms: o.Length.Norms,
 	} {
 		if v != 0 {
 			values[name] = v
 		}
+	}
+	if o.R > 0 { // a filter took the measurement
+		values[metric.KoalaSigma], values[metric.KoalaR], values[metric.KoalaGain] = o.Sigma, o.R, o.Gain
+		values[metric.KoalaInnovation], values[metric.KoalaStep] = o.Innovation, o.EffectiveLR
 	}
 	return r.log(l.Step.Step, l.Step.Tokens, values)
 }

@@ -35,8 +35,13 @@ of one standard deviation; runs that diverged or failed are left out and counted
 and --limit has no default. With a setting as --x, such as optimizer.lr, each run is
 a point: its best value against its value of the setting.
 
+The Kalman filter's numbers have short names: ` + koalaNames() + `.
+step_matrices, step_embeddings and step_norms are the distances that a step moved
+these groups of parameters, for every optimizer.
+
 ` + whereHelp,
 		Example: `  koala-lm report curve latest --metric train_loss --smooth 0.9
+  koala-lm report curve latest --metric gain,innovation --log-y
   koala-lm report curve latest best --metric val_ppl --x time --out ppl.svg
   koala-lm report curve --where "'study' in tags" --group-by optimizer.kind --log-y --out study.png
   koala-lm report curve --where "'sweep:lr' in tags" --x optimizer.lr --group-by optimizer.kind --log-x`,
@@ -64,6 +69,15 @@ a point: its best value against its value of the setting.
 	flags.StringSliceVar(&opts.GroupBy, "group-by", nil, "`names` whose values the runs of a group share")
 	opts.outFlags.add(cmd, "write the picture to this `file`, .svg or .png")
 	return cmd
+}
+
+// koalaNames lists the short names of the filter's numbers.
+func koalaNames() string {
+	var names []string
+	for _, name := range metric.Koala {
+		names = append(names, metric.Short(name))
+	}
+	return strings.Join(names, ", ")
 }
 
 func (o *reportCurveOptions) check() error {

@@ -59,13 +59,14 @@ func (f *filter) Observe(float64) bool { return false }
 // steps.
 const minNoise = 1e-100
 
-// noise returns R for a step with the given mean square.
-func (f *filter) noise(meanSquare float64) float64 {
+// noise returns R for the step.
+func (f *filter) noise(st *Step) float64 {
 	if !f.fixed && f.r == 0 {
-		f.r = max(minNoise, meanSquare)
+		f.r = max(minNoise, st.MeanSquare)
 	} else if !f.fixed {
-		f.r = max(minNoise, f.alpha*f.r+(1-f.alpha)*meanSquare)
+		f.r = max(minNoise, f.alpha*f.r+(1-f.alpha)*st.MeanSquare)
 	}
+	st.Info.R, st.Info.Innovation = f.r, f.innovation(st)
 	return f.r
 }
 

@@ -21,6 +21,9 @@ type Kind struct {
 	// mean square, and Predict comes before each Update.
 	Filter bool
 
+	// Moves is true if Predict moves the parameters.
+	Moves bool
+
 	// DecoupledDecay is true if weight decay shrinks the parameters apart from the
 	// gradient. Such kinds decay matrices alone unless settings say otherwise.
 	DecoupledDecay bool

@@ -83,7 +83,7 @@ func (o *koalaD) Update(st *Step) {
 		o.scaledNorms(st, st.Params)
 	}
 	o.begin(st)
-	r := o.noise(st.MeanSquare)
+	r := o.noise(st)
 	n2 := 0.0
 	for _, p := range st.Params {
 		n2 += p.Sums["gdg"]
@@ -93,7 +93,7 @@ func (o *koalaD) Update(st *Step) {
 	o.stepDiagonal(st, st.Params, step)
 	st.Info.Gain, st.Info.EffectiveLR = o.sigma*n2/s, math.Abs(step)
 	o.sigma = condition(o.sigma, n2, r)
-	st.Info.Sigma, st.Info.R = o.sigma, r
+	st.Info.Sigma = o.sigma
 }
 
 // scaledNorms returns the sum of h.D h over params for the clipped gradients h.

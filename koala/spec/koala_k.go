@@ -89,7 +89,7 @@ func (o *koalaK) Measure(st *Step) {
 func (o *koalaK) Update(st *Step) {
 	matrices, rest := st.split()
 	blocks := blocksOf(matrices)
-	r := o.noise(st.MeanSquare)
+	r := o.noise(st)
 	n2 := o.normOfMatrices(st, blocks) + o.scaledNorms(st, rest)
 	s := o.sigma*n2 + r
 	step := st.LR * o.innovation(st) * o.sigma / s
@@ -102,7 +102,7 @@ func (o *koalaK) Update(st *Step) {
 	o.stepDiagonal(st, rest, step)
 	st.Info.Gain, st.Info.EffectiveLR = o.sigma*n2/s, math.Abs(step)
 	o.sigma = condition(o.sigma, n2, r)
-	st.Info.Sigma, st.Info.R = o.sigma, r
+	st.Info.Sigma = o.sigma
 }
 
 // normOfMatrices is the sum of c sqrt(min(m, n)) |G| over all blocks.

@@ -25,7 +25,7 @@ import (
 //
 // The default qv gives the velocity four fifths of the movement (README.md).
 var KoalaM = register(Kind{
-	Name: "koala-m", Rank: 2, Filter: true,
+	Name: "koala-m", Rank: 2, Filter: true, Moves: true,
 	About: "Kalman filter over weights and velocities with their 2 x 2 covariance (Davtyan et al. 2022)",
 	Hyper: append([]setting.Declaration{
 		lr(byFamily(0.1, 0.03)), weightDecay(always(0)), clip(always(0)),
@@ -117,7 +117,7 @@ func (o *koalaM) propagate() {
 
 func (o *koalaM) Update(st *Step) {
 	o.begin(st)
-	r := o.noise(st.MeanSquare)
+	r := o.noise(st)
 	args := func(p *Param) koalaMArgs {
 		n2 := st.normSquare(p)
 		c := st.Rate(p) * o.innovationOf(st, p) / (o.p00*n2 + r)
@@ -136,7 +136,7 @@ func (o *koalaM) Update(st *Step) {
 	}
 	st.Info.Gain = o.p00 * o.steepest / (o.p00*o.steepest + r)
 	o.condition(o.steepest, r)
-	st.Info.Sigma, st.Info.R = o.p00, r
+	st.Info.Sigma = o.p00
 }
 
 // condition takes the measurement along a gradient with |h|^2 = n2 into P. With

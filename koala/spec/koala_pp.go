@@ -64,7 +64,7 @@ func (o *koalaPP) Measure(st *Step) {
 
 func (o *koalaPP) Update(st *Step) {
 	o.begin(st)
-	r := o.noise(st.MeanSquare)
+	r := o.noise(st)
 	variance, square := 0.0, 0.0
 	covariance.Run(st, st.Params, func(p *Param) koalaPPArgs {
 		hh, hv, parts := o.propagate(st, p, r)
@@ -84,7 +84,6 @@ func (o *koalaPP) Update(st *Step) {
 			OfCovariance: parts.v, OfGradient: parts.h, OfLast: parts.h0, Rate: rate, Q: o.q,
 		}
 	})
-	st.Info.R = r
 	if square > 0 {
 		st.Info.Sigma = variance / square
 	}

@@ -54,7 +54,7 @@ func (o *koalaV) Predict(*Step) { o.sigma += o.q }
 
 func (o *koalaV) Update(st *Step) {
 	o.begin(st)
-	r := o.noise(st.MeanSquare)
+	r := o.noise(st)
 	descent.Run(st, st.Params, func(p *Param) descentArgs {
 		n2 := st.normSquare(p)
 		rate := st.Rate(p) * o.innovationOf(st, p) * o.sigma / (o.sigma*n2 + r)
@@ -67,5 +67,5 @@ func (o *koalaV) Update(st *Step) {
 	})
 	st.Info.Gain = o.sigma * o.steepest / (o.sigma*o.steepest + r)
 	o.sigma = condition(o.sigma, o.steepest, r)
-	st.Info.Sigma, st.Info.R = o.sigma, r
+	st.Info.Sigma = o.sigma
 }

@@ -50,9 +50,29 @@ type StepInfo struct {
 	R           float64 // variance of the measurement
 	Gain        float64 // Kalman gain along the gradient, h'Ph/(h'Ph+R), in [0, 1]; the largest over tensors
 	EffectiveLR float64 // length of the step along the gradient / length of the gradient (kinds with a scaled direction: its factor)
+	Innovation  float64 // measured loss less the target that the filter aims for
 	GradNorm    float64 // of all gradients together, before clipping
+	Length      Lengths // distances that the step moved the parameters, its prediction included; zero unless asked for
 	Skipped     int     // tensors without a gradient, or for the KOALA kinds with one shorter than 1e-9
 	NonFinite   bool    // the loss or a gradient was NaN, infinite or beyond what the state can hold; nothing was changed
+}
+
+// Lengths are distances by group of parameters, named as the settings of the groups.
+type Lengths struct {
+	Matrices   float64
+	Embeddings float64 // and output layers
+	Norms      float64 // norm gains and biases
+}
+
+// Of returns the distance of the role's group.
+func (l *Lengths) Of(r Role) *float64 {
+	switch r {
+	case Embedding, Output:
+		return &l.Embeddings
+	case Vector:
+		return &l.Norms
+	}
+	return &l.Matrices
 }
 
 // A Step holds the inputs of one Predict or Update.

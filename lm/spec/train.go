@@ -92,7 +92,7 @@ func (t *Train) Settings() []setting.Setting {
 		// Frequent enough for the curve of a short run, rare enough for a store of
 		// long runs.
 		setting.Bind(&t.LogEvery, setting.Declaration{
-			Key: "train.log_every", Meaning: "steps between rows of training metrics in the store",
+			Key: "train.log_every", Meaning: "steps between rows of training metrics in the store, the optimizer's numbers among them",
 			Domain: setting.AtLeast(1), Default: setting.Value(10),
 		}),
 		setting.Bind(&t.MaxSkipped, setting.Declaration{
