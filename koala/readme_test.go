@@ -26,7 +26,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal("README.md has no table of kinds")
 	}
 	var table strings.Builder
-	table.WriteString("| kind | what | weight decay | state beside the parameters |\n| --- | --- | --- | --- |\n")
+	table.WriteString("| kind | what | weight decay | state beside the parameters, at most |\n| --- | --- | --- | --- |\n")
 	for _, kind := range spec.Kinds() {
 		decay := "in the gradient"
 		if kind.DecoupledDecay {

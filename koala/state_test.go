@@ -41,11 +41,12 @@ func copyOf(t testing.TB, s State) State {
 // optionsFor are values with which the kind uses all of its state.
 func optionsFor(kind *spec.Kind) setting.Values {
 	o := defaults(kind)
-	switch kind {
-	case spec.SGD:
-		o["momentum"], o["nesterov"] = 0.9, true
-	case spec.ASGD:
-		o["average_from"] = 2
+	for key, value := range map[string]any{
+		"momentum": 0.9, "nesterov": true, "centered": true, "precondition_frequency": 3, "average_from": 2,
+	} {
+		if kind.Has(key) {
+			o[key] = value
+		}
 	}
 	return o
 }

@@ -45,12 +45,13 @@ func (j job) trainer(t *testing.T, c *localGroup, rank int) *lm.Trainer {
 		t.Fatal(err)
 	}
 	// Rounding grows from step to step, and in long steps faster.
-	lr, values := 0.1, setting.Values{"weight_decay": 0}
-	switch j.kind {
-	case koalaspec.SGD:
+	authors, err := j.kind.Complete(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lr, values := min(0.1, authors.Float("lr")), setting.Values{"weight_decay": 0}
+	if j.kind == koalaspec.SGD {
 		lr, values["clip"] = 0.5, 0.5
-	case koalaspec.AdamW:
-		lr = 0.001
 	}
 	if j.model.Kind == lm.Transformer {
 		lr /= 5
@@ -163,28 +164,38 @@ func without(c lm.Config) lm.Config {
 }
 
 // TestRanksTrainAsOne: with the same whole batch 1, 2 and 4 ranks see the same
-// losses, and all ranks end with the same bits.
+// losses, and all ranks end with the same bits, for every kind of optimizer.
 func TestRanksTrainAsOne(t *testing.T) {
-	kinds := []*koalaspec.Kind{koalaspec.SGD, koalaspec.AdamW, koalaspec.KoalaV, koalaspec.KoalaM, koalaspec.KoalaPP}
+	kinds := koalaspec.Kinds()
+	// Most runs are short: where gradients are small, kinds that divide by their size
+	// turn a difference in the last bit into a step in another direction.
+	long := []*koalaspec.Kind{koalaspec.SGD, koalaspec.AdamW, koalaspec.KoalaV, koalaspec.KoalaM, koalaspec.KoalaPP}
 	// The adaptive softmax of the GRU leaves weights without gradient in some ranks.
 	for shape, kinds := range map[string][]*koalaspec.Kind{"lstm": kinds, "gpt2": kinds, "gru": {koalaspec.AdamW}} {
 		for _, kind := range kinds {
 			t.Run(shape+" "+kind.Name, func(t *testing.T) {
-				j := job{model: without(shapes[shape]), kind: kind, config: lm.TrainConfig{Train: spec.Train{Steps: 200}, Eval: spec.Eval{Every: 100}}, whole: 4}
+				j := job{model: without(shapes[shape]), kind: kind, config: lm.TrainConfig{Train: spec.Train{Steps: 40}, Eval: spec.Eval{Every: 20}}, whole: 4}
+				if slices.Contains(long, kind) {
+					j.config.Steps, j.config.Eval.Every = 200, 100
+				}
+				tolerance := 1e-5
+				if kind == koalaspec.SOAP {
+					tolerance = 1e-2 // rounding chooses its first basis where the first gradients vanish
+				}
 				alone := j.mustRun(t, 1, nil)[0]
-				if l := alone.losses(); mean(l[170:]) > mean(l[:30])-0.01 {
-					t.Errorf("nothing is learnt: the loss goes from %v to %v", mean(l[:30]), mean(l[170:]))
+				if l := alone.losses(); mean(l[len(l)-10:]) > mean(l[:10])-0.005 {
+					t.Errorf("nothing is learnt: the loss goes from %v to %v", mean(l[:10]), mean(l[len(l)-10:]))
 				}
 				for _, size := range []int{2, 4} {
 					ranks := j.mustRun(t, size, nil)
 					for rank, r := range ranks {
-						sameLosses(t, fmt.Sprintf("rank %d of %d", rank, size), alone.losses(), r.losses(), 1e-5)
+						sameLosses(t, fmt.Sprintf("rank %d of %d", rank, size), alone.losses(), r.losses(), tolerance)
 						if !cmp.Equal(r.weights, ranks[0].weights) {
 							t.Errorf("rank %d of %d has other weights than rank 0", rank, size)
 						}
 						sameState(t, r.last, ranks[0].last)
 						for i, e := range r.evaluations {
-							if w := alone.evaluations[i]; e.Result.Tokens != w.Result.Tokens || math.Abs(e.Result.Nats-w.Result.Nats) > 1e-5 {
+							if w := alone.evaluations[i]; e.Result.Tokens != w.Result.Tokens || math.Abs(e.Result.Nats-w.Result.Nats) > tolerance {
 								t.Errorf("rank %d of %d evaluates %s to %+v, alone %+v", rank, size, e.Split, e.Result, w.Result)
 							}
 						}

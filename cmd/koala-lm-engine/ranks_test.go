@@ -149,6 +149,19 @@ func TestRanksAreAsOne(t *testing.T) {
 	}
 }
 
+// TestRanksOfMatrices: kinds that step along whole matrices have the same losses on 1
+// and 2 ranks. (lm's TestRanksTrainAsOne has every kind.)
+func TestRanksOfMatrices(t *testing.T) {
+	for kind, lr := range map[string]string{"koala-k": "0.1", "muon": "0.001"} {
+		s := alike(t, "optimizer.kind="+kind, "optimizer.lr="+lr, "train.steps=40", "eval.every=20")
+		alone := newWorkshop(t)
+		alone.train(alone.request(s, "")).mustEnd(t, exit.OK)
+		both := alone.another(t)
+		both.train(both.local(s, "", 2)).mustEnd(t, exit.OK)
+		sameLosses(t, kind, alone, both)
+	}
+}
+
 // TestRanksGoOnInAnotherNumber: a run starts with 2 ranks, resumes with 1, and
 // finishes with 4. Its result equals an undisturbed single process's.
 func TestRanksGoOnInAnotherNumber(t *testing.T) {

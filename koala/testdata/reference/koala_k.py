@@ -1,4 +1,4 @@
-"""KOALA-K in numpy, float64, from its definition: slow, and nothing but the formulas.
+"""KOALA-K in numpy, in the type of the parameters, from its definition: slow, and nothing but the formulas.
 
 The filter of KOALA-D with a Kronecker-factored prior covariance for weight
 matrices: P = sigma D, and for a matrix with the direction M = U S V^T
@@ -15,6 +15,8 @@ of g^2, and M the bias-corrected running mean of g. A step is
     w    <- (1 - lr a decay) w - lr a D M,  a = sigma (L - L*)/S
     sigma <- sigma R/S
 """
+
+import math
 
 import numpy as np
 
@@ -63,7 +65,7 @@ class KoalaK:
     def kronecker(self, m, matrices):
         orthogonal = exact_orthogonal if self.h["orthogonal"] == "exact" else newton_schulz
         blocks = np.split(m, matrices)
-        return np.concatenate([0.2 * np.sqrt(max(b.shape)) * orthogonal(b, self.h) for b in blocks])
+        return np.concatenate([0.2 * math.sqrt(max(b.shape)) * orthogonal(b, self.h) for b in blocks])
 
     def update(self, loss, mean_square, grads, factor=1.0):
         h = self.h
@@ -81,17 +83,17 @@ class KoalaK:
                 m = b1 * self.m[i] + (1 - b1) * g if h["nesterov"] else self.m[i]
                 d = self.kronecker(m, self.splits[i])
                 if h["n2"] == "gradient":
-                    n2 += np.sum(g * self.kronecker(g, self.splits[i]))
+                    n2 += float(np.sum(g * self.kronecker(g, self.splits[i])))
                 elif h["n2"] == "frobenius":
-                    n2 += sum(0.2 * np.sqrt(max(b.shape) * min(b.shape)) * np.linalg.norm(b) for b in np.split(g, self.splits[i]))
+                    n2 += sum(0.2 * math.sqrt(max(b.shape) * min(b.shape)) * float(np.linalg.norm(b)) for b in np.split(g, self.splits[i]))
                 else:
-                    n2 += np.sum((m if h["n2"] == "mean" else g) * d)
+                    n2 += float(np.sum((m if h["n2"] == "mean" else g) * d))
             else:
                 self.v[i] = b2 * self.v[i] + (1 - b2) * g * g
                 root = np.sqrt(self.v[i] / (1 - b2 ** self.t[i])) + h["eps"]
                 m = self.m[i] / (1 - b1 ** self.t[i])
                 d = m / root
-                n2 += np.sum({"direction": g * d, "mean": m * d}.get(h["n2"], g * g / root))
+                n2 += float(np.sum({"direction": g * d, "mean": m * d}.get(h["n2"], g * g / root)))
             directions.append(d)
         n2 = max(n2, 0.0)
         s = self.sigma * n2 + self.r
@@ -104,4 +106,4 @@ class KoalaK:
                 p *= 1 - rate * h["weight_decay"]
                 p -= rate * d
         self.sigma = self.sigma * self.r / s
-        return {"sigma": self.sigma, "r": self.r, "n2": float(n2), "rate": rate}
+        return {"sigma": self.sigma, "r": self.r, "n2": n2, "rate": rate}

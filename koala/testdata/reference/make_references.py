@@ -333,23 +333,31 @@ def koala_k_cases(inputs):
         (schulz | {"n2": "mean"}, "A", None), (schulz | {"n2": "mean", "weight_decay": 0.1, "target": 1.2}, "B", FACTORS),
         (schulz | {"n2": "frobenius"}, "A", None), (schulz | {"n2": "frobenius", "weight_decay": 0.1, "target": 1.2}, "B", FACTORS),
     ]
+    built = schulz | {"n2": "frobenius"}
+    more = [
+        (built | {"nesterov": False, "r": 10.0, "ns_steps": 3}, "A", None),
+        (built | {"sigma": 0.1, "q": 0.01, "beta1": 0.95, "beta2": 0.999, "eps": 1e-3, "alpha_r": 0.99}, "B", None),
+    ]
+    settings = [(*s, torch.float64) for s in settings + more] + [(*s, torch.float32) for s in settings[-2:] + more]
     cases, negative = [], 0
-    for hyper, name, factors in settings:
-        params = [np.array(v).reshape(t["shape"]) for v, t in zip(inputs["init"], inputs["tensors"])]
+    for hyper, name, factors, dtype in settings:
+        numpy_type = np.float32 if dtype == torch.float32 else np.float64
+        params = [np.array(v, numpy_type).reshape(t["shape"]) for v, t in zip(inputs["init"], inputs["tensors"])]
         splits = [t["matrices"] for t in inputs["tensors"]]
         o = koala_k.KoalaK(params, splits, hyper)
-        case = {"hyper": hyper, "dtype": "float64", "set": name, "tensors": ALL}
+        case = {"hyper": hyper, "dtype": str(dtype).removeprefix("torch."), "set": name, "tensors": ALL}
         if factors:
             case["lr_factors"] = factors
-        case |= {"at": SNAPSHOTS[torch.float64], "params": [], "scalars": []}
+        case |= {"at": SNAPSHOTS[dtype], "params": [], "scalars": []}
         for k, step in enumerate(inputs["sets"][name]):
-            grads = [None if g is None else np.array(g).reshape(p.shape) for g, p in zip(step["grads"], params)]
+            grads = [None if g is None else np.array(g, numpy_type).reshape(p.shape) for g, p in zip(step["grads"], params)]
             o.predict()
             scalars = o.update(step["loss"], step["mean_square"], grads, factors[k] if factors else 1.0)
             negative += scalars["n2"] == 0
             if k + 1 in case["at"]:
                 case["scalars"].append({k: exact(v) for k, v in scalars.items()})
                 case["params"].append([flat(p) for p in params])
+        assert all(p.dtype == numpy_type for p in params + o.m + o.v)
         cases.append(case)
     assert negative, "no case has a negative n2"
     return cases
