@@ -54,7 +54,7 @@ func EvaluateAdaptively(ctx context.Context, m Model, batches data.Batcher, a Ad
 			err = e.segment(b)
 		}
 		if err != nil {
-			return Result{}, fmt.Errorf("evaluate: %w", err)
+			return Result{}, fmt.Errorf("evaluate: %w", lower(err, "eval.batch (--batch of eval)"))
 		}
 	}
 	return Result{Nats: e.total.Value(), Tokens: e.total.Tokens}, nil

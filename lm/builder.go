@@ -52,7 +52,7 @@ func Build(seed uint64, device gotch.Device, make func(p Builder)) (Weights, err
 		return s.Err()
 	})
 	if err != nil {
-		return Weights{}, fmt.Errorf("make the model: %w", err)
+		return Weights{}, fmt.Errorf("make the model: %w", lower(err, "model.layers, model.embed or model.hidden"))
 	}
 	return Weights{device: device, params: b.params, buffers: b.buffers}, nil
 }

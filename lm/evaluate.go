@@ -103,7 +103,7 @@ func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device got
 			return s.Err()
 		})
 		if err != nil {
-			return Result{}, fmt.Errorf("evaluate: %w", err)
+			return Result{}, fmt.Errorf("evaluate: %w", lower(err, "eval.batch (--batch of eval)"))
 		}
 	}
 	if r.Tokens > 0 {

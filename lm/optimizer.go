@@ -30,7 +30,11 @@ func NewOptimizer(kind *spec.Kind, values setting.Values, m Model) (koala.Optimi
 	if err != nil {
 		return nil, err
 	}
-	return koala.New(kind, values, groups)
+	optimizer, err := koala.New(kind, values, groups)
+	if err != nil {
+		return nil, lower(err, "model.layers, model.embed or model.hidden, or take an optimizer.kind with less state: koala-v and sgd without momentum have none")
+	}
+	return optimizer, nil
 }
 
 // Freeze makes the parameters whose names match one of the patterns constant, for an

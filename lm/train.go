@@ -10,6 +10,7 @@ import (
 	"github.com/sugarme/gotch"
 
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/koala"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
@@ -61,6 +62,15 @@ type DivergedError struct {
 
 func (e *DivergedError) Error() string {
 	return fmt.Sprintf("training diverged: the loss or a gradient was not finite in %d steps in a row, the last of them step %d; lower optimizer.lr (or optimizer.q for koala), or set train.clip", e.Skipped, e.Step)
+}
+
+// lower replaces an error for lack of memory by one that says what to lower.
+func lower(err error, what string) error {
+	var memory *torch.OutOfMemoryError
+	if !errors.As(err, &memory) {
+		return err
+	}
+	return fmt.Errorf("%w: lower %s", memory, what)
 }
 
 // Run trains until a limit is reached, the patience is used up or ctx ends.
@@ -152,6 +162,7 @@ func (t *Trainer) trainStep(ctx context.Context) error {
 	p := &t.progress
 	step, err := t.step(ctx)
 	if err != nil {
+		err = lower(err, "train.batch and raise train.accumulate by as much, or lower train.bptt (model.context) or model.hidden")
 		return fmt.Errorf("step %d: %w", p.Step+1, err)
 	}
 	p.Step++

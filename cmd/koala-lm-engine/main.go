@@ -13,7 +13,6 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/interrupt"
 	"github.com/koala-lm/koala-lm/distributed"
-	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/lm"
 )
@@ -49,7 +48,6 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func exitCode(err error, stderr io.Writer) int {
-	var memory *torch.OutOfMemoryError
 	var reported distributed.ReportedError
 	if errors.As(err, &reported) {
 		stderr = io.Discard
@@ -63,9 +61,6 @@ func exitCode(err error, stderr io.Writer) int {
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(stderr, "koala-lm: interrupted")
 		return exit.Interrupted
-	case errors.As(err, &memory):
-		visible.Fprintf(stderr, "koala-lm: %v; lower train.batch, train.bptt (or model.context) or model.hidden, or raise train.accumulate\n", memory)
-		return exit.Failed
 	}
 	visible.Fprintf(stderr, "koala-lm: %v\n", err)
 	return exit.Failed

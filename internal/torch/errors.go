@@ -39,7 +39,7 @@ func (e *OutOfMemoryError) Error() string {
 	if e.Bytes > 0 {
 		asked += " of " + humanize.IBytes(e.Bytes)
 	}
-	return fmt.Sprintf("out of memory on %s: %s failed (use a smaller batch, or set train.accumulate)", e.Device, asked)
+	return fmt.Sprintf("out of memory on %s: %s failed", e.Device, asked)
 }
 
 func newOpError(op string, inputs []*ts.Tensor, err error) error {
