@@ -200,12 +200,16 @@ type pipelineEncoder struct {
 	steps   []preState
 	buffers [][]byte
 	pieces  [2]pieces
-	first   bool      // a step depends on whether a piece starts the document
-	scratch [4][]byte // text around a place to cut at
+	short   *shortCache // if the pipeline has a fast splitter
+	first   bool        // a step depends on whether a piece starts the document
+	scratch [4][]byte   // text around a place to cut at
 }
 
 func (t *Pipeline) NewEncoder() Encoder {
 	e := &pipelineEncoder{t: t, model: t.model.newEncoder(), buffers: make([][]byte, 2)}
+	if t.fast != nil {
+		e.short = newShortCache(t.fast)
+	}
 	for _, s := range t.splits {
 		e.steps = append(e.steps, s.newState())
 		if p, ok := s.(*prefix); ok && p.scheme == "first" {
@@ -241,8 +245,8 @@ func (e *pipelineEncoder) Encode(dst []uint32, text []byte, part Part) ([]uint32
 // section encodes normalized text without added tokens in it.
 func (e *pipelineEncoder) section(dst []uint32, text []byte, continues, first bool) (_ []uint32, err error) {
 	if e.t.fast != nil {
-		if dst, ok, err := e.fastSection(dst, text); ok {
-			return dst, err
+		if model, ok := e.model.(*bpeEncoder); ok {
+			return e.short.section(dst, text, e.t.fast, model.cache)
 		}
 	}
 	if e.t.fresh {
@@ -263,32 +267,6 @@ func (e *pipelineEncoder) section(dst []uint32, text []byte, continues, first bo
 		}
 	}
 	return dst, nil
-}
-
-// fastSection encodes the pieces of one splitter as it finds them.
-func (e *pipelineEncoder) fastSection(dst []uint32, text []byte) (_ []uint32, ok bool, err error) {
-	model, ok := e.model.(*bpeEncoder)
-	if !ok {
-		return dst, false, nil
-	}
-	if gpt2, ok := e.t.fast.(gpt2Splitter); ok { // called directly, not through the interface
-		for i := 0; i < len(text); {
-			end := gpt2.next(text, i)
-			if dst, err = model.cache.append(dst, text, i, end); err != nil {
-				return dst, true, err
-			}
-			i = end
-		}
-		return dst, true, nil
-	}
-	for i := 0; i < len(text); {
-		end := e.t.fast.next(text, i)
-		if dst, err = model.cache.append(dst, text, i, end); err != nil {
-			return dst, true, err
-		}
-		i = end
-	}
-	return dst, true, nil
 }
 
 // cutContext is the number of bytes on both sides of a place that decide whether the text

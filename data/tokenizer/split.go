@@ -8,6 +8,10 @@ type splitter interface {
 	next(text []byte, i int) int
 	// cut is Encoder.Cut.
 	cut(text []byte) int
+	// leads are the bytes that belong to a piece with the letters after them. To each
+	// splitter a lead and ASCII letters, or the letters alone, are a piece if no other
+	// letter follows.
+	leads() *[256]bool
 }
 
 // gpt2Pattern is GPT-2's split expression, which gpt2Splitter implements.
