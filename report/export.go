@@ -2,6 +2,7 @@ package report
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -136,18 +137,18 @@ func exportDetails(ctx context.Context, store *tracking.Store, run tracking.RunS
 	return events.Err()
 }
 
-// fileName is the part of a run's name that every file system accepts, and its id.
+// fileName is the part of a run's name that every file system accepts, and its id. A
+// store from elsewhere may have any id.
 func fileName(run tracking.RunSummary) string {
-	safe := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '+', r == '.':
-			return r
-		}
-		return '_'
-	}, run.Name)
-	safe = strings.Trim(safe[:min(40, len(safe))], "._")
-	if safe == "" {
-		return run.ID
+	safe := func(text string) string {
+		text = strings.Map(func(r rune) rune {
+			switch {
+			case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '+', r == '.':
+				return r
+			}
+			return '_'
+		}, text)
+		return strings.Trim(text[:min(40, len(text))], "._")
 	}
-	return safe + "-" + run.ID
+	return cmp.Or(strings.Trim(safe(run.Name)+"-"+safe(run.ID), "-"), "run")
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/koala-lm/koala-lm/tracking"
 	"github.com/koala-lm/koala-lm/tracking/storetest"
 )
 
@@ -51,6 +52,17 @@ func TestExportLines(t *testing.T) {
 }
 
 // The test checks lengths and checksums, as TensorBoard does.
+// Whatever the ids in a store, an export stays in its folder.
+func TestExportNamesAreInTheFolder(t *testing.T) {
+	for _, id := range []string{"../../x", "..", "/etc", "a/b", "01m8b53nfp6r2h1bkm9zjbxm9e"} {
+		for _, name := range []string{"", "..", "a", "../y"} {
+			if got := fileName(tracking.RunSummary{ID: id, Name: name}); got == "" || !filepath.IsLocal(got) || got == "." || strings.ContainsAny(got, "/\\") {
+				t.Errorf("id %q, name %q: %q", id, name, got)
+			}
+		}
+	}
+}
+
 func TestExportTensorBoard(t *testing.T) {
 	s := filled(t)
 	folder := t.TempDir()

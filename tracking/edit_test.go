@@ -3,8 +3,11 @@ package tracking
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestTagAndNote(t *testing.T) {
@@ -76,5 +79,20 @@ func TestRemoveAndCollect(t *testing.T) {
 	}
 	if err := live.Finish(Finished, ""); err != nil {
 		t.Errorf("a run that was live while others were collected: %v", err)
+	}
+}
+
+// Whatever a store calls a removed run, gc deletes nothing but the folders of runs.
+func TestGarbageFoldersAreRuns(t *testing.T) {
+	root := t.TempDir()
+	id := NewID(time.Now())
+	for _, name := range []string{".git", "src", id} {
+		if err := os.MkdirAll(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := Garbage{Removed: []string{"", ".", "..", ".git", "src", "../" + filepath.Base(root), "/etc", id}}
+	if folders, err := g.Folders(root); err != nil || len(folders) != 1 || folders[0] != filepath.Join(root, id) {
+		t.Errorf("%v (%v)", folders, err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // Garbage lists the contents of a store that nobody needs any more.
@@ -55,8 +57,8 @@ func (s *Store) findGarbage(ctx context.Context, q queryer, g *Garbage) error {
 func (g Garbage) Folders(root string) ([]string, error) {
 	var folders []string
 	for _, id := range g.Removed {
-		if id == "" || id != filepath.Base(id) || id == "." || id == ".." {
-			continue // no run has such an id: never delete outside root
+		if _, err := ulid.ParseStrict(id); err != nil {
+			continue // no run has such an id: delete nothing else, such as root/.git
 		}
 		folder := filepath.Join(root, id)
 		_, err := os.Lstat(folder)

@@ -85,7 +85,9 @@ func runReportExport(ctx context.Context, opts *reportExportOptions) error {
 
 func (o *reportExportOptions) export(ctx context.Context, store *tracking.Store, runs []tracking.RunSummary) error {
 	if o.to == "tensorboard" {
-		return report.ExportTensorBoard(ctx, o.out, store, runs, o.metrics)
+		return o.outFlags.writeFolder(func(folder string) error {
+			return report.ExportTensorBoard(ctx, folder, store, runs, o.metrics)
+		})
 	}
 	lines := func(w io.Writer) error {
 		if o.to == "jsonl" {

@@ -93,3 +93,27 @@ func (o *outFlags) checkFolder() error {
 	}
 	return nil
 }
+
+// writeFolder writes the folder --out by calling write. A new folder appears whole or
+// not at all; to an existing one, write adds.
+func (o *outFlags) writeFolder(write func(folder string) error) error {
+	if _, err := os.Stat(o.out); err == nil {
+		return write(o.out)
+	}
+	parent, name := filepath.Split(filepath.Clean(o.out))
+	if err := os.MkdirAll(filepath.Join(parent, "."), 0o755); err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	made, err := os.MkdirTemp(filepath.Join(parent, "."), "."+name+".*")
+	if err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	defer os.RemoveAll(made) // without effect after the rename
+	if err := errors.Join(os.Chmod(made, 0o755), write(made)); err != nil {
+		return err
+	}
+	if err := os.Rename(made, o.out); err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	return atomicfile.SyncFolder(parent)
+}

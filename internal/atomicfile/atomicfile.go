@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,7 +51,9 @@ func WriteWhen(name string, content func(w io.Writer) error, ready func(publish 
 		return SyncFolder(folder)
 	})
 	if !published {
-		err = errors.Join(err, os.Remove(partial))
+		if removed := os.Remove(partial); !errors.Is(removed, fs.ErrNotExist) {
+			err = errors.Join(err, removed)
+		}
 	}
 	return err
 }
@@ -113,7 +116,10 @@ func RemovePartial(folder string) error {
 	var failed []error
 	for _, entry := range entries {
 		if strings.HasPrefix(entry.Name(), ".") && strings.Contains(entry.Name(), marker) {
-			failed = append(failed, os.Remove(filepath.Join(folder, entry.Name())))
+			// A paused process that continues removes its own file.
+			if err := os.Remove(filepath.Join(folder, entry.Name())); !errors.Is(err, fs.ErrNotExist) {
+				failed = append(failed, err)
+			}
 		}
 	}
 	return errors.Join(failed...)
