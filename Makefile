@@ -26,7 +26,7 @@ setup-cuda: CUDA_FLAG := -cuda
 setup-cuda: setup ## the same, with the CUDA libraries
 
 build: setup ## leave koala-lm and koala-lm-engine in bin/
-	@go build -o bin/ ./cmd/...
+	@go build -trimpath -o bin/ ./cmd/...
 
 # Two runs that differ in the optimizer alone, on text that is on every machine
 # with Go: the documentation of its standard library.
@@ -72,11 +72,20 @@ study-full: study-data ## the same with runs of 10,000 steps (a GPU, or a night)
 test: setup ## run all tests
 	go test ./...
 
-torture: setup ## kill training 200 times and make disks fail; wants the same bits each time
-	go test ./cmd/koala-lm-engine -run 'Killed|Disk|Calls|Many|Deleted' -torture -v -count 1 -timeout 2h
+torture: setup ## kill training 200 times, pause it 50 times and make disks fail; wants the same bits each time
+	go test ./cmd/koala-lm-engine -run 'Killed|TakenOver|Disk|Calls|Many|Deleted' -torture -v -count 1 -timeout 2h
+	go test ./cmd/internal/endtoend -run Faults -faults 40 -v -count 1 -timeout 2h
 
-torture-short: setup ## kill training 24 times
-	go test ./cmd/koala-lm-engine -run 'Killed|Many' -kills 12 -count 1 -timeout 20m
+torture-short: setup ## kill training 24 times, and let one call of each kind fail
+	go test ./cmd/koala-lm-engine -run 'Killed|TakenOver|Many' -kills 12 -count 1 -timeout 20m
+	go test ./cmd/internal/endtoend -run Faults -faults 1 -v -count 1 -timeout 20m
+
+.PHONY: fuzz fuzz-short vulncheck
+fuzz: setup ## mutate the inputs of every reader for an hour, through the built programs
+	go test ./cmd/internal/endtoend -run Mutations -mutate 1h -v -count 1 -timeout 2h
+
+fuzz-short: setup ## the same for a minute
+	go test ./cmd/internal/endtoend -run Mutations -mutate 1m -v -count 1
 
 # The packages whose goroutines share memory. Those that link libtorch take a
 # minute more to build, once.
@@ -95,6 +104,9 @@ lint: setup ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+
+vulncheck: setup ## look for known vulnerabilities in what the code calls (asks Go's database over the network)
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 # The training steps of the two models of bench-peers, then optimizers and parts.
 bench: build ## run the benchmarks

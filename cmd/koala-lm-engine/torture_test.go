@@ -1,19 +1,25 @@
 package main
 
 import (
+	"database/sql"
 	"flag"
 	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/tracking"
 )
 
 var (
-	torture = flag.Bool("torture", false, "make every fault, and kill 200 processes in place of a few")
+	torture = flag.Bool("torture", false, "make every fault, kill 200 processes and pause 50 in place of a few")
 	kills   = flag.Int("kills", 4, "how often each run of TestKilledAnywhere is killed")
 )
 
@@ -110,4 +116,83 @@ func (w *workshop) mustBe(want ended) {
 	if diff := cmp.Diff(want, w.ended()); diff != "" {
 		w.t.Errorf("the killed run (-left alone +killed):\n%s", diff)
 	}
+}
+
+// A process is paused until it counts as crashed, a second process takes its run over,
+// and the first continues. One of them writes: the second ends as an undisturbed run
+// does, with all files, and the first says who trains the run.
+func TestTakenOverAnywhere(t *testing.T) {
+	rounds := 2
+	if *torture {
+		rounds = 50
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	s := long(t, "checkpoint.every=3")
+	quiet := newWorkshop(t)
+	quiet.train(quiet.request(s, "")).mustEnd(t, exit.OK)
+	want := quiet.ended()
+	for round := range rounds {
+		w := quiet.another(t)
+		first := w.train(w.request(s, ""))
+		w.awaitCheckpoints(1 + r.IntN(2))
+		time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
+		run, _ := w.run()
+		for {
+			pause(t, first.Process.Pid)
+			err := w.seemsDead(run.ID)
+			if err == nil {
+				break
+			}
+			// The pause interrupted a transaction, whose lock keeps others out.
+			if err := first.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
+		}
+		run, _ = w.run()
+		second := w.train(w.request(s, run.ID))
+		took := time.Now()
+		for { // until it has the lease, or a little longer
+			if resumed, _ := w.run(); len(resumed.Events) > len(run.Events) || time.Since(took) > time.Minute {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if err := first.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if code := first.code(t); code != exit.Failed || !strings.Contains(first.stderr.String(), tracking.ErrTakenOver.Error()) {
+			t.Errorf("round %d: the first ended with exit code %d and said:\n%s", round, code, &first.stderr)
+		}
+		second.mustEnd(t, exit.OK)
+		w.mustBe(want)
+		if partial, err := filepath.Glob(filepath.Join(w.checkpoints(run.ID), ".*")); err != nil || len(partial) > 0 {
+			t.Errorf("round %d: unfinished files are left: %v, %v", round, partial, err)
+		}
+	}
+}
+
+// pause stops a process, and returns when it has stopped.
+func pause(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("process %d has not stopped: %v, %v", pid, status, err)
+	}
+}
+
+// seemsDead gives a run the look that a run on another host has after a long silence.
+func (w *workshop) seemsDead(id string) error {
+	db, err := sql.Open("sqlite3", "file:"+w.store+"?_busy_timeout=300")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.Exec(`UPDATE runs SET host = 'elsewhere', heartbeat = '2001-01-01T00:00:00.000Z' WHERE id = ?`, id)
+	return err
 }
