@@ -210,6 +210,13 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) e
 		byNumber[runs[i].number] = &runs[i]
 		numbers[i] = runs[i].number
 	}
+	// An index of a damaged file may lead to rows of other runs.
+	of := func(number int64) (*RunSummary, error) {
+		if run := byNumber[number]; run != nil {
+			return run, nil
+		}
+		return nil, sqlite3.Error{Code: sqlite3.ErrCorrupt}
+	}
 	list, err := json.Marshal(numbers)
 	if err != nil {
 		return err
@@ -225,8 +232,11 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) e
 		if err := rows.Scan(&number, &key, &value, &kind); err != nil {
 			return err
 		}
-		byNumber[number].Settings[key] = decodeSetting(value, kind)
-		return nil
+		run, err := of(number)
+		if err == nil {
+			run.Settings[key] = decodeSetting(value, kind)
+		}
+		return err
 	}, `
 		SELECT run, key, value, type FROM run_settings
 		WHERE run IN (SELECT value FROM json_each(:runs))
@@ -235,17 +245,20 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) e
 		return err
 	}
 	err = forEach(ctx, q, func(rows *sql.Rows) error {
-		var run int64
+		var id int64
 		var name string
 		var s Summary
 		var last, best sql.NullFloat64
 		var bestStep sql.NullInt64
-		if err := rows.Scan(&run, &name, &s.Step, &last, &bestStep, &best); err != nil {
+		if err := rows.Scan(&id, &name, &s.Step, &last, &bestStep, &best); err != nil {
 			return err
 		}
 		s.Last, s.Best, s.BestStep = number(last), number(best), bestStep.Int64
-		byNumber[run].Metrics[name] = s
-		return nil
+		run, err := of(id)
+		if err == nil {
+			run.Metrics[name] = s
+		}
+		return err
 	}, `
 		SELECT s.run, n.name, s.step, s.value, s.best_step, s.best
 		FROM run_summaries s JOIN metric_names n ON n.metric = s.metric
@@ -263,8 +276,11 @@ func fillRuns(ctx context.Context, q queryer, runs []RunSummary, parts *Parts) e
 		if err := rows.Scan(&number, &tag); err != nil {
 			return err
 		}
-		byNumber[number].Tags = append(byNumber[number].Tags, tag)
-		return nil
+		run, err := of(number)
+		if err == nil {
+			run.Tags = append(run.Tags, tag)
+		}
+		return err
 	}, `
 		SELECT run, tag FROM run_tags
 		WHERE run IN (SELECT value FROM json_each(?))
