@@ -58,7 +58,7 @@ func trace(t *testing.T, s configs.Settings) string {
 	for i := range ids {
 		ids[i] = uint32(vocab * random.Float64() * random.Float64())
 	}
-	tokens := data.NewTokens(ids)
+	tokens := data.NewTokens(ids).WithDocuments([]int{0, 11, 24, 90, 130})
 	var events strings.Builder
 	err := torch.Main(1, func() error {
 		s.Model.Vocab = max(s.Model.Vocab, vocab)
@@ -83,6 +83,9 @@ func trace(t *testing.T, s configs.Settings) string {
 		if s.Train.VariableBPTT {
 			options = append(options, data.VariableLength(uint64(s.Train.Seed)))
 		}
+		if s.Train.DocumentMask {
+			options = append(options, data.WithinDocuments())
+		}
 		batches, err := data.NewBatcher(s.Train.Batching, tokens, s.Train.Batch, s.SequenceLength(), uint64(s.Train.Seed), options...)
 		if err != nil {
 			return err
@@ -91,7 +94,7 @@ func trace(t *testing.T, s configs.Settings) string {
 			Config: lm.TrainConfig{Train: s.Train, Schedule: s.Schedule, Eval: s.Eval, Checkpoint: s.Checkpoint},
 			Model:  model, Optimizer: optimizer, Train: batches, Device: gotch.CPU,
 			Valid: func() (data.Batcher, error) {
-				return lm.Reading{Batch: s.Eval.Batch, Length: s.SequenceLength()}.Batches(model, tokens)
+				return lm.Reading{Batch: s.Eval.Batch, Length: s.SequenceLength(), WithinDocuments: s.Train.DocumentMask}.Batches(model, tokens)
 			},
 			Observers: []lm.Observer{&tracer{to: &events}},
 		}

@@ -17,6 +17,7 @@ const Ignore = -1
 // again at every Next.
 type Batch struct {
 	Inputs, Targets []int64 // row-major: [T, B] if TimeMajor, else [B, T]
+	First           []int64 // for each input, the place in its text of the first token of its document; nil without WithinDocuments
 	B, T            int
 	GlobalBatch     int // texts in the global batch of all ranks; B without Shard
 	TimeMajor       bool
@@ -51,6 +52,7 @@ type batchOptions struct {
 	seed      uint64
 	evaluate  bool
 	stride    int
+	documents bool
 	rank      int
 	worldSize int
 }
@@ -77,6 +79,10 @@ func Evaluation() BatchOption { return func(o *batchOptions) { o.evaluate = true
 // others.
 func Stride(n int) BatchOption { return func(o *batchOptions) { o.stride = n } }
 
+// WithinDocuments makes batches say where the document of each input starts, from the
+// tokens' index of documents.
+func WithinDocuments() BatchOption { return func(o *batchOptions) { o.documents = true } }
+
 func options(list []BatchOption) (o batchOptions) {
 	for _, option := range list {
 		option(&o)
@@ -84,14 +90,34 @@ func options(list []BatchOption) (o batchOptions) {
 	return o
 }
 
-// buffers are the two slices that a Batcher reuses for every batch.
-type buffers struct{ inputs, targets []int64 }
+// buffers are the slices that a Batcher reuses for every batch.
+type buffers struct{ inputs, targets, first, column []int64 }
 
 func (b *buffers) take(n int) (inputs, targets []int64) {
 	if cap(b.inputs) < n {
 		b.inputs, b.targets = make([]int64, n), make([]int64, n)
 	}
 	return b.inputs[:n], b.targets[:n]
+}
+
+// firsts returns Batch.First for texts of the given length: read returns which tokens each
+// text has, n from start on, and place the index of a token of a text.
+func (b *buffers) firsts(t *Tokens, texts, length int, read func(text int) (start, n int), place func(text, i int) int) ([]int64, error) {
+	if cap(b.first) < texts*length || cap(b.column) < length {
+		b.first, b.column = make([]int64, texts*length), make([]int64, length)
+	}
+	b.first = b.first[:texts*length]
+	clear(b.first)
+	for text := range texts {
+		start, n := read(text)
+		if err := t.ReadStarts(b.column[:n], start); err != nil {
+			return nil, err
+		}
+		for i, at := range b.column[:n] {
+			b.first[place(text, i)] = max(0, at-int64(start))
+		}
+	}
+	return b.first, nil
 }
 
 // derived returns a random source that depends on its arguments alone.
@@ -109,7 +135,10 @@ func ended() (Batch, error) { return Batch{}, io.EOF }
 
 var errCursor = errors.New("the cursor does not fit this text and batching: was the dataset, the batch or the length changed?")
 
-func checkShape(what string, batch int, name string, length int, o batchOptions) error {
+func checkShape(what string, t *Tokens, batch int, name string, length int, o batchOptions) error {
+	if o.documents && !t.HasDocuments() {
+		return fmt.Errorf("%s has no index of documents, which train.document_mask needs: prepare the dataset again, with this version of koala-lm", t.path)
+	}
 	if batch < 1 {
 		return fmt.Errorf("%s batching: batch is %d, want at least 1", what, batch)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,6 +23,7 @@ func counting(n int) *Tokens {
 func clone(b Batch) Batch {
 	b.Inputs = append([]int64(nil), b.Inputs...)
 	b.Targets = append([]int64(nil), b.Targets...)
+	b.First = append([]int64(nil), b.First...)
 	return b
 }
 
@@ -250,6 +252,52 @@ func BenchmarkContiguous(b *testing.B) {
 	for b.Loop() {
 		if _, err := batches.Next(); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Every batching says where the document of each input starts within its text.
+func TestWithinDocuments(t *testing.T) {
+	positions := []int{0, 3, 3, 10, 11, 40, 58}
+	tokens := counting(64).WithDocuments(positions)
+	for _, name := range Batchings() {
+		for _, list := range [][]BatchOption{nil, {Evaluation()}} {
+			b, err := NewBatcher(name, tokens, 3, 7, 1, append(list, WithinDocuments())...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range b.Steps() {
+				batch, err := b.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				at := func(text, i int) int {
+					if batch.TimeMajor {
+						return i*batch.B + text
+					}
+					return text*batch.T + i
+				}
+				for text := range batch.B {
+					for i := range batch.T {
+						if batch.Targets[at(text, i)] == Ignore {
+							continue
+						}
+						start, token := 0, batch.Inputs[at(text, i)] // which is its position
+						for _, position := range positions {
+							if int64(position) <= token {
+								start = position
+							}
+						}
+						want := max(0, int64(start)-batch.Inputs[at(text, 0)])
+						if got := batch.First[at(text, i)]; got != want {
+							t.Fatalf("%s: token %d, number %d of text %d, has the first %d, want %d", name, token, i, text, got, want)
+						}
+					}
+				}
+			}
+		}
+		if _, err := NewBatcher(name, counting(64), 3, 7, 1, WithinDocuments()); err == nil || !strings.Contains(err.Error(), "no index of documents") {
+			t.Errorf("%s without an index: %v", name, err)
 		}
 	}
 }

@@ -25,7 +25,7 @@ type contiguous struct {
 // columns are one prediction longer than others.
 func NewContiguous(t *Tokens, batch, bptt int, list ...BatchOption) (Batcher, error) {
 	opts := options(list)
-	if err := checkShape("contiguous", batch, "bptt", bptt, opts); err != nil {
+	if err := checkShape("contiguous", t, batch, "bptt", bptt, opts); err != nil {
 		return nil, err
 	}
 	c := &contiguous{tokens: t, batch: batch, bptt: bptt, opts: opts}
@@ -114,6 +114,16 @@ func (c *contiguous) Next() (Batch, error) {
 			inputs[i*width+col], targets[i*width+col] = 0, Ignore
 		}
 		b.Predictions += n
+	}
+	if c.opts.documents {
+		var err error
+		b.First, err = c.buf.firsts(c.tokens, width, length, func(col int) (start, n int) {
+			start, predictions := c.column(c.from + col)
+			return start + from, min(length, max(0, predictions-from))
+		}, func(col, i int) int { return i*width + col })
+		if err != nil {
+			return Batch{}, err
+		}
 	}
 	epoch := c.at.Epoch
 	if c.at = c.advance(c.at); c.at.Epoch != epoch {

@@ -10,8 +10,8 @@ type windows struct {
 	first   int // first row of this rank
 	last    int // end of this rank's rows (exclusive)
 	context int
+	opts    batchOptions
 	steps   int // batches in an epoch
-	ends    bool
 	at      Cursor
 	buf     buffers
 	// place returns the first token of the window in a row of a batch, and the
@@ -25,13 +25,13 @@ type windows struct {
 // before it.
 func NewRandom(t *Tokens, batch, context int, seed uint64, list ...BatchOption) (Batcher, error) {
 	opts := options(list)
-	if err := checkShape("random", batch, "context", context, opts); err != nil {
+	if err := checkShape("random", t, batch, "context", context, opts); err != nil {
 		return nil, err
 	}
 	if t.Len() < context+1 {
 		return nil, fmt.Errorf("the text has %d tokens, too few for a context of %d: it needs at least %d; use a smaller context or more text", t.Len(), context, context+1)
 	}
-	w := &windows{tokens: t, batch: batch, context: context, steps: ceil(t.Len()-1, batch*context)}
+	w := &windows{tokens: t, batch: batch, context: context, opts: opts, steps: ceil(t.Len()-1, batch*context)}
 	w.first, w.last = opts.shard(batch)
 	starts := make([]int, batch)
 	drawn := Cursor{Epoch: -1}
@@ -54,11 +54,11 @@ func NewRandom(t *Tokens, batch, context int, seed uint64, list ...BatchOption) 
 // have the target Ignore.
 func NewSequential(t *Tokens, batch, context int, list ...BatchOption) (Batcher, error) {
 	opts := options(list)
-	if err := checkShape("sequential", batch, "context", context, opts); err != nil {
+	if err := checkShape("sequential", t, batch, "context", context, opts); err != nil {
 		return nil, err
 	}
 	predictions := t.Len() - 1
-	w := &windows{tokens: t, batch: batch, context: context, ends: opts.evaluate}
+	w := &windows{tokens: t, batch: batch, context: context, opts: opts}
 	w.first, w.last = opts.shard(batch)
 	if !opts.evaluate {
 		w.steps = predictions / (batch * context)
@@ -124,7 +124,17 @@ func (w *windows) Next() (Batch, error) {
 		fill(out[max(from, to):], Ignore)
 		b.Predictions += max(0, to-from)
 	}
-	if w.at.Index++; w.at.Index == w.steps && !w.ends {
+	if w.opts.documents {
+		var err error
+		b.First, err = w.buf.firsts(w.tokens, rows, w.context, func(row int) (start, n int) {
+			start, _, n = w.place(w.at, w.first+row)
+			return start, n
+		}, func(row, i int) int { return row*w.context + i })
+		if err != nil {
+			return Batch{}, err
+		}
+	}
+	if w.at.Index++; w.at.Index == w.steps && !w.opts.evaluate {
 		w.at = Cursor{Epoch: w.at.Epoch + 1}
 	}
 	return b, nil
@@ -140,10 +150,10 @@ func (w *windows) Cursor() Cursor { return w.at }
 
 func (w *windows) Seek(to Cursor) error {
 	last := w.steps - 1
-	if w.ends {
+	if w.opts.evaluate {
 		last = w.steps
 	}
-	if to.Epoch < 0 || to.Index < 0 || to.Index > last || to.Position != 0 || w.ends && to.Epoch != 0 {
+	if to.Epoch < 0 || to.Index < 0 || to.Index > last || to.Position != 0 || w.opts.evaluate && to.Epoch != 0 {
 		return errCursor
 	}
 	w.at = to

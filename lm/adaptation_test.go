@@ -64,7 +64,7 @@ func TestNeuralCache(t *testing.T) {
 			}
 			defer state.Close()
 			n := int64(len(ids) - 1)
-			h := m.Forward(s, torch.FromSlice(s, ids[:n], n, 1), state, lm.Evaluate).States
+			h := m.Forward(s, lm.Input{IDs: torch.FromSlice(s, ids[:n], n, 1)}, state, lm.Evaluate).States
 			loss := m.Output().Loss(s, h, torch.FromSlice(s, ids[1:], n), torch.CrossEntropyOptions{PerToken: true})
 			flat := torch.ToSlice[float64](s, h)
 			hidden = slices.Collect(slices.Chunk(flat, len(flat)/int(n)))

@@ -80,7 +80,7 @@ func (e *adaptiveEvaluation) segment(b data.Batch) (err error) {
 	return torch.Do(func(s *torch.Scope) error {
 		score := func() {
 			in := toDevice(s, b, e.model.TimeMajor(), e.device)
-			out := e.model.Forward(s, in.ids, e.state, Evaluate)
+			out := e.model.Forward(s, in.Input, e.state, Evaluate)
 			loss := e.model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{PerToken: true, Targets: in.host})
 			if !s.OK() {
 				return
@@ -204,7 +204,7 @@ func meanSquares(ctx context.Context, m Model, train data.Batcher, batches int, 
 		}
 		err = torch.Do(func(s *torch.Scope) error {
 			in := toDevice(s, b, m.TimeMajor(), device)
-			out := m.Forward(s, in.ids, state, Evaluate)
+			out := m.Forward(s, in.Input, state, Evaluate)
 			s.Backward(m.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{}).Mean)
 			for i, p := range m.Params() {
 				if !torch.HasGrad(p.Tensor) {

@@ -11,7 +11,7 @@ import (
 // tensors hold a batch on the device, in the model's order: [T, B] for recurrent
 // ones, [B, T] for Transformers.
 type tensors struct {
-	ids     *ts.Tensor // int64
+	Input
 	targets *ts.Tensor // int64 [N]
 	host    []int64    // targets, on the host
 }
@@ -23,16 +23,26 @@ func toDevice(s *torch.Scope, b data.Batch, timeMajor bool, device gotch.Device)
 	if b.TimeMajor {
 		shape[0], shape[1] = shape[1], shape[0]
 	}
-	ids, targets := b.Inputs, b.Targets
-	if b.TimeMajor != timeMajor {
-		ids, targets = transposed(ids, shape), transposed(targets, shape)
-		shape[0], shape[1] = shape[1], shape[0]
+	inOrder := func(values []int64) []int64 {
+		if b.TimeMajor == timeMajor {
+			return values
+		}
+		return transposed(values, shape)
 	}
-	return tensors{
-		ids:     s.Upload(torch.FromSlice(s, ids, shape...), device),
+	out := shape
+	if b.TimeMajor != timeMajor {
+		out = []int64{shape[1], shape[0]}
+	}
+	targets := inOrder(b.Targets)
+	t := tensors{
+		Input:   Input{IDs: s.Upload(torch.FromSlice(s, inOrder(b.Inputs), out...), device)},
 		targets: s.Upload(torch.FromSlice(s, targets, int64(len(targets))), device),
 		host:    targets,
 	}
+	if b.First != nil {
+		t.First = s.Upload(torch.FromSlice(s, inOrder(b.First), out...), device)
+	}
+	return t
 }
 
 // transposed returns the transpose of a matrix of the given shape.

@@ -134,7 +134,7 @@ func (d *stateDecoder) Next(s *torch.Scope, ids [][]int64) *ts.Tensor {
 				}
 			}
 			in := s.Upload(torch.FromSlice(s, x, int64(steps), texts), d.device)
-			out := d.model.Forward(s, in, d.state, Evaluate).States
+			out := d.model.Forward(s, Input{IDs: in}, d.state, Evaluate).States
 			hidden = s.Narrow(out, 0, int64(steps-1)*texts, texts)
 		}
 		logits = d.model.Output().LogProbs(s, hidden)
@@ -166,7 +166,7 @@ func (d *cacheDecoder) Next(s *torch.Scope, ids [][]int64) (logits *ts.Tensor) {
 		}
 		in, n := d.fit(ids)
 		batch := int64(len(ids))
-		x := d.model.run(s, s.Upload(torch.FromSlice(s, in, batch, n), d.model.device), d.cache, Evaluate)
+		x := d.model.run(s, Input{IDs: s.Upload(torch.FromSlice(s, in, batch, n), d.model.device)}, d.cache, Evaluate)
 		logits = d.model.output.LogProbs(s, s.Select(x, 1, n-1))
 	})
 	return logits

@@ -88,7 +88,7 @@ func forward(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) (h *ts.T
 			t.Fatal(err)
 		}
 		defer state.Close()
-		h = m.Forward(s, ids, state, lm.Evaluate).States
+		h = m.Forward(s, lm.Input{IDs: ids}, state, lm.Evaluate).States
 		if m.TimeMajor() {
 			h = s.Narrow(h, 0, (n-1)*b, b)
 		} else {

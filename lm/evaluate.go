@@ -39,6 +39,9 @@ type Reading struct {
 	Batch  int // sequences side by side
 	Length int // tokens of a piece, for a model that carries its state
 	Stride int // tokens that each window scores, for a model without a carried state; 0: all of its context
+
+	// WithinDocuments makes a model without a carried state read each document by itself.
+	WithinDocuments bool
 }
 
 // Batches cuts a text for a model, so that each token but the first is predicted
@@ -56,6 +59,9 @@ func (r Reading) Batches(m Model, text *data.Tokens, options ...data.BatchOption
 		return nil, fmt.Errorf("stride %d is longer than the model's context of %d tokens", r.Stride, context)
 	case r.Stride > 0:
 		options = append(options, data.Stride(r.Stride))
+	}
+	if r.WithinDocuments {
+		options = append(options, data.WithinDocuments())
 	}
 	return data.NewSequential(text, batch, context, options...)
 }
@@ -95,7 +101,7 @@ func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device got
 		err = torch.Do(func(s *torch.Scope) error {
 			s.NoGrad(func() {
 				in := toDevice(s, b, m.TimeMajor(), device)
-				out := m.Forward(s, in.ids, state, Evaluate)
+				out := m.Forward(s, in.Input, state, Evaluate)
 				loss := m.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{Targets: in.host})
 				total += loss.Nats * float64(loss.Tokens)
 				r.Tokens += loss.Tokens

@@ -74,6 +74,16 @@ type Features struct {
 	Raw    *ts.Tensor // [T, B, D] before it, for activation regularisation; nil for models without it
 }
 
+// Input is what a model reads.
+type Input struct {
+	IDs *ts.Tensor // token ids, int64
+
+	// First is, for each token, the place in its text of the first token of its
+	// document, int64 like IDs: a Transformer then reads every document by itself. Nil
+	// makes each text one document. Models that carry a state ignore it.
+	First *ts.Tensor
+}
+
 // A Model is a network up to the output layer. This interface covers all differences
 // between kinds of model: nothing outside a kind's own file checks its name.
 type Model interface {
@@ -82,10 +92,10 @@ type Model interface {
 	// Params are all trained tensors, each once, in a fixed order.
 	Params() []Param
 
-	// Forward runs over the token ids, [T, B] if the model is TimeMajor, else [B, T].
+	// Forward runs over the input, [T, B] if the model is TimeMajor, else [B, T].
 	// A model that carries a state starts from it and replaces it by its last state,
 	// detached from the graph; others ignore it.
-	Forward(s *torch.Scope, ids *ts.Tensor, state *RecurrentState, mode Mode) Features
+	Forward(s *torch.Scope, in Input, state *RecurrentState, mode Mode) Features
 
 	// Output returns the output layer.
 	Output() OutputLayer

@@ -109,12 +109,12 @@ func (m *recurrent) NewState(batch int64) (*RecurrentState, error) {
 	return NewRecurrentState(batch, m.units, m.cell.states, m.device)
 }
 
-func (m *recurrent) Forward(s *torch.Scope, ids *ts.Tensor, state *RecurrentState, mode Mode) Features {
+func (m *recurrent) Forward(s *torch.Scope, in Input, state *RecurrentState, mode Mode) Features {
 	d := m.config.Dropout
 	if mode == Evaluate {
 		d = Dropout{}
 	}
-	x := s.Embedding(dropRows(s, m.embedding, d.Embed), ids) // [T, B, E]
+	x := s.Embedding(dropRows(s, m.embedding, d.Embed), in.IDs) // [T, B, E]
 	x = drop(s, x, d.Input, d.Locked)
 	raw := x
 	for i, w := range m.layers {

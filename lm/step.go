@@ -108,7 +108,7 @@ func (t *Trainer) draw() (batches []data.Batch, tokens int, err error) {
 			return nil, 0, fmt.Errorf("next batch: %w", err)
 		}
 		if t.Config.Accumulate > 1 { // the next batch is read into the same memory
-			b.Inputs, b.Targets = slices.Clone(b.Inputs), slices.Clone(b.Targets)
+			b.Inputs, b.Targets, b.First = slices.Clone(b.Inputs), slices.Clone(b.Targets), slices.Clone(b.First)
 		}
 		batches = append(batches, b)
 		tokens += b.GlobalBatch * b.T
@@ -129,7 +129,7 @@ func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (*tor
 		in := toDevice(s, b, t.Model.TimeMajor(), t.Device)
 		var out Features
 		forward := func() {
-			out = t.Model.Forward(s, in.ids, t.state, Training)
+			out = t.Model.Forward(s, in.Input, t.state, Training)
 			phases.Forward += lap(&started)
 			loss = t.Model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{Unread: true, Targets: in.host})
 			phases.Loss += lap(&started)

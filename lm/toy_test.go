@@ -53,10 +53,10 @@ func (m *toy) NewDecoder(texts int) (lm.Decoder, error) {
 	return lm.NewStateDecoder(m, texts, m.device)
 }
 
-func (m *toy) Forward(s *torch.Scope, ids *ts.Tensor, state *lm.RecurrentState, _ lm.Mode) lm.Features {
-	x, h := s.Embedding(m.embedding, ids), state.Layer(0)[0]
+func (m *toy) Forward(s *torch.Scope, in lm.Input, state *lm.RecurrentState, _ lm.Mode) lm.Features {
+	x, h := s.Embedding(m.embedding, in.IDs), state.Layer(0)[0]
 	var all []*ts.Tensor
-	for t := range torch.Shape(ids)[0] {
+	for t := range torch.Shape(in.IDs)[0] {
 		h = s.Add(s.Scale(h, toyDecay), s.Select(x, 0, t))
 		all = append(all, h)
 	}

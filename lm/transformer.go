@@ -173,21 +173,24 @@ func (m *transformer) Close() {
 	m.rotary.close()
 }
 
-func (m *transformer) Forward(s *torch.Scope, ids *ts.Tensor, _ *RecurrentState, mode Mode) Features {
-	x := m.run(s, ids, nil, mode)
+func (m *transformer) Forward(s *torch.Scope, in Input, _ *RecurrentState, mode Mode) Features {
+	x := m.run(s, in, nil, mode)
 	return Features{States: s.Reshape(x, -1, m.config.Embed)}
 }
 
-// run returns the normed residual stream [B, T, D] over ids [B, T], which follow the
+// run returns the normed residual stream [B, T, D] over the input [B, T], which follows the
 // tokens in the cache. A nil cache holds no tokens and stores none.
-func (m *transformer) run(s *torch.Scope, ids *ts.Tensor, cache *kvCache, mode Mode) *ts.Tensor {
+//
+// Learned positions count from the start of the token's document. Rotary positions need
+// not: attention depends on their differences alone.
+func (m *transformer) run(s *torch.Scope, in Input, cache *kvCache, mode Mode) *ts.Tensor {
 	d := m.config.Dropout
 	if mode == Evaluate {
 		d = Dropout{}
 	}
-	shape := torch.Shape(ids)
+	shape := torch.Shape(in.IDs)
 	if len(shape) != 2 {
-		s.Fail(fmt.Errorf("transformer: ids are %s, expected int64[batch, time]", torch.Describe(ids)))
+		s.Fail(fmt.Errorf("transformer: ids are %s, expected int64[batch, time]", torch.Describe(in.IDs)))
 		return nil
 	}
 	from := cache.length()
@@ -195,14 +198,16 @@ func (m *transformer) run(s *torch.Scope, ids *ts.Tensor, cache *kvCache, mode M
 		s.Fail(fmt.Errorf("transformer: %d tokens do not fit a context of %d", from+shape[1], m.config.Context))
 		return nil
 	}
-	x := s.Embedding(m.embedding, ids)
-	if m.positions != nil {
+	x := s.Embedding(m.embedding, in.IDs)
+	if m.positions != nil && in.First == nil {
 		x = s.Add(x, s.Narrow(m.positions, 0, from, shape[1]))
+	} else if m.positions != nil {
+		x = s.Add(x, s.Embedding(m.positions, s.Sub(upTo(s, from, shape[1], in.First), in.First)))
 	}
 	x = s.Dropout(x, d.Input)
 	for i := range m.blocks {
 		b := &m.blocks[i]
-		attention := b.attention.with(cache.layer(i), d.Hidden)
+		attention := b.attention.with(cache.layer(i), in.First, d.Hidden)
 		if b.parallel {
 			y := residual(s, x, b.attentionNorm, attention, d.Hidden)
 			x = s.Add(y, s.Dropout(b.mlp.apply(s, b.mlpNorm.apply(s, x)), d.Hidden))
@@ -213,6 +218,15 @@ func (m *transformer) run(s *torch.Scope, ids *ts.Tensor, cache *kvCache, mode M
 	}
 	cache.advance(shape[1])
 	return m.norm.apply(s, x)
+}
+
+// upTo returns the n positions from position from on, on like's device.
+func upTo(s *torch.Scope, from, n int64, like *ts.Tensor) *ts.Tensor {
+	positions := make([]int64, n)
+	for i := range positions {
+		positions[i] = from + int64(i)
+	}
+	return s.UploadLike(torch.FromSlice(s, positions, n), like)
 }
 
 // A branch is a function of the normed residual stream [B, T, D].
@@ -249,11 +263,12 @@ type attention struct {
 type attend struct {
 	*attention
 	cache   *layerCache
-	dropout float64 // of attention weights
+	first   *ts.Tensor // as Input has it
+	dropout float64    // of attention weights
 }
 
-func (a *attention) with(cache *layerCache, dropout float64) attend {
-	return attend{a, cache, dropout}
+func (a *attention) with(cache *layerCache, first *ts.Tensor, dropout float64) attend {
+	return attend{a, cache, first, dropout}
 }
 
 func (a attend) apply(s *torch.Scope, h *ts.Tensor) *ts.Tensor {
@@ -275,7 +290,7 @@ func (a attend) fused(s *torch.Scope, x *ts.Tensor, b torch.Branch) *ts.Tensor {
 	if len(a.in) > 1 || a.cache != nil {
 		return nil
 	}
-	return s.SelfAttention(x, b, a.in[0].affine(s), a.out.affine(s), a.heads, a.dropout)
+	return s.SelfAttention(x, b, a.in[0].affine(s), a.out.affine(s), a.heads, torch.AttentionOptions{First: a.first, Dropout: a.dropout})
 }
 
 // project returns queries [B, T, heads, width], keys and values [B, T, kvHeads, width].
@@ -290,50 +305,18 @@ func (a *attention) project(s *torch.Scope, h *ts.Tensor) (q, k, v *ts.Tensor) {
 }
 
 // weigh returns softmax(q k' / sqrt(width)) v [B, heads, T, width] over the tokens
-// that each query may see: its own token and the ones before it, at most window in
-// all.
+// that each query may see: its own token and the ones before it in its document, at most
+// window in all.
 func (a attend) weigh(s *torch.Scope, q, k, v *ts.Tensor, from int64) *ts.Tensor {
 	shape := torch.Shape(q)
 	if !s.OK() {
 		return nil
 	}
-	steps := shape[2]
-	switch all := from + steps; {
-	case a.window == 0 || all <= a.window:
-		return s.Attention(q, k, v, from, a.dropout)
-	case steps == 1:
+	if all := from + shape[2]; shape[2] == 1 && a.window > 0 && all > a.window {
 		start := all - a.window
-		return s.Attention(q, s.Narrow(k, 2, start, a.window), s.Narrow(v, 2, start, a.window), a.window-1, a.dropout)
+		return s.Attention(q, s.Narrow(k, 2, start, a.window), s.Narrow(v, 2, start, a.window), a.window-1, torch.AttentionOptions{Dropout: a.dropout})
 	}
-	scores := s.Scale(s.MatMul(q, s.Transpose(a.shared(s, k), 2, 3)), 1/math.Sqrt(float64(a.width)))
-	scores = s.Add(scores, s.UploadLike(windowMask(s, from, steps, a.window), scores))
-	return s.MatMul(s.Dropout(s.Softmax(scores), a.dropout), a.shared(s, v))
-}
-
-// shared repeats the heads of keys or values [B, kvHeads, S, width] for the query
-// heads that share them.
-func (a *attention) shared(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
-	shape, each := torch.Shape(x), a.heads/a.kvHeads
-	if each == 1 || !s.OK() {
-		return x
-	}
-	wide := s.Expand(s.Unsqueeze(x, 2), shape[0], shape[1], each, shape[2], shape[3])
-	return s.Reshape(wide, shape[0], a.heads, shape[2], shape[3])
-}
-
-// windowMask is added to scores [T, from + T]: 0 where a query sees a key, else
-// minus infinity.
-func windowMask(s *torch.Scope, from, steps, window int64) *ts.Tensor {
-	all := from + steps
-	values := make([]float32, steps*all)
-	for t := range steps {
-		for key := range all {
-			if at := from + t; key > at || key <= at-window {
-				values[t*all+key] = float32(math.Inf(-1))
-			}
-		}
-	}
-	return torch.FromSlice(s, values, steps, all)
+	return s.Attention(q, k, v, from, torch.AttentionOptions{First: a.first, Window: a.window, Dropout: a.dropout})
 }
 
 // mlp computes down f(up h) for an activation f, or with a gate (Shazeer 2020) down

@@ -44,6 +44,9 @@ func TrainBatches(s configs.Settings, tokens *data.Tokens, options ...data.Batch
 	if t.VariableBPTT {
 		options = append(options, data.VariableLength(uint64(t.Seed)))
 	}
+	if t.DocumentMask {
+		options = append(options, data.WithinDocuments())
+	}
 	return data.NewBatcher(t.Batching, tokens, t.Batch, s.SequenceLength(), uint64(t.Seed), options...)
 }
 
@@ -59,6 +62,9 @@ func evalBatches(s configs.Settings, d *data.Dataset, split string, options ...d
 		options := append([]data.BatchOption{data.Evaluation()}, options...)
 		if s.Model.KindOf().CarriesState {
 			return data.NewContiguous(tokens, batch, s.SequenceLength(), options...)
+		}
+		if s.Train.DocumentMask {
+			options = append(options, data.WithinDocuments())
 		}
 		return data.NewSequential(tokens, batch, s.SequenceLength(), options...)
 	}

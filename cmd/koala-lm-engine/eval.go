@@ -49,7 +49,7 @@ func score(ctx context.Context, r request.Eval, model *trained, text scoredText,
 	}
 	// Batches are those of training's evaluations, unless the request overrides
 	// them.
-	reading := lm.Reading{Batch: model.settings.Eval.Batch, Length: model.settings.Train.BPTT, Stride: r.Stride}
+	reading := lm.Reading{Batch: model.settings.Eval.Batch, Length: model.settings.Train.BPTT, Stride: r.Stride, WithinDocuments: model.settings.Train.DocumentMask}
 	if r.Batch > 0 {
 		reading.Batch = r.Batch
 	}

@@ -71,7 +71,7 @@ func readText(path string, model *trained) (scoredText, error) {
 			}
 		}
 	}
-	return scoredText{name, data.NewTokens(ids), info, func() error { return nil }}, nil
+	return scoredText{name, data.NewTokens(ids).WithDocuments([]int{0}), info, func() error { return nil }}, nil
 }
 
 // invalidLine returns the number of the first line that is not UTF-8, 0 if all

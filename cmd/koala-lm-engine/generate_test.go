@@ -93,7 +93,7 @@ func greedy(t testing.TB, m lm.Model, prompt []int64, tokens int) (added []int64
 					return
 				}
 				defer state.Close()
-				hidden := m.Forward(s, torch.FromSlice(s, text, shape...), state, lm.Evaluate).States
+				hidden := m.Forward(s, lm.Input{IDs: torch.FromSlice(s, text, shape...)}, state, lm.Evaluate).States
 				last := m.Output().LogProbs(s, s.Narrow(hidden, 0, int64(len(text)-1), 1))
 				if scores := torch.ToSlice[float32](s, last); s.OK() {
 					text = append(text, int64((&lm.Sampler{}).Draw(scores, rand.New(rand.NewPCG(0, 0)))))

@@ -55,9 +55,9 @@ func TestBranchesAgreeWithTheirFormula(t *testing.T) {
 				return s.Linear(s.Mul(s.SiLU(s.Linear(h, l[4], nil)), s.Linear(h, l[3], nil)), l[5], nil)
 			})), append(norms, []int64{hidden, width}, []int64{hidden, width}, []int64{width, hidden})...)
 			agree(t, also(func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
-				return s.SelfAttention(l[0], branch(l), small(s, l[3]), small(s, l[4]), heads, 0)
+				return s.SelfAttention(l[0], branch(l), small(s, l[3]), small(s, l[4]), heads, torch.AttentionOptions{})
 			}), also(onto(func(s *torch.Scope, h *ts.Tensor, l []*ts.Tensor) *ts.Tensor {
-				return s.SelfAttention(h, torch.Branch{}, small(s, l[3]), small(s, l[4]), heads, 0)
+				return s.SelfAttention(h, torch.Branch{}, small(s, l[3]), small(s, l[4]), heads, torch.AttentionOptions{})
 			})), append(norms, []int64{3 * width, width}, []int64{width, width})...)
 		}
 	}
@@ -74,7 +74,7 @@ func TestBranchDropout(t *testing.T) {
 		ones := torch.Affine{Weight: zero(8, 8), Bias: one(8)}
 		for name, y := range map[string]*ts.Tensor{
 			"mlp":            s.MLP(x, b, ones, nil, ones),
-			"self_attention": s.SelfAttention(x, b, torch.Affine{Weight: zero(24, 8)}, ones, 2, 0),
+			"self_attention": s.SelfAttention(x, b, torch.Affine{Weight: zero(24, 8)}, ones, 2, torch.AttentionOptions{}),
 		} {
 			kept := 0.0
 			for i, v := range torch.ToSlice[float32](s, y) {
@@ -103,7 +103,7 @@ func TestBranchesMustFit(t *testing.T) {
 			s.MLP(x, torch.Branch{Gain: zeros(3)}, torch.Affine{Weight: zeros(8, 4)}, nil, torch.Affine{Weight: zeros(4, 8)})
 		},
 		"shift": func(s *torch.Scope, x *ts.Tensor, zeros func(...int64) *ts.Tensor) {
-			s.SelfAttention(x, torch.Branch{Gain: zeros(4), Shift: zeros(3)}, in(s), torch.Affine{Weight: zeros(4, 4)}, 2, 0)
+			s.SelfAttention(x, torch.Branch{Gain: zeros(4), Shift: zeros(3)}, in(s), torch.Affine{Weight: zeros(4, 4)}, 2, torch.AttentionOptions{})
 		},
 		"last layer": func(s *torch.Scope, x *ts.Tensor, zeros func(...int64) *ts.Tensor) {
 			s.MLP(x, torch.Branch{Gain: zeros(4)}, torch.Affine{Weight: zeros(8, 4)}, nil, torch.Affine{Weight: zeros(6, 8)})

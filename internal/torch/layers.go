@@ -65,10 +65,10 @@ func (s *Scope) Rotary(x, cos, sin *ts.Tensor) *ts.Tensor {
 
 // SelfAttention is causal self-attention over x [B, T, D] with the layers around it: in [3
 // D, D] computes concatenated queries, keys and values, and out [D, D] projects the heads'
-// results. dropout zeroes attention weights.
-func (s *Scope) SelfAttention(x *ts.Tensor, b Branch, in, out Affine, heads int64, dropout float64) *ts.Tensor {
-	inputs := C.koala_self_attention_inputs{x: handle(x), branch: b.inputs(), in: in.inputs(), out: out.inputs(),
-		heads: C.int64_t(heads), dropout: C.double(dropout)}
+// results.
+func (s *Scope) SelfAttention(x *ts.Tensor, b Branch, in, out Affine, heads int64, o AttentionOptions) *ts.Tensor {
+	inputs := C.koala_self_attention_inputs{x: handle(x), first: handle(o.First), branch: b.inputs(), in: in.inputs(), out: out.inputs(),
+		heads: C.int64_t(heads), dropout: C.double(o.Dropout)}
 	var y C.koala_tensor
 	if !s.native("self_attention", func() C.int { return C.koala_self_attention(&inputs, &y) }, x, in.Weight, out.Weight) {
 		return nil
@@ -76,12 +76,20 @@ func (s *Scope) SelfAttention(x *ts.Tensor, b Branch, in, out Affine, heads int6
 	return s.take(y)
 }
 
+// AttentionOptions limit what a query sees. The zero value lets it see its own token and
+// all before it.
+type AttentionOptions struct {
+	First   *ts.Tensor // first token that each query sees, int64 [B, T]; nil: 0
+	Window  int64      // largest number of tokens that a query sees, its own included; 0: no limit. Attention only
+	Dropout float64    // probability with which an attention weight is zeroed
+}
+
 // Attention is scaled dot-product attention: queries [B, H, T, W] attend to the keys and
 // values [B, G, from+T, W] up to their own position; the first query's position is from. G
-// divides H: groups of neighbouring heads share keys and values. dropout zeroes attention
-// weights.
-func (s *Scope) Attention(q, k, v *ts.Tensor, from int64, dropout float64) *ts.Tensor {
-	in := C.koala_attention_inputs{q: handle(q), k: handle(k), v: handle(v), from: C.int64_t(from), dropout: C.double(dropout)}
+// divides H: groups of neighbouring heads share keys and values.
+func (s *Scope) Attention(q, k, v *ts.Tensor, from int64, o AttentionOptions) *ts.Tensor {
+	in := C.koala_attention_inputs{q: handle(q), k: handle(k), v: handle(v), first: handle(o.First), from: C.int64_t(from),
+		window: C.int64_t(o.Window), dropout: C.double(o.Dropout)}
 	var out C.koala_tensor
 	if !s.native("attention", func() C.int { return C.koala_attention(&in, &out) }, q, k, v) {
 		return nil

@@ -154,10 +154,14 @@ func TestBFloat16OperatorsAgreeWithFloat32(t *testing.T) {
 		}, x, up, down)
 		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			return s.SelfAttention(l[0], torch.Branch{Gain: gainOf(s, l[1]), Shift: l[2], Eps: eps},
-				torch.Affine{Weight: small(s, l[3]), Bias: l[4]}, torch.Affine{Weight: small(s, l[5]), Bias: l[6]}, heads, 0)
+				torch.Affine{Weight: small(s, l[3]), Bias: l[4]}, torch.Affine{Weight: small(s, l[5]), Bias: l[6]}, heads, torch.AttentionOptions{})
 		}, x, vector, vector, []int64{3 * d, d}, []int64{3 * d}, []int64{d, d}, vector)
 		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
-			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: small(s, l[1])}, torch.Affine{Weight: small(s, l[2])}, heads, 0)
+			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: small(s, l[1])}, torch.Affine{Weight: small(s, l[2])}, heads, torch.AttentionOptions{})
+		}, x, []int64{3 * d, d}, []int64{d, d})
+		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: small(s, l[1])}, torch.Affine{Weight: small(s, l[2])}, heads,
+				torch.AttentionOptions{First: documents(s, x[0], 0, x[1])})
 		}, x, []int64{3 * d, d}, []int64{d, d})
 	}
 	for _, chunk := range []int64{0, 5000} {

@@ -186,20 +186,37 @@ func TestRotaryAgreesWithItsFormula(t *testing.T) {
 }
 
 // causal is the formula of causal attention, with q, k and v [B, H, T, W].
-func causal(s *torch.Scope, q, k, v *ts.Tensor, from int64) *ts.Tensor {
+func causal(s *torch.Scope, q, k, v *ts.Tensor, from int64, o torch.AttentionOptions) *ts.Tensor {
 	shape := torch.Shape(q)
 	if !s.OK() {
 		return nil
 	}
-	steps, width := shape[2], shape[3]
-	mask := make([]float32, steps*(from+steps))
-	for i := range steps {
-		for j := from + i + 1; j < from+steps; j++ {
-			mask[i*(from+steps)+j] = float32(math.Inf(-1))
+	texts, steps, width, first := shape[0], shape[2], shape[3], []int64(nil)
+	if o.First != nil {
+		first = torch.ToSlice[int64](s, o.First)
+	}
+	mask := make([]float32, texts*steps*(from+steps))
+	for row := range texts * steps {
+		for j, own := int64(0), from+row%steps; j < from+steps; j++ {
+			if j > own || first != nil && j < first[row] || o.Window > 0 && j <= own-o.Window {
+				mask[row*(from+steps)+j] = float32(math.Inf(-1))
+			}
 		}
 	}
 	scores := s.Scale(s.MatMul(q, s.Transpose(k, 2, 3)), 1/math.Sqrt(float64(width)))
-	return s.MatMul(s.Softmax(s.Add(scores, torch.FromSlice(s, mask, steps, from+steps))), v)
+	return s.MatMul(s.Softmax(s.Add(scores, torch.FromSlice(s, mask, texts, 1, steps, from+steps))), v)
+}
+
+// documents are the first keys of queries that follow from keys: the documents of each
+// text have other lengths.
+func documents(s *torch.Scope, texts, from, steps int64) *ts.Tensor {
+	first := make([]int64, 0, texts*steps)
+	for text := range texts {
+		for own := from; own < from+steps; own++ {
+			first = append(first, own-own%(3+2*text))
+		}
+	}
+	return torch.FromSlice(s, first, texts, steps)
 }
 
 func TestAttentionAgreesWithItsFormula(t *testing.T) {
@@ -207,9 +224,21 @@ func TestAttentionAgreesWithItsFormula(t *testing.T) {
 	for _, steps := range []int64{1, 2, 17} {
 		for _, from := range []int64{0, 4} {
 			shared := []int64{2, 1, from + steps, width}
-			agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return s.Attention(l[0], l[1], l[2], from, 0) },
-				func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return causal(s, l[0], l[1], l[2], from) },
-				[]int64{2, heads, steps, width}, shared, shared)
+			for _, window := range []int64{0, 3, 40} {
+				for _, within := range []bool{false, true} {
+					options := func(s *torch.Scope) (o torch.AttentionOptions) {
+						if o.Window = window; within {
+							o.First = documents(s, 2, from, steps)
+						}
+						return o
+					}
+					agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+						return s.Attention(l[0], l[1], l[2], from, options(s))
+					},
+						func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return causal(s, l[0], l[1], l[2], from, options(s)) },
+						[]int64{2, heads, steps, width}, shared, shared)
+				}
+			}
 		}
 	}
 }
@@ -218,25 +247,37 @@ func TestAttentionAgreesWithItsFormula(t *testing.T) {
 // chunks, a context too long for our own kernel, weights too many for it.
 func TestSelfAttentionAgreesWithItsFormula(t *testing.T) {
 	const heads = 3
-	for _, shape := range [][]int64{{1, 1, 24}, {2, 17, 24}, {9, 40, 24}, {1, 260, 24}, {2, 9, 258}} {
-		width := shape[2] / heads
+	for _, test := range []struct {
+		shape  []int64
+		within bool // documents
+	}{
+		{[]int64{1, 1, 24}, false}, {[]int64{2, 17, 24}, false}, {[]int64{9, 40, 24}, false}, {[]int64{1, 260, 24}, false}, {[]int64{2, 9, 258}, false},
+		{[]int64{2, 17, 24}, true}, {[]int64{9, 40, 24}, true}, {[]int64{1, 260, 24}, true}, {[]int64{2, 9, 258}, true},
+	} {
+		shape, width := test.shape, test.shape[2]/heads
+		options := func(s *torch.Scope) (o torch.AttentionOptions) {
+			if test.within {
+				o.First = documents(s, shape[0], 0, shape[1])
+			}
+			return o
+		}
 		formula := func(s *torch.Scope, x, in, inBias, out, outBias *ts.Tensor) *ts.Tensor {
 			parts := s.Unflatten(s.Linear(x, in, inBias), 2, 3, heads, width)
 			part := func(i int64) *ts.Tensor { return s.Transpose(s.Select(parts, 2, i), 1, 2) }
-			seen := s.Flatten(s.Transpose(causal(s, part(0), part(1), part(2), 0), 1, 2), 2)
+			seen := s.Flatten(s.Transpose(causal(s, part(0), part(1), part(2), 0, options(s)), 1, 2), 2)
 			return s.Linear(seen, out, outBias)
 		}
 		// Small weights keep the softmax away from a single choice.
 		small := func(s *torch.Scope, w *ts.Tensor) *ts.Tensor { return s.Scale(w, 0.3) }
 		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
-			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: small(s, l[1]), Bias: l[2]}, torch.Affine{Weight: small(s, l[3]), Bias: l[4]}, heads, 0)
+			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: small(s, l[1]), Bias: l[2]}, torch.Affine{Weight: small(s, l[3]), Bias: l[4]}, heads, options(s))
 		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			return formula(s, l[0], small(s, l[1]), l[2], small(s, l[3]), l[4])
 		}, shape, []int64{3 * shape[2], shape[2]}, []int64{3 * shape[2]}, []int64{shape[2], shape[2]}, []int64{shape[2]})
 		// Weights stored the other way round, no biases.
 		turned := func(s *torch.Scope, w *ts.Tensor) *ts.Tensor { return s.Transpose(small(s, w), 0, 1) }
 		agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
-			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: turned(s, l[1])}, torch.Affine{Weight: turned(s, l[2])}, heads, 0)
+			return s.SelfAttention(l[0], torch.Branch{}, torch.Affine{Weight: turned(s, l[1])}, torch.Affine{Weight: turned(s, l[2])}, heads, options(s))
 		}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			return formula(s, l[0], turned(s, l[1]), nil, turned(s, l[2]), nil)
 		}, shape, []int64{shape[2], 3 * shape[2]}, []int64{shape[2], shape[2]})
@@ -249,7 +290,7 @@ func TestBiasesMustFit(t *testing.T) {
 		"mlp":      func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.MLP(x, torch.Branch{}, w, nil, short) },
 		"mlp gate": func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) { s.MLP(x, torch.Branch{}, w, &short, w) },
 		"self_attention": func(s *torch.Scope, x *ts.Tensor, w, short torch.Affine) {
-			s.SelfAttention(x, torch.Branch{}, in(s), short, 2, 0)
+			s.SelfAttention(x, torch.Branch{}, in(s), short, 2, torch.AttentionOptions{})
 		},
 	} {
 		err := torch.Do(func(s *torch.Scope) error {

@@ -24,14 +24,18 @@ constexpr int64_t lanes = 16; // float32 numbers in the widest vector, of AVX-51
 __attribute__((always_inline)) inline int64_t first_query(int64_t j) { return j / lanes * lanes; }
 
 // softmax_causal turns scores [T, T] into weights: each query's add up to 1 over the keys
-// that it sees.
+// that it sees, from its first on. A null first is 0 for all.
 KOALA_KERNEL(void, softmax_causal, float *__restrict scores, int64_t length, float scale, float *__restrict top,
-             float *__restrict sum) {
+             float *__restrict sum, const int32_t *__restrict first) {
   std::fill_n(top, length, -std::numeric_limits<float>::infinity());
   std::fill_n(sum, length, 0.0f);
   for (int64_t j = 0; j < length; j++) {
     float *__restrict row = scores + j * length;
     std::fill(row + first_query(j), row + j, -std::numeric_limits<float>::infinity());
+    if (first != nullptr)
+#pragma omp simd
+      for (int64_t i = j; i < length; i++)
+        row[i] = first[i] > static_cast<int32_t>(j) ? -std::numeric_limits<float>::infinity() : row[i];
 #pragma omp simd
     for (int64_t i = first_query(j); i < length; i++)
       top[i] = row[i] > top[i] ? row[i] : top[i];
@@ -94,11 +98,33 @@ private:
   }
 };
 
-// The weights and the norm of self-attention.
+// firsts_of is the first key that each query sees, as int32 [B, T]; undefined where all see
+// all.
+Tensor firsts_of(const Tensor &first) { return first.defined() ? first.to(at::kInt).contiguous() : first; }
+
+// firsts_in is its row of a sequence, or null.
+const int32_t *firsts_in(const Tensor &firsts, int64_t sequence) {
+  return firsts.defined() ? firsts.const_data_ptr<int32_t>() + sequence * firsts.size(1) : nullptr;
+}
+
+// visible says which of the keys [B or 1, 1, T, from + T] a query sees.
+Tensor visible(const Tensor &first, int64_t window, int64_t from, int64_t queries, at::Device device) {
+  const auto options = at::TensorOptions(device).dtype(at::kLong);
+  const Tensor key = at::arange(from + queries, options), own = at::arange(from, from + queries, options).unsqueeze(1);
+  Tensor seen = key.le(own);
+  if (window > 0)
+    seen = seen.logical_and(key.gt(own - window));
+  if (!first.defined())
+    return seen.unsqueeze(0).unsqueeze(0);
+  return seen.logical_and(key.ge(first.unsqueeze(-1))).unsqueeze(1);
+}
+
+// The weights and the norm of self-attention, and the first key that each query sees.
 struct AttentionLayer {
   Stream stream;
   Linear in, out;
   int64_t heads;
+  Tensor first;
 
   int64_t elements() const { return in.weight.numel() + out.weight.numel(); }
 
@@ -109,6 +135,8 @@ struct AttentionLayer {
     TORCH_CHECK(i.dim() == 2 && i.size(0) == 3 * x.size(2) && i.size(1) == x.size(2) && o.dim() == 2 &&
                     o.size(0) == x.size(2) && o.size(1) == x.size(2),
                 "self_attention: weights ", i.sizes(), " and ", o.sizes(), " do not fit ", x.sizes());
+    TORCH_CHECK(!first.defined() || (first.dim() == 2 && first.size(0) == x.size(0) && first.size(1) == x.size(1)),
+                "self_attention: first keys ", first.sizes(), " do not fit ", x.sizes());
     in.check();
     out.check();
     stream.check(x);
@@ -126,12 +154,12 @@ struct ShortAttention : torch::autograd::Function<ShortAttention> {
     Tensor x, gain, shift, in, in_bias, out, out_bias;
     std::array<Tensor *, 7> all() { return {&x, &gain, &shift, &in, &in_bias, &out, &out_bias}; }
     AttentionLayer layer(int64_t heads) const {
-      return {Stream(gain, shift, 0), Linear(in, in_bias), Linear(out, out_bias), heads};
+      return {Stream(gain, shift, 0), Linear(in, in_bias), Linear(out, out_bias), heads, {}};
     }
   };
   struct Buffers {
-    Tensor qkv, seen, measures; // [B T, 3 D]; the heads' results [B, T, D]
-    std::array<Tensor *, 3> all() { return {&qkv, &seen, &measures}; }
+    Tensor qkv, seen, measures, firsts; // [B T, 3 D]; the heads' results [B, T, D]
+    std::array<Tensor *, 4> all() { return {&qkv, &seen, &measures, &firsts}; }
   };
 
   // Scratch is a thread's memory for one head: weights and their gradient [T, T], and sums
@@ -146,27 +174,27 @@ struct ShortAttention : torch::autograd::Function<ShortAttention> {
   };
 
   // weigh writes the attention weights of a head.
-  static void weigh(const Scratch &s, const Heads<const float> &seq, int64_t head) {
+  static void weigh(const Scratch &s, const Heads<const float> &seq, int64_t head, const int32_t *firsts) {
     multiply(s.w, seq.k(head), seq.q(head).t());
-    softmax_causal(s.w.p, s.w.rows, seq.scale(), s.sums, s.sums + s.w.rows);
+    softmax_causal(s.w.p, s.w.rows, seq.scale(), s.sums, s.sums + s.w.rows, firsts);
   }
 
   static Variable apply_to(const Tensor &x, const AttentionLayer &l) {
     return apply(x, given(l.stream.gain), given(l.stream.shift), l.stream.eps, l.in.weight, given(l.in.bias),
-                 l.out.weight, given(l.out.bias), l.heads);
+                 l.out.weight, given(l.out.bias), l.heads, given(l.first));
   }
 
   static Variable forward(AutogradContext *ctx, const Variable &input, const std::optional<Tensor> &gain,
                           const std::optional<Tensor> &shift, double eps, const Variable &in,
                           const std::optional<Tensor> &in_bias, const Variable &out,
-                          const std::optional<Tensor> &out_bias, int64_t heads) {
+                          const std::optional<Tensor> &out_bias, int64_t heads, const std::optional<Tensor> &first) {
     const Saved s{input.contiguous(),    or_undefined(gain), or_undefined(shift), in,
                   or_undefined(in_bias), out,                or_undefined(out_bias)};
     AttentionLayer l = s.layer(heads);
     l.stream.eps = eps;
     const Tensor &x = s.x, y = at::empty_like(x), seen = at::empty_like(x);
     const int64_t length = x.size(1), embed = x.size(2), width = embed / heads;
-    const Tensor qkv = at::empty({x.size(0) * length, 3 * embed}, x.options());
+    const Tensor qkv = at::empty({x.size(0) * length, 3 * embed}, x.options()), firsts = firsts_of(or_undefined(first));
     const Matrix QKV = mutable_matrix(qkv), S = mutable_matrix(seen), Y = mutable_matrix(y);
     const Chunks chunks = chunks_of(x.size(0), length, l.elements());
     Branch branch(x, l.stream, chunks, length);
@@ -177,14 +205,14 @@ struct ShortAttention : torch::autograd::Function<ShortAttention> {
       for (int64_t at = from; at < from + n; at += length) {
         const Heads<const float> seq{QKV.part(at, length), width};
         for (int64_t h = 0; h < heads; h++) {
-          weigh(scratch, seq, h);
+          weigh(scratch, seq, h, firsts_in(firsts, at / length));
           multiply(S.part(at, length).columns_from(h * width, width), scratch.w.t(), seq.v(h));
         }
       }
       branch.out(Y.part(from, n), from, S.part(from, n), l.out);
     });
     save(ctx, s);
-    hold(ctx, Buffers{qkv, seen, branch.measures()});
+    hold(ctx, Buffers{qkv, seen, branch.measures(), firsts});
     ctx->saved_data["heads"] = heads;
     return y;
   }
@@ -212,7 +240,7 @@ struct ShortAttention : torch::autograd::Function<ShortAttention> {
         const Heads<float> d{d_qkv.part(at, length), width};
         for (int64_t h = 0; h < l.heads; h++) {
           const Matrix ds = d_seen.part(at, length).columns_from(h * width, width);
-          weigh(scratch, seq, h);
+          weigh(scratch, seq, h, firsts_in(b.firsts, (from + at) / length));
           multiply(d.v(h), scratch.w, ds);
           multiply(scratch.dw, seq.v(h), ds.t());
           softmax_backward(scratch.w.p, scratch.dw.p, length, seq.scale(), scratch.sums);
@@ -234,6 +262,7 @@ struct ShortAttention : torch::autograd::Function<ShortAttention> {
             d_in.bias.total(),
             d_out.weight.total(),
             d_out.bias.total(),
+            Tensor(),
             Tensor()};
   }
 };
@@ -329,20 +358,20 @@ bool has_block_products() {
   return works;
 }
 
-// A row of scores becomes weights times sum, in bfloat16, and 0 beyond the keys that the
-// query sees. It returns log_sum of the scaled scores, and sum.
+// A row of scores becomes weights times sum, in bfloat16, and 0 beyond the keys [first,
+// seen) that the query sees. It returns log_sum of the scaled scores, and sum.
 struct RowSum {
   float log_sum, sum;
 };
-KOALA_KERNEL(RowSum, block_softmax_row, const float *__restrict s, float scale, int seen, uint16_t *__restrict p,
-             int n) {
+KOALA_KERNEL(RowSum, block_softmax_row, const float *__restrict s, float scale, int first, int seen,
+             uint16_t *__restrict p, int n) {
   float top = -std::numeric_limits<float>::infinity(), sum = 0;
 #pragma omp simd reduction(max : top)
-  for (int j = 0; j < seen; j++)
+  for (int j = first; j < seen; j++)
     top = s[j] > top ? s[j] : top;
 #pragma omp simd reduction(+ : sum)
   for (int j = 0; j < n; j++) {
-    const float e = j < seen ? exp_nonpositive((s[j] - top) * scale) : 0.0f;
+    const float e = j >= first && j < seen ? exp_nonpositive((s[j] - top) * scale) : 0.0f;
     sum += e;
     p[j] = narrow(e);
   }
@@ -354,7 +383,7 @@ KOALA_KERNEL(RowSum, block_softmax_row, const float *__restrict s, float scale, 
 struct PairRow {
   const float *s, *dp;
   float log_sum, product; // product is do.o
-  int seen;
+  int first, seen;
   uint16_t *ds;
 };
 KOALA_KERNEL(void, block_backward_rows, PairRow a, PairRow b, float scale, uint32_t *__restrict p,
@@ -363,10 +392,11 @@ KOALA_KERNEL(void, block_backward_rows, PairRow a, PairRow b, float scale, uint3
   uint16_t *__restrict a_ds = a.ds, *__restrict b_ds = b.ds;
 #pragma omp simd
   for (int j = 0; j < n; j++) {
-    const float pa = j < a.seen ? exp_nonpositive(as[j] * scale - a.log_sum) : 0.0f;
-    const float pb = j < b.seen ? exp_nonpositive(bs[j] * scale - b.log_sum) : 0.0f;
-    const uint16_t da = narrow(j < a.seen ? pa * (ad[j] - a.product) * scale : 0.0f);
-    const uint16_t db = narrow(j < b.seen ? pb * (bd[j] - b.product) * scale : 0.0f);
+    const bool sees_a = j >= a.first && j < a.seen, sees_b = j >= b.first && j < b.seen;
+    const float pa = sees_a ? exp_nonpositive(as[j] * scale - a.log_sum) : 0.0f;
+    const float pb = sees_b ? exp_nonpositive(bs[j] * scale - b.log_sum) : 0.0f;
+    const uint16_t da = narrow(sees_a ? pa * (ad[j] - a.product) * scale : 0.0f);
+    const uint16_t db = narrow(sees_b ? pb * (bd[j] - b.product) * scale : 0.0f);
     p[j] = narrow(pa) | static_cast<uint32_t>(narrow(pb)) << 16;
     ds[j] = da | static_cast<uint32_t>(db) << 16;
     a_ds[j] = da;
@@ -407,11 +437,11 @@ void transpose(const T *in, int64_t in_step, int64_t rows, int64_t columns, U *o
           out[y * out_step + x] = f(in[x * in_step + y]);
 }
 
-// BlockAttention is attention of the heads in qkv [B T, 3 D].
+// BlockAttention is attention of the heads in qkv [B T, 3 D], with firsts as firsts_of has them.
 class BlockAttention {
 public:
-  BlockAttention(const Tensor &qkv, int64_t length, int64_t heads)
-      : qkv_(low_matrix(qkv)), length_(length), even_(length + length % 2), heads_(heads),
+  BlockAttention(const Tensor &qkv, int64_t length, int64_t heads, const Tensor &firsts)
+      : qkv_(low_matrix(qkv)), firsts_(firsts), length_(length), even_(length + length % 2), heads_(heads),
         width_(qkv_.columns / 3 / heads), scale_(1.0f / std::sqrt(static_cast<float>(width_))) {}
 
   // Heads whose rows can be read in pairs.
@@ -432,8 +462,8 @@ public:
         float scales[block];
         block_multiply(s, q.part(from, n), m.k_columns.data(), even_, false);
         for (int64_t i = 0; i < n; i++) {
-          const RowSum r = block_softmax_row(s.row(i), scale_, static_cast<int>(from + i + 1), p.row(i),
-                                             static_cast<int>(keys));
+          const RowSum r = block_softmax_row(s.row(i), scale_, first_of(sequence, from + i),
+                                             static_cast<int>(from + i + 1), p.row(i), static_cast<int>(keys));
           sums[from + i] = r.log_sum;
           scales[i] = 1.0f / r.sum;
         }
@@ -467,9 +497,10 @@ public:
         for (int64_t i = 0; i < n; i += 2) {
           const auto row = [&](int64_t i) -> PairRow {
             if (i == n) // beyond the last: sees nothing
-              return {s.row(n - 1), dp.row(n - 1), 0, 0, 0, ds.row(i)};
+              return {s.row(n - 1), dp.row(n - 1), 0, 0, 0, 0, ds.row(i)};
             const float product = low_dot(d_o.row(from + i), o.row(from + i), width_);
-            return {s.row(i), dp.row(i), sums[from + i], product, static_cast<int>(from + i + 1), ds.row(i)};
+            return {s.row(i), dp.row(i), sums[from + i], product, first_of(sequence, from + i),
+                    static_cast<int>(from + i + 1), ds.row(i)};
           };
           block_backward_rows(row(i), row(i + 1), scale_, m.p_pairs.data() + i / 2 * keys,
                               m.ds_pairs.data() + i / 2 * keys, static_cast<int>(keys));
@@ -515,6 +546,11 @@ private:
     });
   }
 
+  int first_of(int64_t sequence, int64_t query) const {
+    const int32_t *const firsts = firsts_in(firsts_, sequence);
+    return firsts != nullptr ? firsts[query] : 0;
+  }
+
   int64_t keys_of(int64_t from, int64_t n) const { return from + n + (from + n) % 2; } // even
 
   // The columns of one head in rows of several, of one sequence.
@@ -549,6 +585,7 @@ private:
   }
 
   const LowMatrix qkv_;
+  const Tensor firsts_;
   const int64_t length_, even_, heads_, width_;
   const float scale_;
 };
@@ -559,14 +596,22 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
     Tensor x, gain, shift, in, in_bias, out, out_bias;
     std::array<Tensor *, 7> all() { return {&x, &gain, &shift, &in, &in_bias, &out, &out_bias}; }
   };
-  struct Buffers { // of bfloat16 but for log_sums and measures; input and seen [B T, D], qkv [B T, 3 D]
-    Tensor input, qkv, seen, log_sums, in, out, measures;
-    std::array<Tensor *, 7> all() { return {&input, &qkv, &seen, &log_sums, &in, &out, &measures}; }
+  struct Buffers { // of bfloat16 but for log_sums, measures and firsts; input and seen [B T, D], qkv [B T, 3 D]
+    Tensor input, qkv, seen, log_sums, in, out, measures, firsts;
+    std::array<Tensor *, 8> all() { return {&input, &qkv, &seen, &log_sums, &in, &out, &measures, &firsts}; }
+
+    // mask is what libtorch's kernel takes beside causality.
+    std::optional<Tensor> mask(int64_t length) const {
+      if (!firsts.defined())
+        return std::nullopt;
+      const Tensor seen = visible(firsts, 0, 0, length, qkv.device());
+      return at::zeros(seen.sizes(), qkv.options()).masked_fill_(seen.logical_not(), -INFINITY);
+    }
   };
 
   static Variable apply_to(const Tensor &x, const AttentionLayer &l) {
     return apply(x, given(l.stream.gain), given(l.stream.shift), l.stream.eps, l.in.weight, given(l.in.bias),
-                 l.out.weight, given(l.out.bias), l.heads);
+                 l.out.weight, given(l.out.bias), l.heads, given(l.first));
   }
 
   // attend is attention itself: by our blocks, or by libtorch's kernel where the processor
@@ -576,13 +621,13 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
     if (BlockAttention::takes(embed / heads)) {
       b.seen = at::empty({rows, embed}, b.qkv.options());
       b.log_sums = at::empty({rows / length * heads, length}, b.qkv.options().dtype(at::kFloat));
-      BlockAttention(b.qkv, length, heads).forward(low_matrix(b.seen), mutable_matrix(b.log_sums));
+      BlockAttention(b.qkv, length, heads, b.firsts).forward(low_matrix(b.seen), mutable_matrix(b.log_sums));
       return;
     }
     const Tensor qkv = b.qkv.view({rows / length, length, 3, heads, -1});
     Tensor out;
     std::tie(out, b.log_sums) = at::_scaled_dot_product_flash_attention_for_cpu(
-        heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), 0.0, true);
+        heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), 0.0, !b.firsts.defined(), b.mask(length));
     b.seen = out.transpose(1, 2).reshape({rows, embed});
   }
 
@@ -591,7 +636,7 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
     const int64_t rows = b.qkv.size(0), embed = b.qkv.size(1) / 3;
     const Tensor d_qkv = at::empty_like(b.qkv);
     if (BlockAttention::takes(embed / heads)) {
-      BlockAttention(b.qkv, length, heads)
+      BlockAttention(b.qkv, length, heads, b.firsts)
           .backward(low_matrix(b.seen), matrix(b.log_sums), low_matrix(d_seen), low_matrix(d_qkv));
       return d_qkv;
     }
@@ -599,7 +644,7 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
     const auto heads_from = [&](const Tensor &t) { return t.view({rows / length, length, heads, -1}).transpose(1, 2); };
     const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
         heads_from(d_seen), heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), heads_from(b.seen), b.log_sums, 0.0,
-        true);
+        !b.firsts.defined(), b.mask(length));
     heads_of(d, 0).copy_(dq);
     heads_of(d, 1).copy_(dk);
     heads_of(d, 2).copy_(dv);
@@ -609,7 +654,7 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
   static Variable forward(AutogradContext *ctx, const Variable &input, const std::optional<Tensor> &gain,
                           const std::optional<Tensor> &shift, double eps, const Variable &in,
                           const std::optional<Tensor> &in_bias, const Variable &out,
-                          const std::optional<Tensor> &out_bias, int64_t heads) {
+                          const std::optional<Tensor> &out_bias, int64_t heads, const std::optional<Tensor> &first) {
     const Saved s{input.contiguous(),    or_undefined(gain), or_undefined(shift), in,
                   or_undefined(in_bias), out,                or_undefined(out_bias)};
     LowBranch branch{s.x, Stream(s.gain, s.shift, eps), {}};
@@ -617,6 +662,7 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
     b.input = branch.in();
     b.measures = branch.measures;
     b.in = low(in), b.out = low(out);
+    b.firsts = firsts_of(or_undefined(first));
     b.qkv = at::linear(b.input, b.in, low(s.in_bias));
     attend(b, s.x.size(1), heads);
     save(ctx, s);
@@ -641,6 +687,7 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
             s.in_bias.defined() ? d_qkv.sum(0, false, at::kFloat) : Tensor(),
             low_gradient(out, b.seen),
             bias_gradient(dy, s.out_bias),
+            Tensor(),
             Tensor()};
   }
 };
@@ -648,10 +695,13 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
 // self_attention_of x, without a branch; flash says whether FlashAttention takes it.
 Tensor self_attention_of(const Tensor &x, const AttentionLayer &l, double dropout, bool flash) {
   const Tensor qkv = l.in(x).view({x.size(0), x.size(1), 3, l.heads, -1});
-  if (flash)
+  if (flash && !l.first.defined())
     return l.out(FlashAttention::apply(qkv));
-  const Tensor seen = at::scaled_dot_product_attention(heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2),
-                                                       std::nullopt, dropout, true);
+  std::optional<Tensor> mask;
+  if (l.first.defined())
+    mask = visible(l.first, 0, 0, x.size(1), x.device());
+  const Tensor seen = at::scaled_dot_product_attention(heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), mask,
+                                                       dropout, !mask.has_value());
   return l.out(seen.transpose(1, 2).reshape(x.sizes()));
 }
 
@@ -664,7 +714,7 @@ using namespace koala;
 KOALA_API int koala_self_attention(const koala_self_attention_inputs *in, koala_tensor *out) {
   return guard([&] {
     const Tensor x = ref(in->x);
-    const AttentionLayer l{Stream(in->branch), Linear(in->in), Linear(in->out), in->heads};
+    const AttentionLayer l{Stream(in->branch), Linear(in->in), Linear(in->out), in->heads, optional(in->first)};
     l.check(x);
     const bool whole = lowered() || ShortAttention::fits(x, l);
     const Path path = choose({x, l.in.weight, l.out.weight, l.stream.gain, l.stream.shift}, Autocast::Fused,
@@ -672,7 +722,7 @@ KOALA_API int koala_self_attention(const koala_self_attention_inputs *in, koala_
     const auto kernel = lowered() ? LowAttention::apply_to : ShortAttention::apply_to;
     const auto alone = [&](const Tensor &x) {
       return path == Path::Operators || !whole ? self_attention_of(x, l, in->dropout, path != Path::Operators)
-                                               : kernel(x, {{}, l.in, l.out, l.heads});
+                                               : kernel(x, {{}, l.in, l.out, l.heads, l.first});
     };
     *out = handle(path == Path::FusedBranch ? kernel(x, l) : l.stream.apply(x, alone));
   });
@@ -685,11 +735,15 @@ KOALA_API int koala_attention(const koala_attention_inputs *in, koala_tensor *ou
                 k.sizes(), " and ", v.sizes());
     TORCH_CHECK(k.size(2) == in->from + q.size(2), "attention: ", q.size(2), " queries after ", in->from, " and ",
                 k.size(2), " keys");
-    std::optional<Tensor> mask;
-    if (in->from > 0 && q.size(2) > 1)
-      mask = at::ones({q.size(2), k.size(2)}, q.options().dtype(at::kBool)).tril_(in->from);
+    const Tensor first = optional(in->first);
+    TORCH_CHECK(!first.defined() || (first.dim() == 2 && first.size(0) == q.size(0) && first.size(1) == q.size(2)),
+                "attention: first keys ", first.sizes(), " do not fit queries ", q.sizes());
     // A single query sees all keys: no mask at all.
-    const bool causal = in->from == 0 && q.size(2) > 1;
+    const bool all = q.size(2) == 1, windowed = in->window > 0 && in->window < k.size(2);
+    const bool causal = !all && in->from == 0 && !windowed && !first.defined();
+    std::optional<Tensor> mask;
+    if (windowed || first.defined() || (!all && !causal))
+      mask = visible(first, windowed ? in->window : 0, in->from, q.size(2), q.device());
     const bool shared = k.size(1) != q.size(1);
     *out = handle(at::scaled_dot_product_attention(q, k, v, mask, in->dropout, causal, std::nullopt, shared));
   });

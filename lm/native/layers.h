@@ -34,10 +34,11 @@ typedef struct {
 int koala_mlp(const koala_mlp_inputs *in, koala_tensor *out);
 
 // attention.cpp: causal self-attention with the linear layers around it. x [B, T, D]; in
-// [3 D, D] makes queries, keys and values in a row, out is [D, D]. dropout zeroes
-// attention weights.
+// [3 D, D] makes queries, keys and values in a row, out is [D, D]. Query t of a text sees no
+// key before its first, int64 [B, T], at most t; null is 0 for all. dropout zeroes attention
+// weights.
 typedef struct {
-  koala_tensor x;
+  koala_tensor x, first;
   koala_branch branch;
   koala_linear in, out;
   int64_t heads;
@@ -47,10 +48,11 @@ int koala_self_attention(const koala_self_attention_inputs *in, koala_tensor *ou
 
 // attention.cpp: queries q [B, H, T, W] after the first from of the keys k and values v
 // [B, G, from + T, W], where G divides H and H/G neighbouring heads share keys and values.
-// Query t sees the keys up to from + t.
+// Query t sees the keys up to from + t: none before its first, int64 [B, T], unless first is
+// null, and at most window of them, unless window is 0.
 typedef struct {
-  koala_tensor q, k, v;
-  int64_t from;
+  koala_tensor q, k, v, first;
+  int64_t from, window;
   double dropout;
 } koala_attention_inputs;
 int koala_attention(const koala_attention_inputs *in, koala_tensor *out);

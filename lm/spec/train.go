@@ -21,6 +21,7 @@ type Train struct {
 	BPTT         int    // tokens of a sequence, for a model that carries state
 	VariableBPTT bool   // each sequence's length is drawn around BPTT, and the learning rate follows it (Merity et al. 2018, section 5)
 	Batching     string // the name of one of data's batchings
+	DocumentMask bool   // attention within documents
 	Accumulate   int    // batches in an optimizer step, at least 1
 	Steps        int64  // total number of optimizer steps
 	TimeLimit    time.Duration
@@ -51,6 +52,10 @@ func (t *Train) Settings() []setting.Setting {
 		setting.Bind(&t.Batching, setting.Declaration{
 			Key: "train.batching", Meaning: "where sequences come from: parallel streams with carried state, random places, or one after another",
 			Domain: setting.OneOf(data.Batchings()), Default: setting.Value(data.Contiguous).When(transformerFamily, data.Random),
+		}),
+		setting.Bind(&t.DocumentMask, setting.Declaration{
+			Key: "train.document_mask", Meaning: "attention within documents, whose learned positions count from their start; in training, evaluation and eval of a dataset",
+			Domain: setting.Bool{}, Default: setting.Value(false), Only: transformers(),
 		}),
 		setting.Bind(&t.Accumulate, setting.Declaration{
 			Key: "train.accumulate", Meaning: "batches whose gradients make one step",
