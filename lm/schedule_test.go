@@ -18,7 +18,7 @@ func TestScheduleFactors(t *testing.T) {
 		"cosine":       {spec.Schedule{Kind: "cosine", Steps: 100, Floor: 0.1}, map[int64]float64{0: 1, 50: 0.55, 100: 0.1, 500: 0.1}},
 		"linear":       {spec.Schedule{Kind: "linear", Warmup: 10, Steps: 110}, map[int64]float64{10: 1, 60: 0.5, 110: 0}},
 		"trapezoidal":  {spec.Schedule{Kind: "trapezoidal", Warmup: 10, Steps: 100, Decay: 0.2}, map[int64]float64{0: 0.1, 10: 1, 80: 1, 90: 0.5, 100: 0, 500: 0}},
-		"inverse-sqrt": {spec.Schedule{Kind: "inverse-sqrt", Warmup: 4}, map[int64]float64{3: 1, 15: 0.5, 63: 0.25}},
+		"inverse-sqrt": {spec.Schedule{Kind: "inverse-sqrt", Warmup: 4}, map[int64]float64{3: 1, 4: 1, 16: 0.5, 64: 0.25}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

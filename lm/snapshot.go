@@ -21,10 +21,11 @@ type Progress struct {
 	Window        Mean          `json:"window"` // since the last log line
 	EpochMean     Mean          `json:"epoch_mean"`
 	Skipped       int64         `json:"skipped"`
-	SkippedInARow int           `json:"skipped_in_a_row"`
-	Best          *float64      `json:"best"`      // nats on valid; null before the first evaluation
-	BestStep      int64         `json:"best_step"` // step of that evaluation
-	Bad           int           `json:"bad"`       // evaluations since then
+	SkippedInARow int           `json:"skipped_in_a_row"`   // these, and steps with a loss that has diverged
+	Diverged      bool          `json:"diverged,omitempty"` // the last loss on valid has; the last step's without valid
+	Best          *float64      `json:"best"`               // nats on valid; null before the first evaluation
+	BestStep      int64         `json:"best_step"`          // step of that evaluation
+	Bad           int           `json:"bad"`                // evaluations since then
 	EvaluationDue bool          `json:"evaluation_due"`
 	EvaluatedAt   int64         `json:"evaluated_at"`
 	Stopped       bool          `json:"stopped"` // by the patience

@@ -54,14 +54,26 @@ type Trainer struct {
 // complete, and its state was offered for a checkpoint.
 var ErrInterrupted = errors.New("training was interrupted")
 
-// A DivergedError ends a run whose loss or gradients stayed non-finite.
+// divergedNats is the loss above which training has diverged: no model of a vocabulary
+// that fits in memory comes near it, since guessing costs the vocabulary's logarithm.
+const divergedNats = 1000
+
+// diverged reports whether a loss is that of a model that is lost.
+func diverged(nats float64) bool { return !(nats <= divergedNats) }
+
+// A DivergedError ends a run whose loss or gradients diverged and stayed so, or whose
+// loss has diverged at its end.
 type DivergedError struct {
 	Step    int64
-	Skipped int // number of consecutive skipped steps
+	Skipped int // number of consecutive steps in which they did; 0 at the run's end
 }
 
 func (e *DivergedError) Error() string {
-	return fmt.Sprintf("training diverged: the loss or a gradient was not finite in %d steps in a row, the last of them step %d; lower optimizer.lr (or optimizer.q for koala), or set train.clip", e.Skipped, e.Step)
+	what := fmt.Sprintf("the loss at its end, after step %d, is not finite or above %d nats a token", e.Step, divergedNats)
+	if e.Skipped > 0 {
+		what = fmt.Sprintf("the loss or a gradient was not finite, or the loss above %d nats a token, in %d steps in a row, the last of them step %d", divergedNats, e.Skipped, e.Step)
+	}
+	return "training diverged: " + what + "; lower optimizer.lr (or optimizer.q for koala), or set train.clip"
 }
 
 // lower replaces an error for lack of memory by one that says what to lower.
@@ -175,13 +187,17 @@ func (t *Trainer) trainStep(ctx context.Context) error {
 	}
 	if step.info.NonFinite {
 		p.Skipped++
-		if p.SkippedInARow++; t.Config.MaxSkipped > 0 && p.SkippedInARow > t.Config.MaxSkipped {
-			return &DivergedError{Step: p.Step, Skipped: p.SkippedInARow}
-		}
 	} else {
-		p.SkippedInARow = 0
 		p.Window.Add(step.nats, step.tokens)
 		p.EpochMean.Add(step.nats, step.tokens)
+	}
+	if t.Valid == nil {
+		p.Diverged = !step.info.NonFinite && diverged(step.nats)
+	}
+	if !step.info.NonFinite && !diverged(step.nats) {
+		p.SkippedInARow = 0
+	} else if p.SkippedInARow++; t.Config.MaxSkipped > 0 && p.SkippedInARow > t.Config.MaxSkipped {
+		return &DivergedError{Step: p.Step, Skipped: p.SkippedInARow}
 	}
 	p.phases = p.phases.add(step.phases)
 	p.windowSteps++
@@ -272,6 +288,7 @@ func (t *Trainer) evaluateValid(ctx context.Context) (best bool, err error) {
 	} else if p.Bad++; t.Config.Eval.Patience > 0 && p.Bad >= t.Config.Eval.Patience {
 		p.Stopped = true
 	}
+	p.Diverged = diverged(r.Nats)
 	t.observe(r.Nats)
 	t.schedule.Evaluated(best)
 	p.Schedule = t.schedule.State
@@ -335,6 +352,9 @@ func (t *Trainer) finish(ctx context.Context) error {
 		if _, err := t.evaluate(ctx, "test", t.Test); err != nil {
 			return err
 		}
+	}
+	if p.Diverged && t.Config.MaxSkipped > 0 {
+		return &DivergedError{Step: p.Step}
 	}
 	return nil
 }

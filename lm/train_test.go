@@ -223,6 +223,28 @@ func TestNonFiniteStepsEndTheRun(t *testing.T) {
 	}
 }
 
+// A run whose loss is finite and absurd has diverged: a step may have such a loss, several
+// in a row end the run, and so does the last loss on valid.
+func TestAbsurdLossesEndTheRun(t *testing.T) {
+	train := func(lr float64, steps int64) error {
+		trainer := newTrainer(t, lm.TrainConfig{Train: spec.Train{Steps: steps, Seed: 1, MaxSkipped: 3}}, koalaspec.SGD)
+		var err error
+		if trainer.Optimizer, err = lm.NewOptimizer(koalaspec.SGD, setting.Values{"lr": lr, "clip": 0}, trainer.Model); err != nil {
+			t.Fatal(err)
+		}
+		return trainer.Run(t.Context())
+	}
+	for steps, skipped := range map[int64]int{40: 4, 3: 0} {
+		var diverged *lm.DivergedError
+		if err := train(1e8, steps); !errors.As(err, &diverged) || diverged.Skipped != skipped {
+			t.Errorf("%d steps: %v, want a DivergedError after %d", steps, err, skipped)
+		}
+	}
+	if err := train(0.1, 3); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestBFloat16TrainsAlike: in every kind of model the losses of a few steps are near
 // the losses in float32, and the weights stay float32.
 func TestBFloat16TrainsAlike(t *testing.T) {

@@ -53,7 +53,7 @@ var scheduleKinds = []scheduleKind{
 		return s.Floor + (1-s.Floor)*min(1, math.Max(0, left))
 	}},
 	{name: "inverse-sqrt", floor: 0, factor: func(s Schedule, step int64, _ float64) float64 {
-		return math.Max(s.Floor, math.Sqrt(math.Max(1, float64(s.Warmup))/math.Max(1, float64(step+1))))
+		return math.Max(s.Floor, math.Sqrt(math.Max(1, float64(s.Warmup))/math.Max(1, float64(step))))
 	}},
 	{name: "plateau", decays: true, patience: true, floor: 0},
 }

@@ -31,7 +31,7 @@ type Train struct {
 	Precision    string   // of training's matrix products: Float32 or BFloat16; weights, sums and evaluation stay float32
 	Alpha, Beta  float64  // activation regularisation and its temporal form (Merity et al. 2017)
 	LogEvery     int64    // steps between rows of training metrics, at least 1
-	MaxSkipped   int      // allowed number of consecutive steps with a loss or gradient that is not finite; 0: no limit
+	MaxSkipped   int      // allowed number of consecutive steps in which the loss diverges or a gradient is not finite; 0: no limit
 }
 
 // Settings declares the settings of t, bound to its fields.
@@ -101,7 +101,7 @@ func (t *Train) Settings() []setting.Setting {
 			Domain: setting.AtLeast(1), Default: setting.Value(10),
 		}),
 		setting.Bind(&t.MaxSkipped, setting.Declaration{
-			Key: "optimizer.max_skipped", Meaning: "steps in a row that a loss or gradient that is not finite may cost before the run fails",
+			Key: "optimizer.max_skipped", Meaning: "steps in a row in which the loss may be above 1000 nats a token, or it or a gradient not finite, before the run fails",
 			Domain: setting.AtLeast(1), Default: setting.Value(5),
 		}),
 	}
@@ -153,7 +153,7 @@ func (e *Eval) Settings() []setting.Setting {
 			Domain: setting.AtLeast(0), Default: setting.Value(0),
 		}),
 		setting.Bind(&e.Batch, setting.Declaration{
-			Key: "eval.batch", Meaning: "sequences scored side by side",
+			Key: "eval.batch", Meaning: "sequences scored side by side; a recurrent model starts each from a zero state, so that the loss depends on their number, and 1 is exact",
 			Domain: setting.AtLeast(1), Default: setting.Value(10),
 		}),
 	}
