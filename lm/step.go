@@ -33,7 +33,7 @@ func (t *Trainer) step(ctx context.Context) (stepResult, error) {
 		unread  unreadLosses
 		lengths int // sum of the lengths of all batches
 	)
-	defer unread.free()
+	defer func() { unread.free() }() // of the losses added later
 	if err := torch.Seed(uint64(t.Config.Seed), t.progress.Step, int64(t.Group.Rank())); err != nil {
 		return out, err
 	}

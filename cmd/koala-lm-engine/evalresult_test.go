@@ -13,7 +13,7 @@ func TestEvalResultShowsInfinity(t *testing.T) {
 	loss, ppl := report.Number(800), report.Number(math.Inf(1))
 	result := evalResult{Loss: &loss, PPL: &ppl}
 	for format, want := range map[string][]string{
-		"table": {"loss           800 nats", "\nppl            inf\n", "\nword_ppl       -\n"},
+		"table": {"loss           800.0000 nats", "\nppl            inf\n", "\nword_ppl       -\n"},
 		"json":  {`"loss":800,"ppl":"Infinity","word_ppl":null`},
 	} {
 		var b strings.Builder

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -56,13 +57,26 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
-// Dataset returns the path of the dataset that the weights were trained on.
+// Dataset returns the path of the dataset that the weights were trained on. The path is
+// recorded from the checkpoint's folder in its project. A copy elsewhere finds it from
+// the project's folder: beside itself, or in the working folder.
 func (f *File) Dataset() string {
 	path := f.State.Origin.Dataset
 	if path == "" || filepath.IsAbs(path) {
 		return path
 	}
-	return filepath.Join(filepath.Dir(f.Path), path)
+	beside := filepath.Dir(f.Path)
+	inProject := path
+	for strings.HasPrefix(inProject, "../") {
+		inProject = inProject[len("../"):]
+	}
+	recorded := filepath.Join(beside, path)
+	for _, place := range []string{recorded, filepath.Join(beside, inProject), inProject} {
+		if _, err := os.Stat(place); err == nil {
+			return place
+		}
+	}
+	return recorded
 }
 
 // verify reads the whole file and checks its checksum.
