@@ -13,6 +13,7 @@ import (
 	"github.com/sugarme/gotch"
 
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/huggingface/config"
 )
@@ -64,8 +65,8 @@ func measure(t *testing.T, m lm.Model, prompts [][]int64) measured {
 		defer d.Close()
 		made := slices.Clone(text[:prompt])
 		g := lm.Generation{Prompt: made, Tokens: len(text) - prompt}
-		err = lm.Generate(context.Background(), d, g, 0, 1, func(_ int, id int64) error {
-			made = append(made, id)
+		err = lm.Generate(context.Background(), d, g, 0, 1, func(_ int, token lm.Drawn) error {
+			made = append(made, token.ID)
 			return nil
 		})
 		if err != nil {
@@ -127,6 +128,52 @@ func TestFamiliesComputeAsTransformersDoes(t *testing.T) {
 				if differs := config.Differences(m.Config(), old.Shape); len(differs) > 0 {
 					t.Errorf("in the words of transformers 4 the model is another: %q", differs)
 				}
+			}
+		})
+	}
+}
+
+// Training in bfloat16 takes every family, of folders in bfloat16 and in float32: loss and
+// gradients are near those of float32.
+func TestFamiliesTrainInBFloat16(t *testing.T) {
+	for name := range recorded(t) {
+		t.Run(name, func(t *testing.T) {
+			m := mustOpen(t, filepath.Join("testdata", name))
+			ids := make([]int64, 2*15)
+			for i := range ids {
+				ids[i] = int64((7*i*i + 3*i) % 29)
+			}
+			var losses [2]float64
+			var gradients [2][]float64
+			err := torch.Do(func(s *torch.Scope) error {
+				for i := range losses {
+					forward := func() {
+						states := m.Forward(s, lm.Input{IDs: torch.FromSlice(s, ids, 2, 15)}, nil, lm.Training).States
+						loss := m.Output().Loss(s, states, torch.FromSlice(s, append(ids[1:len(ids):len(ids)], 0), 30), torch.CrossEntropyOptions{})
+						losses[i] = loss.Nats
+						s.Backward(loss.Mean)
+					}
+					if i == 0 {
+						forward()
+					} else {
+						s.BFloat16(gotch.CPU, forward)
+					}
+					for _, p := range m.Params() {
+						gradients[i] = append(gradients[i], torch.ToSlice[float64](s, s.Grad(p.Tensor))...)
+						s.ClearGrad(p.Tensor)
+					}
+				}
+				return s.Err()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			apart, length := 0.0, 0.0
+			for i, g := range gradients[0] {
+				apart, length = apart+(g-gradients[1][i])*(g-gradients[1][i]), length+g*g
+			}
+			if distance := math.Sqrt(apart / length); !(math.Abs(losses[0]-losses[1]) < 0.05*losses[0]) || !(distance < 0.25) {
+				t.Errorf("loss %.4f, in float32 %.4f; the gradients are apart by %.3f of their length", losses[1], losses[0], distance)
 			}
 		})
 	}
