@@ -46,9 +46,9 @@ func toDevice(s *torch.Scope, b data.Batch, timeMajor bool, device gotch.Device)
 }
 
 // transposed returns the transpose of a matrix of the given shape.
-func transposed(values []int64, shape []int64) []int64 {
+func transposed[T any](values []T, shape []int64) []T {
 	rows, columns := int(shape[0]), int(shape[1])
-	out := make([]int64, len(values))
+	out := make([]T, len(values))
 	for i := range rows {
 		for j := range columns {
 			out[j*rows+i] = values[i*columns+j]

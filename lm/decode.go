@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -17,9 +18,9 @@ import (
 // only its new tokens: the carried state or the cache of keys and values holds the
 // earlier ones.
 type Decoder interface {
-	// Next appends the same number of tokens to each text, and returns the
-	// log-probabilities [B, V] of the next token of each text. Dropout is off, and
-	// no gradients are recorded.
+	// Next appends the same number of tokens to each text, and returns the logits [B,
+	// V] of the next token of each text. Dropout is off, and no gradients are
+	// recorded.
 	Next(s *torch.Scope, ids [][]int64) *ts.Tensor
 
 	// Close frees the state.
@@ -33,6 +34,17 @@ type Generation struct {
 	Stop    []int64 // tokens that end a text and are not part of it
 	Sampler Sampler
 	Seed    uint64
+
+	// LogProbs asks for the log-probabilities of the drawn tokens.
+	LogProbs bool
+}
+
+// A Drawn is a token of a generated text.
+type Drawn struct {
+	ID int64
+	// LogProb is the model's log-probability, before penalties, temperature and cuts; 0
+	// unless Generation.LogProbs asks for it.
+	LogProb float64
 }
 
 // ErrTextEnds is returned by the yield function of Generate to end a text.
@@ -42,7 +54,7 @@ var ErrTextEnds = errors.New("the text ends")
 // new token. If yield returns ErrTextEnds, the text gets no more tokens. Sample
 // number first + i has its own random source, so that it does not depend on the
 // other samples.
-func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yield func(text int, id int64) error) error {
+func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yield func(text int, token Drawn) error) error {
 	if len(g.Prompt) == 0 {
 		return fmt.Errorf("generate: the prompt has no token: it needs at least one")
 	}
@@ -66,8 +78,12 @@ func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yi
 		vocab := len(logits) / texts
 		for i := range texts {
 			scores := logits[i*vocab:][:vocab]
-			if scores[0] != scores[0] { // a NaN anywhere makes all log-probabilities NaN
-				return fmt.Errorf("generate: the model's scores are not numbers (NaN): its weights are damaged, or its training diverged")
+			if slices.ContainsFunc(scores, func(v float32) bool { return !(v <= math.MaxFloat32) }) {
+				return fmt.Errorf("generate: the model's scores are not numbers (NaN or infinite): its weights are damaged, or its training diverged")
+			}
+			var own []float32 // the model's scores
+			if g.LogProbs {
+				own = slices.Clone(scores)
 			}
 			g.Sampler.Penalize(scores, g.Prompt, drawn[i])
 			id := int64(g.Sampler.Draw(scores, random[i]))
@@ -80,7 +96,11 @@ func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yi
 				ended[i], running = true, running-1
 				continue
 			}
-			switch err := yield(i, id); {
+			token := Drawn{ID: id}
+			if g.LogProbs {
+				token.LogProb = logProb(own, id)
+			}
+			switch err := yield(i, token); {
 			case errors.Is(err, ErrTextEnds):
 				ended[i], running = true, running-1
 			case err != nil:
@@ -91,7 +111,7 @@ func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yi
 	return nil
 }
 
-// decode calls the decoder and copies the log-probabilities to the CPU.
+// decode calls the decoder and copies the logits to the CPU.
 func decode(d Decoder, ids [][]int64) (logits []float32, err error) {
 	err = torch.Do(func(s *torch.Scope) error {
 		logits = torch.ToSlice[float32](s, d.Next(s, ids))
@@ -137,7 +157,7 @@ func (d *stateDecoder) Next(s *torch.Scope, ids [][]int64) *ts.Tensor {
 			out := d.model.Forward(s, Input{IDs: in}, d.state, Evaluate).States
 			hidden = s.Narrow(out, 0, int64(steps-1)*texts, texts)
 		}
-		logits = d.model.Output().LogProbs(s, hidden)
+		logits = d.model.Output().Logits(s, hidden)
 	})
 	return logits
 }
@@ -167,7 +187,7 @@ func (d *cacheDecoder) Next(s *torch.Scope, ids [][]int64) (logits *ts.Tensor) {
 		in, n := d.fit(ids)
 		batch := int64(len(ids))
 		x := d.model.run(s, Input{IDs: s.Upload(torch.FromSlice(s, in, batch, n), d.model.device)}, d.cache, Evaluate)
-		logits = d.model.output.LogProbs(s, s.Select(x, 1, n-1))
+		logits = d.model.output.Logits(s, s.Select(x, 1, n-1))
 	})
 	return logits
 }

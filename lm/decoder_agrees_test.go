@@ -98,9 +98,9 @@ func forward(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) (h *ts.T
 	return h
 }
 
-// predict returns the log-probabilities of the next token of each text.
+// predict returns the logits of the next token of each text.
 func predict(s *torch.Scope, t *testing.T, m lm.Model, texts [][]int64) (p []float64) {
-	s.NoGrad(func() { p = torch.ToSlice[float64](s, m.Output().LogProbs(s, forward(s, t, m, texts))) })
+	s.NoGrad(func() { p = torch.ToSlice[float64](s, m.Output().Logits(s, forward(s, t, m, texts))) })
 	return p
 }
 

@@ -68,9 +68,16 @@ func (r Reading) Batches(m Model, text *data.Tokens, options ...data.BatchOption
 
 // EvaluateText scores the batches of an evaluation batcher, without dropout.
 func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device gotch.Device) (Result, error) {
+	return EvaluateTokens(ctx, m, batches, device, nil)
+}
+
+// EvaluateTokens is EvaluateText, and calls each, if it is not nil, with every batch and the
+// losses of its targets, 0 where a target is Ignore.
+func EvaluateTokens(ctx context.Context, m Model, batches data.Batcher, device gotch.Device, each func(b data.Batch, nats []float64) error) (Result, error) {
 	var (
 		state *RecurrentState
 		total float64
+		nats  []float64
 		r     Result
 	)
 	defer func() { state.Close() }()
@@ -102,12 +109,23 @@ func EvaluateText(ctx context.Context, m Model, batches data.Batcher, device got
 			s.NoGrad(func() {
 				in := toDevice(s, b, m.TimeMajor(), device)
 				out := m.Forward(s, in.Input, state, Evaluate)
-				loss := m.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{Targets: in.host})
+				loss := m.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{PerToken: each != nil, Targets: in.host})
 				total += loss.Nats * float64(loss.Tokens)
 				r.Tokens += loss.Tokens
+				if each != nil {
+					nats = torch.ToSlice[float64](s, loss.PerToken)
+					if timeMajor := m.TimeMajor(); timeMajor && !b.TimeMajor {
+						nats = transposed(nats, []int64{int64(b.T), int64(b.B)})
+					} else if b.TimeMajor && !timeMajor {
+						nats = transposed(nats, []int64{int64(b.B), int64(b.T)})
+					}
+				}
 			})
 			return s.Err()
 		})
+		if err == nil && each != nil {
+			err = each(b, nats)
+		}
 		if err != nil {
 			return Result{}, fmt.Errorf("evaluate: %w", lower(err, "eval.batch (--batch of eval)"))
 		}

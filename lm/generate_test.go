@@ -23,8 +23,8 @@ func generate(t *testing.T, m lm.Model, g lm.Generation, texts int) [][]int64 {
 	}
 	defer d.Close()
 	out := make([][]int64, texts)
-	err = lm.Generate(context.Background(), d, g, 0, texts, func(i int, id int64) error {
-		out[i] = append(out[i], id)
+	err = lm.Generate(context.Background(), d, g, 0, texts, func(i int, token lm.Drawn) error {
+		out[i] = append(out[i], token.ID)
 		return nil
 	})
 	if err != nil {
@@ -122,7 +122,7 @@ func TestGenerateEnds(t *testing.T) {
 	defer d.Close()
 	broken := errors.New("broken pipe")
 	told := 0
-	err = lm.Generate(context.Background(), d, plain, 0, 1, func(int, int64) error {
+	err = lm.Generate(context.Background(), d, plain, 0, 1, func(int, lm.Drawn) error {
 		told++
 		return broken
 	})
@@ -156,9 +156,47 @@ func TestGenerateRefusesNaN(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	err = lm.Generate(context.Background(), d, plain, 0, 1, func(int, int64) error { return nil })
+	err = lm.Generate(context.Background(), d, plain, 0, 1, func(int, lm.Drawn) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "NaN") {
 		t.Errorf("error %v, want one that says NaN", err)
+	}
+}
+
+// The log-probabilities of drawn tokens are the model's, whatever changes the draw.
+func TestGenerateGivesLogProbs(t *testing.T) {
+	for name, config := range shapes {
+		t.Run(name, func(t *testing.T) {
+			m := newModel(t, config)
+			g := lm.Generation{
+				Prompt: []int64{1, 2}, Tokens: 6, LogProbs: true, Seed: 3,
+				Sampler: lm.Sampler{Temperature: 2, TopK: 5, Repetition: 1.5, Presence: 1},
+			}
+			d, err := m.NewDecoder(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			text := slices.Clone(g.Prompt)
+			err = lm.Generate(t.Context(), d, g, 0, 1, func(_ int, token lm.Drawn) error {
+				want := 0.0
+				fresh, err := m.NewDecoder(1)
+				if err != nil {
+					return err
+				}
+				defer fresh.Close()
+				err = torch.Do(func(s *torch.Scope) error {
+					want = torch.ToSlice[float64](s, s.LogSoftmax(fresh.Next(s, [][]int64{text})))[token.ID]
+					return s.Err()
+				})
+				if text = append(text, token.ID); math.Abs(token.LogProb-want) > 1e-5 {
+					t.Errorf("token %d of %v: log-probability %.6f, want %.6f", token.ID, text, token.LogProb, want)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 
@@ -171,7 +209,7 @@ func TestGenerateEndsOneText(t *testing.T) {
 	}
 	defer d.Close()
 	counts := [2]int{}
-	err = lm.Generate(context.Background(), d, plain, 0, 2, func(i int, _ int64) error {
+	err = lm.Generate(context.Background(), d, plain, 0, 2, func(i int, _ lm.Drawn) error {
 		if counts[i]++; i == 0 && counts[0] == 3 {
 			return lm.ErrTextEnds
 		}

@@ -15,6 +15,9 @@ type OutputLayer interface {
 	// [N]; rows with a negative target do not count.
 	Loss(s *torch.Scope, features, targets *ts.Tensor, o torch.CrossEntropyOptions) torch.Loss
 
+	// Logits returns scores of all tokens, [N, V], whose softmax is the distribution.
+	Logits(s *torch.Scope, features *ts.Tensor) *ts.Tensor
+
 	// LogProbs returns the log-probabilities of all tokens, [N, V].
 	LogProbs(s *torch.Scope, features *ts.Tensor) *ts.Tensor
 }
@@ -33,8 +36,12 @@ func (l fullSoftmax) Loss(s *torch.Scope, features, targets *ts.Tensor, o torch.
 	return s.CrossEntropy(features, l.weight, l.bias, targets, o)
 }
 
+func (l fullSoftmax) Logits(s *torch.Scope, features *ts.Tensor) *ts.Tensor {
+	return s.Linear(features, l.weight, l.bias)
+}
+
 func (l fullSoftmax) LogProbs(s *torch.Scope, features *ts.Tensor) *ts.Tensor {
-	return s.LogSoftmax(s.Linear(features, l.weight, l.bias))
+	return s.LogSoftmax(l.Logits(s, features))
 }
 
 // adaptiveSoftmax is the output layer of Grave et al. (2017), in PyTorch's form:
@@ -161,6 +168,11 @@ func (l *adaptiveSoftmax) split(ids []int64) (head []int64, rows, targets [][]in
 		}
 	}
 	return head, rows, targets
+}
+
+// Logits returns log-probabilities: no other scores cover the whole vocabulary.
+func (l *adaptiveSoftmax) Logits(s *torch.Scope, features *ts.Tensor) *ts.Tensor {
+	return l.LogProbs(s, features)
 }
 
 func (l *adaptiveSoftmax) LogProbs(s *torch.Scope, features *ts.Tensor) *ts.Tensor {

@@ -15,7 +15,7 @@ type Sampler struct {
 	TopP        float64 // then among the likeliest that have this probability together (Holtzman et al. 2020); 0 or 1 is all
 	MinP        float64 // then among those at least this times as likely as the likeliest (Nguyen et al. 2024); 0 is all
 
-	Repetition float64 // log-probabilities of tokens in the prompt or the text times this (Keskar et al. 2019); 0 or 1 is no change
+	Repetition float64 // positive logits of tokens in the prompt or the text are divided by this, others multiplied (Keskar et al. 2019); 0 or 1 is no change
 	Frequency  float64 // taken off a token's logit for each time that the text has it
 	Presence   float64 // taken off once for a token that the text has
 
@@ -32,9 +32,9 @@ func likelier(a, b candidate) int {
 	return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id))
 }
 
-// Penalize lowers the log-probabilities of tokens that a text has already: prompt are
-// its first tokens, drawn counts those after them.
-func (s *Sampler) Penalize(logProbs []float32, prompt []int64, drawn map[int64]int) {
+// Penalize lowers the logits of tokens that a text has already: prompt are its first
+// tokens, drawn counts those after them.
+func (s *Sampler) Penalize(logits []float32, prompt []int64, drawn map[int64]int) {
 	if s.Repetition != 0 && s.Repetition != 1 {
 		seen := map[int64]bool{}
 		for _, id := range prompt {
@@ -44,12 +44,16 @@ func (s *Sampler) Penalize(logProbs []float32, prompt []int64, drawn map[int64]i
 			seen[id] = true
 		}
 		for id := range seen {
-			logProbs[id] *= float32(s.Repetition)
+			if logits[id] > 0 {
+				logits[id] /= float32(s.Repetition)
+			} else {
+				logits[id] *= float32(s.Repetition)
+			}
 		}
 	}
 	if s.Frequency != 0 || s.Presence != 0 {
 		for id, n := range drawn {
-			logProbs[id] -= float32(s.Frequency*float64(n) + s.Presence)
+			logits[id] -= float32(s.Frequency*float64(n) + s.Presence)
 		}
 	}
 }
@@ -85,6 +89,16 @@ func (s *Sampler) Draw(logits []float32, random *rand.Rand) int {
 	}
 	// Rounding, or logits that are all NaN.
 	return likeliest(logits)
+}
+
+// logProb returns the log-probability of a token under the softmax of logits.
+func logProb(logits []float32, id int64) float64 {
+	largest := slices.Max(logits)
+	total := 0.0
+	for _, l := range logits {
+		total += math.Exp(float64(l - largest))
+	}
+	return float64(logits[id]-largest) - math.Log(total)
 }
 
 func likeliest(logits []float32) int {

@@ -52,17 +52,18 @@ func TestSamplerFrequencies(t *testing.T) {
 
 func TestPenalties(t *testing.T) {
 	prompt, drawn := []int64{0}, map[int64]int{1: 2, 2: 1}
+	logits := []float32{1, -2, 3, -4} // raw ones: transformers divides positive ones, multiplies others
 	for _, c := range []struct {
 		name string
 		s    Sampler
 		want []float32
 	}{
-		{"none", Sampler{}, []float32{-1, -2, -3, -4}},
-		{"repetition", Sampler{Repetition: 2}, []float32{-2, -4, -6, -4}},
-		{"frequency", Sampler{Frequency: 0.5}, []float32{-1, -3, -3.5, -4}},
-		{"presence", Sampler{Presence: 0.5}, []float32{-1, -2.5, -3.5, -4}},
+		{"none", Sampler{}, []float32{1, -2, 3, -4}},
+		{"repetition", Sampler{Repetition: 2}, []float32{0.5, -4, 1.5, -4}},
+		{"frequency", Sampler{Frequency: 0.5}, []float32{1, -3, 2.5, -4}},
+		{"presence", Sampler{Presence: 0.5}, []float32{1, -2.5, 2.5, -4}},
 	} {
-		got := []float32{-1, -2, -3, -4}
+		got := slices.Clone(logits)
 		c.s.Penalize(got, prompt, drawn)
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)

@@ -236,8 +236,8 @@ func (r *recording) sample(ctx context.Context) error {
 	}
 	var text strings.Builder
 	stream := tokenizer.NewStream(tok, -1)
-	err = lm.Generate(ctx, d, g, 0, 1, func(_ int, id int64) error {
-		text.WriteString(stream.Next(uint32(id)))
+	err = lm.Generate(ctx, d, g, 0, 1, func(_ int, token lm.Drawn) error {
+		text.WriteString(stream.Next(uint32(token.ID)))
 		return nil
 	})
 	if err != nil && !errors.Is(err, ctx.Err()) {

@@ -114,6 +114,9 @@ func describeModel(model lm.Model) string {
 	return text
 }
 
+// documentLength is the number of tokens in a document of a bench.
+const documentLength = 300
+
 // zipfTokens returns random ids whose frequencies fall as 1/rank, as words' do.
 // Repeated ids decide the cost of the embedding's gradient.
 func zipfTokens(n, vocab int) *data.Tokens {
@@ -128,5 +131,9 @@ func zipfTokens(n, vocab int) *data.Tokens {
 	for i := range ids {
 		ids[i] = uint32(min(vocab-1, sort.SearchFloat64s(cumulative, total*random.Float64())))
 	}
-	return data.NewTokens(ids)
+	var documents []int
+	for at := 0; at < n; at += documentLength {
+		documents = append(documents, at)
+	}
+	return data.NewTokens(ids).WithDocuments(documents)
 }

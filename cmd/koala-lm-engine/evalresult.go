@@ -25,10 +25,14 @@ type evalResult struct {
 	Cache   *request.Cache   `json:"cache,omitempty"`
 	Dynamic *request.Dynamic `json:"dynamic,omitempty"`
 
+	evalParts
+
 	Loss        *report.Number `json:"loss"` // nats per token
 	PPL         *report.Number `json:"ppl"`
 	WordPPL     *report.Number `json:"word_ppl"`
 	BitsPerByte *report.Number `json:"bits_per_byte"`
+	Unigram     *report.Number `json:"unigram_ppl,omitempty"` // of models that count the train split
+	NGram       *report.Number `json:"kneser_ney_ppl,omitempty"`
 	Tokens      int64          `json:"tokens"` // number of predicted tokens
 	Words       int64          `json:"words"`
 	Bytes       int64          `json:"bytes"`
@@ -67,15 +71,19 @@ func (e evalResult) write(w io.Writer, format string) error {
 		}
 		return humanize.CommafWithDigits(float64(*v), digits)
 	}
+	baseline := ""
+	if e.NGram != nil {
+		baseline = fmt.Sprintf("unigram_ppl    %s\n5-gram_ppl     %s (Kneser-Ney)\n", number(e.Unigram, 2), number(e.NGram, 2))
+	}
 	_, err := fmt.Fprintf(w, `text           %s
 model          %s, step %s
 loss           %s nats/token
 ppl            %s
 word_ppl       %s
 bits_per_byte  %s
-tokens         %s in %s (%s/s)
+%stokens         %s in %s (%s/s)
 unknown        %s (%.2f%%)
-`, e.Text, e.Model, humanize.Comma(e.Step), number(e.Loss, 4), number(e.PPL, 2), number(e.WordPPL, 2), number(e.BitsPerByte, 4),
+`, e.Text, e.Model, humanize.Comma(e.Step), number(e.Loss, 4), number(e.PPL, 2), number(e.WordPPL, 2), number(e.BitsPerByte, 4), baseline,
 		humanize.Comma(e.Tokens), run.Rounded(time.Duration(e.Seconds*float64(time.Second))),
 		humanize.Comma(int64(float64(e.Tokens)/max(e.Seconds, 1e-9))), humanize.Comma(e.Unknowns), 100*e.UnknownRate)
 	return err

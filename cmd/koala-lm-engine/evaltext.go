@@ -14,15 +14,17 @@ import (
 
 // A scoredText is the text that an evaluation scores.
 type scoredText struct {
-	name   string
-	tokens *data.Tokens
-	info   data.SplitInfo
-	close  func() error
+	name    string
+	tokens  *data.Tokens
+	info    data.SplitInfo
+	dataset *data.Dataset // nil for a file
+	close   func() error
 }
 
-func textToScore(r request.Eval, model *trained) (scoredText, error) {
-	if r.Text != "" {
-		return readText(r.Text, model)
+// textToScore opens the text of a path, or the request's split if there is none.
+func textToScore(r request.Eval, model *trained, path string) (scoredText, error) {
+	if path != "" {
+		return readText(path, model)
 	}
 	d, err := data.Open(r.Data)
 	if err != nil {
@@ -36,7 +38,7 @@ func textToScore(r request.Eval, model *trained) (scoredText, error) {
 		_ = d.Close()
 		return scoredText{}, err
 	}
-	return scoredText{r.Split + " of " + d.Dir(), tokens, d.Info().Splits[r.Split], d.Close}, nil
+	return scoredText{r.Split + " of " + d.Dir(), tokens, d.Info().Splits[r.Split], d, d.Close}, nil
 }
 
 // readText encodes a file, or standard input, as one document.
@@ -71,7 +73,7 @@ func readText(path string, model *trained) (scoredText, error) {
 			}
 		}
 	}
-	return scoredText{name, data.NewTokens(ids).WithDocuments([]int{0}), info, func() error { return nil }}, nil
+	return scoredText{name, data.NewTokens(ids).WithDocuments([]int{0}), info, nil, func() error { return nil }}, nil
 }
 
 // invalidLine returns the number of the first line that is not UTF-8, 0 if all

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/sugarme/gotch"
@@ -40,12 +42,15 @@ func generate(ctx context.Context, text string, stdout, stderr io.Writer) error 
 const sideBySide = 32
 
 func generateWith(ctx context.Context, r request.Generate, model *trained, tok tokenizer.Tokenizer, stdout io.Writer) error {
-	prompt, err := run.PromptTokens(tok, r.Prompt)
-	if err != nil {
-		return err
+	prompts := []string{r.Prompt}
+	if r.Prompts != "" {
+		var err error
+		if prompts, err = readPrompts(r.Prompts); err != nil {
+			return err
+		}
 	}
 	g := lm.Generation{
-		Prompt: prompt, Tokens: r.Tokens, Stop: model.ends, Seed: uint64(r.Seed),
+		Tokens: r.Tokens, Stop: model.ends, Seed: uint64(r.Seed), LogProbs: r.LogProbs,
 		Sampler: lm.Sampler{
 			Temperature: r.Temperature, TopK: r.TopK, TopP: r.TopP, MinP: r.MinP,
 			Repetition: r.Repetition, Frequency: r.Frequency, Presence: r.Presence,
@@ -54,71 +59,117 @@ func generateWith(ctx context.Context, r request.Generate, model *trained, tok t
 	if id, ok := tok.Separator(); ok {
 		g.Stop = append(g.Stop, int64(id))
 	}
-	before := prompt[len(prompt)-1]
-	if r.Prompt == "" {
-		before = -1 // the start token prints nothing
-	}
-	out := newSamples(stdout, r, tok, before)
-	for first := 0; first < r.Count; first += sideBySide {
-		texts := min(sideBySide, r.Count-first)
-		d, err := model.model.NewDecoder(texts)
-		if err != nil {
+	out := &samples{w: stdout, r: r, tok: tok}
+	for _, prompt := range prompts {
+		var err error
+		if g.Prompt, err = run.PromptTokens(tok, prompt); err != nil {
 			return err
 		}
-		out.start(first, texts)
-		err = lm.Generate(ctx, d, g, first, texts, out.take)
-		d.Close()
-		if err == nil || ctx.Err() != nil {
-			// Print what was generated so far, even after an interrupt.
-			err = errors.Join(out.end(), err)
-		}
-		if err != nil {
-			return err
+		for first := 0; first < r.Count; first += sideBySide {
+			if err := out.generate(ctx, model, g, prompt, first, min(sideBySide, r.Count-first)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
+// readPrompts reads a file's prompts, one on each line that is not empty. In a .jsonl file a
+// line is a string, or an object with the key prompt.
+func readPrompts(path string) ([]string, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("prompts: %w", err)
+	}
+	if line := invalidLine(content); line > 0 {
+		return nil, fmt.Errorf("%s: line %d is not UTF-8", path, line)
+	}
+	var prompts []string
+	for i, line := range strings.Split(string(content), "\n") {
+		if line = strings.TrimSuffix(line, "\r"); line == "" {
+			continue
+		}
+		if filepath.Ext(path) == ".jsonl" {
+			var text *string
+			var object struct{ Prompt *string }
+			if json.Unmarshal([]byte(line), &text) == nil {
+				object.Prompt = text
+			} else if json.Unmarshal([]byte(line), &object) != nil {
+				object.Prompt = nil
+			}
+			if object.Prompt == nil {
+				return nil, fmt.Errorf("%s: line %d is no prompt: it must be a string, or an object such as {\"prompt\": \"Once\"}", path, i+1)
+			}
+			line = *object.Prompt
+		}
+		prompts = append(prompts, line)
+	}
+	if len(prompts) == 0 {
+		return nil, fmt.Errorf("%s has no prompt: it needs at least one line", path)
+	}
+	return prompts, nil
+}
+
 // samples writes texts in their order. Of a batch of texts, the first is written
 // while it is generated.
 type samples struct {
-	w      io.Writer
-	r      request.Generate
-	tok    tokenizer.Tokenizer
-	before int64 // the last token before the generated ones
+	w       io.Writer
+	r       request.Generate
+	tok     tokenizer.Tokenizer
+	written bool // an earlier batch was
 
+	prompt  string
 	first   int // number of texts[0]
 	texts   []strings.Builder
 	streams []*tokenizer.Stream
-	tokens  []int
+	tokens  [][]lm.Drawn
 	held    []string // the end of each text, which may be the start of a stop text
 	begun   bool
 }
 
-func newSamples(w io.Writer, r request.Generate, tok tokenizer.Tokenizer, before int64) *samples {
-	return &samples{w: w, r: r, tok: tok, before: before}
-}
-
 // sample is one line of --format json.
 type sample struct {
-	Sample int    `json:"sample"` // from 0
-	Seed   int64  `json:"seed"`
-	Prompt string `json:"prompt"`
-	Text   string `json:"text"` // the continuation
-	Tokens int    `json:"tokens"`
+	Sample   int       `json:"sample"` // from 0
+	Seed     int64     `json:"seed"`
+	Prompt   string    `json:"prompt"`
+	Text     string    `json:"text"` // the continuation
+	Tokens   int       `json:"tokens"`
+	IDs      []int64   `json:"token_ids,omitempty"` // with --log-probs
+	LogProbs []float64 `json:"log_probs,omitempty"`
 }
 
-func (s *samples) start(first, texts int) {
-	s.first, s.begun = first, false
-	s.texts, s.tokens, s.streams, s.held = make([]strings.Builder, texts), make([]int, texts), nil, make([]string, texts)
+// generate continues the prompt by a batch of samples, of which first is the number of the
+// first.
+func (s *samples) generate(ctx context.Context, model *trained, g lm.Generation, prompt string, first, texts int) error {
+	d, err := model.model.NewDecoder(texts)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	before := g.Prompt[len(g.Prompt)-1]
+	if prompt == "" {
+		before = -1 // the start token prints nothing
+	}
+	s.start(prompt, before, first, texts)
+	if err = lm.Generate(ctx, d, g, first, texts, s.take); err == nil || ctx.Err() != nil {
+		// Print what was generated so far, even after an interrupt.
+		err = errors.Join(s.end(), err)
+	}
+	return err
+}
+
+// start begins a batch. before is the last token before the generated ones.
+func (s *samples) start(prompt string, before int64, first, texts int) {
+	s.prompt, s.first, s.begun = prompt, first, false
+	s.texts, s.tokens, s.streams, s.held = make([]strings.Builder, texts), make([][]lm.Drawn, texts), nil, make([]string, texts)
 	for range texts {
-		s.streams = append(s.streams, tokenizer.NewStream(s.tok, s.before))
+		s.streams = append(s.streams, tokenizer.NewStream(s.tok, before))
 	}
 }
 
-func (s *samples) take(i int, id int64) error {
-	s.tokens[i]++
-	text, ends := s.cut(i, s.streams[i].Next(uint32(id)))
+func (s *samples) take(i int, token lm.Drawn) error {
+	s.tokens[i] = append(s.tokens[i], token)
+	text, ends := s.cut(i, s.streams[i].Next(uint32(token.ID)))
 	if err := s.write(i, text); err != nil {
 		return err
 	}
@@ -171,8 +222,8 @@ func (s *samples) write(i int, text string) error {
 
 // head returns the text before a sample: a separator, and the prompt.
 func (s *samples) head(i int) string {
-	head := s.r.Prompt
-	if s.first+i > 0 {
+	head := s.prompt
+	if s.written || i > 0 {
 		head = "\n---\n" + head
 	}
 	return head
@@ -183,22 +234,31 @@ func (s *samples) end() error {
 	for i := range s.texts {
 		rest, _ := s.cut(i, s.streams[i].Rest())
 		s.texts[i].WriteString(rest + s.held[i])
-		if s.r.Format == "json" {
-			line := sample{s.first + i, s.r.Seed, s.r.Prompt, s.texts[i].String(), s.tokens[i]}
-			encoder := json.NewEncoder(s.w)
-			encoder.SetEscapeHTML(false)
-			if err := encoder.Encode(line); err != nil {
-				return err
-			}
-			continue
+		if err := s.finish(i); err != nil {
+			return err
 		}
+	}
+	s.written = true
+	return nil
+}
+
+// finish writes the rest of a sample.
+func (s *samples) finish(i int) error {
+	if s.r.Format != "json" {
 		head := s.head(i)
 		if i == 0 && s.begun {
 			head = ""
 		}
-		if _, err := io.WriteString(s.w, head+s.texts[i].String()+"\n"); err != nil {
-			return err
+		_, err := io.WriteString(s.w, head+s.texts[i].String()+"\n")
+		return err
+	}
+	line := sample{Sample: s.first + i, Seed: s.r.Seed, Prompt: s.prompt, Text: s.texts[i].String(), Tokens: len(s.tokens[i])}
+	for _, token := range s.tokens[i] {
+		if s.r.LogProbs {
+			line.IDs, line.LogProbs = append(line.IDs, token.ID), append(line.LogProbs, token.LogProb)
 		}
 	}
-	return nil
+	encoder := json.NewEncoder(s.w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(line)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/sugarme/gotch"
@@ -179,6 +180,67 @@ func TestGenerateFollowsFromTheWholePrompt(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A file's prompts are continued in their order, each as by itself; --log-probs gives each
+// token's.
+func TestGenerateFromAFile(t *testing.T) {
+	w := newWorkshop(t)
+	w.train(w.request(settings(t, "model.embed=16", "train.steps=3"), "")).mustEnd(t, exit.OK)
+	trained, _ := w.run()
+	r := request.Generate{
+		Common: request.Common{Device: "cpu", Threads: 1}, Model: request.Model{Run: trained.ID, Store: w.store, Runs: w.runs},
+		Tokens: 5, Count: 2, TopP: 1, Temperature: 1, Seed: 4, Format: "json", LogProbs: true,
+	}
+	prompts := []string{"the koala", "a\tleaf", "sees \"the\""}
+	var want string
+	for _, r.Prompt = range prompts {
+		want += ask(t, "generate", &r)
+	}
+	lines, objects := "", ""
+	for _, prompt := range prompts {
+		quoted, err := json.Marshal(prompt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, objects = lines+prompt+"\n\n", objects+`{"id": 7, "prompt": `+string(quoted)+"}\n"+string(quoted)+"\n"
+	}
+	r.Prompt = ""
+	for name, content := range map[string]string{"prompts.txt": lines, "prompts.jsonl": objects} {
+		r.Prompts = filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(r.Prompts, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got := ask(t, "generate", &r)
+		if name == "prompts.jsonl" { // each prompt is there twice
+			all := strings.SplitAfter(got, "\n")
+			for got = ""; len(all) >= 4; all = all[4:] {
+				if all[0]+all[1] != all[2]+all[3] {
+					t.Errorf("an object's prompt gives %s, the string %s", all[0], all[2])
+				}
+				got += all[0] + all[1]
+			}
+		}
+		if got != want {
+			t.Errorf("%s gives\n%swant\n%s", name, got, want)
+		}
+	}
+	var one sample
+	if err := json.Unmarshal([]byte(strings.SplitN(want, "\n", 2)[0]), &one); err != nil {
+		t.Fatal(err)
+	}
+	if one.Tokens != len(one.IDs) || one.Tokens != len(one.LogProbs) || !(one.LogProbs[0] < 0) {
+		t.Errorf("%+v: want an id and a log-probability for each token", one)
+	}
+	for content, want := range map[string]string{"": "has no prompt", "7\n": "line 1 is no prompt", "\"a\"\n{\"text\": 1}\n": "line 2 is no prompt", "\"a\xff\"": "line 1 is not UTF-8"} {
+		path := filepath.Join(t.TempDir(), "p.jsonl")
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readPrompts(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", content, err, want)
+		}
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +19,9 @@ type evalOptions struct {
 	compute computeFlags
 	data    string
 	split   string
-	text    string
+	texts   []string
+	by      []string
+	base    bool
 	stride  int
 	batch   int
 	format  string
@@ -30,12 +34,17 @@ type evalOptions struct {
 func newEvalCmd(a *app) *cobra.Command {
 	opts := &evalOptions{app: a}
 	cmd := &cobra.Command{
-		Use:   "eval RUN|CHECKPOINT [TEXT]",
+		Use:   "eval RUN|CHECKPOINT [TEXT...]",
 		Short: "Measure a model's perplexity on a split or a text",
 		Long: `Measure a model's loss in nats a token, its perplexity by token and by word, and
 its bits a byte: on a split of the run's dataset or of another prepared with the
-same tokenizer, or on a TEXT file, which is encoded with the run's tokenizer
-(- reads standard input).
+same tokenizer, or on TEXT files, each encoded with the run's tokenizer and scored
+by itself (- reads standard input).
+
+--by document, position or token adds the losses of each document, of each number
+of tokens that a token is predicted from, or of each token to --format json.
+--baseline adds the perplexity of a 5-gram model of the train split (modified
+Kneser-Ney, Chen & Goodman 1999): what counting alone achieves.
 
 A recurrent model can adapt to the text while it is scored, from the tokens
 before each token alone: with --cache, words that lately followed hidden states
@@ -47,13 +56,12 @@ For a run, eval uses its best checkpoint, or the last one if it was never evalua
   koala-lm eval latest --cache 2000
   koala-lm eval sgd --split test --format json
   koala-lm eval gpt --data prepared/wt2 --stride 32
-  koala-lm eval best book.txt`,
-		Args: modelArgs(&opts.model, 1, 2, "a RUN or a CHECKPOINT, and perhaps a text file"),
+  koala-lm eval latest --baseline
+  koala-lm eval best book.txt letters.txt --by token --format json`,
+		Args: modelArgs(&opts.model, 1, math.MaxInt, "a RUN or a CHECKPOINT, and perhaps text files"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.changed = cmd.Flags().Changed
-			if len(args) == 2 {
-				opts.text = args[1]
-			}
+			opts.texts = args[1:]
 			return runEval(cmd.Context(), opts)
 		},
 	}
@@ -62,7 +70,9 @@ For a run, eval uses its best checkpoint, or the last one if it was never evalua
 	f.StringVarP(&opts.data, "data", "d", "", "dataset `folder` (default: the run's own)")
 	addEnumFlag(cmd, &opts.split, "split", "valid", "split to measure on", "valid", "test", "train")
 	f.IntVar(&opts.stride, "stride", 0, "a Transformer's windows each score this many `tokens` more (default: its context)")
-	f.IntVar(&opts.batch, "batch", 0, "sequences scored side by side (default: the run's eval.batch)")
+	f.IntVar(&opts.batch, "batch", 0, "sequences scored side by side (default: the run's eval.batch); a recurrent model starts each from a zero state")
+	f.StringSliceVar(&opts.by, "by", nil, "add the losses by `part`: "+strings.Join(evalParts, ", ")+"; with --format json")
+	f.BoolVar(&opts.base, "baseline", false, "score a 5-gram model of the train split too")
 	f.IntVar(&opts.cache.Size, "cache", 0, "remember the last `N` words in a neural cache")
 	f.Float64Var(&opts.cache.Theta, "cache-theta", 0.3, "how sharply the cache distinguishes hidden states")
 	f.Float64Var(&opts.cache.Share, "cache-share", 0.1, "the cache's share of each probability")
@@ -87,7 +97,7 @@ func runEval(ctx context.Context, opts *evalOptions) error {
 	}
 	r := &request.Eval{
 		Common: opts.compute.common(opts.app), Model: model,
-		Stride: opts.stride, Batch: opts.batch, Format: opts.format,
+		Stride: opts.stride, Batch: opts.batch, Format: opts.format, By: opts.by, Baseline: opts.base,
 	}
 	if opts.cache.Size > 0 {
 		r.Cache = &opts.cache
@@ -96,14 +106,17 @@ func runEval(ctx context.Context, opts *evalOptions) error {
 		r.Dynamic = &opts.follow
 	}
 	switch {
-	case opts.text != "":
-		if r.Text = opts.text; r.Text != "-" {
-			if _, err := os.Stat(opts.text); err != nil {
-				return fmt.Errorf("text: %w", err)
+	case len(opts.texts) > 0:
+		for _, text := range opts.texts {
+			if text != "-" {
+				if _, err := os.Stat(text); err != nil {
+					return fmt.Errorf("text: %w", err)
+				}
+				if text, err = absolute(text); err != nil {
+					return err
+				}
 			}
-			if r.Text, err = absolute(opts.text); err != nil {
-				return err
-			}
+			r.Texts = append(r.Texts, text)
 		}
 	case opts.data != "" || run != nil:
 		r.Split, r.Data = opts.split, opts.data
@@ -124,10 +137,24 @@ func runEval(ctx context.Context, opts *evalOptions) error {
 	return request.Exec("eval", r)
 }
 
+// evalParts are the values of --by.
+var evalParts = []string{"document", "position", "token"}
+
 func (opts *evalOptions) check() error {
+	for _, part := range opts.by {
+		if !slices.Contains(evalParts, part) {
+			return usagef("--by is %q: it must be one of %s", part, strings.Join(evalParts, ", "))
+		}
+	}
 	switch {
-	case opts.text != "" && (opts.changed("data") || opts.changed("split")):
+	case len(opts.texts) > 0 && (opts.changed("data") || opts.changed("split")):
 		return usagef("a text file and --data or --split cannot be measured on at once")
+	case len(opts.texts) > 0 && opts.base:
+		return usagef("--baseline counts a dataset's train split, and scores a split of that dataset: it cannot be given beside a text file")
+	case len(opts.by) > 0 && opts.format != "json":
+		return usagef("--by needs --format json")
+	case len(opts.by) > 0 && (opts.cache.Size > 0 || opts.dynamic):
+		return usagef("--by cannot be given beside --cache or --dynamic")
 	case opts.stride < 0 || opts.changed("stride") && opts.stride == 0:
 		return usagef("--stride must be at least 1, not %d", opts.stride)
 	case opts.batch < 0 || opts.changed("batch") && opts.batch == 0:

@@ -19,6 +19,8 @@ type generateOptions struct {
 	model       modelFlags
 	compute     computeFlags
 	prompt      string
+	prompts     string
+	logProbs    bool
 	tokens      int
 	temperature float64
 	topK        int
@@ -47,7 +49,8 @@ evaluated.`,
 		Example: `  koala-lm generate latest
   koala-lm generate best --prompt "Package http provides" --tokens 200 --temperature 0.8
   koala-lm generate gpt --top-k 40 --top-p 0.95 --seed 7 --count 3
-  head -3 book.txt | koala-lm generate gpt --prompt -`,
+  head -3 book.txt | koala-lm generate gpt --prompt -
+  koala-lm generate gpt --prompts questions.txt --format json --log-probs`,
 		Args: modelArgs(&opts.model, 1, 1, "a RUN or a CHECKPOINT"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.changed = cmd.Flags().Changed
@@ -57,17 +60,19 @@ evaluated.`,
 	f := cmd.Flags()
 	opts.model.add(cmd)
 	f.StringVarP(&opts.prompt, "prompt", "p", "", "`text` to continue; - reads standard input")
+	f.StringVar(&opts.prompts, "prompts", "", "`file` with a prompt on each line; in a .jsonl file a string, or an object with the key prompt")
 	f.IntVar(&opts.tokens, "tokens", 100, "largest number of new tokens in a sample")
 	f.Float64Var(&opts.temperature, "temperature", 1, "below 1 is surer, above 1 wilder; 0 takes the likeliest token")
 	f.IntVar(&opts.topK, "top-k", 0, "sample among this many likeliest tokens (0: all)")
 	f.Float64Var(&opts.topP, "top-p", 1, "sample among the likeliest tokens that have this probability together")
 	f.Float64Var(&opts.minP, "min-p", 0, "sample among tokens at least this times as likely as the likeliest")
-	f.Float64Var(&opts.repetition, "repetition-penalty", 1, "factor on log-probabilities of tokens that the prompt or the text has")
+	f.Float64Var(&opts.repetition, "repetition-penalty", 1, "divides positive logits of tokens that the prompt or the text has, and multiplies others")
 	f.Float64Var(&opts.frequency, "frequency-penalty", 0, "number taken off a token's logit each time that the text has it")
 	f.Float64Var(&opts.presence, "presence-penalty", 0, "number taken off a token's logit once the text has it")
 	f.StringArrayVar(&opts.stop, "stop", nil, "end a sample before this `text` (repeatable)")
 	f.Int64Var(&opts.seed, "seed", 0, "seed of the sampling (default: a random one, which is printed)")
-	f.IntVar(&opts.count, "count", 1, "number of samples")
+	f.IntVar(&opts.count, "count", 1, "number of samples, of each prompt")
+	f.BoolVar(&opts.logProbs, "log-probs", false, "print the model's log-probability of each token; with --format json")
 	addFormatFlag(cmd, &opts.format, "text", "json")
 	opts.compute.add(cmd)
 	return cmd
@@ -84,16 +89,21 @@ func runGenerate(ctx context.Context, opts *generateOptions) error {
 	if err := opts.readPrompt(); err != nil {
 		return err
 	}
+	if opts.prompts != "" {
+		if opts.prompts, err = absolute(opts.prompts); err != nil {
+			return err
+		}
+	}
 	if !opts.changed("seed") {
 		opts.seed = rand.Int64N(1_000_000)
 		opts.app.notef("seed %d", opts.seed)
 	}
 	return request.Exec("generate", &request.Generate{
 		Common: opts.compute.common(opts.app), Model: model,
-		Prompt: opts.prompt, Tokens: opts.tokens,
+		Prompt: opts.prompt, Prompts: opts.prompts, Tokens: opts.tokens,
 		Temperature: opts.temperature, TopK: opts.topK, TopP: opts.topP,
 		MinP: opts.minP, Repetition: opts.repetition, Frequency: opts.frequency, Presence: opts.presence, Stop: opts.stop,
-		Seed: opts.seed, Count: opts.count, Format: opts.format,
+		Seed: opts.seed, Count: opts.count, Format: opts.format, LogProbs: opts.logProbs,
 	})
 }
 
@@ -116,6 +126,10 @@ func (opts *generateOptions) check() error {
 		return usagef("--frequency-penalty and --presence-penalty must be numbers, not %v and %v", opts.frequency, opts.presence)
 	case slices.Contains(opts.stop, ""):
 		return usagef("--stop is empty")
+	case opts.prompts != "" && opts.changed("prompt"):
+		return usagef("--prompt and --prompts cannot be given at once")
+	case opts.logProbs && opts.format != "json":
+		return usagef("--log-probs needs --format json")
 	case opts.count < 1 || opts.count > 10_000:
 		return usagef("--count must be from 1 to 10000, not %d", opts.count)
 	}

@@ -82,13 +82,15 @@ type Model struct {
 // Eval asks for the loss of a model on a split or on a text.
 type Eval struct {
 	Common
-	Model  Model  `json:"model"`
-	Data   string `json:"data,omitempty"` // dataset folder; empty: the run's own
-	Split  string `json:"split,omitempty"`
-	Text   string `json:"text,omitempty"`   // file to score in place of a split
-	Stride int    `json:"stride,omitempty"` // new tokens in a Transformer's window; 0: all
-	Batch  int    `json:"batch,omitempty"`  // sequences scored in parallel; 0: the run's eval.batch
-	Format string `json:"format"`
+	Model    Model    `json:"model"`
+	Data     string   `json:"data,omitempty"` // dataset folder; empty: the run's own
+	Split    string   `json:"split,omitempty"`
+	Texts    []string `json:"texts,omitempty"`    // files to score in place of a split
+	By       []string `json:"by,omitempty"`       // what to divide the loss by: document, position or token
+	Baseline bool     `json:"baseline,omitempty"` // score n-gram models of the train split too
+	Stride   int      `json:"stride,omitempty"`   // new tokens in a Transformer's window; 0: all
+	Batch    int      `json:"batch,omitempty"`    // sequences scored in parallel; 0: the run's eval.batch
+	Format   string   `json:"format"`
 
 	Cache   *Cache   `json:"cache,omitempty"`
 	Dynamic *Dynamic `json:"dynamic,omitempty"`
@@ -112,19 +114,21 @@ type Generate struct {
 	Common
 	Model       Model   `json:"model"`
 	Prompt      string  `json:"prompt"`
-	Tokens      int     `json:"tokens"`      // largest number of new tokens in a sample
-	Temperature float64 `json:"temperature"` // 0: always the likeliest token
-	TopK        int     `json:"top_k"`       // 0 is all
-	TopP        float64 `json:"top_p"`       // 1 is all
-	MinP        float64 `json:"min_p"`       // 0 is all
+	Prompts     string  `json:"prompts,omitempty"` // file of prompts, in place of Prompt
+	Tokens      int     `json:"tokens"`            // largest number of new tokens in a sample
+	Temperature float64 `json:"temperature"`       // 0: always the likeliest token
+	TopK        int     `json:"top_k"`             // 0 is all
+	TopP        float64 `json:"top_p"`             // 1 is all
+	MinP        float64 `json:"min_p"`             // 0 is all
 
 	Repetition float64  `json:"repetition_penalty"` // 1 is none
 	Frequency  float64  `json:"frequency_penalty"`  // 0 is none
 	Presence   float64  `json:"presence_penalty"`
 	Stop       []string `json:"stop,omitempty"` // texts that end a sample
 	Seed       int64    `json:"seed"`
-	Count      int      `json:"count"` // samples
+	Count      int      `json:"count"` // samples of each prompt
 	Format     string   `json:"format"`
+	LogProbs   bool     `json:"log_probs,omitempty"` // of the drawn tokens, in the format json
 }
 
 // Bench asks for the speed and the memory of training steps.
