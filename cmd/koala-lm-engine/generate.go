@@ -90,17 +90,11 @@ func readPrompts(path string) ([]string, error) {
 			continue
 		}
 		if filepath.Ext(path) == ".jsonl" {
-			var text *string
-			var object struct{ Prompt *string }
-			if json.Unmarshal([]byte(line), &text) == nil {
-				object.Prompt = text
-			} else if json.Unmarshal([]byte(line), &object) != nil {
-				object.Prompt = nil
-			}
-			if object.Prompt == nil {
+			prompt := jsonPrompt(line)
+			if prompt == nil {
 				return nil, fmt.Errorf("%s: line %d is no prompt: it must be a string, or an object such as {\"prompt\": \"Once\"}", path, i+1)
 			}
-			line = *object.Prompt
+			line = *prompt
 		}
 		prompts = append(prompts, line)
 	}
@@ -108,6 +102,19 @@ func readPrompts(path string) ([]string, error) {
 		return nil, fmt.Errorf("%s has no prompt: it needs at least one line", path)
 	}
 	return prompts, nil
+}
+
+// jsonPrompt returns the prompt in a JSON string or object, nil if there is none.
+func jsonPrompt(line string) *string {
+	var text *string
+	if json.Unmarshal([]byte(line), &text) == nil {
+		return text
+	}
+	var object struct{ Prompt *string }
+	if json.Unmarshal([]byte(line), &object) != nil {
+		return nil
+	}
+	return object.Prompt
 }
 
 // samples writes texts in their order. Of a batch of texts, the first is written
