@@ -98,11 +98,11 @@ var waits = map[*koalaspec.Kind]float64{
 }
 
 // A step waits for the device once, to read its loss and the sums that the optimizer
-// needs.
+// needs. A logged step also measures how far it moved the parameters.
 func TestDeviceWaits(t *testing.T) {
 	table := []string{fmt.Sprintf("%-10s %-14s %9s %9s %9s %9s %6s", "model", "optimizer", "operators", "to device", "to host", "bytes", "waits")}
 	forEach(func(shape string, kind *koalaspec.Kind) {
-		j := job{model: shapes[shape], kind: kind, config: lm.TrainConfig{}, whole: 4}
+		j := job{model: shapes[shape], kind: kind, config: lm.TrainConfig{Train: spec.Train{LogEvery: 1000}}, whole: 4}
 		count := func(steps int64) torchtest.Counts {
 			j.config.Steps = steps
 			c, counted := torchtest.Count(func() { j.trainOn(t, device) })
