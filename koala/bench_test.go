@@ -2,7 +2,6 @@ package koala
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/internal/torch/torchtest"
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
@@ -94,7 +94,7 @@ func BenchmarkStep(b *testing.B) {
 			for i, decay := range []float64{0, 5e-4} {
 				for _, k := range choices {
 					b.Run(fmt.Sprintf("%s/threads=%d/wd=%v/%s", set, threads, decay, k.name), func(b *testing.B) {
-						setThreads(b, threads)
+						b.Cleanup(torchtest.Threads(b, threads))
 						// This small rate leaves the parameters unchanged.
 						groups := []Group{{Params: withRoles(Params(randomParams(b, benchSets[set])...)), WeightDecay: decay}}
 						benchmarkStep(b, newBenchOptimizer(b, k.kind, groups, with(k.values, "lr", 1e-6)))
@@ -151,22 +151,6 @@ func newBenchOptimizer(b *testing.B, kind *spec.Kind, groups []Group, o setting.
 	return opt
 }
 
-// setThreads gives the operators n threads until the benchmark ends. OpenMP keeps
-// the count for each thread of the operating system, so the benchmark stays on one
-// thread.
-func setThreads(b *testing.B, n int) {
-	b.Helper()
-	runtime.LockOSThread()
-	before := torch.Threads()
-	if err := torch.SetThreads(n); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		_ = torch.SetThreads(before)
-		runtime.UnlockOSThread()
-	})
-}
-
 // BenchmarkBandwidth measures the machine's memory bandwidth for such passes: a copy
 // of 64 MB into another 64 MB, and the addition of one to the other.
 func BenchmarkBandwidth(b *testing.B) {
@@ -181,7 +165,7 @@ func BenchmarkBandwidth(b *testing.B) {
 			{"add", 12 * n, func(s *torch.Scope, dst, src *ts.Tensor) { s.AddInPlace(dst, src) }},
 		} {
 			b.Run(fmt.Sprintf("threads=%d/%s", threads, pass.name), func(b *testing.B) {
-				setThreads(b, threads)
+				b.Cleanup(torchtest.Threads(b, threads))
 				err := torch.Do(func(s *torch.Scope) error {
 					src, dst := s.Zeros([]int64{n}, gotch.Float, gotch.CPU), s.Ones([]int64{n}, gotch.Float, gotch.CPU)
 					best := time.Duration(1 << 62)

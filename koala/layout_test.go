@@ -10,6 +10,7 @@ import (
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/internal/torch/torchtest"
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
@@ -106,11 +107,7 @@ func TestFormsAndThreadsAgree(t *testing.T) {
 		for _, decay := range []float64{0, 0.01} {
 			t.Run(fmt.Sprintf("%s/wd=%v", kind.Name, decay), func(t *testing.T) {
 				run := func(operators bool, threads int) [][]float64 {
-					before := torch.Threads()
-					if err := torch.SetThreads(threads); err != nil {
-						t.Fatal(err)
-					}
-					defer func() { _ = torch.SetThreads(before) }()
+					defer torchtest.Threads(t, threads)()
 					if err := torch.Seed(1, 2, 3); err != nil {
 						t.Fatal(err)
 					}

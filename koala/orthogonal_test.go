@@ -10,6 +10,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/internal/torch/torchtest"
 	"github.com/koala-lm/koala-lm/koala/spec"
 )
 
@@ -44,11 +45,7 @@ var orthogonalMatrices = []struct {
 // runOrthogonal makes five steps and returns the parameters.
 func runOrthogonal(t *testing.T, kind *spec.Kind, dtype gotch.DType, values setting.Values, operators bool, threads int) [][]float64 {
 	t.Helper()
-	before := torch.Threads()
-	if err := torch.SetThreads(threads); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = torch.SetThreads(before) }()
+	defer torchtest.Threads(t, threads)()
 	if err := torch.Seed(1, 2, 3); err != nil {
 		t.Fatal(err)
 	}

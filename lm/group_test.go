@@ -17,6 +17,7 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/internal/torch/torchtest"
 	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
@@ -111,11 +112,7 @@ type came struct {
 // prepare may change a rank's trainer.
 func (j job) run(t *testing.T, size int, from *lm.Snapshot, prepare func(rank int, tr *lm.Trainer) context.Context) []*came {
 	t.Helper()
-	threads := torch.Threads()
-	if err := torch.SetThreads(1); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = torch.SetThreads(threads) }()
+	defer torchtest.Threads(t, 1)()
 	c := newLocalGroup(size)
 	ranks := make([]*came, size)
 	contexts := make([]context.Context, size)
@@ -137,6 +134,7 @@ func (j job) run(t *testing.T, size int, from *lm.Snapshot, prepare func(rank in
 	var wait sync.WaitGroup
 	for rank, r := range ranks {
 		wait.Go(func() {
+			defer torchtest.Threads(t, 1)()
 			if r.err = r.trainer.Run(contexts[rank]); r.err != nil && !errors.Is(r.err, lm.ErrInterrupted) {
 				c.leave()
 			}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -17,19 +16,12 @@ import (
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
+	"github.com/koala-lm/koala-lm/internal/torch/torchtest"
 	"github.com/koala-lm/koala-lm/koala"
 	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
-
-// TestMain takes one thread: the models are tiny.
-func TestMain(m *testing.M) {
-	if err := torch.SetThreads(1); err != nil {
-		panic(err)
-	}
-	os.Exit(m.Run())
-}
 
 // A job describes a training run of a test. 6 batches make an epoch.
 type job struct {
@@ -79,6 +71,7 @@ func must[T any](t testing.TB) func(v T, err error) T {
 
 func (j job) trainer(t testing.TB, observers ...lm.Observer) *lm.Trainer {
 	t.Helper()
+	t.Cleanup(torchtest.Threads(t, 1)) // the models are tiny
 	model := must[lm.Model](t)(lm.New(j.model, 1, gotch.CPU))
 	t.Cleanup(model.Close)
 	if err := lm.Freeze(model, j.freeze); err != nil {

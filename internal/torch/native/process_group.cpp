@@ -10,7 +10,10 @@
 
 #include <dlfcn.h>
 
+#include <mutex>
+
 #include "common.h"
+#include "process_group.h"
 
 using namespace koala;
 using std::chrono::milliseconds;
@@ -46,6 +49,13 @@ c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(const std::stri
 }
 
 } // namespace
+
+c10::intrusive_ptr<c10d::Work> koala::start_all_reduce(c10d::Backend &group, const at::Tensor &t) {
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::vector<at::Tensor> one{t};
+  return group.allreduce(one);
+}
 
 // A server may pass port 0 to get a free port; *port becomes the port in use.
 // listener is a listening socket, which the server will own, or -1 to let c10d make
@@ -127,10 +137,7 @@ KOALA_API void koala_group_close(koala_group g) { delete static_cast<Backend *>(
 
 // Starts an all-reduce (sum) of a tensor, in place.
 KOALA_API int koala_all_reduce(koala_group g, koala_tensor t, koala_work *out) {
-  return guard([&] {
-    std::vector<at::Tensor> one{ref(t)};
-    *out = new Work((*static_cast<Backend *>(g))->allreduce(one));
-  });
+  return guard([&] { *out = new Work(start_all_reduce(**static_cast<Backend *>(g), ref(t))); });
 }
 
 // Returns 2 if the work is not done after that time. A wait for Gloo's work throws

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "common.h"
+#include "process_group.h"
 
 using namespace koala;
 
@@ -82,10 +83,8 @@ private:
       --bucket.missing;
       // All ranks start the buckets in the same order, whatever the order of their
       // gradients.
-      while (started_.size() < buckets_.size() && buckets_[started_.size()].missing == 0) {
-        std::vector<at::Tensor> one{buckets_[started_.size()].flat};
-        started_.push_back(group_->allreduce(one));
-      }
+      while (started_.size() < buckets_.size() && buckets_[started_.size()].missing == 0)
+        started_.push_back(start_all_reduce(*group_, buckets_[started_.size()].flat));
     } catch (...) {
       failed_ = std::current_exception();
     }

@@ -1,5 +1,5 @@
-// Package torchtest gives tests a CUDA device on machines without one.
-// internal/torch/native/testdevice/device.cpp says what it finds.
+// Package torchtest gives tests a number of threads, and a CUDA device on machines
+// without one. internal/torch/native/testdevice/device.cpp says what that device finds.
 package torchtest
 
 // #define _GNU_SOURCE
