@@ -10,7 +10,8 @@ CACHE := $(or $(KOALA_LM_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/koala-lm)
 PEERS := $(CACHE)/peers-$(shell sha256sum bench/peers.txt | cut -c1-12)
 PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
-TOKENIZERS := $(CACHE)/peers-$(shell grep '^tokenizers==' bench/peers.txt)
+TOKENIZER_PEERS := $(CACHE)/peers-tokenizers-$(shell sha256sum bench/tokenizers.txt | cut -c1-12)
+TOKENIZER_PYTHON := PYTHONPATH=$(TOKENIZER_PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
 .PHONY: help setup setup-cuda build demo demo-data study-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers bench-optimizers check-cuda compare-tokenizers clean
 
@@ -147,14 +148,16 @@ check-cuda: build ## pack tests and programs for a machine with an NVIDIA GPU an
 	@tar czf $(CUDA_CHECK).tar.gz -C $(dir $(CUDA_CHECK)) $(notdir $(CUDA_CHECK)) && rm -r $(CUDA_CHECK)
 	@echo "$(CUDA_CHECK).tar.gz, $$(du -m $(CUDA_CHECK).tar.gz | cut -f1) MB: there, tar xzf koala-lm-cuda.tar.gz && python3 koala-lm-cuda/check_cuda.py"
 
-# Needs neither libtorch nor PyTorch. FILES="a.txt b.txt" adds texts.
-compare-tokenizers: | $(TOKENIZERS) ## hold our tokenizers against Hugging Face's, id by id, and time both
+# Needs neither libtorch nor PyTorch. TOKENIZERS="FOLDER x.model" adds tokenizer files,
+# TEXTS="FOLDER a.txt" adds texts.
+compare-tokenizers: | $(TOKENIZER_PEERS) ## hold tokenizer files and what is trained here against other programs, id by id
 	@GOWORK=off go build -o bin/ ./cmd/koala-lm
-	@PYTHONPATH=$(TOKENIZERS) PYTHONDONTWRITEBYTECODE=1 python3 bench/tokenizers_peer.py $(FILES)
+	@$(TOKENIZER_PYTHON) bench/tokenizer_files.py --texts $(TEXTS) -- $(TOKENIZERS)
+	@$(TOKENIZER_PYTHON) bench/tokenizers_peer.py
 
-$(TOKENIZERS):
+$(TOKENIZER_PEERS):
 	@mkdir -p $(CACHE)
-	@rm -rf $@.tmp && python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.tmp $$(grep '^tokenizers==' bench/peers.txt)
+	@rm -rf $@.tmp && python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.tmp -r bench/tokenizers.txt
 	@mv -T $@.tmp $@
 
 clean: ## remove what was built in this checkout (not the cache folder)

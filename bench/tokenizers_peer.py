@@ -202,13 +202,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--no-speed", action="store_true", help="compare only")
+    parser.add_argument("--only-speed", action="store_true", help="time only")
     args = parser.parse_args()
     report = Report()
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
         torture(work / "torture.txt")
         godoc(work / "godoc", work / "godoc.txt")
-        for path in [work / "torture.txt", work / "godoc.txt", *args.files]:
+        for path in [] if args.only_speed else [work / "torture.txt", work / "godoc.txt", *args.files]:
             with tempfile.TemporaryDirectory(dir=folder) as own:
                 compare(path.resolve(), pathlib.Path(own), report)
         if not args.no_speed:

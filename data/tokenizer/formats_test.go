@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -118,6 +119,7 @@ func TestFormatsRefused(t *testing.T) {
 		"bad.model":      {"\n\xff\xff", "not a SentencePiece model"},
 		"empty.model":    {"", "it has no pieces"},
 		"words.model":    {string(spFile(3, false, spPiece{"a", 0, spNormal})), "words or characters"},
+		"symbols.model":  {string(spFile(1, false, spPiece{"<unk>", 0, spUnknown}, spPiece{"(", 0, spUser})), `user-defined characters ("(")`},
 		"clip.json":      {`{"a</w>":0,"a":1}`, "merges.txt"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,4 +144,29 @@ func FuzzSentencePiece(f *testing.F) {
 			_, _ = Encode(tok, "a ▁b\n")
 		}
 	})
+}
+
+// A .model with a character map gives the ids of SentencePiece itself
+// (testdata/make_sentencepiece.py), at every place where it may be cut.
+func TestSentencePieceModels(t *testing.T) {
+	var recorded struct {
+		Texts  []string
+		Models []struct {
+			Name  string
+			Model []byte
+			IDs   [][]uint32
+		}
+	}
+	if err := json.Unmarshal(fixture(t, "sentencepiece.json"), &recorded); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range recorded.Models {
+		t.Run(m.Name, func(t *testing.T) {
+			tok, err := parseSentencePiece(m.Model)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkIDs(t, tok, recorded.Texts, m.IDs)
+		})
+	}
 }

@@ -9,8 +9,8 @@ import (
 
 // unicodeForm is one of Unicode's normalization forms: NFC, NFD, NFKC or NFKD.
 // golang.org/x/text does the work. But it writes the stream-safe form, with U+034F
-// after 30 marks in a row, and has decompositions that Hugging Face's older tables
-// lack. Text with either is normalized by the algorithm of Unicode's annex 15
+// after 30 marks in a row, and has decompositions and combining classes that Hugging
+// Face's older tables lack. Text with either is normalized by the algorithm of Unicode's annex 15
 // below.
 type unicodeForm struct{ compose, compatible bool }
 
@@ -59,7 +59,7 @@ func (f unicodeForm) segment(form norm.Form, text []byte, i int) (end int, odd b
 			if count > 0 && form.Properties(text[end:]).BoundaryBefore() {
 				break
 			}
-			odd = odd || r >= 0x32ff && f.isOdd(r)
+			odd = odd || r >= 0x7fd && f.isOdd(r)
 		} else if count > 0 {
 			break
 		}
@@ -68,10 +68,10 @@ func (f unicodeForm) segment(form norm.Form, text []byte, i int) (end int, odd b
 	return end, odd || count > manyMarks
 }
 
-// isOdd reports whether older tables lack a character's decomposition or
-// composition.
+// isOdd reports whether older tables lack a character's decomposition, composition or
+// combining class.
 func (f unicodeForm) isOdd(r rune) bool {
-	return r == 0x11930 || r == 0x11935 || r == 0x11938 || f.compatible && youngCompatible.has(r)
+	return r == 0x11930 || r == 0x11935 || r == 0x11938 || youngClasses.has(r) || f.compatible && youngCompatible.has(r)
 }
 
 func (f unicodeForm) annex15(dst, segment []byte) []byte {
@@ -89,7 +89,12 @@ func (f unicodeForm) annex15(dst, segment []byte) []byte {
 		}
 		i += n
 	}
-	class := func(r rune) uint8 { return norm.NFD.PropertiesString(string(r)).CCC() }
+	class := func(r rune) uint8 {
+		if youngClasses.has(r) {
+			return 0
+		}
+		return norm.NFD.PropertiesString(string(r)).CCC()
+	}
 	for i := 0; i < len(all); {
 		if class(all[i]) == 0 {
 			i++

@@ -125,6 +125,10 @@ func TestRegex(t *testing.T) {
 		{`[]a]`, "a]b", []string{"a", "]", "b"}},
 		{`(?<=a)b`, "abb", []string{"a", "b", "b"}},
 		{`(?<!a)b`, "abb", []string{"ab", "b"}},
+		{`(?<=a|bc)d`, "aab bcd aaab", []string{"aab bc", "d", " aaab"}},
+		{`(?<=a{1,3})b`, "aab bcd", []string{"aa", "b", " bcd"}},
+		{`(?<!a{2}|x)b`, "aabb b", []string{"aab", "b", " ", "b"}},
+		{`(?<=a+)b`, "aab bcd", []string{"aa", "b", " bcd"}},
 		{`(?>a|ab)c`, "abc ac", []string{"abc ", "ac"}},
 		{`(?x) a b # c`, "ab", []string{"ab"}},
 		{`x*`, "axb", []string{"a", "x", "b"}},
@@ -150,6 +154,41 @@ func TestRegex(t *testing.T) {
 				t.Errorf("%q: %q, want %q", c.text, got, c.want)
 			}
 		})
+	}
+}
+
+// A look-behind tries no more of the text than it can match: over this text it would not
+// end if it went back to the start.
+func TestRegexLookBehindIsBounded(t *testing.T) {
+	re, err := compileRegex(`(?<=(?:ab|c)d{1,2})[a-z]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := newRegexMatcher(re); !func() bool {
+		start, _, ok := m.find([]byte(strings.Repeat("e", 4_000_000)+"cddf"), 0)
+		return ok && start == 4_000_002
+	}() {
+		t.Error("no match of cd before d")
+	}
+}
+
+// Marks that Hugging Face's tables do not know keep their places and come between others.
+// The results are from tokenizers 0.23.3.
+func TestNormalizationOfNewMarks(t *testing.T) {
+	for _, c := range []struct {
+		form       unicodeForm
+		text, want string
+	}{
+		{unicodeForm{compose: true}, "a\u0898\u0316", "a\u0898\u0316"},
+		{unicodeForm{compose: true}, "e\u0899\u0301", "e\u0899\u0301"},
+		{unicodeForm{compose: true, compatible: true}, "\u00e1\u089c\u0345\u0301", "\u00e1\u089c\u0301\u0345"},
+		{unicodeForm{}, "\u00e9\u07fd\u0316", "e\u0301\u07fd\u0316"},
+		{unicodeForm{compatible: true}, "\ufb01\u1abf\u0316\u0301", "fi\u1abf\u0316\u0301"},
+	} {
+		got, err := c.form.apply(nil, []byte(c.text), true, true)
+		if err != nil || string(got) != c.want {
+			t.Errorf("%v of %+q: %+q, %v, want %+q", c.form, c.text, got, err, c.want)
+		}
 	}
 }
 

@@ -194,6 +194,12 @@ func sharesMemory(a, b []byte) bool {
 	return cap(a) > 0 && cap(b) > 0 && &a[:cap(a)][cap(a)-1] == &b[:cap(b)][cap(b)-1]
 }
 
+// wholeTextEncoder is a model's encoder whose pieces depend on the text before them.
+type wholeTextEncoder interface {
+	startText()
+	passToken(id uint32) // an added token between two pieces
+}
+
 type pipelineEncoder struct {
 	t       *Pipeline
 	model   modelEncoder
@@ -221,7 +227,16 @@ func (t *Pipeline) NewEncoder() Encoder {
 
 func (e *pipelineEncoder) Encode(dst []uint32, text []byte, part Part) ([]uint32, error) {
 	var err error
-	token := func(id uint32) { dst = append(dst, id) }
+	whole, _ := e.model.(wholeTextEncoder)
+	if whole != nil {
+		whole.startText()
+	}
+	token := func(id uint32) {
+		dst = append(dst, id)
+		if whole != nil {
+			whole.passToken(id)
+		}
+	}
 	outer := e.t.plain.split(text, func(start, end int) error {
 		// A section without an added token at its end is bounded by the text, or continues
 		// in the next part.

@@ -41,7 +41,7 @@ type regexInst struct {
 	op       regexCode
 	set      *bitset
 	x, y     int // next instructions
-	min, max int
+	min, max int // codeRun: characters; codeLook: the width of what is looked for
 	behind   bool
 	negative bool
 	assert   byte
@@ -149,7 +149,8 @@ func (c *regexCompiler) node(n *regexNode) {
 	case opRepeat:
 		c.repeat(n)
 	case opLook:
-		c.inner(n, regexInst{op: codeLook, behind: n.behind, negative: n.negative})
+		least, most := n.subs[0].width()
+		c.inner(n, regexInst{op: codeLook, behind: n.behind, negative: n.negative, min: least, max: most})
 	case opAtomic:
 		c.inner(n, regexInst{op: codeAtomic})
 	case opAssert:
@@ -434,9 +435,12 @@ func (m *regexMatcher) look(pc, at int) bool {
 		_, ok := m.run(pc+1, at, -1)
 		return ok
 	}
-	for start := at; ; {
-		if _, ok := m.run(pc+1, start, at); ok {
-			return true
+	least, most := m.re.prog[pc].min, m.re.prog[pc].max
+	for start, width := at, 0; most < 0 || width <= most; width++ {
+		if width >= least {
+			if _, ok := m.run(pc+1, start, at); ok {
+				return true
+			}
 		}
 		if start == 0 || m.err != nil {
 			return false
@@ -444,6 +448,7 @@ func (m *regexMatcher) look(pc, at int) bool {
 		_, n := utf8.DecodeLastRune(m.text[:start])
 		start -= n
 	}
+	return false
 }
 
 func (m *regexMatcher) assert(kind byte, at int) bool {

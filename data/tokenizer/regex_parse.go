@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,45 @@ type regexNode struct {
 	behind     bool         // opLook
 	negative   bool         // opLook
 	assert     byte         // opAssert: the letter of the assertion, such as 'b' or '^'
+}
+
+// width returns the least and the largest number of characters that n matches; the
+// largest is negative if there is no limit.
+func (n *regexNode) width() (least, most int) {
+	switch n.op {
+	case opSet:
+		return 1, 1
+	case opCat, opAtomic:
+		for _, sub := range n.subs {
+			a, b := sub.width()
+			least += a
+			if most >= 0 {
+				most += b
+			}
+			if b < 0 {
+				most = -1
+			}
+		}
+	case opAlt:
+		least = math.MaxInt32
+		for _, sub := range n.subs {
+			a, b := sub.width()
+			least = min(least, a)
+			if most >= 0 {
+				most = max(most, b)
+			}
+			if b < 0 {
+				most = -1
+			}
+		}
+	case opRepeat:
+		a, b := n.subs[0].width()
+		least, most = min(n.min*a, math.MaxInt32), b*n.max
+		if b != 0 && (b < 0 || n.max < 0 || most > math.MaxInt32) {
+			most = -1
+		}
+	}
+	return least, most
 }
 
 type regexOp uint8

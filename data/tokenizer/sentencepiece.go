@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // spPiece is an entry of a SentencePiece model.
@@ -40,8 +41,9 @@ type spModel struct {
 	escape       bool // replace spaces by U+2581
 }
 
-// parseSentencePiece converts a .model of SentencePiece to a tokenizer.json, as
-// transformers does.
+// parseSentencePiece converts a .model of SentencePiece to a tokenizer.json. With a
+// character map (nmt_nfkc) Hugging Face gives other ids to some text with combining
+// marks: see precompiled.
 func parseSentencePiece(content []byte) (Tokenizer, error) {
 	m := spModel{kind: 1, dummyPrefix: true, removeExtra: true, escape: true}
 	if err := m.read(content); err != nil {
@@ -53,12 +55,20 @@ func parseSentencePiece(content []byte) (Tokenizer, error) {
 	if m.suffix || !m.escape {
 		return nil, errors.New("a SentencePiece model with white space as suffix, or not escaped, is not supported: train it without treat_whitespace_as_suffix")
 	}
-	var steps []any
-	if len(m.charsmap) > 0 {
-		steps = append(steps, map[string]any{"type": "Precompiled", "precompiled_charsmap": base64.StdEncoding.EncodeToString(m.charsmap)})
+	// Hugging Face adds and removes white space around such symbols too. That is the
+	// smaller harm for long ones, which mark parts of a conversation.
+	if i := slices.IndexFunc(m.pieces, func(p spPiece) bool { return p.kind == spUser && utf8.RuneCountInString(p.text) == 1 }); i >= 0 && (m.dummyPrefix || m.removeExtra) {
+		return nil, fmt.Errorf("a SentencePiece model with user-defined characters (%q) that adds or removes white space is not supported: save the tokenizer with transformers (save_pretrained) and use its tokenizer.json", m.pieces[i].text)
 	}
+	var steps []any
 	replace := func(pattern map[string]any, content string) any {
 		return map[string]any{"type": "Replace", "pattern": pattern, "content": content}
+	}
+	if len(m.charsmap) > 0 {
+		if m.sameLineEnds() { // Hugging Face replaces \r\n, one grapheme, as a whole
+			steps = append(steps, replace(map[string]any{"String": "\r\n"}, "\n\n"))
+		}
+		steps = append(steps, map[string]any{"type": "Precompiled", "precompiled_charsmap": base64.StdEncoding.EncodeToString(m.charsmap), "longest_match": true})
 	}
 	if m.removeExtra {
 		steps = append(steps, map[string]any{"type": "Strip", "strip_left": true, "strip_right": true},
@@ -87,6 +97,18 @@ func parseSentencePiece(content []byte) (Tokenizer, error) {
 	return build(f)
 }
 
+// sameLineEnds reports whether the character map treats \r as it treats \n.
+func (m *spModel) sameLineEnds() bool {
+	p, err := newPrecompiled(m.charsmap)
+	if err != nil {
+		return false // and reading the normalizer says why
+	}
+	cr, okCR := p.transform([]byte("\r"))
+	lf, okLF := p.transform([]byte("\n"))
+	crlf := p.appendLongest(nil, []byte("\r\n"))
+	return okCR && okLF && bytes.Equal(cr, lf) && bytes.Equal(crlf, append(cr[:len(cr):len(cr)], lf...))
+}
+
 func boolInt(b bool) int {
 	if b {
 		return 1
@@ -98,11 +120,12 @@ func (m *spModel) unknown() int {
 	return slices.IndexFunc(m.pieces, func(p spPiece) bool { return p.kind == spUnknown })
 }
 
-// added returns control symbols, which are special, and user-defined symbols.
+// added returns control symbols, which are special, and user-defined symbols, which
+// SentencePiece finds in normalized text.
 func (m *spModel) added() (added []addedToken) {
 	for id, p := range m.pieces {
 		if p.kind == spControl || p.kind == spUnknown || p.kind == spUser {
-			added = append(added, addedToken{ID: uint32(id), Content: p.text, Special: p.kind != spUser})
+			added = append(added, addedToken{ID: uint32(id), Content: p.text, Special: p.kind != spUser, Normalized: p.kind == spUser && !m.dummyPrefix && !m.removeExtra})
 		}
 	}
 	return added
@@ -111,13 +134,16 @@ func (m *spModel) added() (added []addedToken) {
 func (m *spModel) unigram() any {
 	vocab := make([][2]any, len(m.pieces))
 	for id, p := range m.pieces {
-		score := float64(p.score)
-		if p.kind == spUnused {
-			score = -1e6 // never the best
+		score := neverScore
+		switch p.kind {
+		case spNormal:
+			score = float64(p.score)
+		case spUser: // in SentencePiece's model, whatever the file says
+			score = -0.1
 		}
 		vocab[id] = [2]any{p.text, score}
 	}
-	model := map[string]any{"type": "Unigram", "vocab": vocab, "byte_fallback": m.byteFallback, "unk_id": nil}
+	model := map[string]any{"type": "Unigram", "vocab": vocab, "byte_fallback": m.byteFallback, "unk_id": nil, "single_precision": true}
 	if id := m.unknown(); id >= 0 {
 		model["unk_id"] = id
 	}

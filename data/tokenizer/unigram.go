@@ -15,6 +15,7 @@ type unigram struct {
 	scores       []float64
 	unknown      int64 // -1 if there is none
 	unknownScore float64
+	single       bool         // sums are float32, as SentencePiece's own
 	fallback     *[256]uint32 // ids of bytes, for characters that no token has
 	trie         *pairTable   // (node, byte) -> node
 	ends         []int64      // by node: the id of the token that ends there, or -1
@@ -26,10 +27,15 @@ type unigram struct {
 // character's.
 const unknownPenalty = 10
 
+// neverScore is the score of entries that text never becomes: control symbols and bytes
+// of a .model, which SentencePiece does not look for.
+const neverScore = -1e6
+
 func parseUnigram(part json.RawMessage, _ bool) (model, *vocabulary, error) {
 	var read struct {
 		UnkID        *int64       `json:"unk_id"`
 		ByteFallback *bool        `json:"byte_fallback"`
+		Single       bool         `json:"single_precision"` // of a converted .model; Hugging Face ignores it
 		Vocab        *unigramList `json:"vocab"`
 	}
 	if err := readPart("model", part, &read); err != nil {
@@ -47,7 +53,7 @@ func parseUnigram(part json.RawMessage, _ bool) (model, *vocabulary, error) {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	vocab.modelSize = len(entries) // two entries may be spelled alike
-	m := &unigram{vocab: &vocab, unknown: -1, trie: newPairTable(8 * len(entries)), ends: []int64{-1}, singles: newPairTable(1 << 10)}
+	m := &unigram{vocab: &vocab, unknown: -1, single: read.Single, trie: newPairTable(8 * len(entries)), ends: []int64{-1}, singles: newPairTable(1 << 10)}
 	if read.UnkID != nil {
 		if m.unknown = *read.UnkID; m.unknown < 0 || m.unknown >= int64(len(entries)) {
 			return nil, nil, fmt.Errorf("model: unk_id is %d, the vocabulary has %d entries", m.unknown, len(entries))
@@ -58,7 +64,12 @@ func parseUnigram(part json.RawMessage, _ bool) (model, *vocabulary, error) {
 	}
 	lowest := math.Inf(1)
 	for _, e := range *read.Vocab {
-		lowest = min(lowest, e.score)
+		if m.single {
+			e.score = float64(float32(e.score))
+		}
+		if !m.single || e.score != neverScore {
+			lowest = min(lowest, e.score)
+		}
 		m.scores = append(m.scores, e.score)
 	}
 	m.unknownScore = lowest - unknownPenalty
@@ -105,6 +116,7 @@ type unigramEncoder struct {
 	cache *pieceCache
 	best  []node
 	path  []node
+	sum   float64 // of the scores since the start of the text, if m.single
 }
 
 // node is the best segmentation of the text up to a place.
@@ -120,7 +132,21 @@ func (m *unigram) newEncoder() modelEncoder {
 	return e
 }
 
+// SentencePiece segments a whole text at once: its sums, and the rounding of each, go on
+// from piece to piece and over user-defined symbols between them.
+
+func (e *unigramEncoder) startText() { e.sum = 0 }
+
+func (e *unigramEncoder) passToken(id uint32) {
+	if e.m.single && int(id) < len(e.m.scores) {
+		e.sum = float64(float32(e.sum + e.m.scores[id]))
+	}
+}
+
 func (e *unigramEncoder) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {
+	if e.m.single {
+		return e.piece(dst, text[start:end])
+	}
 	return e.cache.append(dst, text, start, end)
 }
 
@@ -132,7 +158,7 @@ var errUnigramUnknown = errors.New("the text has a character without a token, an
 // rounds as in one pass.
 func (e *unigramEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
 	const window = 1 << 16 // bytes after which it looks for such a boundary
-	score := 0.0
+	score := e.sum
 	for len(piece) > window {
 		place, last := 0, rune(0)
 		for i := 0; i < len(piece); {
@@ -158,7 +184,10 @@ func (e *unigramEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
 		}
 		piece = piece[place:]
 	}
-	dst, _, err := e.viterbi(dst, piece, score)
+	dst, score, err := e.viterbi(dst, piece, score)
+	if e.m.single {
+		e.sum = score
+	}
 	return dst, err
 }
 
@@ -205,6 +234,9 @@ func (e *unigramEncoder) viterbi(dst []uint32, piece []byte, score float64) ([]u
 }
 
 func (e *unigramEncoder) offer(end int, n node) {
+	if e.m.single {
+		n.score = float64(float32(n.score))
+	}
 	if old := &e.best[end]; old.start < 0 || n.score > old.score {
 		*old = n
 	}
@@ -233,8 +265,8 @@ func (e *unigramEncoder) write(dst []uint32, piece []byte) []uint32 {
 
 func (e *unigramEncoder) appendUnknown(dst []uint32, text []byte) []uint32 {
 	m := e.m
-	if id, ok := m.vocab.byID[string(text)]; ok && int(id) < m.vocab.modelIDs {
-		return append(dst, id)
+	if id, ok := m.vocab.byID[string(text)]; ok && int(id) < m.vocab.modelIDs && !m.single {
+		return append(dst, id) // in Hugging Face alone
 	}
 	if m.fallback == nil {
 		return append(dst, uint32(m.unknown))
