@@ -208,7 +208,7 @@ def tiktoken_encoder(content):
     cl100k = openai_public.cl100k_base()["pat_str"]
     normal = lambda text: text
     if len(ranks) == 151643:  # Qwen's, which tiktoken lacks
-        pattern, 
+        pattern, normal = cl100k.replace("{1,3}+", "").replace("{1,3}", ""), normalizers.NFC().normalize_str
     else:
         pattern = {199998: openai_public.o200k_base, 100256: openai_public.cl100k_base, 128000: openai_public.cl100k_base}.get(len(ranks), openai_public.r50k_base)()["pat_str"]
     encoding = tiktoken.Encoding("file", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
