@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -21,8 +18,7 @@ type exportOptions struct {
 	model   modelFlags
 	compute computeFlags
 	to      string
-	out     string
-	force   bool
+	out     outFlags
 }
 
 func newExportCmd(a *app) *cobra.Command {
@@ -38,26 +34,27 @@ func newExportCmd(a *app) *cobra.Command {
 		Args: modelArgs(&opts.model, 1, 1, "a RUN or a CHECKPOINT"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runExport(cmd.Context(), opts) },
 	}
-	f := cmd.Flags()
 	opts.model.add(cmd)
 	addEnumFlag(cmd, &opts.to, "to", "huggingface", "the layout to write", "huggingface", "safetensors")
-	f.StringVarP(&opts.out, "out", "o", "", "folder or file to write")
-	f.BoolVar(&opts.force, "force", false, "replace an existing file or folder")
+	opts.out.add(cmd, "folder or file to write")
 	return cmd
 }
 
 func runExport(ctx context.Context, opts *exportOptions) error {
-	if opts.out == "" {
+	if opts.out.out == "" {
 		return usagef("no place to write: give --out PATH")
 	}
-	out, err := absolute(opts.out)
+	out, err := absolute(opts.out.out)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(out); err == nil && !opts.force {
-		return fmt.Errorf("%s is there already: --force replaces it", out)
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("--out: %w", err)
+	if opts.to == "safetensors" {
+		err = opts.out.check(storePath(opts.model.store))
+	} else { // the engine replaces a model's folder only
+		err = opts.out.checkNew()
+	}
+	if err != nil {
+		return err
 	}
 	model, run, err := opts.model.resolve(ctx)
 	if err != nil {
@@ -71,7 +68,7 @@ func runExport(ctx context.Context, opts *exportOptions) error {
 	// Writing files needs no accelerator.
 	opts.compute.device = "cpu"
 	return request.Exec("export", &request.Export{
-		Common: opts.compute.common(opts.app), Model: model, To: opts.to, Out: out, Force: opts.force,
+		Common: opts.compute.common(opts.app), Model: model, To: opts.to, Out: out, Force: opts.out.force,
 	})
 }
 

@@ -22,8 +22,8 @@ type outFlags struct {
 }
 
 func (o *outFlags) add(cmd *cobra.Command, usage string) {
-	cmd.Flags().StringVar(&o.out, "out", "", usage)
-	cmd.Flags().BoolVar(&o.force, "force", false, "replace an existing file (never a store of runs)")
+	cmd.Flags().StringVarP(&o.out, "out", "o", "", usage)
+	cmd.Flags().BoolVar(&o.force, "force", false, "replace what is there (never a store of runs)")
 }
 
 // check refuses an --out that would destroy something: an existing file without
@@ -78,6 +78,16 @@ func (o *outFlags) write(write func(io.Writer) error) error {
 		return fmt.Errorf("--out: %w", err)
 	}
 	return errors.Join(write(file), file.Close())
+}
+
+// checkNew refuses an --out that exists, unless --force is given.
+func (o *outFlags) checkNew() error {
+	if _, err := os.Lstat(o.out); err == nil && !o.force {
+		return usagef("--out %s exists: --force replaces it", o.out)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("--out: %w", err)
+	}
+	return nil
 }
 
 // checkFolder refuses an --out folder that holds anything, unless --force is given.

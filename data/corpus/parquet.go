@@ -1,7 +1,9 @@
 package corpus
 
 import (
+	"bufio"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +29,9 @@ func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) 
 			err = fmt.Errorf("%s is a damaged Parquet file: %v", name, p)
 		}
 	}()
+	if err := checkFooter(from, size); err != nil {
+		return fmt.Errorf("%s is no Parquet file, or damaged: %w", name, err)
+	}
 	f, err := parquet.OpenFile(from, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return fmt.Errorf("%s is no Parquet file, or damaged: %w", name, err)
@@ -43,7 +48,7 @@ func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) 
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if err := checkLZ4(f, from, column); err != nil {
+		if err := checkPages(f, from, size, column); err != nil {
 			return fmt.Errorf("%s is a damaged Parquet file: %w", name, err)
 		}
 		leaves = append(leaves, &leaf{pages: column.Pages(), values: make([]parquet.Value, 256)})
@@ -71,6 +76,23 @@ func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) 
 			}
 		}
 	}
+}
+
+// checkFooter returns an error if the footer's length is impossible: the library takes
+// that much memory at once, up to 4 GiB.
+func checkFooter(from io.ReaderAt, size int64) error {
+	const frame = 8 // the length and the magic word behind the footer
+	var tail [frame]byte
+	if size < frame {
+		return errors.New("it is too short")
+	}
+	if _, err := from.ReadAt(tail[:], size-frame); err != nil && err != io.EOF {
+		return err
+	}
+	if length := int64(binary.LittleEndian.Uint32(tail[:])); string(tail[4:]) == "PAR1" && length > size-frame {
+		return fmt.Errorf("its footer of %d bytes is longer than the file", length)
+	}
+	return nil
 }
 
 // findColumn follows a path to a column of text. The path leaves out the layers that
@@ -192,65 +214,92 @@ func (l *leaf) next(buffer []byte) ([]byte, error) {
 	return text, nil
 }
 
-// checkLZ4 unpacks the pages of a column that is packed with LZ4 into the sizes that
-// their headers give. At a damaged page the library would double its buffer until
-// the memory is used up.
-func checkLZ4(f *parquet.File, from io.ReaderAt, column *parquet.Column) error {
-	const largestPage = 1 << 30
+// checkPages returns an error if a page of a column has an impossible size: the
+// library takes as much memory as the header says, at once. Pages packed with LZ4 are
+// unpacked too: at a damaged one the library would double its buffer until the memory
+// is used up.
+func checkPages(f *parquet.File, from io.ReaderAt, size int64, column *parquet.Column) error {
 	var packed, plain []byte
 	for _, group := range f.Metadata().RowGroups {
 		for _, chunk := range group.Columns {
 			meta := chunk.MetaData
-			if meta.Codec != format.Lz4Raw || !slices.Equal(meta.PathInSchema, column.Path()) {
+			if !slices.Equal(meta.PathInSchema, column.Path()) {
 				continue
 			}
 			start := meta.DataPageOffset
 			if meta.DictionaryPageOffset > 0 && meta.DictionaryPageOffset < start {
 				start = meta.DictionaryPageOffset
 			}
+			if start < 0 || meta.TotalCompressedSize < 0 || start > size || meta.TotalCompressedSize > size-start {
+				return errors.New("a column lies outside the file")
+			}
 			section := io.NewSectionReader(from, start, meta.TotalCompressedSize)
+			buffered := bufio.NewReaderSize(section, 512)
 			var protocol thrift.CompactProtocol
 			for at := int64(0); at < meta.TotalCompressedSize; {
 				if _, err := section.Seek(at, io.SeekStart); err != nil {
 					return err
 				}
+				buffered.Reset(section)
 				header := new(format.PageHeader)
-				counted := &byteCounter{r: section}
+				counted := &byteCounter{r: buffered}
 				if err := thrift.NewDecoder(protocol.NewReader(counted)).Decode(header); err != nil {
 					return fmt.Errorf("the header of a page: %w", err)
 				}
 				at += counted.n
-				size, full := int64(header.CompressedPageSize), int64(header.UncompressedPageSize)
-				levels := int64(0) // levels are not compressed and come before the data
-				if header.DataPageHeaderV2.Valid {
-					v2 := &header.DataPageHeaderV2.V
-					levels = int64(v2.RepetitionLevelsByteLength) + int64(v2.DefinitionLevelsByteLength)
-					if v2.IsCompressed.Valid && !v2.IsCompressed.V {
-						at += size
-						continue
+				page, err := sizesOf(header, meta.TotalCompressedSize-at)
+				if err != nil {
+					return err
+				}
+				if meta.Codec == format.Lz4Raw && page.compressed {
+					packed = slices.Grow(packed[:0], page.size)[:page.size]
+					if _, err := section.ReadAt(packed, at); err != nil {
+						return fmt.Errorf("a page is cut short: %w", err)
+					}
+					full := page.full - page.levels
+					plain = slices.Grow(plain[:0], full)[:full]
+					if n, err := lz4.UncompressBlock(packed[page.levels:], plain); full > 0 && (err != nil || n != full) {
+						return errors.New("a page cannot be unpacked")
 					}
 				}
-				if size < 0 || full < 0 || full > largestPage || at+size > meta.TotalCompressedSize || levels < 0 || levels > min(size, full) {
-					return errors.New("a page has an impossible size")
-				}
-				packed = slices.Grow(packed[:0], int(size))[:size]
-				if _, err := section.ReadAt(packed, at); err != nil {
-					return fmt.Errorf("a page is cut short: %w", err)
-				}
-				at += size
-				plain = slices.Grow(plain[:0], int(full-levels))[:full-levels]
-				if n, err := lz4.UncompressBlock(packed[levels:], plain); full > levels && (err != nil || n != len(plain)) {
-					return errors.New("a page cannot be unpacked")
-				}
+				at += int64(page.size)
 			}
 		}
 	}
 	return nil
 }
 
-// byteCounter reads single bytes, so that it counts only the bytes that were used.
+// pageSizes are the bytes of a page in the file and unpacked. Its levels come before
+// the data and are not compressed.
+type pageSizes struct {
+	size, full, levels int
+	compressed         bool
+}
+
+// sizesOf returns an error if the sizes of a page, of which left bytes are in the file
+// at most, are impossible.
+func sizesOf(header *format.PageHeader, left int64) (pageSizes, error) {
+	const (
+		largest = 1 << 30
+		usual   = 64 << 20
+		packing = 1000 // times smaller at most, unless the page is of a usual size
+	)
+	page := pageSizes{size: int(header.CompressedPageSize), full: int(header.UncompressedPageSize), compressed: true}
+	if header.DataPageHeaderV2.Valid {
+		v2 := &header.DataPageHeaderV2.V
+		page.levels = int(v2.RepetitionLevelsByteLength) + int(v2.DefinitionLevelsByteLength)
+		page.compressed = !v2.IsCompressed.Valid || v2.IsCompressed.V
+	}
+	if page.size < 0 || int64(page.size) > left || page.full < 0 || page.full > min(largest, max(usual, packing*page.size)) ||
+		page.levels < 0 || page.levels > min(page.size, page.full) {
+		return page, errors.New("a page has an impossible size")
+	}
+	return page, nil
+}
+
+// byteCounter counts the bytes that were used.
 type byteCounter struct {
-	r io.Reader
+	r *bufio.Reader
 	n int64
 }
 
@@ -261,10 +310,9 @@ func (c *byteCounter) Read(p []byte) (int, error) {
 }
 
 func (c *byteCounter) ReadByte() (byte, error) {
-	var b [1]byte
-	_, err := io.ReadFull(c.r, b[:])
+	b, err := c.r.ReadByte()
 	if err == nil {
 		c.n++
 	}
-	return b[0], err
+	return b, err
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -152,11 +153,16 @@ func TestRecordsRefused(t *testing.T) {
 	}
 }
 
-// If any byte of an LZ4 Parquet file is damaged, reading returns an error or a
-// text, and its memory stays in proportion to the file.
-func TestDamagedLZ4(t *testing.T) {
-	for _, version := range []int{1, 2} {
-		content := chats(t, parquet.Compression(&parquet.Lz4Raw), parquet.DataPageVersion(version))
+// If any byte of a Parquet file is damaged, reading returns an error or a text, and
+// what it allocates stays in proportion to the file.
+func TestDamagedParquet(t *testing.T) {
+	for name, options := range map[string][]parquet.WriterOption{
+		"plain":  {parquet.DataPageVersion(1)},
+		"lz4 v1": {parquet.Compression(&parquet.Lz4Raw), parquet.DataPageVersion(1)},
+		"lz4 v2": {parquet.Compression(&parquet.Lz4Raw), parquet.DataPageVersion(2)},
+		"zstd":   {parquet.Compression(&parquet.Zstd), parquet.DataPageVersion(2)},
+	} {
+		content := chats(t, options...)
 		path := put(t, t.TempDir(), "a.parquet", nil)
 		for i := range content {
 			damaged := bytes.Clone(content)
@@ -164,7 +170,13 @@ func TestDamagedLZ4(t *testing.T) {
 			if err := os.WriteFile(path, damaged, 0o644); err != nil {
 				t.Fatal(err)
 			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			_, _ = readAll([]string{path}, Options{Field: "messages.content"})
+			runtime.ReadMemStats(&after)
+			if took := after.TotalAlloc - before.TotalAlloc; took > 256<<20 {
+				t.Errorf("%s, byte %d of %d: it allocates %d bytes", name, i, len(content), took)
+			}
 		}
 	}
 }

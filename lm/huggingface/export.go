@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/sugarme/gotch/ts"
 
@@ -97,8 +98,9 @@ func mayWrite(folder string, replace bool) error {
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	if _, err := os.Stat(filepath.Join(folder, config.File)); err != nil {
-		return fmt.Errorf("export: %s has files in it and is no model's folder: give another --out", folder)
+	_, err = os.Stat(filepath.Join(folder, config.File))
+	if err != nil || slices.ContainsFunc(entries, fs.DirEntry.IsDir) {
+		return fmt.Errorf("export: %s has other files in it than a model's folder: give another --out", folder)
 	}
 	if !replace {
 		return fmt.Errorf("export: %s is there already", folder)

@@ -108,7 +108,7 @@ func TestExportRefuses(t *testing.T) {
 	if err := os.WriteFile(keep, []byte("dear"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := Export(folder, newModel(t, likeGPT2), words(t), true); err == nil || !strings.Contains(err.Error(), "no model's folder") {
+	if err := Export(folder, newModel(t, likeGPT2), words(t), true); err == nil || !strings.Contains(err.Error(), "other files in it than a model's folder") {
 		t.Errorf("over other files: %v", err)
 	}
 	if _, err := os.Stat(keep); err != nil {
