@@ -32,11 +32,49 @@ func (s *Store) QuerySQL(ctx context.Context, statement string) (*SQLRows, error
 	if strings.TrimSpace(statement) == "" {
 		return nil, fmt.Errorf("SQL %w: the statement is empty", ErrBadQuestion)
 	}
+	if second := afterStatement(statement); second != "" {
+		return nil, fmt.Errorf("SQL %w: it has a second statement, %.40q: ask them one by one", ErrBadQuestion, second)
+	}
 	rows := &SQLRows{}
 	if err := rows.open(ctx, s.read, statement); err != nil {
 		return nil, errors.Join(explainSQL(ctx, err), rows.Close())
 	}
 	return rows, nil
+}
+
+// afterStatement returns what follows the first statement beside spaces, comments and
+// further semicolons. SQLite would run all statements and answer the last one only.
+func afterStatement(text string) string {
+	ended := false
+	for at := 0; at < len(text); {
+		length := 1
+		switch rest := text[at:]; {
+		case strings.HasPrefix(rest, "--"):
+			length = through(rest, 2, "\n")
+		case strings.HasPrefix(rest, "/*"):
+			length = through(rest, 2, "*/")
+		case strings.ContainsRune(" \t\r\n\f\v", rune(rest[0])):
+		case rest[0] == ';':
+			ended = true
+		case ended:
+			return rest
+		case strings.ContainsRune("'\"`", rune(rest[0])): // doubled quotes are two texts side by side
+			length = through(rest, 1, rest[:1])
+		case rest[0] == '[':
+			length = through(rest, 1, "]")
+		}
+		at += length
+	}
+	return ""
+}
+
+// through returns the length of text up to and including end, which begins at from or
+// later, or of all text.
+func through(text string, from int, end string) int {
+	if i := strings.Index(text[from:], end); i >= 0 {
+		return from + i + len(end)
+	}
+	return len(text)
 }
 
 func (r *SQLRows) open(ctx context.Context, db *sql.DB, statement string) error {

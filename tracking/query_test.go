@@ -95,6 +95,9 @@ func TestQuerySQLOnlyReads(t *testing.T) {
 		"EXPLAIN DELETE FROM runs",
 		"SELECT zeroblob(1000000000)",
 		"SELECT printf('%.*c', 100000000, 'x')",
+		"SELECT 1; SELECT 2",
+		"SELECT ';'; -- one\nSELECT 2",
+		";SELECT 1",
 		"SELEKT",
 		"",
 	} {
