@@ -22,11 +22,12 @@ import (
 // unseen are the settings without a visible effect on a run of a few steps without a
 // fault, each with its purpose.
 var unseen = map[string]string{
-	"train.time_limit":      "ends long runs",
-	"optimizer.max_skipped": "ends a run that diverges",
-	"checkpoint.interval":   "saves long runs",
-	"checkpoint.keep":       "removes files",
-	"checkpoint.on_error":   "answers a full disk",
+	"train.time_limit":             "ends long runs",
+	"optimizer.max_skipped":        "ends a run that diverges",
+	"checkpoint.interval":          "saves long runs",
+	"train.gradient_checkpointing": "saves memory",
+	"checkpoint.keep":              "removes files",
+	"checkpoint.on_error":          "answers a full disk",
 }
 
 // common makes runs short, and gives every setting something to act on.

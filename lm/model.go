@@ -59,12 +59,13 @@ type Param struct {
 	PartsDim int
 }
 
-// Mode says whether dropout is on.
-type Mode bool
+// Mode says what a forward pass is for.
+type Mode int
 
 const (
-	Evaluate Mode = false
-	Training Mode = true
+	Evaluate    Mode = iota // no dropout
+	Training                // dropout
+	Recomputing             // training in which a Transformer's block keeps its input alone
 )
 
 // Features are the result of a forward pass, the input of the output layer and the

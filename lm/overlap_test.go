@@ -3,6 +3,7 @@ package lm_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -77,10 +78,11 @@ func TestOverlap(t *testing.T) {
 	wide.Embed, wide.Hidden, wide.Layers = 126, 504, 4
 	split := without(shapes["gru"])
 	split.Embed, split.Hidden = 256, 256
-	for name, model := range map[string]lm.Config{"gpt2": wide, "gru": split} {
+	for name, model := range map[string]lm.Config{"gpt2": wide, "gpt2 checkpointed": wide, "gru": split} {
 		for _, accumulate := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d batches a step", name, accumulate), func(t *testing.T) {
 				j := job{model: model, kind: koalaspec.AdamW, config: lm.TrainConfig{Train: spec.Train{Steps: 5, Accumulate: accumulate}}, whole: 4}
+				j.config.GradientCheckpointing = strings.HasSuffix(name, "checkpointed")
 				want := j.mustRun(t, 2, nil)
 				groups := pair(t)
 				got := j.run(t, 2, nil, func(rank int, tr *lm.Trainer) context.Context {

@@ -124,12 +124,16 @@ func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (*tor
 		return nil, err
 	}
 	var loss torch.Loss
+	mode := Training
+	if t.Config.GradientCheckpointing {
+		mode = Recomputing
+	}
 	err := torch.Do(func(s *torch.Scope) error {
 		started := time.Now()
 		in := toDevice(s, b, t.Model.TimeMajor(), t.Device)
 		var out Features
 		forward := func() {
-			out = t.Model.Forward(s, in.Input, t.state, Training)
+			out = t.Model.Forward(s, in.Input, t.state, mode)
 			phases.Forward += lap(&started)
 			loss = t.Model.Output().Loss(s, out.States, in.targets, torch.CrossEntropyOptions{Unread: true, Targets: in.host})
 			phases.Loss += lap(&started)

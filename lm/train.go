@@ -127,6 +127,9 @@ func (t *Trainer) prepare() error {
 	t.defaultGroup()
 	t.Config.Accumulate = max(1, t.Config.Accumulate)
 	t.Config.LogEvery = max(1, t.Config.LogEvery)
+	if t.Config.GradientCheckpointing {
+		torch.ReturnBlocks()
+	}
 	if r := t.Config.RangeTest; r != nil {
 		if err := r.Check(); err != nil {
 			return err

@@ -206,15 +206,14 @@ func (m *transformer) run(s *torch.Scope, in Input, cache *kvCache, mode Mode) *
 	}
 	x = s.Dropout(x, d.Input)
 	for i := range m.blocks {
-		b := &m.blocks[i]
-		attention := b.attention.with(cache.layer(i), in.First, d.Hidden)
-		if b.parallel {
-			y := residual(s, x, b.attentionNorm, attention, d.Hidden)
-			x = s.Add(y, s.Dropout(b.mlp.apply(s, b.mlpNorm.apply(s, x)), d.Hidden))
-			continue
+		block := func(s *torch.Scope, x *ts.Tensor) *ts.Tensor {
+			return m.blocks[i].apply(s, x, cache.layer(i), in.First, d.Hidden)
 		}
-		x = residual(s, x, b.attentionNorm, attention, d.Hidden)
-		x = residual(s, x, b.mlpNorm, &b.mlp, d.Hidden)
+		if mode == Recomputing {
+			x = s.Recompute(x, block)
+		} else {
+			x = block(s, x)
+		}
 	}
 	cache.advance(shape[1])
 	return m.norm.apply(s, x)
@@ -227,6 +226,16 @@ func upTo(s *torch.Scope, from, n int64, like *ts.Tensor) *ts.Tensor {
 		positions[i] = from + int64(i)
 	}
 	return s.UploadLike(torch.FromSlice(s, positions, n), like)
+}
+
+// apply returns the residual stream after the block.
+func (b *block) apply(s *torch.Scope, x *ts.Tensor, cache *layerCache, first *ts.Tensor, dropout float64) *ts.Tensor {
+	attention := b.attention.with(cache, first, dropout)
+	y := residual(s, x, b.attentionNorm, attention, dropout)
+	if b.parallel {
+		return s.Add(y, s.Dropout(b.mlp.apply(s, b.mlpNorm.apply(s, x)), dropout))
+	}
+	return residual(s, y, b.mlpNorm, &b.mlp, dropout)
 }
 
 // A branch is a function of the normed residual stream [B, T, D].

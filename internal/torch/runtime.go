@@ -46,8 +46,9 @@ func SetThreads(n int) error {
 // Threads returns how many threads one operator may use.
 func Threads() int { return int(C.koala_threads()) }
 
-// ReleaseMemory returns free memory to the operating system.
-func ReleaseMemory() { C.koala_trim_allocator() }
+// ReturnBlocks makes freed tensors go back to the operating system at once. Steps take
+// longer and need less memory.
+func ReturnBlocks() { C.koala_return_blocks() }
 
 // Seed sets libtorch's generators to a state that depends only on the run's seed, the
 // step and the stream (such as the rank of a process), not on earlier draws. So a run

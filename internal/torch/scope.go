@@ -6,6 +6,7 @@ import "C"
 import (
 	"errors"
 	"runtime"
+	"runtime/cgo"
 	"unsafe"
 
 	"github.com/sugarme/gotch/ts"
@@ -16,7 +17,9 @@ import (
 type Scope struct {
 	tensors []*ts.Tensor
 	scalars []*ts.Scalar
-	err     error
+	// functions are those that backward calls (Recompute).
+	functions []cgo.Handle
+	err       error
 }
 
 // NewScope opens a scope, which the caller closes. Prefer [Do].
@@ -47,7 +50,10 @@ func (s *Scope) Close() {
 		_ = sc.Drop()
 		s.scalars[i] = nil
 	}
-	s.tensors, s.scalars = s.tensors[:0], s.scalars[:0]
+	for _, f := range s.functions {
+		f.Delete()
+	}
+	s.tensors, s.scalars, s.functions = s.tensors[:0], s.scalars[:0], nil
 }
 
 // Err returns the first error, or nil.

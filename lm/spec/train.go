@@ -22,16 +22,20 @@ type Train struct {
 	VariableBPTT bool   // each sequence's length is drawn around BPTT, and the learning rate follows it (Merity et al. 2018, section 5)
 	Batching     string // the name of one of data's batchings
 	DocumentMask bool   // attention within documents
-	Accumulate   int    // batches in an optimizer step, at least 1
-	Steps        int64  // total number of optimizer steps
-	TimeLimit    time.Duration
-	Epochs       int // passes over the training text
-	Seed         int64
-	Freeze       []string // patterns of the names of tensors that do not train
-	Precision    string   // of training's matrix products: Float32 or BFloat16; weights, sums and evaluation stay float32
-	Alpha, Beta  float64  // activation regularisation and its temporal form (Merity et al. 2017)
-	LogEvery     int64    // steps between rows of training metrics, at least 1
-	MaxSkipped   int      // allowed number of consecutive steps in which the loss diverges or a gradient is not finite; 0: no limit
+
+	// GradientCheckpointing makes backward compute the blocks again, from their inputs.
+	GradientCheckpointing bool
+
+	Accumulate  int   // batches in an optimizer step, at least 1
+	Steps       int64 // total number of optimizer steps
+	TimeLimit   time.Duration
+	Epochs      int // passes over the training text
+	Seed        int64
+	Freeze      []string // patterns of the names of tensors that do not train
+	Precision   string   // of training's matrix products: Float32 or BFloat16; weights, sums and evaluation stay float32
+	Alpha, Beta float64  // activation regularisation and its temporal form (Merity et al. 2017)
+	LogEvery    int64    // steps between rows of training metrics, at least 1
+	MaxSkipped  int      // allowed number of consecutive steps in which the loss diverges or a gradient is not finite; 0: no limit
 }
 
 // Settings declares the settings of t, bound to its fields.
@@ -55,6 +59,10 @@ func (t *Train) Settings() []setting.Setting {
 		}),
 		setting.Bind(&t.DocumentMask, setting.Declaration{
 			Key: "train.document_mask", Meaning: "attention within documents, whose learned positions count from their start; in training, evaluation and eval of a dataset",
+			Domain: setting.Bool{}, Default: setting.Value(false), Only: transformers(),
+		}),
+		setting.Bind(&t.GradientCheckpointing, setting.Declaration{
+			Key: "train.gradient_checkpointing", Meaning: "keep the input of each block alone, and compute the rest again in backward: less memory, more time, the same numbers",
 			Domain: setting.Bool{}, Default: setting.Value(false), Only: transformers(),
 		}),
 		setting.Bind(&t.Accumulate, setting.Declaration{

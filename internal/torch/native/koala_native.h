@@ -18,7 +18,7 @@ const char *koala_last_error(void);
 
 // runtime.cpp
 void koala_tune_allocator(void);
-void koala_trim_allocator(void);
+void koala_return_blocks(void);
 void koala_flush_denormals(int on);
 int koala_manual_seed(uint64_t seed);
 int koala_set_threads(int intraop);
@@ -74,6 +74,13 @@ const char *koala_mkl_isa(void);
 // precision.cpp
 int koala_autocast(int cuda, int on);
 int koala_fast_bfloat16(void);
+
+// recompute.cpp
+
+// A function of a tensor x, which calls koala_return once.
+typedef void (*koala_function)(uintptr_t id, koala_tensor x, void *result);
+int koala_recompute(koala_tensor x, koala_function f, uintptr_t id, koala_tensor *out);
+void koala_return(void *result, koala_tensor y, const char *error);
 
 // koala/native/optim.cpp
 

@@ -38,7 +38,12 @@ KOALA_API void koala_tune_allocator(void) {
   mallopt(M_TOP_PAD, 64 << 20);
 }
 
-KOALA_API void koala_trim_allocator(void) { malloc_trim(0); }
+// Where memory matters more than time, large blocks go back to the kernel: kept in the
+// heap they leave holes between the blocks that live on.
+KOALA_API void koala_return_blocks(void) {
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_TOP_PAD, 0);
+}
 
 // Numbers below 1e-38 cost a matrix product ten times its time: a model that has
 // diverged, or that predicts with high confidence, is full of them, and they do
