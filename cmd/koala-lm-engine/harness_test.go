@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
+	"github.com/koala-lm/koala-lm/cmd/internal/serial"
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/data/prepare"
 	"github.com/koala-lm/koala-lm/internal/safetensors"
@@ -32,6 +34,11 @@ import (
 const engineVariable = "KOALA_LM_TEST_ENGINE"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(serial.Variable) != "" {
+		serial.Serve(0, func(args []string, stderr io.Writer) int {
+			return execute(context.Background(), args, io.Discard, stderr)
+		})
+	}
 	if os.Getenv(engineVariable) != "" {
 		main()
 	}

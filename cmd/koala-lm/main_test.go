@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,11 +16,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
+	"github.com/koala-lm/koala-lm/cmd/internal/serial"
 )
 
 // TestMain makes `koala-lm` a command of the scripts in testdata/script, with
 // an engine beside it that computes nothing: the test binary under other names.
 func TestMain(m *testing.M) {
+	if os.Getenv(serial.Variable) != "" {
+		serial.Serve(8<<30, func(args []string, stderr io.Writer) int {
+			return execute(context.Background(), &streams{In: strings.NewReader(""), Out: &watchedWriter{w: io.Discard}, ErrOut: stderr, Width: 80}, args)
+		})
+	}
 	testscript.Main(m, map[string]func(){"koala-lm": main, request.EngineName: fakeEngine})
 }
 

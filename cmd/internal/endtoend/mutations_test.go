@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -37,6 +38,7 @@ import (
 	"github.com/parquet-go/parquet-go/compress"
 	"github.com/ulikunitz/xz"
 
+	"github.com/koala-lm/koala-lm/cmd/internal/serial"
 	"github.com/koala-lm/koala-lm/internal/visible"
 )
 
@@ -98,15 +100,18 @@ func TestMutations(t *testing.T) {
 		scores[least].spent += time.Millisecond // several tasks take several inputs
 		return least
 	}
+	programs := serialPrograms(t)
+	first := newRunner(t, programs)
 	for _, in := range inputs { // as they are, they are read
 		in.mutate = func(_ *rand.Rand, content []byte) []byte { return content }
-		if got := tryMutation(t, in, 0, 0); got.code != in.code {
+		if got := first.tryMutation(t, in, 0, 0); got.code != in.code {
 			t.Fatalf("%s, unchanged: exit code %d, want %d; it said:\n%s", in.name, got.code, in.code, got.said)
 		}
 	}
 	deadline := time.Now().Add(*mutateFor)
 	var tasks sync.WaitGroup
 	for range *mutateTasks {
+		r := newRunner(t, programs)
 		tasks.Go(func() {
 			for time.Now().Before(deadline) {
 				i := next()
@@ -114,7 +119,7 @@ func TestMutations(t *testing.T) {
 				number := scores[i].tried
 				scores[i].tried++
 				mu.Unlock()
-				result := tryMutation(t, inputs[i], seed, number)
+				result := r.tryMutation(t, inputs[i], seed, number)
 				mu.Lock()
 				scores[i].add(result, inputs[i].engine)
 				mu.Unlock()
@@ -164,86 +169,210 @@ func (s *score) add(r mutationResult, engine bool) {
 	s.spent += r.cpu
 }
 
-// tryMutation runs the command on one mutation. A failure keeps the input.
-func tryMutation(t *testing.T, in input, seed uint64, number int) mutationResult {
-	r := rand.New(rand.NewPCG(seed, uint64(number)<<32|uint64(crc32.ChecksumIEEE([]byte(in.name)))))
-	dir, err := os.MkdirTemp("", "koala-lm-mutation-")
+// An ending is how a program ended.
+type ending struct {
+	code   int
+	said   string
+	memory int64 // the most resident, in KiB
+	cpu    time.Duration
+	broken string // how the process broke off, or ""
+}
+
+// A runner runs the commands of inputs: many in one process, and in a process of
+// their own.
+type runner struct {
+	koala, engine *serial.Server
+	catcher       string // a folder with koala-lm and an engine that writes its request to a file
+	caught        string // the file
+}
+
+// newRunner is ready when the programs of [serialPrograms] are in the folder.
+func newRunner(t *testing.T, programs string) *runner {
+	r := &runner{
+		koala:   &serial.Server{Program: filepath.Join(programs, "koala-lm.test"), Wait: mutatedWait},
+		engine:  &serial.Server{Program: filepath.Join(programs, "koala-lm-engine.test"), Wait: mutatedWait},
+		catcher: t.TempDir(),
+	}
+	r.caught = filepath.Join(r.catcher, "caught")
+	program, err := os.ReadFile(filepath.Join(bin, "koala-lm"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(r.catcher, "koala-lm"), program, 0o755)
+	}
+	if err == nil {
+		script := "#!/bin/sh\nprintf '%s' \"$1\" > '" + r.caught + ".verb'; printf '%s' \"$2\" > '" + r.caught + "'\n"
+		err = os.WriteFile(filepath.Join(r.catcher, "koala-lm-engine"), []byte(script), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.koala.Close(); r.engine.Close() })
+	return r
+}
+
+// serialPrograms builds the commands' tests, which run many command lines in one process.
+func serialPrograms(t *testing.T) string {
+	dir := t.TempDir()
+	for _, program := range []string{"koala-lm", "koala-lm-engine"} {
+		if out, err := exec.Command("go", "test", "-c", "-o", filepath.Join(dir, program+".test"), "../../"+program).CombinedOutput(); err != nil {
+			t.Fatalf("build: %v\n%s", err, out)
+		}
+	}
+	return dir
+}
+
+// together runs the command in a process that runs others too.
+func (r *runner) together(in input, dir string) (ending, error) {
+	server, args := r.koala, in.command
+	var first ending
+	if in.engine { // koala-lm checks and resolves, and the engine computes
+		os.Remove(r.caught + ".verb")
+		var err error
+		if first, err = alone(filepath.Join(r.catcher, "koala-lm"), in, dir); err != nil || first.code != 0 {
+			return first, err
+		}
+		verb, err := os.ReadFile(r.caught + ".verb")
+		if errors.Is(err, fs.ErrNotExist) { // there was nothing to compute
+			return first, nil
+		} else if err != nil {
+			return ending{}, err
+		}
+		request, err := os.ReadFile(r.caught)
+		if err != nil {
+			return ending{}, err
+		}
+		server, args = r.engine, []string{string(verb), string(request)}
+	}
+	result, alive, err := server.Run(serial.Task{Folder: dir, Args: args, CPU: mutatedCPU * time.Second})
+	got := ending{code: result.Code, said: first.said + result.Said, memory: result.Memory, cpu: first.cpu + result.CPU}
+	if !alive {
+		got.broken = fmt.Sprintf("exit code %d of the process", result.Code)
+	}
+	return got, err
+}
+
+// alone runs the command in a process of its own.
+func alone(program string, in input, dir string) (ending, error) {
+	space := fmt.Sprintf("ulimit -v %d; ", mutatedSpace)
+	if in.engine {
+		space = ""
+	}
+	script := space + fmt.Sprintf(`ulimit -t %d; ulimit -f 2000000; exec "$@"`, mutatedCPU)
+	cmd := exec.Command("sh", append([]string{"-c", script, "sh", program}, in.command...)...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "OMP_NUM_THREADS=1", "HOME="+dir, "XDG_CONFIG_HOME="+dir, "KOALA_LM_MIRROR="+dir, "GOMAXPROCS=2")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &serial.Limited{Buffer: &stdout}, &serial.Limited{Buffer: &stderr}
+	late := time.AfterFunc(mutatedWait, func() { cmd.Process.Kill() })
+	err := cmd.Run()
+	late.Stop()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return ending{}, err
+	}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	got := ending{code: cmd.ProcessState.ExitCode(), said: stderr.String(), memory: usage.Maxrss, cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
+	if got.code < 0 || got.code > 2 {
+		got.broken = cmd.ProcessState.String()
+	}
+	return got, nil
+}
+
+// wrongs are what is wrong with how a program ended, in a folder that held the names
+// before.
+func wrongs(got ending, dir string, before []string) (wrong []string) {
+	switch {
+	case got.broken != "":
+		wrong = append(wrong, got.broken)
+	case got.code < 0 || got.code > 2:
+		wrong = append(wrong, fmt.Sprintf("exit code %d", got.code))
+	}
+	if got.memory > mutatedMemory {
+		wrong = append(wrong, fmt.Sprintf("%d KiB of memory", got.memory))
+	}
+	if trace := traces.FindString(got.said); trace != "" {
+		wrong = append(wrong, "it says "+trace)
+	}
+	if visible.Lines(got.said) != got.said {
+		wrong = append(wrong, "control characters in its messages")
+	}
+	if got.code == 0 {
+		return wrong
+	}
+	if got.said == "" {
+		wrong = append(wrong, "no message")
+	}
+	for _, name := range names(dir) {
+		if !slices.Contains(before, name) && !strings.Contains(name, ".db") && !strings.HasPrefix(name, "runs") {
+			wrong = append(wrong, "it leaves "+name)
+		}
+	}
+	return wrong
+}
+
+// tryMutation runs the command on one mutation, beside others; what then looks wrong,
+// and a sample, in a process of its own. A failure keeps the input.
+func (r *runner) tryMutation(t *testing.T, in input, seed uint64, number int) mutationResult {
+	t.Helper()
+	dir, before, err := mutation(in, seed, number)
 	if err != nil {
 		t.Error(err)
 		return mutationResult{}
 	}
-	keep := false
-	defer func() {
-		if !keep {
-			os.RemoveAll(dir)
-		}
-	}()
-	if in.folder != "" {
-		if err := os.CopyFS(dir, os.DirFS(in.folder)); err != nil {
+	defer func() { os.RemoveAll(dir) }()
+	got, err := r.together(in, dir)
+	if err != nil {
+		t.Error(err)
+		return mutationResult{}
+	}
+	wrong := wrongs(got, dir, before)
+	if len(wrong) > 0 || number%100 == 0 {
+		os.RemoveAll(dir)
+		if dir, before, err = mutation(in, seed, number); err != nil {
 			t.Error(err)
 			return mutationResult{}
+		}
+		beside := got
+		if got, err = alone(filepath.Join(bin, "koala-lm"), in, dir); err != nil {
+			t.Error(err)
+			return mutationResult{}
+		}
+		switch again := wrongs(got, dir, before); {
+		case len(again) > 0:
+			wrong = again
+		case len(wrong) > 0:
+			wrong = append(wrong, "only in one process with others")
+			got.said = beside.said
+		case got.code != beside.code:
+			wrong = append(wrong, fmt.Sprintf("exit code %d in one process with others, %d in one of its own", beside.code, got.code))
+		}
+	}
+	result := mutationResult{code: got.code, said: got.said, memory: got.memory, cpu: got.cpu, failed: len(wrong) > 0}
+	if result.failed {
+		t.Errorf("%s, mutation %d of seed %d in %s: %s\ncommand: %q\nit said: %.2000s", in.name, number, seed, dir, strings.Join(wrong, "; "), in.command, got.said)
+		dir = "" // is kept
+	}
+	return result
+}
+
+// mutation makes a folder with a mutation of an input, and returns the names in it.
+func mutation(in input, seed uint64, number int) (dir string, before []string, err error) {
+	r := rand.New(rand.NewPCG(seed, uint64(number)<<32|uint64(crc32.ChecksumIEEE([]byte(in.name)))))
+	if dir, err = os.MkdirTemp("", "koala-lm-mutation-"); err != nil {
+		return "", nil, err
+	}
+	if in.folder != "" {
+		if err := os.CopyFS(dir, os.DirFS(in.folder)); err != nil {
+			return dir, nil, err
 		}
 	}
 	change := in.mutate
 	if change == nil {
 		change = mutate
 	}
-	content := change(r, slices.Clone(in.content))
 	path := filepath.Join(dir, in.file)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o644)); err != nil {
-		t.Error(err)
-		return mutationResult{}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, change(r, slices.Clone(in.content)), 0o644)); err != nil {
+		return dir, nil, err
 	}
-	before := names(dir)
-	space := fmt.Sprintf("ulimit -v %d; ", mutatedSpace)
-	if in.engine {
-		space = ""
-	}
-	script := space + fmt.Sprintf(`ulimit -t %d; ulimit -f 2000000; exec "$@"`, mutatedCPU)
-	cmd := exec.Command("sh", append([]string{"-c", script, "sh", filepath.Join(bin, "koala-lm")}, in.command...)...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "OMP_NUM_THREADS=1", "HOME="+dir, "XDG_CONFIG_HOME="+dir, "KOALA_LM_MIRROR="+dir, "GOMAXPROCS=2")
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &limited{&stdout}, &limited{&stderr}
-	late := time.AfterFunc(mutatedWait, func() { cmd.Process.Kill() })
-	err = cmd.Run()
-	late.Stop()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Error(err)
-		return mutationResult{}
-	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	result := mutationResult{code: cmd.ProcessState.ExitCode(), said: stderr.String(), memory: usage.Maxrss,
-		cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-	var wrong []string
-	said := result.said
-	if result.code < 0 || result.code > 2 {
-		wrong = append(wrong, "exit: "+cmd.ProcessState.String())
-	}
-	if result.memory > mutatedMemory {
-		wrong = append(wrong, fmt.Sprintf("%d KiB of memory", result.memory))
-	}
-	if trace := traces.FindString(said); trace != "" {
-		wrong = append(wrong, "it says "+trace)
-	}
-	if visible.Lines(said) != said {
-		wrong = append(wrong, "control characters in its messages")
-	}
-	if result.code != 0 && said == "" {
-		wrong = append(wrong, "no message")
-	}
-	if result.code != 0 {
-		for _, name := range names(dir) {
-			if !slices.Contains(before, name) && !strings.Contains(name, ".db") && !strings.HasPrefix(name, "runs") {
-				wrong = append(wrong, "it leaves "+name)
-			}
-		}
-	}
-	if len(wrong) > 0 {
-		keep, result.failed = true, true
-		t.Errorf("%s, mutation %d of seed %d in %s: %s\ncommand: %q\nit said: %.2000s", in.name, number, seed, dir, strings.Join(wrong, "; "), in.command, said)
-	}
-	return result
+	return dir, names(dir), nil
 }
 
 // traces are the words of Go, of the C library and of the loader for a defect.
@@ -257,14 +386,6 @@ func names(dir string) []string {
 		all = append(all, e.Name())
 	}
 	return all
-}
-
-// limited keeps the first megabyte.
-type limited struct{ b *bytes.Buffer }
-
-func (l *limited) Write(p []byte) (int, error) {
-	l.b.Write(p[:min(len(p), max(0, 1<<20-l.b.Len()))])
-	return len(p), nil
 }
 
 // ---- mutations -------------------------------------------------------------
@@ -433,21 +554,21 @@ func mutateValues(r *rand.Rand, b []byte) []byte {
 	defer os.Remove(f.Name())
 	f.Write(b)
 	f.Close()
-	db, err := sql.Open("sqlite3", "file:"+f.Name()+"?_foreign_keys=0&_ignore_check_constraints=1&_journal_mode=DELETE")
+	db, err := sql.Open("sqlite3", "file:"+f.Name()+"?_foreign_keys=0&_sync=0&_ignore_check_constraints=1&_journal_mode=DELETE")
 	if err != nil {
 		return b
 	}
 	for range 1 + r.IntN(4) {
 		table := []string{"runs", "run_settings", "run_points", "run_summaries", "run_spans", "run_tags", "run_events", "metric_names", "removed_runs"}[r.IntN(9)]
 		var column string
-		if db.QueryRow(`SELECT name FROM pragma_table_info(?) ORDER BY random() LIMIT 1`, table).Scan(&column) != nil {
+		if db.QueryRow(`SELECT name FROM pragma_table_info(?1) LIMIT 1 OFFSET ?2 % (SELECT count(*) FROM pragma_table_info(?1))`, table, r.IntN(1000)).Scan(&column) != nil {
 			continue
 		}
 		var value any = hostile[r.IntN(len(hostile))]
 		if r.IntN(2) == 0 {
 			value = []any{nil, -1, int64(1) << 62, 1e308, -0.5, []byte{0xff, 0}, "2026-13-99", "9e999"}[r.IntN(8)]
 		}
-		db.Exec(fmt.Sprintf(`UPDATE OR IGNORE %s SET %s = ? WHERE rowid IN (SELECT rowid FROM %s ORDER BY random() LIMIT ?)`, table, column, table), value, 1+r.IntN(20))
+		db.Exec(fmt.Sprintf(`UPDATE OR IGNORE %s SET %s = ? WHERE rowid IN (SELECT rowid FROM %s ORDER BY rowid * ? %% 1009 LIMIT ?)`, table, column, table), value, 1+r.IntN(1008), 1+r.IntN(20))
 	}
 	if r.IntN(8) == 0 {
 		db.Exec(fmt.Sprintf(`PRAGMA user_version = %d`, r.IntN(12)-6))
