@@ -85,8 +85,8 @@ torture-short: setup ## kill training 24 times, and let one call of each kind fa
 fuzz: setup ## mutate the inputs of every reader for an hour, through the built programs
 	go test ./cmd/internal/endtoend -run Mutations -mutate 1h -v -count 1 -timeout 2h
 
-fuzz-short: setup ## the same for a minute
-	go test ./cmd/internal/endtoend -run Mutations -mutate 1m -v -count 1
+fuzz-short: setup ## the same for a minute, from one seed
+	go test ./cmd/internal/endtoend -run Mutations -mutate 1m -mutate-seed 1 -v -count 1
 
 # The packages whose goroutines share memory. Those that link libtorch take a
 # minute more to build, once.
