@@ -10,8 +10,8 @@ import (
 // unicodeForm is one of Unicode's normalization forms: NFC, NFD, NFKC or NFKD.
 // golang.org/x/text does the work. But it writes the stream-safe form, with U+034F
 // after 30 marks in a row, and has decompositions and combining classes that Hugging
-// Face's older tables lack. Text with either is normalized by the algorithm of Unicode's annex 15
-// below.
+// Face's older tables lack. Text with either is normalized by the algorithm of
+// Unicode's annex 15 below.
 type unicodeForm struct{ compose, compatible bool }
 
 func (f unicodeForm) form() norm.Form {

@@ -41,7 +41,7 @@ type regexInst struct {
 	op       regexCode
 	set      *bitset
 	x, y     int // next instructions
-	min, max int // codeRun: characters; codeLook: the width of what is looked for
+	min, max int // characters that a codeRun repeats, or that a codeLook matches
 	behind   bool
 	negative bool
 	assert   byte

@@ -46,8 +46,8 @@ func SetThreads(n int) error {
 // Threads returns how many threads one operator may use.
 func Threads() int { return int(C.koala_threads()) }
 
-// ReturnBlocks makes freed tensors go back to the operating system at once. Steps take
-// longer and need less memory.
+// ReturnBlocks makes freed tensors of a megabyte and more go back to the operating
+// system at once, from now on in this process. Steps take longer and need less memory.
 func ReturnBlocks() { C.koala_return_blocks() }
 
 // Seed sets libtorch's generators to a state that depends only on the run's seed, the
