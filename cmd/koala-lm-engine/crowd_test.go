@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -77,10 +76,10 @@ func TestManyIntoOneStore(t *testing.T) {
 // later one.
 func (w *workshop) awaitSaved(t *testing.T, name string, step int64) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if run, ok := w.find(name); ok && w.saved(run.ID) >= step {
-			return
-		}
+	if !happens(func() bool {
+		run, ok := w.find(name)
+		return ok && w.saved(run.ID) >= step
+	}) {
+		t.Errorf("%s has no checkpoint of step %d", name, step)
 	}
-	t.Errorf("%s has no checkpoint of step %d", name, step)
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -108,16 +107,13 @@ func TestReadOnlyDisk(t *testing.T) {
 	w.smallDisk("")
 	p := w.train(w.request(s, ""))
 	w.awaitCheckpoint()
-	for { // busy while a checkpoint is being written
+	await(t, "a disk that is not busy with a checkpoint", func() bool {
 		err := syscall.Mount("", w.runs, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "")
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, syscall.EBUSY) {
+		if err != nil && !errors.Is(err, syscall.EBUSY) {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Millisecond)
-	}
+		return err == nil
+	})
 	p.mustEnd(t, exit.Failed)
 	if said := p.stderr.String(); !strings.Contains(said, "read-only file system") {
 		t.Errorf("it said:\n%s", said)

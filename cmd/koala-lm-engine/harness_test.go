@@ -330,6 +330,25 @@ func (w *workshop) content(id string) map[string]string {
 	return all
 }
 
+// await returns once done reports that another process did what it was to do.
+func await(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	if !happens(done) {
+		t.Fatalf("in two minutes there was no sign of %s", what)
+	}
+}
+
+// happens reports whether done becomes true in two minutes. It asks again and again: a
+// file or a row that appears tells nobody.
+func happens(done func() bool) bool {
+	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
 // damageNewest changes a byte of a run's newest checkpoint, whose path it returns.
 func (w *workshop) damageNewest(id string) string {
 	w.t.Helper()

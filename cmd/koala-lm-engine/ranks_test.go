@@ -188,12 +188,7 @@ func TestRanksGoOnInAnotherNumber(t *testing.T) {
 // awaitStep returns once a checkpoint of that step or a later one exists.
 func (w *workshop) awaitStep(step int64) {
 	w.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if w.saved("*") >= step {
-			return
-		}
-	}
-	w.t.Fatalf("no checkpoint of step %d appeared", step)
+	await(w.t, fmt.Sprintf("a checkpoint of step %d", step), func() bool { return w.saved("*") >= step })
 }
 
 // saved is the step of the newest checkpoint of a run, or of any run for "*"; -1 if
@@ -247,15 +242,9 @@ func parentOf(pid int) int {
 // gone waits for processes to end.
 func gone(t *testing.T, pids []int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		left := slices.DeleteFunc(slices.Clone(pids), func(pid int) bool { return parentOf(pid) == 0 })
-		if len(left) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("processes %v are still there", left)
-		}
-	}
+	await(t, fmt.Sprintf("the end of processes %v", pids), func() bool {
+		return !slices.ContainsFunc(pids, func(pid int) bool { return parentOf(pid) != 0 })
+	})
 }
 
 // TestLostRanks: if a rank fails in any way, the others end with a line that names

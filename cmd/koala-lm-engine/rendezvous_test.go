@@ -36,12 +36,10 @@ func (p *process) lastLine() string {
 // one.
 func awaitOther(t *testing.T, file, id string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if m, err := distributed.ReadRendezvous(file); err == nil && m.ID != id {
-			return
-		}
-	}
-	t.Fatalf("no other rank 0 has written %s", file)
+	await(t, "another rank 0's rendezvous in "+file, func() bool {
+		m, err := distributed.ReadRendezvous(file)
+		return err == nil && m.ID != id
+	})
 }
 
 // TestRanksMeetAtFile: the ranks may start in any order, and an earlier run may

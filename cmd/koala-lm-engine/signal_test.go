@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -24,14 +23,10 @@ func (w *workshop) awaitCheckpoint() { w.awaitCheckpoints(1) }
 // awaitCheckpoints returns once a run has so many.
 func (w *workshop) awaitCheckpoints(n int) {
 	w.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for time.Now().Before(deadline) {
-		if found, _ := filepath.Glob(filepath.Join(w.runs, "*", "checkpoints", "step-*")); len(found) >= n {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	w.t.Fatal("no checkpoint appeared")
+	await(w.t, "a checkpoint", func() bool {
+		found, _ := filepath.Glob(filepath.Join(w.runs, "*", "checkpoints", "step-*"))
+		return len(found) >= n
+	})
 }
 
 func TestInterrupt(t *testing.T) {
@@ -107,12 +102,10 @@ func TestResumeWithoutCheckpoint(t *testing.T) {
 	s := long(t, "checkpoint.every=1000", "checkpoint.interval=0")
 	w, want := fresh(t)
 	p := w.train(w.request(s, ""))
-	for {
-		if _, ok := w.run(); ok {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	await(t, "the run in the store", func() bool {
+		_, ok := w.run()
+		return ok
+	})
 	if err := p.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,9 @@ type streams struct {
 	Out    io.Writer
 	ErrOut io.Writer
 
+	// results is what Out writes to in the end; nil if nobody asks how that went.
+	results *watchedWriter
+
 	InIsTerminal  bool
 	OutIsTerminal bool
 	ErrIsTerminal bool
@@ -29,9 +32,11 @@ type streams struct {
 
 // systemStreams returns the streams of the process.
 func systemStreams() *streams {
+	results := &watchedWriter{w: os.Stdout}
 	s := &streams{
 		In:            os.Stdin,
-		Out:           &watchedWriter{w: os.Stdout},
+		Out:           results,
+		results:       results,
 		ErrOut:        os.Stderr,
 		InIsTerminal:  term.IsTerminal(int(os.Stdin.Fd())),
 		OutIsTerminal: term.IsTerminal(int(os.Stdout.Fd())),
@@ -63,8 +68,8 @@ func wantColor(terminal bool, getenv func(string) string) bool {
 // outErr is the first error met in writing results, whichever command wrote
 // them: a full disk under `koala-lm ... > file` must not exit with 0.
 func (s *streams) outErr() error {
-	if w, ok := s.Out.(*watchedWriter); ok && w.err != nil {
-		return fmt.Errorf("write standard output: %w", w.err)
+	if s.results != nil && s.results.err != nil {
+		return fmt.Errorf("write standard output: %w", s.results.err)
 	}
 	return nil
 }

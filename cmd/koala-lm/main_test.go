@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv(serial.Variable) != "" {
 		serial.Serve(8<<30, func(args []string, stderr io.Writer) int {
-			return execute(context.Background(), &streams{In: strings.NewReader(""), Out: &watchedWriter{w: io.Discard}, ErrOut: stderr, Width: 80}, args)
+			return execute(context.Background(), &streams{In: strings.NewReader(""), Out: io.Discard, ErrOut: stderr, Width: 80}, args)
 		})
 	}
 	testscript.Main(m, map[string]func(){"koala-lm": main, request.EngineName: fakeEngine})
