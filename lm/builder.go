@@ -24,6 +24,7 @@ type building struct {
 	scope   *torch.Scope
 	device  gotch.Device
 	params  []Param
+	inits   []Init       // of params
 	buffers []*ts.Tensor // constants, which checkpoints leave out
 }
 
@@ -41,6 +42,7 @@ func Build(seed uint64, device gotch.Device, make func(p Builder)) (Weights, err
 		}
 		b.scope = s
 		make(Builder{model: b})
+		b.fill()
 		if s.OK() {
 			for _, p := range b.params {
 				s.Keep(p.Tensor)
@@ -109,20 +111,38 @@ func (p Builder) Vector(name string, init Init, size int64) *ts.Tensor {
 	return p.add(Param{Name: name, Role: Vector}, init, []int64{size})
 }
 
-// add makes one parameter. Weights are drawn on the CPU, whatever the device, so
-// that a seed gives the same weights everywhere.
+// add makes one parameter, which fill fills.
 func (p Builder) add(param Param, init Init, shape []int64) *ts.Tensor {
 	m := p.model
-	t := m.scope.Empty(shape, gotch.Float, gotch.CPU)
+	t := m.scope.Empty(shape, gotch.Float, m.device)
 	if t == nil {
 		return nil
 	}
-	init(m.scope, t)
-	t = m.scope.To(t, gotch.Float, m.device)
 	m.scope.RequireGrad(t, true)
 	param.Name, param.Tensor = p.path+param.Name, t
-	m.params = append(m.params, param)
+	m.params, m.inits = append(m.params, param), append(m.inits, init)
 	return t
+}
+
+// fill gives all parameters their initial values, once all have their memory: a model
+// that does not fit fails before it costs time. Weights are drawn on the CPU, whatever
+// the device, so that a seed gives the same weights everywhere.
+func (m *building) fill() {
+	m.scope.NoGrad(func() {
+		for i, p := range m.params {
+			if !m.scope.OK() {
+				return
+			}
+			if m.device == gotch.CPU {
+				m.inits[i](m.scope, p.Tensor)
+				continue
+			}
+			drawn := m.scope.Empty(torch.Shape(p.Tensor), gotch.Float, gotch.CPU)
+			m.inits[i](m.scope, drawn)
+			m.scope.CopyInto(p.Tensor, drawn)
+			m.scope.Free(drawn)
+		}
+	})
 }
 
 // Buffer makes a constant tensor that the model keeps beside its parameters.
