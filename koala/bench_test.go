@@ -20,6 +20,7 @@ var benchSets = map[string][][]int64{
 	"lstm-tied":   lstmShapes(true),
 	"lstm-untied": lstmShapes(false),
 	"gpt":         gptShapes(12, 384, 20000, 256),
+	"gates":       slices.Repeat([][]int64{{200, 200}}, 16),
 	"matrices":    slices.Repeat([][]int64{{128, 128}, {128, 128}, {128, 128}, {128, 128}, {512, 128}, {128, 512}}, 4),
 }
 

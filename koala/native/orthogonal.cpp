@@ -17,7 +17,8 @@
 // each one. The order of all sums is fixed: results do not depend on the number of threads.
 //
 // Matrices lie in panels: panel j holds the columns [W j, W j + W), row after row, so that
-// products read memory in order. Rows and columns are padded to multiples of W with zeros.
+// products read memory in order. Rows and columns are padded to multiples of W with zeros,
+// which are stored and not computed.
 // In a symmetric matrix a panel's rows are also columns; a product of two such matrices reads
 // both alike, C[i][j] = sum over k of A[k][i] B[k][j].
 #include <algorithm>
@@ -61,7 +62,7 @@ template <typename T> struct Rows {
 template <typename T> struct Product {
   T *c;
   const T *a, *b;
-  int64_t depth;          // rows of A and B
+  int64_t size, depth;    // rows of C; of A and B
   int64_t panel, c_panel; // elements of a panel of A and B, and of C and O
   T of_product = 1;
   const T *other = nullptr;
@@ -133,10 +134,18 @@ template <typename T, int bytes, int tile_rows> struct Loops {
       }
   }
 
-  // multiply returns R rows of a square of A^T B.
-  INLINE void multiply(const T *a, const T *b, int64_t depth, V (&sum)[R][2]) {
+  // multiply returns R rows of a square of A^T B: the first columns of each, and zeros.
+  INLINE void multiply(const T *a, const T *b, int64_t depth, int64_t columns, V (&sum)[R][2]) {
     for (int r = 0; r < R; r++)
       sum[r][0] = sum[r][1] = V{};
+    if (columns <= L) {
+      for (int64_t k = 0; k < depth; k++) {
+        const V b0 = load(b + k * W);
+        for (int r = 0; r < R; r++)
+          sum[r][0] += a[k * W + r] * b0;
+      }
+      return;
+    }
     for (int64_t k = 0; k < depth; k++) {
       const V b0 = load(b + k * W), b1 = load(b + k * W + L);
       for (int r = 0; r < R; r++) {
@@ -151,9 +160,10 @@ template <typename T, int bytes, int tile_rows> struct Loops {
     T *c = square(x.c, x.c_panel, j, i);
     const T *a = x.a + i * x.panel, *b = x.b + j * x.panel;
     const T *other = x.other != nullptr ? square(x.other, x.c_panel, j, i) : nullptr;
+    const int64_t rows = x.size - i * W;
     for (int r0 = 0; r0 < W; r0 += R) {
       V sum[R][2];
-      multiply(a + r0, b, x.depth, sum);
+      multiply(a + r0, b, r0 < rows ? x.depth : 0, i != j ? W : r0 + R, sum);
       for (int r = 0; r < R; r++)
         for (int h = 0; h < 2; h++) {
           const int at = (r0 + r) * W + h * L;
@@ -206,9 +216,10 @@ template <typename T, int bytes, int tile_rows> struct Loops {
   // add adds the square (i, j) of the product to the weights.
   INLINE void add(const Addition<T> &x, int64_t i, int64_t j) {
     T product[W * W], flipped[W * W];
-    for (int r0 = 0; r0 < W; r0 += R) {
+    const int64_t larger = std::max(x.to.rows, x.to.columns);
+    for (int r0 = 0; r0 < std::min<int64_t>(W, x.depth - i * W); r0 += R) {
       V sum[R][2];
-      multiply(x.q + i * x.q_panel + r0, x.x + j * x.x_panel, x.depth, sum);
+      multiply(x.q + i * x.q_panel + r0, x.x + j * x.x_panel, x.depth, larger - j * W, sum);
       for (int r = 0; r < R; r++)
         for (int h = 0; h < 2; h++)
           store(product + (r0 + r) * W + h * L, sum[r][h]);
@@ -324,18 +335,18 @@ template <typename T> struct Orthogonal {
     });
     const T *X = wide ? straight : flipped, *Xt = wide ? flipped : straight; // panels over the larger side, the smaller
 
-    symmetric({g, Xt, Xt, larger(), n * k.W, m * k.W});
+    symmetric({g, Xt, Xt, smaller(), larger(), n * k.W, m * k.W});
     const int64_t steps = static_cast<int64_t>(a.steps), side = m * k.W;
     for (int64_t step = 0; step < steps; step++) {
       T *const power = step == 0 ? q : p;
-      symmetric({power, g, g, smaller(), side, side, static_cast<T>(a.c), g, static_cast<T>(a.b), static_cast<T>(a.a)});
+      symmetric({power, g, g, smaller(), smaller(), side, side, static_cast<T>(a.c), g, static_cast<T>(a.b), static_cast<T>(a.a)});
       if (step > 0) {
-        symmetric({r, q, p, smaller(), side, side});
+        symmetric({r, q, p, smaller(), smaller(), side, side});
         std::swap(q, r);
       }
       if (step < steps - 1) {
-        symmetric({r, power, g, smaller(), side, side});
-        symmetric({g, r, power, smaller(), side, side});
+        symmetric({r, power, g, smaller(), smaller(), side, side});
+        symmetric({g, r, power, smaller(), smaller(), side, side});
       }
     }
     const Addition<T> addition{q, X, smaller(), side, side, x, !wide, static_cast<T>(a.keep), static_cast<T>(a.rate)};
