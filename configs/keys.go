@@ -3,6 +3,8 @@ package configs
 import (
 	"slices"
 	"strings"
+
+	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
 // Keys lists the key of every setting.
@@ -23,6 +25,28 @@ func Words(key string) []string {
 		return nil
 	}
 	return d.Domain.Words()
+}
+
+// Takes reports whether a setting can have the value that text has in a file. allowed
+// completes "KEY must be". A key that is no setting takes everything.
+func Takes(key, text string) (ok bool, allowed string) {
+	d, known := declaration(key)
+	if !known {
+		return true, ""
+	}
+	_, ok = d.Domain.Parse(setting.Literal{Text: text})
+	return ok, d.Domain.String()
+}
+
+// HasWordsAndNumbers reports whether some values of a setting are words and the others
+// numbers, such as those of optimizer.r.
+func HasWordsAndNumbers(key string) bool {
+	d, ok := declaration(key)
+	if !ok || len(d.Domain.Words()) == 0 {
+		return false
+	}
+	_, numbers := d.Domain.Accept(0.0) // the word of FloatOr
+	return numbers
 }
 
 // sectionOf is the top-level section of a key.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/internal/suggest"
 )
 
@@ -80,6 +81,9 @@ func findName(ctx context.Context, q queryer, text string) (Name, error) {
 	if key, ok := strings.CutPrefix(text, "settings."); ok {
 		return checkName(ctx, q, Name{SettingName, key})
 	}
+	if slices.Contains(configs.Keys(), text) { // also where no run tells
+		return checkName(ctx, q, Name{SettingName, text})
+	}
 	name, err := checkName(ctx, q, Name{MetricName, text})
 	if errors.Is(err, ErrUnknownName) {
 		name, err = checkName(ctx, q, Name{SettingName, text})
@@ -144,6 +148,15 @@ func (n Name) sql() expression {
 	return expression{fields[n.Key].sql, nil}
 }
 
+// number is like sql, without the words of a setting that has words and numbers: for
+// SQLite, a text is greater than every number.
+func (n Name) number() expression {
+	if n.Kind != SettingName {
+		return n.sql()
+	}
+	return expression{"(SELECT iif(typeof(value) = 'text', NULL, value) FROM run_settings WHERE run = r.number AND key = ?)", []any{n.Key}}
+}
+
 // shown is like sql, with booleans as people write them: SQL has none.
 func (n Name) shown() expression {
 	switch {
@@ -166,6 +179,7 @@ const (
 	boolKind     valueKind = "true or false"
 	timeKind     valueKind = "a time"
 	durationKind valueKind = "a duration"
+	mixedKind    valueKind = "a number or a word"
 	nilKind      valueKind = "nil"
 	anyKind      valueKind = "" // kind of a name in a store without runs
 )
@@ -178,6 +192,9 @@ func (n Name) kind(ctx context.Context, q queryer) (valueKind, error) {
 		return fields[n.Key].kind, nil
 	case MetricName, BestName, StepName:
 		return numberKind, nil
+	}
+	if configs.HasWordsAndNumbers(n.Key) {
+		return mixedKind, nil
 	}
 	var recorded string
 	var value any

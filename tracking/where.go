@@ -2,6 +2,7 @@ package tracking
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -14,6 +15,8 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 
+	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/internal/suggest"
 	"github.com/koala-lm/koala-lm/metric"
 )
 
@@ -186,6 +189,9 @@ func (o operand) example() string {
 		if !o.isName {
 			name = "optimizer.kind"
 		}
+		if words := configs.Words(name); len(words) > 0 {
+			return name + " == '" + words[0] + "'"
+		}
 		return name + " == 'text'"
 	case timeKind:
 		return name + " > '2026-01-31' or " + name + " > ago('36h')"
@@ -227,10 +233,14 @@ func (c *compiler) number(node ast.Node) (operand, error) {
 	if err != nil {
 		return o, err
 	}
-	if o.kind != numberKind && o.kind != anyKind {
-		return o, c.errorAt(node, "%s is %s: only numbers are calculated with", o.label, o.kind)
+	switch o.kind {
+	case numberKind, anyKind:
+		return o, nil
+	case mixedKind:
+		o.expression, o.kind = o.name.number(), numberKind
+		return o, nil
 	}
-	return o, nil
+	return o, c.errorAt(node, "%s is %s: only numbers are calculated with", o.label, o.kind)
 }
 
 func (c *compiler) binary(n *ast.BinaryNode) (operand, error) {
@@ -286,8 +296,13 @@ func (c *compiler) compare(n ast.Node, operator string, left, right operand) (ex
 	if left, right, err = c.unify(left, right); err != nil {
 		return expression{}, err
 	}
+	if operator == "==" || operator == "!=" {
+		if err := c.checkValue(left, right); err != nil {
+			return expression{}, err
+		}
+	}
 	equal := map[string]string{"==": "IS", "!=": "IS NOT"}[operator]
-	if equal == "" && (left.kind == boolKind || left.kind == statusKind) {
+	if equal == "" && (left.kind == boolKind || left.kind == statusKind || left.kind == mixedKind && right.kind != numberKind) {
 		return expression{}, c.errorAt(n, "%s is %s: compare it with == or !=", left.label, left.kind)
 	}
 	if day, ok := right.literal.(string); ok && left.kind == timeKind && equal != "" {
@@ -354,9 +369,11 @@ func (c *compiler) unify(left, right operand) (operand, operand, error) {
 	case left.kind == anyKind || right.kind == anyKind:
 		return left, right, nil
 	case left.kind == statusKind && isText:
-		if !slices.Contains(Statuses, Status(text)) {
-			return left, right, c.errorAt(right.node, "%s is no status: a run is %s", right.label, statusList())
-		}
+		return left, right, nil
+	case left.kind == mixedKind && right.kind == numberKind:
+		left.expression = left.name.number()
+		return left, right, nil
+	case left.kind == mixedKind && right.kind == textKind:
 		return left, right, nil
 	case left.kind == timeKind && isText:
 		if !isTime(text) {
@@ -391,12 +408,92 @@ func (c *compiler) unify(left, right operand) (operand, operand, error) {
 	return left, right, c.errorAt(right.node, "%s is %s, as in %s, and cannot be compared with %s%s", left.label, left.kind, left.example(), right.label, hint)
 }
 
-func statusList() string {
-	var list []string
-	for _, status := range Statuses {
-		list = append(list, string(status))
+// checkValue returns an error if a name can never have the value that a filter asks
+// for: an empty answer would hide the misspelling.
+func (c *compiler) checkValue(name, value operand) error {
+	if !name.isName {
+		name, value = value, name
 	}
-	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
+	if !name.isName || value.literal == nil {
+		return nil
+	}
+	text := fmt.Sprint(value.literal)
+	if words := name.words(); value.kind == textKind && len(words) > 0 {
+		return c.checkWord(value.node, name, words, func(word string) bool { return word == text }, "%s is never '%s'", name.label, text)
+	}
+	number, isNumber := value.literal.(float64)
+	if !isNumber || name.name.Kind != SettingName {
+		return nil
+	}
+	ok, allowed := configs.Takes(name.name.Key, configs.Text(number))
+	if ok {
+		return nil
+	}
+	recorded, err := c.recorded(name)
+	isRecorded := slices.ContainsFunc(recorded, func(v any) bool {
+		whole, isWhole := v.(int64)
+		return v == number || isWhole && float64(whole) == number
+	})
+	if err != nil || isRecorded {
+		return err
+	}
+	return c.errorAt(value.node, "%s is never %s: it is %s", name.label, value.label, allowed)
+}
+
+// words lists the values of a name that has no others, and the words of one that
+// also has numbers.
+func (o operand) words() []string {
+	switch {
+	case o.kind == statusKind:
+		return statusWords()
+	case o.isName && o.name.Kind == SettingName:
+		return configs.Words(o.name.Key)
+	}
+	return nil
+}
+
+func statusWords() []string {
+	words := make([]string, len(Statuses))
+	for i, status := range Statuses {
+		words[i] = string(status)
+	}
+	return words
+}
+
+// checkWord returns an error unless a word of the name fits, or a value that an
+// earlier version recorded.
+func (c *compiler) checkWord(at ast.Node, name operand, words []string, fits func(string) bool, format string, args ...any) error {
+	if slices.ContainsFunc(words, fits) {
+		return nil
+	}
+	recorded, err := c.recorded(name)
+	if err != nil || slices.ContainsFunc(recorded, func(v any) bool { word, ok := v.(string); return ok && fits(word) }) {
+		return err
+	}
+	text, _ := at.(*ast.StringNode)
+	near := suggest.Nearest(text.Value, words)
+	list := near[0]
+	if last := len(near) - 1; last > 0 {
+		list = strings.Join(near[:last], ", ") + " or " + near[last]
+	}
+	if name.kind == mixedKind {
+		_, list = configs.Takes(name.name.Key, "")
+	}
+	return c.errorAt(at, format+": it is %s, as in %s == '%s'", append(args, list, name.label, near[0])...)
+}
+
+// recorded lists the values that runs have of a setting.
+func (c *compiler) recorded(name operand) (values []any, err error) {
+	if name.name.Kind != SettingName {
+		return nil, nil
+	}
+	err = forEach(c.ctx, c.q, func(rows *sql.Rows) error {
+		var value any
+		err := rows.Scan(&value)
+		values = append(values, value)
+		return err
+	}, `SELECT DISTINCT value FROM run_settings WHERE key = ?`, name.name.Key)
+	return values, err
 }
 
 // isTime reports whether text is the beginning of a time as the store writes it.
@@ -453,6 +550,13 @@ func (c *compiler) part(n *ast.BinaryNode) (operand, error) {
 	}
 	if left.kind == numberKind || left.kind == boolKind {
 		return operand{}, c.errorAt(n.Left, "%s is %s, as in %s: %s is for texts", left.label, left.kind, left.example(), n.Operator)
+	}
+	if words := left.words(); len(words) > 0 {
+		fits := map[string]func(word, part string) bool{"contains": strings.Contains, "startsWith": strings.HasPrefix, "endsWith": strings.HasSuffix}[n.Operator]
+		err := c.checkWord(part, left, words, func(word string) bool { return fits(word, part.Value) }, "%s never %s '%s'", left.label, n.Operator, part.Value)
+		if err != nil {
+			return operand{}, err
+		}
 	}
 	length := strconv.Itoa(len([]rune(part.Value)))
 	switch {

@@ -32,6 +32,10 @@ func fourRuns(t testing.TB) *Store {
 		if n.lr != nil {
 			settings["optimizer.lr"] = n.lr
 		}
+		settings["model.kind"] = map[string]string{"a": "lstm", "b": "lstm", "c": "gru", "d": "mamba"}[n.name] // of another version
+		if r := map[string]any{"a": "adaptive", "b": 0.5, "c": 2.0}[n.name]; r != nil {
+			settings["optimizer.r"] = r
+		}
 		if interval := map[string]string{"a": "10m0s", "b": "1m30s"}[n.name]; interval != "" {
 			settings["checkpoint.interval"] = interval
 		}
@@ -127,6 +131,21 @@ func TestWhere(t *testing.T) {
 		"'2m' >= checkpoint.interval":                 "b",
 		"checkpoint.interval < '0.5d'":                "ab",
 		"checkpoint.interval == nil":                  "cd",
+		"model.kind == 'lstm'":                        "ab",
+		"model.kind != 'transformer'":                 "abcd", // no run has it, but one could
+		"model.kind == 'mamba'":                       "d",
+		"model.kind in ['gru', 'mamba']":              "cd",
+		"model.kind endsWith 'u'":                     "c",
+		"model.kind startsWith 'mam'":                 "d",
+		"status startsWith 'fin'":                     "abc",
+		"optimizer.r == 'adaptive'":                   "a",
+		"optimizer.r != 'adaptive'":                   "bcd",
+		"optimizer.r < 1":                             "b", // a word is neither less nor greater
+		"optimizer.r > 0":                             "bc",
+		"2 == optimizer.r":                            "c",
+		"optimizer.r in ['adaptive', 2]":              "ac",
+		"optimizer.r * 2 == 1":                        "b",
+		"optimizer.r == nil":                          "d",
 	}
 	for where, want := range tests {
 		t.Run(where, func(t *testing.T) {
@@ -170,13 +189,26 @@ func TestWhereErrorsPointAtThePlace(t *testing.T) {
 		"steps < '1k'":                    {"steps is a number"},
 		"seconds < '1m'":                  {"seconds is a number", "write 1m as 60 seconds"},
 		"name > 5":                        {"(1:8)", "name is a text, as in name == 'text'", "the number 5"},
-		"optimizer.kind == 5":             {"optimizer.kind is a text"},
+		"optimizer.kind == 5":             {"optimizer.kind is a text", "as in optimizer.kind == 'koala"},
 		"checkpoint.interval > 3600":      {"checkpoint.interval is a duration, as in checkpoint.interval > '1h30m'", "the number 3600"},
 		"checkpoint.interval > 'long'":    {"checkpoint.interval is a duration", "the text 'long'"},
 		"started > 'yesterday'":           {"started is a time", "'2026-01-31'", "ago('36h')"},
 		"started > 2026":                  {"started is a time"},
-		"status == 'done'":                {"(1:11)", "'done' is no status", "finished, running, interrupted, failed or crashed"},
-		"status in ['failed', 'died']":    {"'died' is no status"},
+		"status == 'done'":                {"(1:11)", "status is never 'done': it is ", "failed", "running", "interrupted", "crashed", "as in status == 'f"},
+		"status == 'runing'":              {"status is never 'runing': it is running, ", "as in status == 'running'"},
+		"status in ['failed', 'died']":    {"(1:22)", "status is never 'died': it is failed, "},
+		"status contains 'inter '":        {"status never contains 'inter '"},
+		"model.kind == 'lsmt'":            {"(1:15)", "model.kind is never 'lsmt': it is lstm, gru or transformer, as in model.kind == 'lstm'"},
+		"'LSMT' != model.kind":            {"(1:1)", "model.kind is never 'LSMT': it is lstm, "},
+		"settings.model.kind == ''":       {"model.kind is never ''"},
+		"model.kind startsWith 'lsmt'":    {"(1:23)", "model.kind never startsWith 'lsmt': it is lstm, "},
+		"model.kind == 5":                 {"model.kind is a text, as in model.kind == 'lstm'"},
+		"optimizer.kind in ['sgd','adm']": {"(1:26)", "optimizer.kind is never 'adm': it is adam, ", "as in optimizer.kind == 'adam'"},
+		"optimizer.lr == -1":              {"(1:17)", "optimizer.lr is never -1: it is a number greater than 0"},
+		"optimizer.lr in [1, 0]":          {"optimizer.lr is never the number 0"},
+		"optimizer.r == 'adaptve'":        {"optimizer.r is never 'adaptve': it is adaptive, or a number greater than 0, as in optimizer.r == 'adaptive'"},
+		"optimizer.r < 'adaptive'":        {"== or !="},
+		"optimizer.r == true":             {"optimizer.r is a number or a word"},
 		"status == failed":                {"in quotes", "status == 'failed'"},
 		"status < 'failed'":               {"== or !="},
 		"model.tied == 'true'":            {"model.tied is true or false", "model.tied == true"},
@@ -239,6 +271,14 @@ func TestSort(t *testing.T) {
 	runs, err := s.Runs(context.Background(), Query{Sort: "val_ppl", Limit: 2, IDs: []string{"a", "c", "d"}})
 	if err != nil || namesOf(runs) != "ad" {
 		t.Errorf("%q (%v)", namesOf(runs), err)
+	}
+}
+
+// Without runs, every name and its type are unknown, but not the settings' values.
+func TestValuesInEmptyStore(t *testing.T) {
+	_, err := newStore(t).Runs(context.Background(), Query{Where: "model.kind == 'lsmt'"})
+	if !errors.Is(err, ErrBadQuestion) || !strings.Contains(err.Error(), "lstm") {
+		t.Error(err)
 	}
 }
 

@@ -19,7 +19,8 @@ type selection struct {
 const whereHelp = `--where is a condition on names. A name is a field of every run (id, name, note,
 status, reason, started, ended, seconds, steps, tokens, dataset, host, device,
 diverged, ...), a setting (optimizer.lr), the last value of a metric (val_ppl) or
-its best (best.val_ppl). Write texts in quotes; only values of one type compare.
+its best (best.val_ppl). Write texts in quotes; only values of one type compare, and
+a value that a setting or status never has is an error.
 
   status == 'finished'                  also running, interrupted, failed, crashed
   val_ppl < 120 && optimizer.lr >= 0.1  also == != <= > + - * / and, or, not, ||, !

@@ -1,7 +1,11 @@
 // Package suggest finds the known name that is closest to a misspelled one.
 package suggest
 
-import "strings"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // Name returns the candidate with the fewest edits from name, and the first of
 // several. It returns "" if more than a third of its letters differ: a bad
@@ -20,6 +24,14 @@ func Name(name string, candidates []string) string {
 		}
 	}
 	return best
+}
+
+// Nearest returns the candidates in the order of their edits from name.
+func Nearest(name string, candidates []string) []string {
+	plain := fold(name)
+	return slices.SortedStableFunc(slices.Values(candidates), func(a, b string) int {
+		return cmp.Compare(distance(plain, fold(a)), distance(plain, fold(b)))
+	})
 }
 
 func fold(s string) string {

@@ -1,6 +1,9 @@
 package suggest
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestName(t *testing.T) {
 	keys := []string{"train.batch", "train.bptt", "optimizer.lr", "optimizer.kind", "koala-v", "koala-m", "koala++"}
@@ -17,6 +20,12 @@ func TestName(t *testing.T) {
 		if got := Name(test.name, keys); got != test.want {
 			t.Errorf("Name(%q) = %q, want %q", test.name, got, test.want)
 		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	if got, want := Nearest("adm", []string{"sgd", "Adam", "lion", "asgd"}), []string{"Adam", "sgd", "asgd", "lion"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
