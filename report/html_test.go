@@ -97,7 +97,8 @@ func TestPageRefusesWhatJSONCannotHold(t *testing.T) {
 	}
 }
 
-// A browser, where one is installed, draws the page without an error.
+// A browser, where one is installed, draws the page without an error: few curves as
+// SVG, many on canvases.
 func TestPageInBrowser(t *testing.T) {
 	browser := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -108,16 +109,54 @@ func TestPageInBrowser(t *testing.T) {
 	if browser == "" || testing.Short() {
 		t.Skip("no browser is installed")
 	}
-	text, _ := pageOf(t, filled(t))
+	t.Run("few", func(t *testing.T) {
+		text, _ := pageOf(t, filled(t))
+		dom := inBrowser(t, browser, text, "")
+		for _, part := range []string{"12 of 12 runs", `aria-label="val_ppl against steps, 10 curves"`, "koala++ 2</button>",
+			"&lt;/script&gt;&lt;script&gt;alert('x')&lt;/script&gt;"} {
+			if !strings.Contains(dom, part) {
+				t.Errorf("the page does not show %q", part)
+			}
+		}
+		if strings.Contains(dom, "<canvas") || strings.Count(dom, `class="line"`) != 3*10 {
+			t.Error("10 curves are no SVG")
+		}
+	})
+	t.Run("many", func(t *testing.T) {
+		const runs = 150
+		store := empty(t)
+		if err := storetest.FillLarge(t.Context(), store, runs, 50); err != nil {
+			t.Fatal(err)
+		}
+		text, data := pageOf(t, store)
+		var ids []string
+		for _, run := range data.Runs {
+			ids = append(ids, run.ID)
+		}
+		dom := inBrowser(t, browser, text, "#draw="+strings.Join(ids, "+"))
+		for _, part := range []string{"150 of 150 runs", `aria-label="val_ppl against steps, 150 curves"`, "and 134 more"} {
+			if !strings.Contains(dom, part) {
+				t.Errorf("the page does not show %q", part)
+			}
+		}
+		if strings.Count(dom, "<canvas") != 3 || strings.Contains(dom, `class="line"`) {
+			t.Error("150 curves are not on canvases")
+		}
+	})
+}
+
+// inBrowser returns the document that the scripts of a page have made.
+func inBrowser(t *testing.T, browser, page, fragment string) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "page.html")
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var errOut bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
-		"--virtual-time-budget=2000", "--enable-logging=stderr", "--dump-dom", "file://"+file)
+		"--virtual-time-budget=2000", "--enable-logging=stderr", "--dump-dom", "file://"+file+fragment)
 	cmd.Stderr = &errOut
 	out, err := cmd.Output()
 	if err != nil {
@@ -128,11 +167,5 @@ func TestPageInBrowser(t *testing.T) {
 			t.Errorf("the console: %s", line)
 		}
 	}
-	dom := string(out)
-	for _, part := range []string{"12 of 12 runs", `aria-label="val_ppl against steps, 10 curves"`, "koala++ 2</button>",
-		"&lt;/script&gt;&lt;script&gt;alert('x')&lt;/script&gt;"} {
-		if !strings.Contains(dom, part) {
-			t.Errorf("the page does not show %q", part)
-		}
-	}
+	return string(out)
 }

@@ -19,14 +19,21 @@ import (
 	"github.com/koala-lm/koala-lm/tracking/storetest"
 )
 
-// filled is a store with a run of every kind and every dangerous name.
-func filled(t testing.TB) *tracking.Store {
+// empty is a store without runs.
+func empty(t testing.TB) *tracking.Store {
 	t.Helper()
 	s, err := tracking.Open(filepath.Join(t.TempDir(), "koala.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// filled is a store with a run of every kind and every dangerous name.
+func filled(t testing.TB) *tracking.Store {
+	t.Helper()
+	s := empty(t)
 	if err := storetest.Fill(context.Background(), s); err != nil {
 		t.Fatal(err)
 	}

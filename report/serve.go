@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +25,7 @@ import (
 //	/        the page
 //	/data    its data as JSON, or with since and marks of the data that the page has,
 //	         only the runs that changed
-//	/curves  a metric of the runs with the ids
+//	/curves  a metric of the runs with the ids, to be drawn among that many
 //	/run     the details of the run with the id
 //	/where   the ids of the runs for which the condition q holds
 //	/events  server-sent events: "changed" whenever the store has changed
@@ -172,10 +173,14 @@ func (s *Server) changes(ctx context.Context, since, known string) (*pageData, e
 	return data, nil
 }
 
-// curves answers with the curves of a metric, by id.
+// curves answers with the curves of a metric, by id. The more curves they are drawn
+// among, the fewer points each has.
 func (s *Server) curves(w http.ResponseWriter, r *http.Request) {
 	form := r.URL.Query()
-	curves, err := newPageCurves(r.Context(), s.Store, strings.Fields(form.Get("ids")), form.Get("metric"), pagePoints)
+	ids := strings.Fields(form.Get("ids"))
+	among, _ := strconv.Atoi(form.Get("among")) // without it, among those that are asked for
+	points := pagePoints * len(ids) / max(1, len(ids), among)
+	curves, err := newPageCurves(r.Context(), s.Store, ids, form.Get("metric"), points)
 	writeResponse(w, curves, err)
 }
 

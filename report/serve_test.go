@@ -143,6 +143,11 @@ func TestServeAnswersQuestions(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &curves); err != nil || len(curves) != 3 || len(curves[oldest.ID].Value) != 200 || len(curves["unknown"].Value) != 0 {
 		t.Errorf("curves of %d runs (%v): %.300s", len(curves), err, text)
 	}
+	curves = nil // thousands of curves have no more points together than a picture needs
+	_, text = get(t, server.URL+"/curves?metric=train_ppl&among=3000&ids="+oldest.ID)
+	if err := json.Unmarshal([]byte(text), &curves); err != nil || len(curves[oldest.ID].Value) != fewestPoints {
+		t.Errorf("%d points among 3000 curves (%v)", len(curves[oldest.ID].Value), err)
+	}
 	var details Details
 	_, text = get(t, server.URL+"/run?id="+oldest.ID)
 	if err := json.Unmarshal([]byte(text), &details); err != nil || len(details.Events) == 0 || details.Versions["go"] == "" {

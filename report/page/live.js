@@ -43,7 +43,8 @@ async function refresh() {
 }
 
 // The curves of the drawn runs, those of 300 at once. A curve of a run that has
-// changed stays until the new one comes.
+// changed stays until the new one comes, as does one that was read among so many that
+// it has few points.
 const asking = new Set(), outdated = new Set(); // "metric id"
 function changedRun(id) {
   for (const metric of data.metrics) if (data.curves[metric]?.[id] !== undefined) outdated.add(metric + " " + id);
@@ -52,7 +53,8 @@ needCurves = () => {
   const metric = byID("metric").value;
   if (!metric) return;
   const curves = (data.curves[metric] ??= {});
-  const ids = [...drawn.keys()].filter((id) => (curves[id] === undefined || outdated.has(metric + " " + id)) && !asking.has(metric + " " + id));
+  const coarse = (curve) => curve && curve.among > 4 * Math.max(100, drawn.size);
+  const ids = [...drawn.keys()].filter((id) => (curves[id] === undefined || coarse(curves[id]) || outdated.has(metric + " " + id)) && !asking.has(metric + " " + id));
   for (let i = 0; i < ids.length; i += 300) readCurves(metric, curves, ids.slice(i, i + 300));
   reading = asking.size > 0;
 };
@@ -61,9 +63,10 @@ async function readCurves(metric, curves, ids) {
     asking.add(metric + " " + id);
     outdated.delete(metric + " " + id);
   }
+  const among = drawn.size;
   try {
-    const found = await ask("curves", { metric, ids: ids.join(" ") });
-    for (const id of ids) curves[id] = found[id] || null;
+    const found = await ask("curves", { metric, among, ids: ids.join(" ") });
+    for (const id of ids) curves[id] = found[id] ? { ...found[id], among } : null;
   } catch (error) {
     byID("connection").textContent = "The curves are not up to date: " + error.message;
     for (const id of ids) curves[id] ??= null;

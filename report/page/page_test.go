@@ -17,14 +17,14 @@ func TestScriptComputes(t *testing.T) {
 	}
 	var program strings.Builder
 	program.WriteString("\"use strict\";\nconst data = { common: { a: 1 } };\nconst assert = require('node:assert/strict');\n")
-	for _, name := range []string{"formatNumber", "formatSeconds", "compareValues", "ticksBetween", "formatTick", "smoothed", "valueAt", "scaleOf"} {
+	for _, name := range []string{"formatNumber", "formatSeconds", "compareValues", "ticksBetween", "formatTick", "smoothed", "valueAt", "scaleOf", "nearestPoint", "draw"} {
 		found := regexp.MustCompile(fmt.Sprintf(`(?ms)^function %s\(.*?^\}$`, name)).FindString(script)
 		if found == "" {
 			t.Fatalf("script.js has no function %s", name)
 		}
 		program.WriteString(found + "\n")
 	}
-	for _, name := range []string{"numberOf", "settingOf", "textOrder"} {
+	for _, name := range []string{"numberOf", "settingOf", "textOrder", "drawn"} {
 		found := regexp.MustCompile(fmt.Sprintf(`(?m)^const %s = .*$`, name)).FindString(script)
 		if found == "" {
 			t.Fatalf("script.js has no function %s", name)
@@ -49,6 +49,14 @@ assert.equal(valueAt([[5, 1]], 4), null);
 const scale = scaleOf([0], false, 0, 100, 0);
 assert.deepEqual([scale.low, scale.high], [0, 1]);
 near(scaleOf([1, 100], true, 0, 100, 0).place(10), 50);
+const line = [[1, 5], [3, 6], [4, 7], [9, 8]];
+for (const [x, want] of [[-1, 5], [1.9, 5], [2, 5], [2.1, 6], [4, 7], [7, 8], [99, 8]]) assert.equal(nearestPoint(line, x)[1], want);
+assert.equal(nearestPoint([[2, 1]], 5)[1], 1);
+assert.equal(nearestPoint([], 5), null);
+draw(["a", "b", "c"]);
+drawn.delete("b");
+draw(["c", "d", "e"]);
+assert.deepEqual([...drawn], [["a", 0], ["c", 2], ["d", 1], ["e", 3]]); // the lowest free places
 assert.equal(settingOf({ settings: {} }, "a"), 1);
 assert.equal(settingOf({ settings: { a: null } }, "a"), null);
 `)

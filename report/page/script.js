@@ -74,12 +74,15 @@ function keepState() {
 // Each drawn run holds a place, which gives it a colour and a dash; a new run takes
 // the lowest free place, so that few curves differ most. Runs are known by their ids.
 const drawn = new Map();
-function draw(id) {
-  if (drawn.has(id)) return;
+function draw(ids) {
   const taken = new Set(drawn.values());
   let place = 0;
-  while (taken.has(place)) place++;
-  drawn.set(id, place);
+  for (const id of ids) {
+    if (drawn.has(id)) continue;
+    while (taken.has(place)) place++;
+    drawn.set(id, place);
+    taken.add(place);
+  }
 }
 const colorAt = (place) => `var(--c${place % 8})`;
 const dashAt = (place) => ["", "7 4", "2 3", "10 3 2 3", "14 5", "10 3 2 3 2 3"][Math.floor(place / 8) % 6];
@@ -90,7 +93,7 @@ function swatchAt(place) {
   return swatch;
 }
 function choose(id, chosen) {
-  if (chosen) draw(id);
+  if (chosen) draw([id]);
   else drawn.delete(id);
   const row = rowOf.get(id);
   if (row) row.update();
@@ -246,17 +249,32 @@ function scaleOf(values, log, from, to, room) {
   return { place, low: back(a), high: back(b), log, value: (p) => back(a + ((p - from) / (to - from)) * (b - a)) };
 }
 
-function drawChart(holder, axis, label, format) {
+// More curves than this are painted on a canvas, in slices between which the page
+// answers: an SVG of thousands of paths is laid out and painted anew at every change
+// of the page.
+const mostElements = 100, slice = 15; // milliseconds
+let drawing = 0; // counts the drawings; a new one ends the one before
+const breath = () => new Promise((resume) => setTimeout(resume));
+
+// drawChart returns the lines that it drew, or null if a newer drawing came.
+async function drawChart(holder, axis, label, format, turn) {
   const width = Math.max(280, holder.clientWidth), height = window.innerWidth <= 600 ? 260 : 320;
   const lines = axis === "over" ? linesOver() : linesOf(axis), metric = byID("metric").value;
-  const points = lines.flatMap((l) => l.points.filter((p) => p));
-  const xs = points.map((p) => p[0]).concat(lines.flatMap((l) => l.lost));
+  const xs = [], ys = [];
+  for (const line of lines) {
+    line.whole = line.points.filter((p) => p);
+    for (const p of line.whole) {
+      xs.push(p[0]);
+      ys.push(p[1], p[2], p[3]);
+    }
+    for (const v of line.lost) xs.push(v);
+  }
   const x = scaleOf(xs, byID("log-x").checked, margin.left, width - margin.right, axis === "over" ? 0.03 : 0);
-  const y = scaleOf(points.flatMap((p) => [p[1], p[2], p[3]]), byID("log-y").checked, height - margin.bottom, margin.top, 0.04);
+  const y = scaleOf(ys, byID("log-y").checked, height - margin.bottom, margin.top, 0.04);
   const svg = makeSVG("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${metric} against ${label}, ${lines.length} curves` });
   const message = drawn.size === 0 ? "choose runs in the table" : reading ? "reading the curves" : "the drawn runs have no values here";
   if (!lines.length) svg.append(makeSVG("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, message));
-  for (const v of points.length ? ticksBetween(y.low, y.high, 5, y.log) : []) {
+  for (const v of ys.length ? ticksBetween(y.low, y.high, 5, y.log) : []) {
     svg.append(makeSVG("line", { class: "rule", x1: margin.left, x2: width - margin.right, y1: y.place(v), y2: y.place(v) }));
     svg.append(makeSVG("text", { x: margin.left - 6, y: y.place(v) + 4, "text-anchor": "end" }, formatTick(v)));
   }
@@ -265,43 +283,105 @@ function drawChart(holder, axis, label, format) {
     svg.append(makeSVG("line", { class: "rule", y1: margin.top, y2: height - margin.bottom, x1: at, x2: at }));
     svg.append(makeSVG("text", { x: at, y: height - 10, "text-anchor": at > width - 40 ? "end" : "middle" }, format(v)));
   }
-  const at = (px, py) => px.toFixed(1) + " " + py.toFixed(1);
-  for (const line of lines) {
-    const whole = line.points.filter((p) => p);
-    if (whole.some((p) => p[2] < p[3])) {
-      const band = "M" + whole.map((p) => at(x.place(p[0]), y.place(p[3]))).join("L") + "L" + whole.toReversed().map((p) => at(x.place(p[0]), y.place(p[2]))).join("L") + "Z";
-      svg.append(makeSVG("path", { class: "band", d: band, fill: colorAt(line.place) }));
+  const many = lines.length > mostElements || lines.some((l) => l.dots && l.whole.length > mostElements);
+  const pen = many ? canvasPen(width, height) : svgPen(svg);
+  let rested = performance.now();
+  for (const part of [drawBand, drawLine])
+    for (const line of lines) {
+      part(pen, line, x, y, many);
+      if (!many || performance.now() - rested < slice) continue;
+      await breath();
+      if (turn !== drawing) return null;
+      rested = performance.now();
     }
-  }
-  for (const line of lines) {
-    let path = "", command = "M";
-    for (const p of line.points) {
-      if (!p) { command = "M"; continue; }
-      path += command + at(x.place(p[0]), y.place(p[1]));
-      command = "L";
-    }
-    if (!line.dots) svg.append(makeSVG("path", { class: "line", d: path || "M0 0", stroke: colorAt(line.place), "stroke-dasharray": dashAt(line.place) }));
-    if (line.points.length <= 30 || line.dots)
-      for (const p of line.points.filter((p) => p))
-        svg.append(makeSVG("circle", { cx: x.place(p[0]).toFixed(1), cy: y.place(p[1]).toFixed(1), r: line.dots ? 4 : 2.4, fill: colorAt(line.place) }));
-    let last = -Infinity;
-    for (const v of line.lost) {
-      const px = x.place(v);
-      if (px - last < 10) continue;
-      last = px;
-      const mark = makeSVG("path", { class: "line lost", d: `M${px - 4} 6l8 8m0 -8l-8 8`, stroke: colorAt(line.place) });
-      mark.append(makeSVG("title", {}, `${line.name}: not a finite number`));
-      svg.append(mark);
-    }
-  }
-  holder.replaceChildren(svg);
+  holder.replaceChildren(svg, ...(pen.canvas ? [pen.canvas] : []));
   if (lines.length) followPointer(holder, svg, lines, x, y, width, height, axis, label);
+  return lines;
 }
 
+const placed = (px, py) => px.toFixed(1) + " " + py.toFixed(1);
+
+// The range of the values that a curve averages.
+function drawBand(pen, line, x, y) {
+  if (!line.whole.some((p) => p[2] < p[3])) return;
+  const above = line.whole.map((p) => placed(x.place(p[0]), y.place(p[3]))), below = line.whole.map((p) => placed(x.place(p[0]), y.place(p[2])));
+  pen.band("M" + above.join("L") + "L" + below.reverse().join("L") + "Z", line.place);
+}
+
+function drawLine(pen, line, x, y, many) {
+  let path = "", command = "M";
+  for (const p of line.points) {
+    if (!p) { command = "M"; continue; }
+    path += command + placed(x.place(p[0]), y.place(p[1]));
+    command = "L";
+  }
+  if (!line.dots) pen.line(path || "M0 0", line.place);
+  // One among many curves shows its points only if it is nothing else.
+  if (line.dots || line.whole.length === 1 || (!many && line.points.length <= 30))
+    for (const p of line.whole) pen.dot(x.place(p[0]), y.place(p[1]), line.dots ? 4 : 2.4, line.place);
+  let last = -Infinity;
+  for (const v of line.lost) {
+    const px = x.place(v);
+    if (px - last < 10) continue;
+    last = px;
+    pen.lost(`M${px - 4} 6l8 8m0 -8l-8 8`, line);
+  }
+}
+
+// A pen draws in the colour and dash of a place.
+const svgPen = (svg) => ({
+  band: (d, place) => svg.append(makeSVG("path", { class: "band", d, fill: colorAt(place) })),
+  line: (d, place) => svg.append(makeSVG("path", { class: "line", d, stroke: colorAt(place), "stroke-dasharray": dashAt(place) })),
+  dot: (px, py, r, place) => svg.append(makeSVG("circle", { cx: px.toFixed(1), cy: py.toFixed(1), r, fill: colorAt(place) })),
+  lost: (d, line) => {
+    const mark = makeSVG("path", { class: "line lost", d, stroke: colorAt(line.place) });
+    mark.append(makeSVG("title", {}, `${line.name}: not a finite number`));
+    svg.append(mark);
+  },
+});
+
+function canvasPen(width, height) {
+  const sharp = window.devicePixelRatio || 1;
+  const canvas = make("canvas", { width: Math.round(width * sharp), height: Math.round(height * sharp), "aria-hidden": "true" });
+  const context = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
+  const colors = Array.from({ length: 8 }, (_, i) => style.getPropertyValue("--c" + i));
+  context.scale(sharp, sharp);
+  context.lineJoin = "round";
+  const stroke = (d, place, width, dash) => {
+    context.strokeStyle = colors[place % 8];
+    context.lineWidth = width;
+    context.setLineDash(dash.split(" ").filter(Boolean).map(Number));
+    context.stroke(new Path2D(d));
+  };
+  return {
+    canvas,
+    band: (d, place) => {
+      context.fillStyle = colors[place % 8];
+      context.globalAlpha = 0.2;
+      context.fill(new Path2D(d));
+      context.globalAlpha = 1;
+    },
+    line: (d, place) => stroke(d, place, 1.8, dashAt(place)),
+    dot: (px, py, r, place) => {
+      context.fillStyle = colors[place % 8];
+      context.beginPath();
+      context.arc(px, py, r, 0, 2 * Math.PI);
+      context.fill();
+    },
+    lost: (d, line) => stroke(d, line.place, 2, ""),
+  };
+}
+
+// The point of a line whose x is nearest; its points ascend.
 function nearestPoint(points, x) {
-  let best = null;
-  for (const p of points) if (p && (!best || Math.abs(p[0] - x) < Math.abs(best[0] - x))) best = p;
-  return best;
+  let from = 0, to = points.length - 1;
+  if (to < 0) return null;
+  while (to - from > 1) {
+    const middle = (from + to) >> 1;
+    if (points[middle][0] <= x) from = middle;
+    else to = middle;
+  }
+  return Math.abs(points[to][0] - x) < Math.abs(points[from][0] - x) ? points[to] : points[from];
 }
 
 // A pointer or a finger reads values; dragging a mouse over a part zooms into it.
@@ -320,8 +400,9 @@ function followPointer(holder, svg, lines, x, y, width, height, axis, label) {
   let from = null;
   const read = (event) => {
     const [value, at, level] = valueOf(event);
-    const near = lines.map((l) => ({ line: l, point: nearestPoint(l.points, value) })).filter((n) => n.point)
-      .sort((a, b) => Math.abs(y.place(a.point[1]) - level) - Math.abs(y.place(b.point[1]) - level)).slice(0, 10)
+    const near = lines.map((l) => ({ line: l, point: nearestPoint(l.whole, value) })).filter((n) => n.point)
+      .map((n) => ({ ...n, far: Math.abs(y.place(n.point[1]) - level) }))
+      .sort((a, b) => a.far - b.far).slice(0, 10)
       .sort((a, b) => b.point[1] - a.point[1]);
     cross.setAttribute("x1", x.place(value));
     cross.setAttribute("x2", x.place(value));
@@ -367,17 +448,27 @@ let reading = false;
 let needCurves = () => {};
 let needDetails = async () => {};
 
-function drawCharts() {
+// Many curves are computed and painted after the page has shown the reader's choice.
+async function drawCharts() {
+  const turn = ++drawing;
   needCurves();
   byID("smooth-value").textContent = byID("smooth").value;
-  drawChart(byID("by-tokens"), "tokens", "tokens", formatTick);
-  drawChart(byID("by-time"), "seconds", "of training", formatSeconds);
-  drawChart(byID("by-steps"), "step", "steps", formatTick);
   byID("over-figure").hidden = !state.over;
-  if (state.over) drawChart(byID("by-setting"), "over", state.over, formatTick);
-  const lines = linesOf("step"), most = 16;
-  byID("legend").replaceChildren(...lines.slice(0, most).map((l) => make("span", {}, swatchAt(l.place), l.name)), lines.length > most ? `and ${lines.length - most} more` : "");
   drawComparison();
+  const charts = [["by-tokens", "tokens", "tokens", formatTick], ["by-time", "seconds", "of training", formatSeconds], ["by-steps", "step", "steps", formatTick],
+    ...(state.over ? [["by-setting", "over", state.over, formatTick]] : [])];
+  for (const [id, ...chart] of charts) {
+    if (drawn.size > mostElements) await breath();
+    if (turn !== drawing) return;
+    const lines = await drawChart(byID(id), ...chart, turn);
+    if (!lines) return;
+    if (id === "by-steps") drawLegend(lines);
+  }
+}
+
+function drawLegend(lines) {
+  const most = 16;
+  byID("legend").replaceChildren(...lines.slice(0, most).map((l) => make("span", {}, swatchAt(l.place), l.name)), lines.length > most ? `and ${lines.length - most} more` : "");
 }
 
 // ---- the table of runs ----------------------------------------------------
@@ -610,7 +701,7 @@ function show() {
 // Until the reader chooses runs, the page draws those that are running or best.
 function drawFirst() {
   const ids = new Set(data.runs.map((r) => r.id));
-  (state.draw ? state.draw.split(" ") : data.drawn).filter((id) => ids.has(id)).forEach(draw);
+  draw((state.draw ? state.draw.split(" ") : data.drawn).filter((id) => ids.has(id)));
 }
 drawFirst();
 byID("smooth").value = state.smooth;
@@ -639,9 +730,10 @@ const showMore = () => { shownRows += rowsAtOnce; drawRows(); };
 byID("more").addEventListener("click", showMore);
 const box = byID("runs").parentElement;
 box.addEventListener("scroll", () => { if (!byID("more").hidden && box.scrollTop + box.clientHeight > box.scrollHeight - 400) showMore(); });
-byID("show-shown").addEventListener("click", () => { drawn.clear(); listed().forEach((r) => draw(r.id)); drawRows(); drawnChanged(); });
+byID("show-shown").addEventListener("click", () => { drawn.clear(); draw(listed().map((r) => r.id)); drawRows(); drawnChanged(); });
 byID("show-none").addEventListener("click", () => { drawn.clear(); drawRows(); drawnChanged(); });
 let resizing = 0;
-window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(drawCharts); });
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawCharts()); // a canvas keeps its colours
+window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(() => drawCharts()); });
 const chosen = data.runs.find((r) => r.id === state.run) || (data.runs.length === 1 ? data.runs[0] : null);
 if (chosen && chosen.events) showDetail(chosen, false);
