@@ -158,3 +158,11 @@ func readState(ctx context.Context, q queryer, id string) (runState, error) {
 func (r runState) stillRunning() error {
 	return fmt.Errorf("%w: process %d on %s trains it", ErrStillRunning, r.pid, r.host)
 }
+
+// CheckEnded returns ErrStillRunning if a process trains the run.
+func (r RunSummary) CheckEnded() error {
+	if r.Status != Running {
+		return nil
+	}
+	return runState{host: r.Host, pid: int64(r.PID)}.stillRunning()
+}

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/interrupt"
@@ -25,6 +26,8 @@ import (
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	interrupt.Watch(func() { cancel(errInterrupted) })
+	// `report rm ... | head` must remove all that it was asked to.
+	interrupt.SurviveClosedPipes()
 	os.Exit(execute(ctx, systemStreams(), os.Args[1:]))
 }
 
@@ -40,6 +43,9 @@ func execute(ctx context.Context, io *streams, args []string) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		err = io.outErr()
+		if errors.Is(err, syscall.EPIPE) {
+			return exit.OK // the reader had enough, and the command did all it had to
+		}
 	}
 	var usage *usageError
 	var settings configs.Problems
@@ -48,8 +54,10 @@ func execute(ctx context.Context, io *streams, args []string) int {
 	case err == nil:
 		return exit.OK
 	case errors.Is(context.Cause(ctx), errInterrupted):
-		fmt.Fprintln(io.ErrOut, "koala-lm: interrupted")
+		interrupt.Report(io.ErrOut, "koala-lm: interrupted\n")
 		return exit.Interrupted
+	case errors.Is(err, syscall.EPIPE):
+		return exit.ClosedPipe // nobody reads the rest, nor a message
 	case errors.As(err, &settings), errors.As(err, &search):
 		printError(io.ErrOut, err)
 		return exit.Usage

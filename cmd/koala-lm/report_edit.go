@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -126,8 +128,17 @@ func runReportRm(ctx context.Context, opts *reportRmOptions) error {
 			opts.app.notef("no run matches")
 			return nil
 		}
-		if err := opts.show(ctx, store, runs); err != nil || opts.dryRun {
+		err := opts.show(ctx, store, runs)
+		if opts.yes && errors.Is(err, syscall.EPIPE) {
+			err = nil // nobody has to read the list
+		}
+		if err != nil || opts.dryRun {
 			return err
+		}
+		for _, run := range runs { // then none is removed
+			if err := run.CheckEnded(); err != nil {
+				return fmt.Errorf("remove run %s: %w", run.ID, err)
+			}
 		}
 		if !opts.yes {
 			agreed, err := opts.confirm(ctx, len(runs))

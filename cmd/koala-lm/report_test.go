@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -235,7 +236,7 @@ func TestReportWrongUsage(t *testing.T) {
 		"tag latest x,y":                    "without commas",
 		"tag latest ~":                      "without commas",
 		"curve latest --metric vall_ppl":    "did you mean val_ppl",
-		"list --where status=='done'":       "no status",
+		"list --where status=='done'":       "status is never 'done'",
 		"compare":                           "--where",
 		"best --by optimizer.kind":          "a setting, not a metric",
 		"best --group-by nothing":           "unknown name",
@@ -416,6 +417,52 @@ func TestReportRmPrompt(t *testing.T) {
 			_, out, _ := reported(t, store, "query", "SELECT count(*) FROM runs", "--format", "tsv")
 			if code != test.code || strings.Fields(out)[1] != test.left || !strings.Contains(errOut.String(), "remove 1 run?") {
 				t.Errorf("exit code %d, %s runs left: %s", code, out, errOut)
+			}
+		})
+	}
+}
+
+// A command whose reader has ended does all the same what it was asked to do; one that
+// only prints ends quietly.
+func TestClosedPipes(t *testing.T) {
+	for name, test := range map[string]struct {
+		line    string
+		stderr  bool // is a closed pipe too
+		code    int
+		message string
+		left    string // runs in the store
+	}{
+		"rm":            {"rm --where steps>=200 --yes", false, exit.OK, "removed 4 runs", "9"},
+		"rm 2>&1":       {"rm --where steps>=200 --yes", true, exit.OK, "", "9"},
+		"rm of no run":  {"rm --where steps>=9000 --yes", true, exit.OK, "", "13"},
+		"rm of running": {"rm --where steps>=0 --yes", false, exit.Failed, "still running", "13"},
+		"rm dry run":    {"rm --where steps>=200 --yes --dry-run", true, exit.OK, "", "13"},
+		"gc":            {"gc", false, exit.OK, "", "13"},
+		"list":          {"list", false, exit.ClosedPipe, "", "13"},
+		"export":        {"export", false, exit.ClosedPipe, "", "13"},
+		"wrong usage":   {"list --limit x", true, exit.Usage, "", "13"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := filledStore(t)
+			read, closed, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closed.Close()
+			read.Close()
+			var errOut bytes.Buffer
+			cmd := &exec.Cmd{Path: os.Args[0], Args: append([]string{"koala-lm", "report"}, arguments(test.line)...), Stdout: closed, Stderr: &errOut}
+			if test.stderr {
+				cmd.Stderr = closed
+			}
+			cmd.Env = append(os.Environ(), "KOALA_LM_STORE="+store)
+			_ = cmd.Run() // its error is the exit code
+			_, out, _ := reported(t, store, "query", "SELECT count(*) FROM runs", "--format", "tsv")
+			if code := cmd.ProcessState.ExitCode(); code != test.code || strings.Fields(out)[1] != test.left || !strings.Contains(errOut.String(), test.message) {
+				t.Errorf("exit code %d, want %d; runs left: %s\n%s", code, test.code, out, &errOut)
+			}
+			if strings.Contains(errOut.String(), "pipe") {
+				t.Errorf("a message that explains nothing: %s", &errOut)
 			}
 		})
 	}

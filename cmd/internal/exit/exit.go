@@ -6,5 +6,6 @@ const (
 	OK          = 0
 	Failed      = 1   // one line on stderr says what failed, where, and what to do
 	Usage       = 2   // the command line or a settings file is wrong
+	ClosedPipe  = 141 // as a shell reports it: the reader of the results ended before they were whole
 	Interrupted = 130 // a signal ended the work; a training run is saved and can be resumed
 )

@@ -33,8 +33,12 @@ func Watch(cancel func()) {
 
 // SurviveClosedPipes lets the process continue when the reader of its standard error
 // or output ends, as tee, head and less do. A write to the closed pipe then returns
-// an error. By default it would kill the process, and a training with it.
-func SurviveClosedPipes() { signal.Ignore(syscall.SIGPIPE) }
+// an error. By default it would kill the process, and a training with it. Commands
+// that the process starts die of closed pipes as usual.
+func SurviveClosedPipes() {
+	// To ignore the signal would do so in started commands too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+}
 
 // Report writes a message to w, or to the terminal where w is a closed pipe: Ctrl-C
 // also ends the reader of a pipeline.

@@ -43,6 +43,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) == "pipe" {
 		SurviveClosedPipes()
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the test has closed the other pipes
+		started := exec.Command("sh", "-c", "echo result >&2; echo result >&2")
+		started.Stderr = os.Stderr
+		if _ = started.Run(); started.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE {
+			os.Exit(2)
+		}
 		_, err := os.Stderr.WriteString("progress\n")
 		Report(os.Stderr, "the hint\n")
 		if errors.Is(err, syscall.EPIPE) {
@@ -59,7 +64,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A process survives when nobody reads its standard error any more.
+// A process survives when nobody reads its standard error any more, and a command
+// that it starts does not.
 func TestSurviveClosedPipes(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"=pipe")
