@@ -27,7 +27,7 @@ setup-cuda: CUDA_FLAG := -cuda
 setup-cuda: setup ## the same, with the CUDA libraries
 
 build: setup ## leave koala-lm and koala-lm-engine in bin/
-	@go build -trimpath -o bin/ ./cmd/...
+	@go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
 
 # Two runs that differ in the optimizer alone, on text that is on every machine
 # with Go: the documentation of its standard library.
