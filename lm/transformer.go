@@ -358,16 +358,31 @@ func (m *mlp) fused(s *torch.Scope, x *ts.Tensor, b torch.Branch) *ts.Tensor {
 	return nil
 }
 
+// The constants of "laplace", which make it closest to the square of ReLU.
+const laplaceMean, laplaceDeviation = 0.707107, 0.282095
+
 // activations are the non-linearities by their name in spec.Activations.
 var activations = map[string]func(s *torch.Scope, x *ts.Tensor) *ts.Tensor{
 	"gelu":         func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.GELU(x, true) },
 	"gelu-exact":   func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.GELU(x, false) },
 	"quick-gelu":   func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.Mul(x, s.Sigmoid(s.Scale(x, 1.702))) },
+	"gelu-10":      func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.Clamp(s.GELU(x, false), -10, 10) }, // Wu et al. 2020
 	"relu":         (*torch.Scope).ReLU,
 	"relu-squared": func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.Square(s.ReLU(x)) }, // So et al. 2021
+	"relu6":        func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.Clamp(x, 0, 6) },
+	"leaky-relu":   (*torch.Scope).LeakyReLU,
 	"silu":         (*torch.Scope).SiLU,
-	"tanh":         (*torch.Scope).Tanh,
-	"sigmoid":      (*torch.Scope).Sigmoid,
+	"hard-swish": func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { // Howard et al. 2019
+		return s.Scale(s.Mul(x, s.Clamp(s.Shift(x, 3), 0, 6)), 1./6)
+	},
+	"mish":    (*torch.Scope).Mish,
+	"tanh":    (*torch.Scope).Tanh,
+	"sigmoid": (*torch.Scope).Sigmoid,
+	"laplace": func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { // Ma et al. 2022
+		return s.Scale(s.Shift(s.Erf(s.Scale(s.Shift(x, -laplaceMean), 1/(laplaceDeviation*math.Sqrt2))), 1), 0.5)
+	},
+	"sqrt-softplus": func(s *torch.Scope, x *ts.Tensor) *ts.Tensor { return s.Sqrt(s.Softplus(x)) },
+	"linear":        func(_ *torch.Scope, x *ts.Tensor) *ts.Tensor { return x },
 }
 
 // kvCache holds the keys and values of the tokens that a Transformer has read. A nil

@@ -66,7 +66,10 @@ const (
 var Biases = []string{AutoBiases, NoBiases, QKVBiases, AttentionBiases, MLPBiases, AllBiases}
 
 // Activations are the non-linearities of an MLP.
-var Activations = []string{GELU, "gelu-exact", "quick-gelu", "relu", "relu-squared", "silu", "tanh", "sigmoid"}
+var Activations = []string{
+	GELU, "gelu-exact", "quick-gelu", "gelu-10", "relu", "relu-squared", "relu6", "leaky-relu", "silu", "hard-swish", "mish",
+	"tanh", "sigmoid", "laplace", "sqrt-softplus", "linear",
+}
 
 // gated before an activation makes an MLP with a gate, down(activation(gate x) * up
 // x). gated-silu is called SwiGLU.

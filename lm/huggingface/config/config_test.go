@@ -88,7 +88,8 @@ func TestRefusals(t *testing.T) {
 	for want, fields := range map[string]map[string]any{
 		`model_type is "bert": it must be gpt2, llama`:               {"model_type": "bert"},
 		`model_type is null`:                                         {},
-		`activation_function is "mish", not one of`:                  {"model_type": "gpt2", "activation_function": "mish"},
+		`activation_function is "prelu", not one of`:                 {"model_type": "gpt2", "activation_function": "prelu"},
+		`hidden_act is "xielu", not one of`:                          {"model_type": "llama", "hidden_act": "xielu"},
 		`scale_attn_weights is false`:                                {"model_type": "gpt2", "scale_attn_weights": false},
 		`scale_attn_by_inverse_layer_idx is true`:                    {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": true},
 		`n_embd is "wide", not a whole number`:                       {"model_type": "gpt2", "n_embd": "wide"},
@@ -119,7 +120,7 @@ func TestRefusals(t *testing.T) {
 
 // Every problem is named at once.
 func TestAllProblems(t *testing.T) {
-	_, err := parse(t, map[string]any{"model_type": "llama", "hidden_act": "mish", "quantization_config": true, "rope_scaling": 3})
+	_, err := parse(t, map[string]any{"model_type": "llama", "hidden_act": "prelu", "quantization_config": true, "rope_scaling": 3})
 	for _, want := range []string{"hidden_act", "quantization_config", "rope_scaling"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)

@@ -191,7 +191,9 @@ func (f *fields) err() error {
 var activations = []struct{ theirs, ours string }{
 	{"gelu_new", spec.GELU}, {"gelu_pytorch_tanh", spec.GELU}, {"gelu_fast", spec.GELU}, {"gelu_accurate", spec.GELU}, {"gelu_python_tanh", spec.GELU},
 	{"gelu", "gelu-exact"}, {"gelu_python", "gelu-exact"}, {"quick_gelu", "quick-gelu"},
-	{"relu", "relu"}, {"relu2", "relu-squared"}, {"silu", "silu"}, {"swish", "silu"}, {"tanh", "tanh"}, {"sigmoid", "sigmoid"},
+	{"gelu_10", "gelu-10"}, {"relu", "relu"}, {"relu2", "relu-squared"}, {"relu6", "relu6"}, {"leaky_relu", "leaky-relu"},
+	{"silu", "silu"}, {"swish", "silu"}, {"hardswish", "hard-swish"}, {"mish", "mish"},
+	{"tanh", "tanh"}, {"sigmoid", "sigmoid"}, {"laplace", "laplace"}, {"sqrtsoftplus", "sqrt-softplus"}, {"linear", "linear"},
 }
 
 func (f *fields) activation(key string) string {
