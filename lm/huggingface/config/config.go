@@ -37,6 +37,7 @@ func Parse(content []byte) (Model, error) {
 		return Model{}, fmt.Errorf("model_type is %s: it must be %s", text(f.get("model_type")), names())
 	}
 	f.defaults = of.defaults
+	f.rename(of.aliases)
 	m := Model{family: of, BOS: f.ids("bos_token_id"), EOS: f.ids("eos_token_id")}
 	m.Shape = spec.Model{Kind: spec.Transformer, Vocab: f.size("vocab_size"), Tied: f.truth("tie_word_embeddings"), Softmax: spec.Full}
 	of.read(f, &m.Shape)

@@ -68,6 +68,35 @@ func TestPublishedModels(t *testing.T) {
 	}
 }
 
+// Fields under two names, and names that belong to another family, as transformers 5.23
+// reads them.
+func TestNamesOfFields(t *testing.T) {
+	for name, c := range map[string][2]map[string]any{
+		"GPT-2's attribute_map": {
+			{"model_type": "gpt2", "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 8, "max_position_embeddings": 32},
+			{"model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 8, "n_positions": 32},
+		},
+		"two names at once":             {{"model_type": "gpt2", "n_head": 8, "num_attention_heads": 4}, {"model_type": "gpt2", "n_head": 4}},
+		"GPT-NeoX's rotary_emb_base":    {{"model_type": "gpt_neox", "rotary_emb_base": 500, "rope_theta": 7}, {"model_type": "gpt_neox", "rope_parameters": map[string]any{"rope_theta": 500}}},
+		"GPT-NeoX's rotary_pct":         {{"model_type": "gpt_neox", "rotary_pct": 0.5, "partial_rotary_factor": 1}, {"model_type": "gpt_neox", "rope_parameters": map[string]any{"partial_rotary_factor": 0.5}}},
+		"GPT-NeoX's fields in LLaMA":    {{"model_type": "llama", "rotary_emb_base": 500, "rotary_pct": 0.5}, {"model_type": "llama"}},
+		"Mistral's sliding_window":      {{"model_type": "mistral", "num_hidden_layers": 2, "sliding_window": 8, "layer_types": []string{"sliding_attention", "sliding_attention"}}, {"model_type": "mistral", "num_hidden_layers": 2, "sliding_window": 8}},
+		"Mistral's layers of one kind":  {{"model_type": "mistral", "num_hidden_layers": 2, "layer_types": []string{"full_attention", "full_attention"}}, {"model_type": "mistral", "num_hidden_layers": 2, "sliding_window": nil}},
+		"Mistral's layers of two kinds": {{"model_type": "mistral", "num_hidden_layers": 2, "num_key_value_heads": 32, "sliding_window": 8, "intermediate_size": 11008, "max_position_embeddings": 2048, "layer_types": []string{"full_attention", "sliding_attention"}}, {"model_type": "smollm3", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 2, "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 2048, "tie_word_embeddings": false, "rope_theta": 10000, "no_rope_layers": []int{1, 1}, "use_sliding_window": true, "sliding_window": 8, "layer_types": []string{"full_attention", "sliding_attention"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parse(t, c[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := parse(t, c[1])
+			if diff := cmp.Diff(want.Shape, got.Shape); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
 func TestEndsAreOneOrMany(t *testing.T) {
 	for _, c := range []struct {
 		eos  any

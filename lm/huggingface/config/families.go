@@ -14,6 +14,8 @@ type family struct {
 	class string // architectures
 	// defaults are the values that the family's configuration class gives absent fields.
 	defaults map[string]any
+	// aliases are other names of fields, the class's attribute_map.
+	aliases map[string]string
 
 	read  func(f *fields, m *spec.Model)
 	write func(m *spec.Model, a spec.Architecture) map[string]any
@@ -30,6 +32,9 @@ var families = []*family{
 		defaults: map[string]any{
 			"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "activation_function": "gelu_new",
 			"layer_norm_epsilon": 1e-5, "tie_word_embeddings": true, "scale_attn_weights": true, "bos_token_id": 50256, "eos_token_id": 50256,
+		},
+		aliases: map[string]string{
+			"hidden_size": "n_embd", "max_position_embeddings": "n_positions", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer",
 		},
 	},
 	{
@@ -157,7 +162,7 @@ func readLlamaShape(f *fields, m *spec.Model) {
 	m.Norm, m.Position, m.MLP = spec.RMSNorm, spec.Rotary, spec.JoinMLP(f.activation("hidden_act"), true)
 	a := &m.Architecture
 	a.HeadWidth, a.NormEps, a.Biases = f.size("head_dim"), f.real("rms_norm_eps"), spec.NoBiases
-	a.Rotary = f.rotary(10000, 1, m.Context)
+	a.Rotary = f.rotary("rope_theta", "partial_rotary_factor", 1, m.Context)
 	if a.Rotary.Share != 1 {
 		*f.problems = append(*f.problems, fmt.Sprintf("partial_rotary_factor is %g, and transformers turns whole heads of a %s", a.Rotary.Share, f.word("model_type")))
 	}
@@ -188,11 +193,12 @@ func writeLlama(m *spec.Model, a spec.Architecture) map[string]any {
 	return fields
 }
 
-// Mistral (Jiang et al. 2023): a window in all layers.
+// Mistral (Jiang et al. 2023): a window in all layers. With layer_types, transformers
+// takes it for a Ministral, where some layers have none.
 
 func readMistral(f *fields, m *spec.Model) {
 	readLlamaShape(f, m)
-	m.Architecture.Window = f.size("sliding_window")
+	readWindows(f, m, f.size("sliding_window"), func(int) bool { return true })
 }
 
 func writeMistral(m *spec.Model, a spec.Architecture) map[string]any {
@@ -370,7 +376,7 @@ func readNeoX(f *fields, m *spec.Model) {
 	if !f.truth("attention_bias") {
 		a.Biases = spec.MLPBiases
 	}
-	a.Rotary = f.rotary(10000, 0.25, m.Context)
+	a.Rotary = f.rotary("rotary_emb_base", "rotary_pct", 0.25, m.Context)
 }
 
 func writeNeoX(m *spec.Model, a spec.Architecture) map[string]any {

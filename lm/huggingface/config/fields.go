@@ -32,6 +32,15 @@ func newFields(content []byte) (*fields, error) {
 	return f, nil
 }
 
+// rename gives fields with another name their own.
+func (f *fields) rename(aliases map[string]string) {
+	for alias, key := range aliases {
+		if v := f.values[alias]; v != nil {
+			f.values[key] = v
+		}
+	}
+}
+
 // get returns a field's value. A null counts as a value: it overrides the default.
 func (f *fields) get(key string) any {
 	if v, ok := f.values[key]; ok {

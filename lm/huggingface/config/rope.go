@@ -6,19 +6,16 @@ import (
 	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
-// rotary reads rotary positions: rope_parameters since transformers 5, rope_theta
-// and rope_scaling before. share is the default part of a head that turns.
-func (f *fields) rotary(theta, share float64, context int64) spec.Rotations {
-	r := spec.Rotations{Base: theta, Share: share}
-	for _, key := range []string{"rope_theta", "rotary_emb_base"} {
-		if v := f.real(key); v != 0 {
-			r.Base = v
-		}
+// rotary reads rotary positions: rope_parameters since transformers 5; before, the
+// fields base and share beside rope_scaling. share is the part of a head that turns,
+// by default the given one.
+func (f *fields) rotary(base, share string, defaultShare float64, context int64) spec.Rotations {
+	r := spec.Rotations{Base: 10000, Share: defaultShare}
+	if v := f.real(base); v != 0 {
+		r.Base = v
 	}
-	for _, key := range []string{"partial_rotary_factor", "rotary_pct"} {
-		if f.has(key) {
-			r.Share = f.real(key)
-		}
+	if f.has(share) {
+		r.Share = f.real(share)
 	}
 	key := "rope_parameters"
 	if f.has("rope_scaling") {
