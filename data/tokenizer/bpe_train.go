@@ -78,7 +78,8 @@ type mergeLearner struct {
 }
 
 func newMergeLearner(special []addedToken, prefix string) *mergeLearner {
-	t := &mergeLearner{ids: map[string]uint32{}, prefix: prefix, pairs: newPairTable(1 << 12)}
+	// A text may give no merge; the file's list is then empty, not null.
+	t := &mergeLearner{ids: map[string]uint32{}, prefix: prefix, pairs: newPairTable(1 << 12), merges: [][2]string{}}
 	for _, token := range special {
 		t.id(token.Content)
 	}

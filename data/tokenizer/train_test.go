@@ -160,3 +160,12 @@ func TestTrainTooSmall(t *testing.T) {
 		}
 	}
 }
+
+// A text without a pair to merge makes a tokenizer too.
+func TestTrainBPEWithoutMerges(t *testing.T) {
+	const text = "x \ny \nz \nw \nv" // each word is one byte
+	tokens := tokensOf(learn(t, bpeKind, TrainOptions{Size: 900, MinCount: 2, Documents: true}, 1, text))
+	if n := len(tokens); n != 257 {
+		t.Errorf("%d tokens, want the bytes and %s", n, EndOfText)
+	}
+}
