@@ -6,11 +6,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"os"
 	"path/filepath"
 	"unicode/utf8"
@@ -20,14 +22,14 @@ import (
 )
 
 // stats are the counts of a split or of a piece.
-type stats struct{ tokens, words, bytes, unknowns, documents int64 }
+type stats struct{ Tokens, Words, Bytes, Unknowns, Documents int64 }
 
 func (s *stats) add(o stats) {
-	s.tokens += o.tokens
-	s.words += o.words
-	s.bytes += o.bytes
-	s.unknowns += o.unknowns
-	s.documents += o.documents
+	s.Tokens += o.Tokens
+	s.Words += o.Words
+	s.Bytes += o.Bytes
+	s.Unknowns += o.Unknowns
+	s.Documents += o.Documents
 }
 
 // tokenFile is a file of a split that is being written.
@@ -35,18 +37,34 @@ type tokenFile struct {
 	name string
 	f    *os.File
 	out  *bufio.Writer
+	size int64
 	sum  hash.Hash
 }
 
-func newTokenFile(dir, name string) (*tokenFile, error) {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+// newTokenFile opens a file to write after what is done.
+func newTokenFile(dir, name string, done fileProgress) (*tokenFile, error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	return &tokenFile{name, f, bufio.NewWriterSize(f, 1<<18), sha256.New()}, nil
+	sum := sha256.New()
+	if done.Size > 0 {
+		err = sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(done.Sum)
+	}
+	if err == nil {
+		err = f.Truncate(done.Size)
+	}
+	if err == nil {
+		_, err = f.Seek(done.Size, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("continue %s: %w", name, err), f.Close())
+	}
+	return &tokenFile{name, f, bufio.NewWriterSize(f, 1<<18), done.Size, sum}, nil
 }
 
 func (f *tokenFile) write(p []byte) error {
+	f.size += int64(len(p))
 	f.sum.Write(p)
 	if _, err := f.out.Write(p); err != nil {
 		return fmt.Errorf("write %s: %w", f.name, err)
@@ -54,17 +72,21 @@ func (f *tokenFile) write(p []byte) error {
 	return nil
 }
 
-// finish makes the file durable and returns its SHA-256.
-func (f *tokenFile) finish() (string, error) {
-	err := f.out.Flush()
-	if err == nil {
+// sync puts what is written on disk.
+func (f *tokenFile) sync() (done fileProgress, err error) {
+	if err = f.out.Flush(); err == nil {
 		err = f.f.Sync()
 	}
 	if err != nil {
-		return "", fmt.Errorf("write %s: %w", f.name, err)
+		return done, fmt.Errorf("write %s: %w", f.name, err)
 	}
-	return hex.EncodeToString(f.sum.Sum(nil)), nil
+	done.Size = f.size
+	done.Sum, err = f.sum.(encoding.BinaryMarshaler).MarshalBinary()
+	return done, err
 }
+
+// sha256 is the digest of the file.
+func (f *tokenFile) sha256() string { return hex.EncodeToString(f.sum.Sum(nil)) }
 
 func (f *tokenFile) close(err *error) {
 	if closeErr := f.f.Close(); *err == nil && closeErr != nil {
@@ -80,63 +102,89 @@ type splitEncoder struct {
 	workers int
 }
 
-// encode writes the token file of one split and its index of documents. limit is the
-// largest number of tokens; 0 is no limit.
-func (se splitEncoder) encode(ctx context.Context, name string, extents []extent, limit int64, dir string, progress Progress) (info data.SplitInfo, err error) {
+// encode writes the token file of one split and its index of documents, after what the
+// journal has of them. limit is the largest number of tokens; 0 is no limit.
+func (se splitEncoder) encode(ctx context.Context, name string, extents []extent, limit int64, dir string, j *journal, progress Progress) (info data.SplitInfo, err error) {
 	info.File = name + ".bin"
-	tokens, err := newTokenFile(dir, info.File)
+	done := j.state.Splits[name]
+	tokens, err := newTokenFile(dir, info.File, done.Tokens)
 	if err != nil {
 		return info, err
 	}
 	defer tokens.close(&err)
-	starts, err := newTokenFile(dir, data.StartsFile(name))
+	starts, err := newTokenFile(dir, data.StartsFile(name), done.Starts)
 	if err != nil {
 		return info, err
 	}
 	defer starts.close(&err)
+	save := func() (err error) {
+		if done.Tokens, err = tokens.sync(); err != nil {
+			return err
+		}
+		if done.Starts, err = starts.sync(); err != nil {
+			return err
+		}
+		if done.Pieces < saveEvery {
+			return nil
+		}
+		return j.note(name, done)
+	}
 	progress.Stage("encode "+name, totalSize(extents))
 	var index []byte
-	total, err := se.each(ctx, extents, limit, progress, func(before int64, p *piece) error {
+	err = se.each(ctx, extents, limit, &done.counted, progress, func(before int64, p *piece) error {
 		index = index[:0]
 		for _, at := range p.starts {
 			index = binary.LittleEndian.AppendUint64(index, uint64(before+at))
 		}
-		return cmp.Or(starts.write(index), tokens.write(p.tokens))
+		if err := cmp.Or(starts.write(index), tokens.write(p.tokens)); err != nil || done.Pieces%saveEvery != 0 {
+			return err
+		}
+		return save()
 	})
 	if err != nil {
 		return info, err
 	}
-	if info.SHA256, err = tokens.finish(); err != nil {
+	if err := save(); err != nil {
 		return info, err
 	}
-	if info.Starts, err = starts.finish(); err != nil {
-		return info, err
-	}
-	info.Tokens, info.Words, info.Bytes = total.tokens, total.words, total.bytes
-	info.Unknowns, info.Documents = total.unknowns, total.documents
+	total := done.Stats
+	info.SHA256, info.Starts = tokens.sha256(), starts.sha256()
+	info.Tokens, info.Words, info.Bytes = total.Tokens, total.Words, total.Bytes
+	info.Unknowns, info.Documents = total.Unknowns, total.Documents
 	return info, nil
 }
 
 // errEnough ends reading pieces.
 var errEnough = errors.New("enough")
 
-// each encodes extents and passes the pieces to take, with the number of tokens
-// before each. At most limit tokens are passed, unless limit is 0: the last piece is
-// then shortened.
-func (se splitEncoder) each(ctx context.Context, extents []extent, limit int64, progress Progress, take func(before int64, p *piece) error) (total stats, err error) {
-	err = pieces{
-		spool: se.spool, extents: extents, workers: se.workers, progress: progress,
+// counted is a number of pieces, and what is in them.
+type counted struct {
+	Pieces int
+	Stats  stats
+}
+
+// each encodes extents after the pieces that are counted, adds to done, and passes the
+// pieces to take, with the number of tokens before each. At most limit tokens are
+// passed, unless limit is 0: the last piece is then shortened.
+func (se splitEncoder) each(ctx context.Context, extents []extent, limit int64, done *counted, progress Progress, take func(before int64, p *piece) error) error {
+	if limit > 0 && done.Stats.Tokens == limit {
+		return nil
+	}
+	total := &done.Stats
+	err := pieces{
+		spool: se.spool, extents: extents, skip: done.Pieces, workers: se.workers, progress: progress,
 		cut:  se.t.NewEncoder().Cut,
 		work: func() func(*piece) error { return newPieceEncoder(se.t, se.frame).encode },
 		take: func(p *piece) error {
-			full := limit > 0 && total.tokens+p.stats.tokens > limit
+			full := limit > 0 && total.Tokens+p.stats.Tokens > limit
 			if full {
-				if err := newPieceEncoder(se.t, se.frame).shorten(p, limit-total.tokens); err != nil {
+				if err := newPieceEncoder(se.t, se.frame).shorten(p, limit-total.Tokens); err != nil {
 					return err
 				}
 			}
-			before := total.tokens
+			before := total.Tokens
 			total.add(p.stats)
+			done.Pieces++
 			if err := take(before, p); err != nil || !full {
 				return err
 			}
@@ -144,9 +192,9 @@ func (se splitEncoder) each(ctx context.Context, extents []extent, limit int64, 
 		},
 	}.run(ctx)
 	if errors.Is(err, errEnough) {
-		err = nil
+		return nil
 	}
-	return total, err
+	return err
 }
 
 // pieceEncoder encodes pieces for one worker.
@@ -173,7 +221,7 @@ func newPieceEncoder(t tokenizer.Tokenizer, around frame) *pieceEncoder {
 func (e *pieceEncoder) encode(p *piece) (err error) {
 	e.ids = e.ids[:0]
 	p.starts = p.starts[:0]
-	p.stats = stats{bytes: int64(len(p.text))}
+	p.stats = stats{Bytes: int64(len(p.text))}
 	framing := 0
 	add := func(id int64) {
 		if id >= 0 {
@@ -183,7 +231,7 @@ func (e *pieceEncoder) encode(p *piece) (err error) {
 	}
 	for i, s := range p.spans {
 		if s.begins {
-			p.stats.documents++
+			p.stats.Documents++
 			p.starts = append(p.starts, int64(len(e.ids)))
 			if !s.first {
 				add(e.frame.separator)
@@ -206,17 +254,17 @@ func (e *pieceEncoder) encode(p *piece) (err error) {
 			if s.joined {
 				words--
 			}
-			p.stats.words += int64(words + lines)
+			p.stats.Words += int64(words + lines)
 		}
 	}
-	p.stats.tokens = int64(len(e.ids))
+	p.stats.Tokens = int64(len(e.ids))
 	if e.word {
-		p.stats.words = p.stats.tokens - int64(framing)
+		p.stats.Words = p.stats.Tokens - int64(framing)
 	}
 	if e.unknown >= 0 {
 		for _, id := range e.ids {
 			if int64(id) == e.unknown {
-				p.stats.unknowns++
+				p.stats.Unknowns++
 			}
 		}
 	}
@@ -240,7 +288,7 @@ func (e *pieceEncoder) shorten(p *piece, limit int64) error {
 			p.spans = append(p.spans, s)
 		}
 		err := e.encode(p)
-		return p.stats.tokens, err
+		return p.stats.Tokens, err
 	}
 	best := 0
 	for low, high := 0, len(whole.text); low+1 < high; { // a binary search

@@ -81,8 +81,9 @@ func byStart(a, b extent) int { return cmp.Compare(a.start, b.start) }
 // prefix returns the number of bytes and tokens of the longest text that has at most
 // limit tokens at the start of the extents.
 func (se splitEncoder) prefix(ctx context.Context, extents []extent, limit int64) (bytes, tokens int64, err error) {
-	total, err := se.each(ctx, extents, limit, noProgress{}, func(int64, *piece) error { return nil })
-	return total.bytes, total.tokens, err
+	var done counted
+	err = se.each(ctx, extents, limit, &done, noProgress{}, func(int64, *piece) error { return nil })
+	return done.Stats.Bytes, done.Stats.Tokens, err
 }
 
 // counter counts the tokens of documents.
@@ -111,7 +112,7 @@ func (c *counter) count(ctx context.Context, e extent) (n int64, err error) {
 	}
 	p.spans = append(p.spans[:0], span{end: len(p.text), begins: true, ends: true})
 	err = c.encoder.encode(p)
-	return p.stats.tokens, err
+	return p.stats.Tokens, err
 }
 
 // fitLines shortens valid and test at their starts: the text before goes to the split

@@ -24,9 +24,9 @@ type folder struct {
 	parent string // target's parent if it was created with this folder, else ""
 }
 
-// newFolder makes the hidden folder. The folder is locked, so that a second
-// preparation into the same target fails, and so that the leftovers of a killed
-// one can be recognized and removed.
+// newFolder makes the hidden folder, or takes that of a killed preparation. The folder
+// is locked, so that a second preparation into the same target fails, and so that the
+// leftovers of a killed one can be recognized.
 func newFolder(target string, force bool) (*folder, error) {
 	target = filepath.Clean(target)
 	if err := checkTarget(target, force); err != nil {
@@ -72,7 +72,7 @@ func newFolder(target string, force bool) (*folder, error) {
 		lock.Close()
 		return nil, fmt.Errorf("another prepare was writing %s: try again", target)
 	}
-	if err := f.clear(); err != nil {
+	if err := f.clear(func(name string) bool { return !survives(name) }); err != nil {
 		return nil, errors.Join(err, f.abandon())
 	}
 	removeLeftovers(filepath.Dir(f.path))
@@ -131,12 +131,16 @@ func checkTarget(target string, force bool) error {
 	return nil
 }
 
-func (f *folder) clear() error {
+// clear removes the files that are chosen by their names.
+func (f *folder) clear(chosen func(name string) bool) error {
 	entries, err := os.ReadDir(f.path)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
+		if !chosen(entry.Name()) {
+			continue
+		}
 		if err := os.RemoveAll(filepath.Join(f.path, entry.Name())); err != nil {
 			return err
 		}

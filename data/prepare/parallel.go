@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -60,6 +61,7 @@ func (s span) part() (part tokenizer.Part) {
 type pieces struct {
 	spool    *spool
 	extents  []extent
+	skip     int // pieces at the start that no worker gets
 	workers  int
 	cut      func(text []byte) int
 	work     func() func(p *piece) error
@@ -78,6 +80,8 @@ func (ps pieces) run(ctx context.Context) error {
 	defer wg.Wait()
 	defer cancel()
 	var readErr error
+	var skipped atomic.Int64 // bytes
+	read := 0
 	wg.Go(func() {
 		defer close(order)
 		defer close(jobs)
@@ -86,6 +90,11 @@ func (ps pieces) run(ctx context.Context) error {
 			*p = piece{text: p.text[:0], spans: p.spans[:0], tokens: p.tokens[:0], starts: p.starts[:0], done: make(chan struct{})}
 			return p
 		}, func(p *piece) error {
+			if read++; read <= ps.skip {
+				skipped.Add(int64(len(p.text)))
+				free.Put(p)
+				return ctx.Err()
+			}
 			for _, to := range []chan *piece{order, jobs} {
 				select {
 				case to <- p:
@@ -119,7 +128,7 @@ func (ps pieces) run(ctx context.Context) error {
 				return err
 			}
 		}
-		ps.progress.Add(int64(len(p.text)))
+		ps.progress.Add(int64(len(p.text)) + skipped.Swap(0))
 		free.Put(p)
 	}
 	return readErr // written before order was closed

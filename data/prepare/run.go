@@ -103,12 +103,16 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 			return info, err
 		}
 	}
+	j, err := openJournal(out, e.key(info, splits, opts))
+	if err != nil {
+		return info, err
+	}
 	for _, name := range data.SplitNames {
 		extents := splits[name]
 		if len(extents) == 0 {
 			continue
 		}
-		split, err := e.encode(ctx, name, extents, opts.limit(name), out.path, opts.Progress)
+		split, err := e.encode(ctx, name, extents, opts.limit(name), out.path, j, opts.Progress)
 		if err != nil {
 			return info, err
 		}
@@ -128,6 +132,9 @@ func Run(ctx context.Context, opts Options) (info data.Info, err error) {
 		return info, err
 	}
 	if err := ctx.Err(); err != nil {
+		return info, err
+	}
+	if err := j.finish(); err != nil {
 		return info, err
 	}
 	return info, out.commit()

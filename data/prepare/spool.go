@@ -3,8 +3,10 @@ package prepare
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"unicode/utf8"
@@ -18,8 +20,9 @@ type spool struct {
 	w       *bufio.Writer
 	replace bool
 	size    int64
-	ends    []int64 // the end of each document
-	started int64   // start of the open document
+	sum     hash.Hash // SHA-256 of the text
+	ends    []int64   // the end of each document
+	started int64     // start of the open document
 
 	place   string // origin of the open document
 	line    int64  // line in the open document, from 1
@@ -35,7 +38,7 @@ func newSpool(path string, replaceInvalid bool) (*spool, error) {
 	if err := os.Remove(path); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &spool{f: f, w: bufio.NewWriterSize(f, 1<<17), replace: replaceInvalid}, nil
+	return &spool{f: f, w: bufio.NewWriterSize(f, 1<<17), sum: sha256.New(), replace: replaceInvalid}, nil
 }
 
 // Begin, Write and End make the spool a corpus.Sink.
@@ -89,6 +92,7 @@ func (s *spool) put(p []byte) error {
 	if !s.replace {
 		s.line += int64(bytes.Count(p, []byte{'\n'}))
 	}
+	s.sum.Write(p)
 	n, err := s.w.Write(p)
 	s.size += int64(n)
 	if err != nil {
