@@ -69,8 +69,11 @@ func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSu
 		}
 	}
 	if len(c.curves) == 0 {
-		return nil, fmt.Errorf("these runs have no values of %s to draw; they have %s",
-			strings.Join(options.Metrics, " or "), strings.Join(drawnMetrics(runs), ", "))
+		others := ""
+		if names := drawnMetrics(runs); len(names) > 0 {
+			others = "; they have " + strings.Join(names, ", ")
+		}
+		return nil, fmt.Errorf("these runs have no values of %s to draw%s", strings.Join(options.Metrics, " or "), others)
 	}
 	return c, c.name(ctx, store)
 }

@@ -165,6 +165,14 @@ func TestCurvesOfDivergedRuns(t *testing.T) {
 	}
 }
 
+// Runs that end before they log anything have no other metric to propose.
+func TestCurvesOfNothing(t *testing.T) {
+	_, err := NewCurves(t.Context(), filled(t), []tracking.RunSummary{{ID: "short"}}, CurveOptions{Metrics: []string{"val_ppl"}, X: "step"})
+	if err == nil || err.Error() != "these runs have no values of val_ppl to draw" {
+		t.Error(err)
+	}
+}
+
 // In a pipe, the output is the points that would be drawn.
 func TestCurvesListMeans(t *testing.T) {
 	done := tracking.Finished

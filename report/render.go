@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -31,7 +32,7 @@ type Output struct {
 	Color   bool // ANSI colours are understood
 	Unicode bool // the destination shows more than ASCII; names are never changed
 
-	limits map[int]int // widths of columns, see Table.shrink
+	limits map[string]int // widths of columns by their keys, see Table.shrink
 }
 
 // Render writes tables in any format but JSON, whose structure differs by result.
@@ -73,35 +74,85 @@ func (o Output) render(t Table) error {
 		rendered = o.aligned(t)
 	}
 	if excess := widest(rendered) - o.Width; o.Width > 0 && excess > 0 {
-		o.limits = t.shrink(excess, func(c Column, value any) string { return o.legible(c.human(value)) })
+		o.limits = t.shrink(excess, 8, o.cellWidth)
 		rendered = o.aligned(t)
+	}
+	if o.Width > 0 && widest(rendered) > o.Width {
+		o.limits = nil
+		o.limits = t.shrink(math.MaxInt, 14, o.cellWidth) // as there is room below, names stay legible
+		var blocks []string
+		for _, block := range t.blocks(o.Width, o.cellWidth) {
+			blocks = append(blocks, o.aligned(block))
+		}
+		rendered = strings.Join(blocks, "\n\n")
 	}
 	_, err := fmt.Fprintln(o.W, rendered)
 	return err
 }
 
-// shrink returns limits for the widths of flexible columns that make the table
-// narrower by excess: it takes from the widest column first, and leaves 8 to each.
-func (t Table) shrink(excess int, cell func(Column, any) string) map[int]int {
-	const least = 8
-	widths := map[int]int{}
-	for i, c := range t.Columns {
-		if !c.Flexible {
-			continue
+// cellWidth is the width of a cell on the terminal.
+func (o Output) cellWidth(c Column, value any) int {
+	width := text.StringWidthWithoutEscSequences(o.legible(c.human(value)))
+	if limit, ok := o.limits[c.key()]; ok {
+		width = min(width, limit)
+	}
+	return width
+}
+
+// width is the width of column i.
+func (t Table) width(i int, cell func(Column, any) int) int {
+	width := text.StringWidthWithoutEscSequences(t.Columns[i].Title)
+	for _, row := range t.Rows {
+		width = max(width, cell(t.Columns[i], row[i]))
+	}
+	return width
+}
+
+// blocks cuts a table into tables of at most a width. The first column labels the
+// rows of each.
+func (t Table) blocks(width int, cell func(Column, any) int) []Table {
+	const gap = 2
+	label := t.width(0, cell)
+	var blocks []Table
+	for from := 1; from < len(t.Columns); {
+		to, room := from, width-label
+		for to < len(t.Columns) {
+			if room -= gap + t.width(to, cell); room < 0 && to > from {
+				break
+			}
+			to++
 		}
-		widths[i] = text.StringWidthWithoutEscSequences(c.Title)
+		block := Table{Columns: append(t.Columns[:1:1], t.Columns[from:to]...)}
 		for _, row := range t.Rows {
-			widths[i] = max(widths[i], text.StringWidthWithoutEscSequences(cell(c, row[i])))
+			block.Rows = append(block.Rows, append(row[:1:1], row[from:to]...))
+		}
+		blocks = append(blocks, block)
+		from = to
+	}
+	if len(blocks) == 0 {
+		return []Table{t}
+	}
+	blocks[0].Title = t.Title
+	return blocks
+}
+
+// shrink returns limits for the widths of flexible columns that make the table
+// narrower by excess: it takes from the widest column first, and leaves least to each.
+func (t Table) shrink(excess, least int, cell func(Column, any) int) map[string]int {
+	widths := map[string]int{}
+	for i, c := range t.Columns {
+		if c.Flexible {
+			widths[c.key()] = t.width(i, cell)
 		}
 	}
 	for ; excess > 0; excess-- {
-		widestColumn := -1
-		for i := range t.Columns {
-			if width, ok := widths[i]; ok && width > least && (widestColumn < 0 || width > widths[widestColumn]) {
-				widestColumn = i
+		widestColumn := ""
+		for _, c := range t.Columns {
+			if width, ok := widths[c.key()]; ok && width > least && (widestColumn == "" || width > widths[widestColumn]) {
+				widestColumn = c.key()
 			}
 		}
-		if widestColumn < 0 {
+		if widestColumn == "" {
 			break
 		}
 		widths[widestColumn]--
@@ -196,13 +247,9 @@ func renderMarkdown(w io.Writer, t Table) error {
 
 // aligned renders for a terminal.
 func (o Output) aligned(t Table) string {
-	limits := map[string]int{}
-	for i, limit := range o.limits {
-		limits[t.Columns[i].Name+"\x00"+t.Columns[i].Title] = limit
-	}
 	writer := newWriter(t, func(c Column, value any) string {
 		cell := c.human(value)
-		if limit, ok := limits[c.Name+"\x00"+c.Title]; ok {
+		if limit, ok := o.limits[c.key()]; ok {
 			if !o.Unicode {
 				limit -= len("...") - 1
 			}

@@ -161,9 +161,9 @@ func TestListKeepsDatasetsApart(t *testing.T) {
 	runs := allRuns(t, filled(t))[:2]
 	for _, mixed := range []bool{false, true} {
 		list := List{Runs: runs, Columns: DefaultColumns(time.Now()), Prefix: 10}
-		header, _, _ := strings.Cut(written(t, Output{Format: Aligned, Width: 60}, list.Write), "\n")
-		if strings.Contains(header, "dataset") != mixed {
-			t.Errorf("mixed %v: %q", mixed, header)
+		text := written(t, Output{Format: Aligned, Width: 60}, list.Write)
+		if strings.Contains(text, " dataset ") != mixed {
+			t.Errorf("mixed %v:\n%s", mixed, text)
 		}
 		runs[0].DatasetFingerprint = "another"
 	}
@@ -325,9 +325,16 @@ func TestTablesFitIntoNarrowTerminals(t *testing.T) {
 		runs[i].Settings["optimizer.lr"] = 0.01 * float64(i)
 		runs[i].DatasetFingerprint = fmt.Sprint(i)
 	}
+	many := allRuns(t, filled(t))
+	for i := range many {
+		many[i].Name = fmt.Sprintf("lr sgd optimizer.lr=20 train.seed=%d", i)
+	}
 	for name, write := range map[string]func(Output) error{
-		"list":    List{Runs: runs, Columns: DefaultColumns(time.Now()), Prefix: 10}.Write,
-		"compare": Compare{Runs: runs, Prefix: 10, Now: time.Now()}.Write,
+		"list":            List{Runs: runs, Columns: DefaultColumns(time.Now()), Prefix: 10}.Write,
+		"compare":         Compare{Runs: runs, Prefix: 10, Now: time.Now()}.Write,
+		"compare of many": Compare{Runs: many, Prefix: 10, Now: time.Now()}.Write, // in blocks
+		"query": Table{Columns: []Column{{Title: "a"}, {Title: "b"}, {Title: "c"}},
+			Rows: [][]any{{"seed=0", strings.Repeat("b", 50), strings.Repeat("c", 50)}, {"seed=1", "seed=2", "seed=3"}}}.Write,
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, unicode := range []bool{false, true} {

@@ -23,6 +23,9 @@ type Column struct {
 	Zero bool
 }
 
+// key tells the columns of a table apart.
+func (c Column) key() string { return c.Name + "\x00" + c.Title }
+
 // Table is a result in rows and columns. A value is a string, bool, int64, float64,
 // time.Time, []string, or nil where it is missing.
 type Table struct {
