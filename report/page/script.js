@@ -727,7 +727,14 @@ byID("filter").addEventListener("input", () => {
   drawRows();
 });
 const showMore = () => { shownRows += rowsAtOnce; drawRows(); };
-byID("more").addEventListener("click", showMore);
+byID("more").addEventListener("click", () => {
+  const first = shownRows;
+  showMore();
+  byID("body").rows[first]?.querySelector("button").focus(); // the keyboard's focus stays, though this button may go
+});
+// On paper, nobody scrolls.
+window.addEventListener("beforeprint", () => { shownRows = Infinity; drawRows(); });
+window.addEventListener("afterprint", () => { shownRows = rowsAtOnce; drawRows(); });
 const box = byID("runs").parentElement;
 box.addEventListener("scroll", () => { if (!byID("more").hidden && box.scrollTop + box.clientHeight > box.scrollHeight - 400) showMore(); });
 byID("show-shown").addEventListener("click", () => { drawn.clear(); draw(listed().map((r) => r.id)); drawRows(); drawnChanged(); });
