@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,15 +36,42 @@ var ErrBadQuestion = errors.New("not understood")
 func compileWhere(ctx context.Context, q queryer, now time.Time, text string) (string, []any, error) {
 	tree, err := parser.Parse(text)
 	if err != nil {
-		message := err.Error()
-		if strings.Contains(message, `Operator("=")`) {
-			message += "\n(two values are compared with ==)"
-		}
-		return "", nil, fmt.Errorf("filter %w: %s", ErrBadQuestion, message)
+		return "", nil, fmt.Errorf("filter %w: %s", ErrBadQuestion, explainSyntax(err.Error()))
 	}
 	c := compiler{ctx: ctx, q: q, now: now, source: tree.Source}
 	condition, err := c.condition(tree.Node)
 	return condition.text, condition.args, err
+}
+
+// parserToken is how the parser writes the token that it did not expect.
+var parserToken = regexp.MustCompile(`unexpected token (?:EOF|\w+(?:\("((?:[^"\\]|\\.)*)"\))?)`)
+
+// otherWords maps words of SQL and of other filters to ours.
+var otherWords = map[string]string{
+	"=": "two values are compared with ==", "<>": "two values differ with !=", "AND": "two conditions are joined by and", "OR": "two conditions are joined by or",
+	"NOT": "a condition is inverted by not", "IN": "a list is asked with in", "LIKE": "parts of texts are asked for by contains, startsWith and endsWith",
+	"like": "parts of texts are asked for by contains, startsWith and endsWith", "IS": "a missing value is asked for by == nil", "is": "a missing value is asked for by == nil",
+}
+
+// explainSyntax writes the parser's error in the words of a filter.
+func explainSyntax(message string) string {
+	token := parserToken.FindStringSubmatch(message)
+	if token == nil {
+		return message
+	}
+	unexpected := "unexpected " + token[1]
+	if token[1] == "" {
+		unexpected = "the condition ends too early"
+	}
+	message = strings.Replace(message, token[0], unexpected, 1)
+	word := token[1]
+	if word == ">" && strings.Contains(message, "<>") {
+		word = "<>"
+	}
+	if hint := otherWords[word]; hint != "" {
+		message += "\n(" + hint + ")"
+	}
+	return message
 }
 
 // expression is a piece of SQL with its parameters.
@@ -148,8 +176,13 @@ func (c *compiler) lookUp(node ast.Node) (operand, error) {
 		if slices.Contains(Statuses, Status(text)) {
 			return operand{}, c.errorAt(node, "write texts in quotes, as in status == '%s'", text)
 		}
-		if text == "null" || text == "None" {
+		switch strings.ToLower(text) {
+		case "null", "none", "nil", "na":
 			return operand{}, c.errorAt(node, "a missing value is nil, as in val_ppl == nil")
+		case "true", "yes", "on":
+			return operand{}, c.errorAt(node, "write true, as in model.tied == true")
+		case "false", "no", "off":
+			return operand{}, c.errorAt(node, "write false, as in model.tied == false")
 		}
 		return operand{}, c.errorAt(node, "%v", err)
 	}
