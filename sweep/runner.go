@@ -252,7 +252,7 @@ func (r *Runner) train(ctx context.Context, trials []Trial, stopping bool) error
 			pending = append(pending, trial)
 		}
 	}
-	r.Notef("sweep %s: %d trials, %d done before, %d to run", r.File.Name, len(trials), len(trials)-len(pending), len(pending))
+	r.Notef("sweep %s: %s, %d done before, %d to run", r.File.Name, counted(len(trials)), len(trials)-len(pending), len(pending))
 	r.mu.Lock()
 	r.pending, r.ended, r.running = len(pending), 0, map[string]*active{}
 	r.mu.Unlock()
@@ -277,9 +277,17 @@ func (r *Runner) train(ctx context.Context, trials []Trial, stopping bool) error
 		}
 	})
 	if kept > 0 {
-		r.Notef("sweep %s: %d trials are left: the time limit or the number of runs is reached; start it again to continue", r.File.Name, kept)
+		r.Notef("sweep %s: %s left: the time limit or the number of runs is reached; start it again to continue", r.File.Name, counted(kept))
 	}
 	return context.Cause(ctx)
+}
+
+// counted writes a number of trials.
+func counted(trials int) string {
+	if trials == 1 {
+		return "1 trial"
+	}
+	return fmt.Sprintf("%d trials", trials)
 }
 
 // mayStart reports whether the limits allow another trial, and counts the trial.

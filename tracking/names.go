@@ -109,8 +109,12 @@ func checkName(ctx context.Context, q queryer, name Name) (Name, error) {
 	if err != nil {
 		return Name{}, err
 	}
-	if near := suggest.Name(name.Key, all); near != "" {
+	if near := suggest.Name(name.Key, all); near != "" && near != name.Key {
 		return Name{}, fmt.Errorf("%w %q: did you mean %s?", ErrUnknownName, name.Key, near)
+	} else if near != "" && name.Kind == SettingName {
+		return Name{}, fmt.Errorf("%w %q: it is no setting", ErrUnknownName, name.Key)
+	} else if near != "" {
+		return Name{}, fmt.Errorf("%w %q: it is no metric", ErrUnknownName, name.Key)
 	}
 	return Name{}, fmt.Errorf("%w %q: it is no field, and no run has such a setting or metric", ErrUnknownName, name.Key)
 }

@@ -55,7 +55,7 @@ func runReportQuery(ctx context.Context, opts *reportQueryOptions) (err error) {
 		return err
 	}
 	defer store.Close()
-	tooSlow := fmt.Errorf("no rows within %v: ask for less, or for longer with --timeout", opts.timeout)
+	tooSlow := fmt.Errorf("no whole answer within %v: ask for less, or for longer with --timeout", opts.timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, opts.timeout, tooSlow)
 	defer cancel()
 	rows, err := store.QuerySQL(ctx, opts.sql)

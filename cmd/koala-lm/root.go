@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -144,7 +145,7 @@ func exactArguments(wants string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		n := len(strings.Fields(cmd.Use)) - 1
 		if len(args) != n {
-			return usagef("%s wants %s, got %d arguments", cmd.CommandPath(), wants, len(args))
+			return usagef("%s wants %s, got %s", cmd.CommandPath(), wants, plural(len(args), "argument"))
 		}
 		return nil
 	}
@@ -164,6 +165,9 @@ func explainFlagError(cmd *cobra.Command, err error) error {
 	name := unknown.GetSpecifiedName()
 	if key := settingOf(cmd, name); key != "" {
 		return usagef("unknown flag --%s: settings are given as --set %s=VALUE", name, key)
+	}
+	if way := otherWays[strings.ToLower(strings.ReplaceAll(name, "_", "-"))]; way != "" && cmd.Name() == "train" {
+		return usagef("unknown flag --%s: %s", name, way)
 	}
 	if shorts := unknown.GetSpecifiedShortnames(); shorts != "" {
 		return usagef("unknown flag -%s", name)
@@ -190,6 +194,9 @@ func explainValueError(invalid *pflag.InvalidValueError) error {
 	if !known {
 		return usagef("--%s %q: %v", flag.Name, invalid.GetValue(), errors.Unwrap(invalid))
 	}
+	if errors.Is(invalid, strconv.ErrRange) {
+		return usagef("--%s %s is too large", flag.Name, invalid.GetValue())
+	}
 	return usagef("--%s must be %s, not %q", flag.Name, wants, invalid.GetValue())
 }
 
@@ -201,7 +208,27 @@ var otherNames = map[string]string{
 	"seq-len": "train.bptt", "max-steps": "train.steps", "max-iters": "train.steps", "num-epochs": "train.epochs", "dropout": "model.dropout.output",
 	"gradient-clip": "train.clip", "grad-clip": "train.clip", "eval-interval": "eval.every", "dtype": "train.precision",
 	"gradient-accumulation-steps": "train.accumulate", "lr-scheduler": "schedule.kind", "scheduler": "schedule.kind",
+	"bs": "train.batch", "batchsize": "train.batch", "wd": "optimizer.weight_decay", "max-epochs": "train.epochs", "warmup-steps": "schedule.warmup",
+	"warmup-iters": "schedule.warmup", "eval-every": "eval.every", "save-every": "checkpoint.every", "save-steps": "checkpoint.every", "log-interval": "train.log_every",
+	"context-length": "model.context", "seq-length": "model.context", "accumulation-steps": "train.accumulate", "grad-accum": "train.accumulate",
+	"patience": "eval.patience", "early-stopping": "eval.patience", "mixed-precision": "train.precision", "amp": "train.precision", "bf16": "train.precision",
+	"fp16": "train.precision",
 }
+
+// otherWays maps flags of other programs to what does the same here.
+var otherWays = map[string]string{
+	"wandb": recorded, "wandb-project": recorded, "project": recorded, "mlflow": recorded, "tensorboard": recorded, "logdir": recorded,
+	"gpu": "a GPU is chosen by --device cuda", "gpus": "a GPU is chosen by --device cuda, several by --nproc", "cuda": "a GPU is chosen by --device cuda",
+	"run-name": "a run is named by --name", "output-dir": "folders of runs are made under --runs DIR", "save-dir": "folders of runs are made under --runs DIR",
+	"checkpoint": "a run is continued by --resume RUN", "ckpt": "a run is continued by --resume RUN", "load": "a run is continued by --resume RUN",
+	"resume-from": "a run is continued by --resume RUN", "resume-from-checkpoint": "a run is continued by --resume RUN",
+	"tokenizer": prepared, "vocab-size": prepared, "train": prepared, "valid": prepared, "val": prepared, "text": prepared,
+}
+
+const (
+	recorded = "every run is recorded in the store, which koala-lm report shows"
+	prepared = "text becomes a dataset by koala-lm prepare, and --data names it"
+)
 
 // settingOf returns the setting that an unknown flag means: by its name in another
 // program, or by the last part of its key. It returns "" for a command without
@@ -210,7 +237,7 @@ func settingOf(cmd *cobra.Command, flag string) string {
 	if cmd.Flags().Lookup("set") == nil {
 		return ""
 	}
-	flag = strings.ReplaceAll(flag, "_", "-")
+	flag = strings.ToLower(strings.ReplaceAll(flag, "_", "-"))
 	if key := otherNames[flag]; key != "" {
 		return key
 	}
