@@ -49,6 +49,37 @@ func HasWordsAndNumbers(key string) bool {
 	return numbers
 }
 
+// otherNames maps names in other programs to our settings.
+var otherNames = map[string]string{
+	"learning-rate": "optimizer.lr", "batch-size": "train.batch", "optimizer": "optimizer.kind", "optim": "optimizer.kind", "model": "model.kind",
+	"hidden-size": "model.hidden", "nhid": "model.hidden", "emsize": "model.embed", "n-embd": "model.embed", "num-layers": "model.layers",
+	"nlayers": "model.layers", "n-layer": "model.layers", "n-head": "model.heads", "num-heads": "model.heads", "block-size": "model.context",
+	"seq-len": "train.bptt", "max-steps": "train.steps", "max-iters": "train.steps", "num-epochs": "train.epochs", "dropout": "model.dropout.output",
+	"gradient-clip": "train.clip", "grad-clip": "train.clip", "eval-interval": "eval.every", "dtype": "train.precision",
+	"gradient-accumulation-steps": "train.accumulate", "lr-scheduler": "schedule.kind", "scheduler": "schedule.kind",
+	"bs": "train.batch", "batchsize": "train.batch", "wd": "optimizer.weight_decay", "max-epochs": "train.epochs", "warmup-steps": "schedule.warmup",
+	"warmup-iters": "schedule.warmup", "eval-every": "eval.every", "save-every": "checkpoint.every", "save-steps": "checkpoint.every", "log-interval": "train.log_every",
+	"context-length": "model.context", "seq-length": "model.context", "accumulation-steps": "train.accumulate", "grad-accum": "train.accumulate",
+	"patience": "eval.patience", "early-stopping": "eval.patience", "mixed-precision": "train.precision", "amp": "train.precision", "bf16": "train.precision",
+	"fp16": "train.precision",
+}
+
+// Meant returns the setting that a name means which is none: by its name in another
+// program, or by the last part of its key. It returns "" if there is no such setting.
+func Meant(name string) string {
+	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+	if key := otherNames[name]; key != "" {
+		return key
+	}
+	for _, key := range Keys() {
+		last := key[strings.LastIndexByte(key, '.')+1:]
+		if strings.ReplaceAll(last, "_", "-") == name {
+			return key
+		}
+	}
+	return ""
+}
+
 // sectionOf is the top-level section of a key.
 func sectionOf(key string) string {
 	section, _, _ := strings.Cut(key, ".")

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +21,12 @@ func TestProblems(t *testing.T) {
 			`f.yaml:3:3: unknown setting "train.bacth": did you mean train.batch?`,
 			"f.yaml:5:3: optimizer.lr must be a number greater than 0, not -1",
 			"f.yaml:6:3: optimizer.kind must be one of " + strings.Join(koalaspec.Names(), ", ") + ", not adma: did you mean adam?",
+		}},
+		{"names of other programs", "{lr: 1, optimizer: {learning_rate: 1}, batch_size: 4, BS: 2}", []string{
+			`f.yaml:1:2: unknown setting "lr": did you mean optimizer.lr?`,
+			`f.yaml:1:21: unknown setting "optimizer.learning_rate": did you mean optimizer.lr?`,
+			`f.yaml:1:40: unknown setting "batch_size": did you mean train.batch?`,
+			`f.yaml:1:55: unknown setting "BS": did you mean train.batch?`,
 		}},
 		{"unknown section", "optimiser: {lr: 1}", []string{`f.yaml:1:1: unknown setting "optimiser": did you mean optimizer?`}},
 		{"no section at all", "zzzzzzzzzzzzz: 1", []string{`f.yaml:1:1: unknown setting "zzzzzzzzzzzzz": the sections are model, optimizer, schedule, train, eval, checkpoint`}},
@@ -100,6 +107,15 @@ func TestProblemsOfAssignments(t *testing.T) {
 		_, err := b.Settings()
 		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+// Names in other programs point at settings that exist.
+func TestOtherNamesAreSettings(t *testing.T) {
+	for name, key := range otherNames {
+		if !slices.Contains(Keys(), key) {
+			t.Errorf("%s points at %s, which is no setting", name, key)
 		}
 	}
 }

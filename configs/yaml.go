@@ -2,6 +2,7 @@ package configs
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -131,7 +132,8 @@ func (w *walker) notSection(prefix string, n *yaml.Node) {
 func (l *layer) put(key string, n *yaml.Node, where string, problems *Problems) {
 	d, known := declaration(key)
 	if !known {
-		if near := suggest.Name(key, slices.Concat(Keys(), sections())); near != "" {
+		near := cmp.Or(Meant(key), suggest.Name(key, slices.Concat(Keys(), sections())), Meant(key[strings.LastIndexByte(key, '.')+1:]))
+		if near != "" {
 			problems.add(where, "unknown setting %s: did you mean %s?", quoted(key), near)
 		} else if section, _, dotted := strings.Cut(key, "."); dotted && isSection(section) {
 			problems.add(where, "unknown setting %s: %s has %s", quoted(key), section, strings.Join(keysUnder(section+"."), ", "))

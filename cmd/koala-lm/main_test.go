@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/cmd/internal/serial"
-	"github.com/koala-lm/koala-lm/configs"
 )
 
 // TestMain makes `koala-lm` a command of the scripts in testdata/script, with
@@ -111,13 +109,4 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		}
 	}
 	check(newRootCmd(a))
-}
-
-// Flags of other programs point at settings that exist.
-func TestOtherNamesAreSettings(t *testing.T) {
-	for flag, key := range otherNames {
-		if !slices.Contains(configs.Keys(), key) {
-			t.Errorf("--%s points at %s, which is no setting", flag, key)
-		}
-	}
 }

@@ -45,8 +45,11 @@ func newReportTagCmd(opts *reportOptions) *cobra.Command {
 				return usagef("name the tags to add, or to --remove")
 			}
 			for _, tag := range args[1:] {
-				if tag == "" || tag != strings.TrimSpace(tag) || strings.Contains(tag, ",") {
-					return usagef("tag %q must be a text without commas and without white space around it", tag)
+				if err := checkTag(tag); err != nil {
+					return err
+				}
+				if strings.Contains(tag, ",") {
+					return usagef("tag %q must be without commas, which separate tags in lists", tag)
 				}
 			}
 			return opts.editRun(cmd.Context(), args[0], func(store *tracking.Store, id string) error {

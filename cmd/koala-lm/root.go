@@ -133,6 +133,11 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return usagef("unknown command %q: did you mean report show %s?", args[0], args[0])
 	}
 	cmd.SuggestionsMinimumDistance = 2
+	if report, _, err := cmd.Find([]string{"report"}); err == nil && report != cmd {
+		if verb, _, err := report.Find(args[:1]); err == nil && verb != report {
+			return usagef("unknown command %q: did you mean report %s?", args[0], verb.Name())
+		}
+	}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		return usagef("unknown command %q: did you mean %s?", args[0], strings.Join(near, " or "))
 	}
@@ -200,21 +205,6 @@ func explainValueError(invalid *pflag.InvalidValueError) error {
 	return usagef("--%s must be %s, not %q", flag.Name, wants, invalid.GetValue())
 }
 
-// otherNames maps flags of other programs to our settings.
-var otherNames = map[string]string{
-	"learning-rate": "optimizer.lr", "batch-size": "train.batch", "optimizer": "optimizer.kind", "optim": "optimizer.kind", "model": "model.kind",
-	"hidden-size": "model.hidden", "nhid": "model.hidden", "emsize": "model.embed", "n-embd": "model.embed", "num-layers": "model.layers",
-	"nlayers": "model.layers", "n-layer": "model.layers", "n-head": "model.heads", "num-heads": "model.heads", "block-size": "model.context",
-	"seq-len": "train.bptt", "max-steps": "train.steps", "max-iters": "train.steps", "num-epochs": "train.epochs", "dropout": "model.dropout.output",
-	"gradient-clip": "train.clip", "grad-clip": "train.clip", "eval-interval": "eval.every", "dtype": "train.precision",
-	"gradient-accumulation-steps": "train.accumulate", "lr-scheduler": "schedule.kind", "scheduler": "schedule.kind",
-	"bs": "train.batch", "batchsize": "train.batch", "wd": "optimizer.weight_decay", "max-epochs": "train.epochs", "warmup-steps": "schedule.warmup",
-	"warmup-iters": "schedule.warmup", "eval-every": "eval.every", "save-every": "checkpoint.every", "save-steps": "checkpoint.every", "log-interval": "train.log_every",
-	"context-length": "model.context", "seq-length": "model.context", "accumulation-steps": "train.accumulate", "grad-accum": "train.accumulate",
-	"patience": "eval.patience", "early-stopping": "eval.patience", "mixed-precision": "train.precision", "amp": "train.precision", "bf16": "train.precision",
-	"fp16": "train.precision",
-}
-
 // otherWays maps flags of other programs to what does the same here.
 var otherWays = map[string]string{
 	"wandb": recorded, "wandb-project": recorded, "project": recorded, "mlflow": recorded, "tensorboard": recorded, "logdir": recorded,
@@ -230,22 +220,11 @@ const (
 	prepared = "text becomes a dataset by koala-lm prepare, and --data names it"
 )
 
-// settingOf returns the setting that an unknown flag means: by its name in another
-// program, or by the last part of its key. It returns "" for a command without
+// settingOf returns the setting that an unknown flag means; "" for a command without
 // --set.
 func settingOf(cmd *cobra.Command, flag string) string {
 	if cmd.Flags().Lookup("set") == nil {
 		return ""
 	}
-	flag = strings.ToLower(strings.ReplaceAll(flag, "_", "-"))
-	if key := otherNames[flag]; key != "" {
-		return key
-	}
-	for _, e := range configs.Reference() {
-		last := e.Key[strings.LastIndexByte(e.Key, '.')+1:]
-		if e.Key == flag || strings.ReplaceAll(last, "_", "-") == flag {
-			return e.Key
-		}
-	}
-	return ""
+	return configs.Meant(flag)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -159,16 +158,26 @@ func (opts *trainOptions) checkNames() error {
 	if opts.name == "latest" || opts.name == "best" {
 		return usagef("--name %s is taken: it means another run to the commands that take a RUN", opts.name)
 	}
-	names := map[string][]string{"--name": {opts.name}, "--tag": opts.tags}
-	for _, flag := range []string{"--name", "--tag"} {
-		for _, name := range names[flag] {
-			if name != strings.TrimSpace(name) || strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name) {
-				return usagef("%s %q must be one line of text without white space around it", flag, name)
-			}
+	if !isPlain(opts.name) {
+		return usagef("--name %q must be one line of text without white space around it", opts.name)
+	}
+	for _, tag := range opts.tags {
+		if err := checkTag(tag); err != nil {
+			return err
 		}
 	}
-	if slices.Contains(opts.tags, "") {
-		return usagef("--tag is empty")
+	return nil
+}
+
+// isPlain reports whether text is one line without white space around it.
+func isPlain(text string) bool {
+	return text == strings.TrimSpace(text) && !strings.ContainsFunc(text, unicode.IsControl) && utf8.ValidString(text)
+}
+
+// checkTag refuses a tag that nobody could type. Those of a sweep have commas.
+func checkTag(tag string) error {
+	if tag == "" || !isPlain(tag) {
+		return usagef("tag %q must be one line of text without white space around it", tag)
 	}
 	return nil
 }
