@@ -122,7 +122,7 @@ with tempfile.TemporaryDirectory() as folder:
 say("\nTokens a second in training:\n")
 say("| model | precision | koala-lm | PyTorch, eager | ratio | PyTorch, compiled | ratio |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |")
 for name, title, ours, peer, compiles in CASES:
-    for precision in ["float32", "bfloat16"] if name in args.cases else []:
+    for precision in ["float32", "tf32", "bfloat16"] if name in args.cases else []:
         steps = ["--steps", args.steps, "--warmup", 10]
         mine = tokens_per_second([koala_lm, "bench", "--format", "json", "--device", "cuda", *steps, *ours, "--set", f"train.precision={precision}"], env)
         theirs = [sys.executable, *peer, "--device", "cuda", "--precision", precision, *steps]

@@ -14,7 +14,7 @@ flags.add_argument("--context", type=int, default=64)
 flags.add_argument("--batch", type=int, default=12)
 flags.add_argument("--compile", action="store_true", help="torch.compile")
 flags.add_argument("--device", default="cpu", help="cpu or cuda")
-flags.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="bfloat16: products under autocast")
+flags.add_argument("--precision", choices=["float32", "tf32", "bfloat16"], default="float32", help="bfloat16: products under autocast")
 flags.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
 flags.add_argument("--warmup", type=int, default=5)
 flags.add_argument("--steps", type=int, default=100)
@@ -70,6 +70,7 @@ class GPT(nn.Module):
 if args.threads:
     torch.set_num_threads(args.threads)
 torch.manual_seed(1)
+torch.set_float32_matmul_precision("high" if args.precision == "tf32" else "highest")
 
 if args.data:
     ids, vocab = peer.load_tokens(args.data)

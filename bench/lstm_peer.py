@@ -15,7 +15,7 @@ flags.add_argument("--bptt", type=int, default=35)
 flags.add_argument("--dropout", type=float, default=0.2)
 flags.add_argument("--optimizer", choices=["sgd", "koala-v"], default="sgd")
 flags.add_argument("--device", default="cpu", help="cpu or cuda")
-flags.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="bfloat16: products under autocast")
+flags.add_argument("--precision", choices=["float32", "tf32", "bfloat16"], default="float32", help="bfloat16: products under autocast")
 flags.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
 flags.add_argument("--warmup", type=int, default=3)
 flags.add_argument("--steps", type=int, default=20)
@@ -31,6 +31,7 @@ from lstm_model import LSTM, windows  # noqa: E402
 if args.threads:
     torch.set_num_threads(args.threads)
 torch.manual_seed(1)
+torch.set_float32_matmul_precision("high" if args.precision == "tf32" else "highest")
 
 if args.data:
     ids, vocab = peer.load_tokens(args.data)

@@ -128,7 +128,7 @@ func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (*tor
 	if t.Config.GradientCheckpointing {
 		mode = Recomputing
 	}
-	err := torch.Do(func(s *torch.Scope) error {
+	pass := func(s *torch.Scope) {
 		started := time.Now()
 		in := toDevice(s, b, t.Model.TimeMajor(), t.Device)
 		var out Features
@@ -151,6 +151,13 @@ func (t *Trainer) accumulate(b data.Batch, weight float64, phases *Phases) (*tor
 		phases.Backward += lap(&started)
 		if s.OK() {
 			s.Keep(loss.Unread.Values)
+		}
+	}
+	err := torch.Do(func(s *torch.Scope) error {
+		if t.Config.Precision == spec.TF32 {
+			torch.TF32(func() { pass(s) })
+		} else {
+			pass(s)
 		}
 		return s.Err()
 	})

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/sugarme/gotch"
@@ -20,9 +21,13 @@ func ModelConfig(m spec.Model, vocab int) lm.Config {
 	return m
 }
 
-// TrainConfig returns a trainer's part of the settings.
-func TrainConfig(s configs.Settings) lm.TrainConfig {
-	return lm.TrainConfig{Train: s.Train, Schedule: s.Schedule, Eval: s.Eval, Checkpoint: s.Checkpoint}
+// TrainConfig returns a trainer's part of the settings. It is an error if the device
+// cannot do what they ask for.
+func TrainConfig(s configs.Settings, device gotch.Device) (lm.TrainConfig, error) {
+	if s.Train.Precision == spec.TF32 && !device.IsCuda() {
+		return lm.TrainConfig{}, errors.New("train.precision: tf32 is for CUDA devices: want float32 or bfloat16")
+	}
+	return lm.TrainConfig{Train: s.Train, Schedule: s.Schedule, Eval: s.Eval, Checkpoint: s.Checkpoint}, nil
 }
 
 // NewOptimizer makes the optimizer of the settings over a model's parameters, and freezes
@@ -73,6 +78,10 @@ func evalBatches(s configs.Settings, d *data.Dataset, split string, options ...d
 // newTrainer makes a trainer with the model, the optimizer and the batches of the
 // settings, for closeTrainer to free.
 func newTrainer(s configs.Settings, dataset *data.Dataset, device gotch.Device, shard data.BatchOption) (*lm.Trainer, error) {
+	config, err := TrainConfig(s, device)
+	if err != nil {
+		return nil, err
+	}
 	tokens, ok := dataset.Split("train")
 	if !ok {
 		return nil, fmt.Errorf("dataset %s has no train split: prepare it again with text to train on", dataset.Dir())
@@ -91,7 +100,7 @@ func newTrainer(s configs.Settings, dataset *data.Dataset, device gotch.Device, 
 		return nil, err
 	}
 	return &lm.Trainer{
-		Config: TrainConfig(s), Model: model, Optimizer: optimizer, Train: batches, Device: device,
+		Config: config, Model: model, Optimizer: optimizer, Train: batches, Device: device,
 		Valid: evalBatches(s, dataset, "valid", shard), Test: evalBatches(s, dataset, "test", shard),
 	}, nil
 }

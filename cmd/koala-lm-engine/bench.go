@@ -55,6 +55,10 @@ func bench(ctx context.Context, text string, stdout, stderr io.Writer) error {
 
 func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.Tokens, device gotch.Device, built func()) (benchResult, error) {
 	s := r.Settings
+	config, err := run.TrainConfig(s, device)
+	if err != nil {
+		return benchResult{}, err
+	}
 	model, err := lm.New(run.ModelConfig(s.Model, vocab), uint64(s.Train.Seed), device)
 	if err != nil {
 		return benchResult{}, err
@@ -70,7 +74,6 @@ func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.To
 	if err != nil {
 		return benchResult{}, err
 	}
-	config := run.TrainConfig(s)
 	config.Steps, config.Epochs, config.TimeLimit = int64(r.Warmup+r.Steps), 0, 0
 	config.Eval.Every, config.Checkpoint.Every = math.MaxInt64, math.MaxInt64
 	// Only the time of a step counts here: losses may diverge, and no schedule ends.

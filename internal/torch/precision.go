@@ -25,6 +25,21 @@ func (s *Scope) BFloat16(device gotch.Device, f func()) {
 	f()
 }
 
+// TF32 runs f with CUDA's products of float32 matrices in TF32, whose mantissa has 10 bits.
+// Backward must run within f. Other devices have no TF32.
+func TF32(f func()) {
+	before := C.koala_tf32(1)
+	defer C.koala_tf32(before)
+	f()
+}
+
+// AllowsTF32 reports whether TF32 is on.
+func AllowsTF32() bool {
+	on := C.koala_tf32(0)
+	C.koala_tf32(on)
+	return on != 0
+}
+
 // FastBFloat16 reports whether the device has instructions for bfloat16 products. Without
 // them bfloat16 is slower than float32.
 func FastBFloat16(device gotch.Device) bool {

@@ -70,6 +70,15 @@ func TestBFloat16IsNearAndKeepsFloat32(t *testing.T) {
 	}
 }
 
+// Evaluation after a step in TF32 is in float32 again.
+func TestTF32EndsWithTheStep(t *testing.T) {
+	within := false
+	torch.TF32(func() { within = torch.AllowsTF32() })
+	if !within || torch.AllowsTF32() {
+		t.Errorf("TF32 is on within a step: %v, and after it: %v", within, torch.AllowsTF32())
+	}
+}
+
 // lowAndFull computes f in both precisions and returns the distance of values and of each
 // leaf's gradient, relative to the length of the float32 result.
 func lowAndFull(t *testing.T, f form, shapes ...[]int64) {

@@ -155,6 +155,12 @@ func modelsAndCommands(t *testing.T, device string) {
 			p.near("trained in float32", p.loss("trained"), want.Float32.Loss, 2e-5)
 			p.run(append(train("half", "train.precision=bfloat16"), "--init", weights)...)
 			p.near("trained in bfloat16", p.loss("half"), want.BFloat16.Loss, 0.06)
+			if tf32 := append(train("tf32", "train.precision=tf32"), "--init", weights); device == "cuda" {
+				p.run(tf32...)
+				p.near("trained in TF32", p.loss("tf32"), want.Float32.Loss, 0.02)
+			} else if out, err := p.command(tf32...).CombinedOutput(); err == nil || !strings.Contains(string(out), "tf32 is for CUDA") {
+				t.Errorf("train.precision=tf32 on the CPU: %v: %s", err, out)
+			}
 			for i, prompt := range recorded.Prompts {
 				if got := p.text("trained", prompt, "8"); got != want.Float32.Texts[i] {
 					t.Errorf("%q is followed by %q, want %q", prompt, got, want.Float32.Texts[i])
