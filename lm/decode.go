@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,13 +24,16 @@ type Decoder interface {
 	// recorded.
 	Next(s *torch.Scope, ids [][]int64) *ts.Tensor
 
+	// Newest returns the tokens that a first Next with these ids reads: all of them, or
+	// the last ones if they do not fit the model's context.
+	Newest(ids []int64) []int64
+
 	// Close frees the state.
 	Close()
 }
 
 // Generation configures the continuation of texts.
 type Generation struct {
-	Prompt  []int64 // the tokens to continue, at least one
 	Tokens  int     // largest number of new tokens
 	Stop    []int64 // tokens that end a text and are not part of it
 	Sampler Sampler
@@ -37,6 +41,12 @@ type Generation struct {
 
 	// LogProbs asks for the log-probabilities of the drawn tokens.
 	LogProbs bool
+}
+
+// A Text is a prompt to continue.
+type Text struct {
+	Prompt []int64 // at least one token
+	Sample int     // Seed and Sample are the seed of its random source
 }
 
 // A Drawn is a token of a generated text.
@@ -50,24 +60,35 @@ type Drawn struct {
 // ErrTextEnds is returned by the yield function of Generate to end a text.
 var ErrTextEnds = errors.New("the text ends")
 
-// Generate continues the prompt once for each text of d and calls yield with each
-// new token. If yield returns ErrTextEnds, the text gets no more tokens. Sample
-// number first + i has its own random source, so that it does not depend on the
-// other samples.
-func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yield func(text int, token Drawn) error) error {
-	if len(g.Prompt) == 0 {
-		return fmt.Errorf("generate: the prompt has no token: it needs at least one")
-	}
-	random := make([]*rand.Rand, texts)
-	ended := make([]bool, texts)
-	next := make([][]int64, texts)
-	drawn := make([]map[int64]int, texts)
-	for i := range texts {
+// Generate continues the texts of d and calls yield with each new token. If yield
+// returns ErrTextEnds, the text gets no more tokens. A text does not depend on the
+// others.
+//
+// All texts have the same length at all times, so that nothing is padded: the
+// decoder reads as much of the prompts as the shortest has, and then the rest of the
+// longer ones token by token while it continues the shorter ones.
+func Generate(ctx context.Context, d Decoder, g Generation, texts []Text, yield func(text int, token Drawn) error) error {
+	next, rest := make([][]int64, len(texts)), make([][]int64, len(texts))
+	random := make([]*rand.Rand, len(texts))
+	drawn := make([]map[int64]int, len(texts))
+	left := make([]int, len(texts)) // number of new tokens that a text may still get
+	shortest, running := math.MaxInt, 0
+	for i, text := range texts {
+		if len(text.Prompt) == 0 {
+			return fmt.Errorf("generate: the prompt has no token: it needs at least one")
+		}
+		rest[i] = d.Newest(text.Prompt)
+		shortest = min(shortest, len(rest[i]))
+		random[i] = rand.New(rand.NewPCG(g.Seed, uint64(text.Sample)))
 		drawn[i] = map[int64]int{}
-		random[i] = rand.New(rand.NewPCG(g.Seed, uint64(first+i)))
-		next[i] = g.Prompt
+		if left[i] = g.Tokens; g.Tokens > 0 {
+			running++
+		}
 	}
-	for running := texts; running > 0 && g.Tokens > 0; g.Tokens-- {
+	for i := range texts {
+		next[i], rest[i] = rest[i][:shortest], rest[i][shortest:]
+	}
+	for running > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -75,8 +96,16 @@ func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yi
 		if err != nil {
 			return fmt.Errorf("generate: %w", err)
 		}
-		vocab := len(logits) / texts
+		vocab := len(logits) / len(texts)
 		for i := range texts {
+			if len(rest[i]) > 0 {
+				next[i], rest[i] = rest[i][:1], rest[i][1:]
+				continue
+			}
+			if left[i] == 0 { // the decoder reads its last token again, without effect on others
+				next[i] = next[i][len(next[i])-1:]
+				continue
+			}
 			scores := logits[i*vocab:][:vocab]
 			if slices.ContainsFunc(scores, func(v float32) bool { return !(v <= math.MaxFloat32) }) {
 				return fmt.Errorf("generate: the model's scores are not numbers (NaN or infinite): its weights are damaged, or its training diverged")
@@ -85,30 +114,55 @@ func Generate(ctx context.Context, d Decoder, g Generation, first, texts int, yi
 			if g.LogProbs {
 				own = slices.Clone(scores)
 			}
-			g.Sampler.Penalize(scores, g.Prompt, drawn[i])
+			g.Sampler.Penalize(scores, texts[i].Prompt, drawn[i])
 			id := int64(g.Sampler.Draw(scores, random[i]))
 			next[i] = []int64{id}
 			drawn[i][id]++
-			if ended[i] {
-				continue
-			}
+			left[i]--
 			if slices.Contains(g.Stop, id) {
-				ended[i], running = true, running-1
-				continue
+				left[i] = 0
+			} else {
+				token := Drawn{ID: id}
+				if g.LogProbs {
+					token.LogProb = logProb(own, id)
+				}
+				if err := yield(i, token); errors.Is(err, ErrTextEnds) {
+					left[i] = 0
+				} else if err != nil {
+					return err
+				}
 			}
-			token := Drawn{ID: id}
-			if g.LogProbs {
-				token.LogProb = logProb(own, id)
-			}
-			switch err := yield(i, token); {
-			case errors.Is(err, ErrTextEnds):
-				ended[i], running = true, running-1
-			case err != nil:
-				return err
+			if left[i] == 0 {
+				running--
 			}
 		}
 	}
 	return nil
+}
+
+// Batches divides texts into batches of at most size texts to generate together, as
+// their indices. The prompts of a batch differ in length by at most tokens, the
+// number of new tokens, so that a batch takes no more steps than its texts one by
+// one. The batch of the first text comes first.
+func Batches(texts []Text, tokens, size int) [][]int {
+	length := func(i int) int { return len(texts[i].Prompt) }
+	order := make([]int, len(texts))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(length(a), length(b)) })
+	var batches [][]int
+	for from := 0; from < len(order); {
+		to := from + 1
+		for to < len(order) && to-from < size && length(order[to])-length(order[from]) <= tokens {
+			to++
+		}
+		batch := order[from:to]
+		slices.Sort(batch)
+		batches, from = append(batches, batch), to
+	}
+	slices.SortFunc(batches, func(a, b []int) int { return cmp.Compare(a[0], b[0]) })
+	return batches
 }
 
 // decode calls the decoder and copies the logits to the CPU.
@@ -162,6 +216,8 @@ func (d *stateDecoder) Next(s *torch.Scope, ids [][]int64) *ts.Tensor {
 	return logits
 }
 
+func (d *stateDecoder) Newest(ids []int64) []int64 { return ids }
+
 func (d *stateDecoder) Close() { d.state.Close() }
 
 // cacheDecoder keeps the keys and values of every token of a Transformer's context,
@@ -196,11 +252,11 @@ func (d *cacheDecoder) Next(s *torch.Scope, ids [][]int64) (logits *ts.Tensor) {
 // ids fit the context, they are the tokens to read. Otherwise fit empties the cache
 // and returns the text's last tokens, half a context.
 func (d *cacheDecoder) fit(ids [][]int64) (tokens []int64, n int64) {
-	context, read := int(d.model.config.Context), len(ids[0])
-	full := len(d.texts[0])+read > context
+	read := len(ids[0])
+	full := int64(len(d.texts[0])+read) > d.model.config.Context
 	if full {
 		d.cache.clear()
-		read = max(1, context/2)
+		read = d.half()
 	}
 	for i := range ids {
 		d.texts[i] = append(d.texts[i], ids[i]...)
@@ -211,6 +267,16 @@ func (d *cacheDecoder) fit(ids [][]int64) (tokens []int64, n int64) {
 		tokens = append(tokens, newest...)
 	}
 	return tokens, int64(read)
+}
+
+// half is the number of tokens that the decoder keeps when the context is full.
+func (d *cacheDecoder) half() int { return max(1, int(d.model.config.Context/2)) }
+
+func (d *cacheDecoder) Newest(ids []int64) []int64 {
+	if int64(len(ids)) <= d.model.config.Context {
+		return ids
+	}
+	return ids[len(ids)-d.half():]
 }
 
 func (d *cacheDecoder) Close() { d.cache.close() }

@@ -102,7 +102,7 @@ func TestKindInOneFile(t *testing.T) {
 		t.Error("resumed at step 30 it ends with other weights")
 	}
 
-	text := generate(t, whole.Model, lm.Generation{Prompt: []int64{0, 7}, Tokens: 20}, 1)[0]
+	text := generate(t, whole.Model, lm.Generation{Tokens: 20}, lm.Text{Prompt: []int64{0, 7}})[0]
 	for i, id := range text {
 		if want := int64((i + 2) * 7 % 11); id != want { // the rule of counting
 			t.Fatalf("token %d of %v is not %d", i, text, want)

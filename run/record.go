@@ -231,12 +231,12 @@ func (r *recording) sample(ctx context.Context) error {
 	}
 	defer d.Close()
 	g := lm.Generation{
-		Prompt: prompt, Tokens: sampleTokens, Seed: uint64(r.trainer.Config.Seed),
+		Tokens: sampleTokens, Seed: uint64(r.trainer.Config.Seed),
 		Sampler: lm.Sampler{Temperature: sampleTemperature},
 	}
 	var text strings.Builder
 	stream := tokenizer.NewStream(tok, -1)
-	err = lm.Generate(ctx, d, g, 0, 1, func(_ int, token lm.Drawn) error {
+	err = lm.Generate(ctx, d, g, []lm.Text{{Prompt: prompt}}, func(_ int, token lm.Drawn) error {
 		text.WriteString(stream.Next(uint32(token.ID)))
 		return nil
 	})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sugarme/gotch"
 	"golang.org/x/term"
+	"golang.org/x/text/encoding/unicode"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data/tokenizer"
@@ -60,15 +61,20 @@ func generateWith(ctx context.Context, r request.Generate, model *trained, tok t
 		g.Stop = append(g.Stop, int64(id))
 	}
 	out := &samples{w: stdout, r: r, tok: tok}
+	var texts []lm.Text
 	for _, prompt := range prompts {
-		var err error
-		if g.Prompt, err = run.PromptTokens(tok, prompt); err != nil {
+		ids, err := run.PromptTokens(tok, prompt)
+		if err != nil {
 			return err
 		}
-		for first := 0; first < r.Count; first += sideBySide {
-			if err := out.generate(ctx, model, g, prompt, first, min(sideBySide, r.Count-first)); err != nil {
-				return err
-			}
+		for i := range r.Count {
+			texts = append(texts, lm.Text{Prompt: ids, Sample: i})
+			out.texts = append(out.texts, &sampled{prompt: prompt})
+		}
+	}
+	for _, batch := range lm.Batches(texts, r.Tokens, sideBySide) {
+		if err := out.generate(ctx, model, g, texts, batch); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -117,21 +123,26 @@ func jsonPrompt(line string) *string {
 	return object.Prompt
 }
 
-// samples writes texts in their order. Of a batch of texts, the first is written
-// while it is generated.
+// samples writes texts in their order, whatever the order in which they are
+// generated. The first text that is not written yet is written while it is generated.
 type samples struct {
 	w       io.Writer
 	r       request.Generate
 	tok     tokenizer.Tokenizer
-	written bool // an earlier batch was
+	texts   []*sampled
+	written int  // texts before this one are written, or never will be
+	any     bool // a text is written
+	begun   bool // the text of number written is written in part
+}
 
-	prompt  string
-	first   int // number of texts[0]
-	texts   []strings.Builder
-	streams []*tokenizer.Stream
-	tokens  [][]lm.Drawn
-	held    []string // the end of each text, which may be the start of a stop text
-	begun   bool
+// sampled is a text and what is not yet written of it.
+type sampled struct {
+	prompt string
+	text   strings.Builder
+	stream *tokenizer.Stream
+	tokens []lm.Drawn
+	held   string // the end of the text, which may be the start of a stop text
+	ended  bool
 }
 
 // sample is one line of --format json.
@@ -145,40 +156,39 @@ type sample struct {
 	LogProbs []float64 `json:"log_probs,omitempty"`
 }
 
-// generate continues the prompt by a batch of samples, of which first is the number of the
-// first.
-func (s *samples) generate(ctx context.Context, model *trained, g lm.Generation, prompt string, first, texts int) error {
-	d, err := model.model.NewDecoder(texts)
+// generate continues a batch of texts.
+func (s *samples) generate(ctx context.Context, model *trained, g lm.Generation, texts []lm.Text, batch []int) error {
+	d, err := model.model.NewDecoder(len(batch))
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	before := g.Prompt[len(g.Prompt)-1]
-	if prompt == "" {
-		before = -1 // the start token prints nothing
+	prompts := make([]lm.Text, len(batch))
+	for i, n := range batch {
+		prompts[i] = texts[n]
+		before := texts[n].Prompt[len(texts[n].Prompt)-1]
+		if s.texts[n].prompt == "" {
+			before = -1 // the start token prints nothing
+		}
+		s.texts[n].stream = tokenizer.NewStream(s.tok, before)
 	}
-	s.start(prompt, before, first, texts)
-	if err = lm.Generate(ctx, d, g, first, texts, s.take); err == nil || ctx.Err() != nil {
+	err = lm.Generate(ctx, d, g, prompts, func(i int, token lm.Drawn) error { return s.take(batch[i], token) })
+	if err == nil || ctx.Err() != nil {
 		// Print what was generated so far, even after an interrupt.
-		err = errors.Join(s.end(), err)
+		err = errors.Join(s.end(batch, err != nil), err)
 	}
 	return err
 }
 
-// start begins a batch. before is the last token before the generated ones.
-func (s *samples) start(prompt string, before int64, first, texts int) {
-	s.prompt, s.first, s.begun = prompt, first, false
-	s.texts, s.tokens, s.streams, s.held = make([]strings.Builder, texts), make([][]lm.Drawn, texts), nil, make([]string, texts)
-	for range texts {
-		s.streams = append(s.streams, tokenizer.NewStream(s.tok, before))
-	}
-}
-
-func (s *samples) take(i int, token lm.Drawn) error {
-	s.tokens[i] = append(s.tokens[i], token)
-	text, ends := s.cut(i, s.streams[i].Next(uint32(token.ID)))
-	if err := s.write(i, text); err != nil {
-		return err
+func (s *samples) take(n int, token lm.Drawn) error {
+	t := s.texts[n]
+	t.tokens = append(t.tokens, token)
+	text, ends := s.cut(t, t.stream.Next(uint32(token.ID)))
+	t.text.WriteString(text)
+	if n == s.written && s.r.Format != "json" {
+		if err := s.write(t); err != nil {
+			return err
+		}
 	}
 	if ends {
 		return lm.ErrTextEnds
@@ -189,9 +199,9 @@ func (s *samples) take(i int, token lm.Drawn) error {
 // cut appends text to a sample's held text and returns the part that can be written.
 // That part ends before a stop text, which ends the sample, or before a possible
 // start of one.
-func (s *samples) cut(i int, text string) (ready string, ends bool) {
-	text = s.held[i] + text
-	s.held[i] = ""
+func (s *samples) cut(t *sampled, text string) (ready string, ends bool) {
+	text = t.held + text
+	t.held = ""
 	first := -1
 	for _, stop := range s.r.Stop {
 		if at := strings.Index(text, stop); at >= 0 && (first < 0 || at < first) {
@@ -199,7 +209,7 @@ func (s *samples) cut(i int, text string) (ready string, ends bool) {
 		}
 	}
 	if first >= 0 {
-		s.streams[i] = tokenizer.NewStream(s.tok, -1) // drops the bytes that it holds
+		t.stream = tokenizer.NewStream(s.tok, -1) // drops the bytes that it holds
 		return text[:first], true
 	}
 	hold := 0
@@ -210,57 +220,61 @@ func (s *samples) cut(i int, text string) (ready string, ends bool) {
 			}
 		}
 	}
-	s.held[i] = text[len(text)-hold:]
+	t.held = text[len(text)-hold:]
 	return text[:len(text)-hold], false
 }
 
-func (s *samples) write(i int, text string) error {
-	if i > 0 || s.r.Format == "json" {
-		s.texts[i].WriteString(text)
-		return nil
-	}
+// write writes what is not yet written of a text, at first after a separator and the prompt.
+func (s *samples) write(t *sampled) error {
+	text := t.text.String()
+	t.text.Reset()
 	if !s.begun {
 		s.begun = true
-		text = s.head(0) + text
+		text = t.prompt + text
+		if s.any {
+			text = "\n---\n" + text
+		}
 	}
 	_, err := io.WriteString(s.w, text)
 	return err
 }
 
-// head returns the text before a sample: a separator, and the prompt.
-func (s *samples) head(i int) string {
-	head := s.prompt
-	if s.written || i > 0 {
-		head = "\n---\n" + head
+// end ends a batch and writes the texts that have ended, up to the first that is yet
+// to be generated. After an interrupt none is.
+func (s *samples) end(batch []int, interrupted bool) error {
+	for _, n := range batch {
+		t := s.texts[n]
+		rest, _ := s.cut(t, t.stream.Rest())
+		t.text.WriteString(rest + t.held)
+		t.ended = true
 	}
-	return head
-}
-
-// end writes the rest of the samples.
-func (s *samples) end() error {
-	for i := range s.texts {
-		rest, _ := s.cut(i, s.streams[i].Rest())
-		s.texts[i].WriteString(rest + s.held[i])
-		if err := s.finish(i); err != nil {
+	for ; s.written < len(s.texts) && (s.texts[s.written].ended || interrupted); s.written++ {
+		if err := s.finish(s.texts[s.written]); err != nil {
 			return err
 		}
+		s.texts[s.written] = nil
 	}
-	s.written = true
 	return nil
 }
 
-// finish writes the rest of a sample.
-func (s *samples) finish(i int) error {
+// finish writes the rest of a text.
+func (s *samples) finish(t *sampled) error {
+	if !t.ended {
+		return nil
+	}
+	defer func() { s.any, s.begun = true, false }()
 	if s.r.Format != "json" {
-		head := s.head(i)
-		if i == 0 && s.begun {
-			head = ""
-		}
-		_, err := io.WriteString(s.w, head+s.texts[i].String()+"\n")
+		t.text.WriteString("\n")
+		return s.write(t)
+	}
+	// Bytes that are no characters become one U+FFFD for each start of a character, as in
+	// Python and the decoders of tokenizers; encoding/json would write one for each byte.
+	text, err := unicode.UTF8.NewDecoder().String(t.text.String())
+	if err != nil {
 		return err
 	}
-	line := sample{Sample: s.first + i, Seed: s.r.Seed, Prompt: s.prompt, Text: s.texts[i].String(), Tokens: len(s.tokens[i])}
-	for _, token := range s.tokens[i] {
+	line := sample{Sample: s.written % s.r.Count, Seed: s.r.Seed, Prompt: t.prompt, Text: text, Tokens: len(t.tokens)}
+	for _, token := range t.tokens {
 		if s.r.LogProbs {
 			line.IDs, line.LogProbs = append(line.IDs, token.ID), append(line.LogProbs, token.LogProb)
 		}

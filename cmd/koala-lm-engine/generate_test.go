@@ -193,10 +193,17 @@ func TestGenerateFromAFile(t *testing.T) {
 		Common: request.Common{Device: "cpu", Threads: 1}, Model: request.Model{Run: trained.ID, Store: w.store, Runs: w.runs},
 		Tokens: 5, Count: 2, TopP: 1, Temperature: 1, Seed: 4, Format: "json", LogProbs: true,
 	}
-	prompts := []string{"the koala", "a\tleaf", "sees \"the\""}
-	var want string
+	// The second has so many more tokens than the others that it is in another batch.
+	prompts := []string{"the koala", strings.Repeat("a koala sees the leaf ", 3), "a\tleaf", "sees \"the\" tree the koala sees"}
+	var want, plain string
 	for _, r.Prompt = range prompts {
+		r.Format, r.LogProbs = "json", true
 		want += ask(t, "generate", &r)
+		r.Format, r.LogProbs = "text", false
+		if plain != "" {
+			plain += "\n---\n"
+		}
+		plain += ask(t, "generate", &r)
 	}
 	lines, objects := "", ""
 	for _, prompt := range prompts {
@@ -206,7 +213,14 @@ func TestGenerateFromAFile(t *testing.T) {
 		}
 		lines, objects = lines+prompt+"\n\n", objects+`{"id": 7, "prompt": `+string(quoted)+"}\n"+string(quoted)+"\n"
 	}
-	r.Prompt = ""
+	r.Prompt, r.Prompts = "", filepath.Join(t.TempDir(), "plain.txt")
+	if err := os.WriteFile(r.Prompts, []byte(lines), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(t, "generate", &r); got != plain {
+		t.Errorf("as text it gives\n%swant\n%s", got, plain)
+	}
+	r.Format, r.LogProbs = "json", true
 	for name, content := range map[string]string{"prompts.txt": lines, "prompts.jsonl": objects} {
 		r.Prompts = filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(r.Prompts, []byte(content), 0o644); err != nil {
@@ -244,6 +258,24 @@ func TestGenerateFromAFile(t *testing.T) {
 	}
 }
 
+// Bytes that are no characters are U+FFFD in JSON, as in Python.
+func TestJSONHasWholeCharacters(t *testing.T) {
+	var out bytes.Buffer
+	text := &sampled{ended: true}
+	text.text.WriteString("a\xf2\x8a b\xe2\x82 c\xff\xfe é")
+	s := &samples{w: &out, r: request.Generate{Format: "json", Count: 1}, texts: []*sampled{text}}
+	if err := s.finish(text); err != nil {
+		t.Fatal(err)
+	}
+	var got sample
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if want := "a\ufffd b\ufffd c\ufffd\ufffd é"; got.Text != want {
+		t.Errorf("%q, want %q", got.Text, want)
+	}
+}
+
 // A stop text is cut, however it is divided into tokens.
 func TestStopTexts(t *testing.T) {
 	for _, c := range []struct {
@@ -261,16 +293,16 @@ func TestStopTexts(t *testing.T) {
 		{"the first of two", []string{"b", "a b"}, []string{"x a ", "b"}, "x ", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := &samples{r: request.Generate{Stop: c.stop}, held: make([]string, 1), streams: make([]*tokenizer.Stream, 1)}
+			s, text := &samples{r: request.Generate{Stop: c.stop}}, &sampled{}
 			got, ended := "", false
 			for _, piece := range c.pieces {
-				ready, ends := s.cut(0, piece)
+				ready, ends := s.cut(text, piece)
 				got += ready
 				if ended = ends; ends {
 					break
 				}
 			}
-			if got += s.held[0]; got != c.want || ended != c.ends {
+			if got += text.held; got != c.want || ended != c.ends {
 				t.Errorf("%q, ended %v; want %q, %v", got, ended, c.want, c.ends)
 			}
 		})

@@ -64,8 +64,8 @@ func measure(t *testing.T, m lm.Model, prompts [][]int64) measured {
 		}
 		defer d.Close()
 		made := slices.Clone(text[:prompt])
-		g := lm.Generation{Prompt: made, Tokens: len(text) - prompt}
-		err = lm.Generate(context.Background(), d, g, 0, 1, func(_ int, token lm.Drawn) error {
+		g := lm.Generation{Tokens: len(text) - prompt}
+		err = lm.Generate(context.Background(), d, g, []lm.Text{{Prompt: text[:prompt]}}, func(_ int, token lm.Drawn) error {
 			made = append(made, token.ID)
 			return nil
 		})
