@@ -338,6 +338,8 @@ func TestParseRefuses(t *testing.T) {
 		"no type":        {replaced(`"normalizer": null`, `"normalizer": {}`), "normalizer has no type"},
 		"expression":     {replaced(`"normalizer": null`, `"normalizer": {"type":"Replace","pattern":{"Regex":"(a"},"content":""}`), "a group does not end"},
 		"back reference": {replaced(`"normalizer": null`, `"normalizer": {"type":"Replace","pattern":{"Regex":"(a)\\1"},"content":""}`), `\1 is not supported`},
+		"look-behind":    {replaced(`"normalizer": null`, `"normalizer": {"type":"Replace","pattern":{"Regex":"(?<=ca*)b"},"content":""}`), "a look-behind of more than 255 characters is not supported"},
+		"not behind":     {replaced(`"normalizer": null`, `"normalizer": {"type":"Replace","pattern":{"Regex":"(?<!(ab|c){128})b"},"content":""}`), "a look-behind of more than 255 characters is not supported"},
 		"charsmap":       {replaced(`"normalizer": null`, `"normalizer": {"type":"Precompiled","precompiled_charsmap":"AAA"}`), "precompiled_charsmap"},
 		"dropout":        {replaced(`"dropout": null`, `"dropout": 0.1`), "dropout"},
 		"merge":          {replaced(`"merges": [`, `"merges": [["zz","zz"],`), "merge 0"},

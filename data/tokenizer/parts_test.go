@@ -129,6 +129,12 @@ func TestRegex(t *testing.T) {
 		{`(?<=a{1,3})b`, "aab bcd", []string{"aa", "b", " bcd"}},
 		{`(?<!a{2}|x)b`, "aabb b", []string{"aab", "b", " ", "b"}},
 		{`(?<=a+)b`, "aab bcd", []string{"aa", "b", " bcd"}},
+		{`(?<=a*)b`, "aab bcd", []string{"aa", "b", " ", "b", "cd"}},
+		{`(?<=a+c)b`, "aacb cb bacb", []string{"aac", "b", " cb bac", "b"}},
+		{`(?<!\d+)a`, "1a a12a", []string{"1a ", "a", "12a"}},
+		{`(?<=(?:ab)+c?)d`, "ababcd abd cd", []string{"ababc", "d", " ab", "d", " cd"}},
+		{`(?<=a+|b*c)d`, "aad cd bcd d", []string{"aa", "d", " c", "d", " bc", "d", " d"}},
+		{`(?<=a+?)b`, "aab b", []string{"aa", "b", " b"}},
 		{`(?>a|ab)c`, "abc ac", []string{"abc ", "ac"}},
 		{`(?x) a b # c`, "ab", []string{"ab"}},
 		{`x*`, "axb", []string{"a", "x", "b"}},
@@ -160,13 +166,15 @@ func TestRegex(t *testing.T) {
 // A look-behind tries no more of the text than it can match: over this text it would not
 // end if it went back to the start.
 func TestRegexLookBehindIsBounded(t *testing.T) {
-	re, err := compileRegex(`(?<=(?:ab|c)d{1,2})[a-z]`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	start, _, ok := newRegexMatcher(re).find([]byte(strings.Repeat("e", 4_000_000)+"cddf"), 0)
-	if !ok || start != 4_000_002 {
-		t.Errorf("found at %d (%v), want 4000002: cd stands before d", start, ok)
+	text := []byte(strings.Repeat("e", 4_000_000) + "cddf")
+	for pattern, want := range map[string]int{`(?<=(?:ab|c)d{1,2})[a-z]`: 4_000_002, `(?<=e+c)[a-z]`: 4_000_001, `(?<!e+)[a-df]`: 4_000_001} {
+		re, err := compileRegex(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if start, _, ok := newRegexMatcher(re).find(text, 0); !ok || start != want {
+			t.Errorf("%s is found at %d (%v), want %d", pattern, start, ok, want)
+		}
 	}
 }
 

@@ -381,8 +381,40 @@ func (p *regexParser) group() (*regexNode, error) {
 	if !p.accept(")") {
 		return nil, errors.New("a group does not end")
 	}
-	return wrap(node), nil
+	group := wrap(node)
+	if group.op == opLook && group.behind {
+		group.subs[0] = latestStart(group.subs[0])
+		if _, most := group.subs[0].width(); most < 0 || most > widestLookBehind {
+			return nil, fmt.Errorf("a look-behind of more than %d characters is not supported", widestLookBehind)
+		}
+	}
+	return group, nil
 }
+
+// latestStart shortens the repetitions that a look-behind starts with: it may start
+// anywhere, so that (?<=a+b) finds what (?<=ab) finds.
+func latestStart(n *regexNode) *regexNode {
+	short := *n
+	switch {
+	case n.op == opRepeat && !n.possessive && n.min == 0:
+		return &regexNode{op: opEmpty}
+	case n.op == opRepeat && !n.possessive:
+		short.max = n.min
+	case n.op == opCat || n.op == opAlt:
+		short.subs = slices.Clone(n.subs)
+		for i, sub := range n.subs {
+			short.subs[i] = latestStart(sub)
+			if n.op == opCat && short.subs[i].op != opEmpty {
+				break
+			}
+		}
+	}
+	return &short
+}
+
+// widestLookBehind bounds the time of a look-behind, which tries every start that its
+// width allows. PCRE2 has the same bound.
+const widestLookBehind = 255
 
 // options reads (?imx-imx: or (?imx-imx); ends is true for the second.
 func (p *regexParser) options() (ends bool, err error) {
