@@ -2,6 +2,7 @@ package corpus
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -11,6 +12,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
@@ -54,6 +59,7 @@ func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) 
 		leaves = append(leaves, &leaf{pages: column.Pages(), values: make([]parquet.Value, 256)})
 	}
 	values := make([][]byte, len(leaves))
+	total := int64(0) // a dictionary's texts repeat without taking space
 	for row := 1; ; row++ {
 		if err := r.ctx.Err(); err != nil {
 			return err
@@ -71,6 +77,10 @@ func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) 
 			return nil
 		}
 		if text := t.fill(values); text != nil {
+			total += int64(len(text))
+			if err := checkBomb(name, total, size); err != nil {
+				return err
+			}
 			if err := document(r.sink, place, text); err != nil {
 				return err
 			}
@@ -214,12 +224,13 @@ func (l *leaf) next(buffer []byte) ([]byte, error) {
 	return text, nil
 }
 
-// checkPages returns an error if a page of a column has an impossible size: the
-// library takes as much memory as the header says, at once. Pages packed with LZ4 are
-// unpacked too: at a damaged one the library would double its buffer until the memory
-// is used up.
+// checkPages returns an error if a page of a column has an impossible size, or unpacks
+// to another size than its header says: the library takes as much memory as the header
+// says, at once, and then as much as the page unpacks to, at a damaged one of LZ4 all
+// there is.
 func checkPages(f *parquet.File, from io.ReaderAt, size int64, column *parquet.Column) error {
-	var packed, plain []byte
+	var packed []byte
+	var u pageUnpacker
 	for _, group := range f.Metadata().RowGroups {
 		for _, chunk := range group.Columns {
 			meta := chunk.MetaData
@@ -251,14 +262,12 @@ func checkPages(f *parquet.File, from io.ReaderAt, size int64, column *parquet.C
 				if err != nil {
 					return err
 				}
-				if meta.Codec == format.Lz4Raw && page.compressed {
+				if meta.Codec != format.Uncompressed && page.compressed {
 					packed = slices.Grow(packed[:0], page.size)[:page.size]
 					if _, err := section.ReadAt(packed, at); err != nil {
 						return fmt.Errorf("a page is cut short: %w", err)
 					}
-					full := page.full - page.levels
-					plain = slices.Grow(plain[:0], full)[:full]
-					if n, err := lz4.UncompressBlock(packed[page.levels:], plain); full > 0 && (err != nil || n != full) {
+					if !u.unpacks(meta.Codec, packed[page.levels:], page.full-page.levels) {
 						return errors.New("a page cannot be unpacked")
 					}
 				}
@@ -267,6 +276,50 @@ func checkPages(f *parquet.File, from io.ReaderAt, size int64, column *parquet.C
 		}
 	}
 	return nil
+}
+
+// pageUnpacker unpacks pages to look at their size.
+type pageUnpacker struct {
+	plain  []byte
+	gzip   gzip.Reader
+	brotli brotli.Reader
+	zstd   *zstd.Decoder
+}
+
+// unpacks reports whether a packed page has exactly size bytes unpacked. It takes no
+// more memory than they do.
+func (u *pageUnpacker) unpacks(codec format.CompressionCodec, packed []byte, size int) bool {
+	if len(packed) == 0 {
+		return size == 0
+	}
+	stream := func(r io.Reader) bool {
+		n, err := io.Copy(io.Discard, io.LimitReader(r, int64(size)+1))
+		return err == nil && n == int64(size)
+	}
+	switch codec {
+	case format.Snappy: // the library takes what the page says at its start
+		n, err := snappy.DecodedLen(packed)
+		return err == nil && n == size
+	case format.Gzip:
+		return u.gzip.Reset(bytes.NewReader(packed)) == nil && stream(&u.gzip)
+	case format.Brotli:
+		return u.brotli.Reset(bytes.NewReader(packed)) == nil && stream(&u.brotli)
+	case format.Zstd:
+		if u.zstd == nil {
+			u.zstd, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true)) // the options are valid
+		}
+		plain, err := u.zstd.DecodeAll(packed, u.grown(size)[:0:size])
+		return err == nil && len(plain) == size
+	case format.Lz4Raw:
+		n, err := lz4.UncompressBlock(packed, u.grown(size))
+		return size == 0 || err == nil && n == size
+	}
+	return true // the library knows no other codec
+}
+
+func (u *pageUnpacker) grown(size int) []byte {
+	u.plain = slices.Grow(u.plain[:0], size)[:size]
+	return u.plain
 }
 
 // pageSizes are the bytes of a page in the file and unpacked. Its levels come before
@@ -283,6 +336,7 @@ func sizesOf(header *format.PageHeader, left int64) (pageSizes, error) {
 		largest = 1 << 30
 		usual   = 64 << 20
 		packing = 1000 // times smaller at most, unless the page is of a usual size
+		values  = 16 << 20
 	)
 	page := pageSizes{size: int(header.CompressedPageSize), full: int(header.UncompressedPageSize), compressed: true}
 	if header.DataPageHeaderV2.Valid {
@@ -293,6 +347,16 @@ func sizesOf(header *format.PageHeader, left int64) (pageSizes, error) {
 	if page.size < 0 || int64(page.size) > left || page.full < 0 || page.full > min(largest, max(usual, packing*page.size)) ||
 		page.levels < 0 || page.levels > min(page.size, page.full) {
 		return page, errors.New("a page has an impossible size")
+	}
+	// The values of a column of texts take at least their length in a dictionary, and no
+	// byte at all in a page that repeats one of them.
+	if n := header.DictionaryPageHeader.V.NumValues; n < 0 || int(n) > page.full/4 {
+		return page, errors.New("a dictionary has an impossible number of values")
+	}
+	for _, n := range []int32{header.DataPageHeader.V.NumValues, header.DataPageHeaderV2.V.NumValues} {
+		if n < 0 || n > values {
+			return page, errors.New("a page has an impossible number of values")
+		}
 	}
 	return page, nil
 }

@@ -4,14 +4,18 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress"
+	"github.com/parquet-go/parquet-go/format"
 	"golang.org/x/text/encoding/unicode"
 )
 
@@ -178,6 +182,74 @@ func TestDamagedParquet(t *testing.T) {
 				t.Errorf("%s, byte %d of %d: it allocates %d bytes", name, i, len(content), took)
 			}
 		}
+	}
+}
+
+// longer packs more than the page holds, whose header then says too little.
+type longer struct{ compress.Codec }
+
+func (l longer) Encode(dst, src []byte) ([]byte, error) {
+	return l.Codec.Encode(dst, append(bytes.Clone(src), make([]byte, 1<<20)...))
+}
+
+// A page of Parquet that unpacks to more than it says is an error before it is unpacked.
+func TestLongerParquetPages(t *testing.T) {
+	for name, codec := range map[string]compress.Codec{"gzip": &parquet.Gzip, "zstd": &parquet.Zstd, "brotli": &parquet.Brotli, "snappy": &parquet.Snappy, "lz4": &parquet.Lz4Raw} {
+		for version := 1; version <= 2; version++ {
+			t.Run(fmt.Sprint(name, version), func(t *testing.T) {
+				for codec, want := range map[compress.Codec]string{codec: "", longer{codec}: "a page cannot be unpacked"} {
+					path := put(t, t.TempDir(), "a.parquet", chats(t, parquet.Compression(codec), parquet.DataPageVersion(version)))
+					_, err := readAll([]string{path}, Options{Field: "title"})
+					if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+						t.Errorf("error is %v, want %q", err, want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A page's header that promises more than memory should hold is an error: a value that
+// is repeated takes no space.
+func TestParquetPageSizes(t *testing.T) {
+	header := func(plain, packed int32) format.PageHeader {
+		return format.PageHeader{UncompressedPageSize: plain, CompressedPageSize: packed}
+	}
+	data, second, words := header(100, 10), header(100, 10), header(100, 10)
+	data.DataPageHeader.V.NumValues = 1 << 30
+	second.DataPageHeaderV2.V.NumValues = 1 << 30
+	words.DictionaryPageHeader.V.NumValues = 1 << 20
+	for name, h := range map[string]format.PageHeader{
+		"plain": header(1<<30, 10), "packed": header(100, 1000), "negative": header(-1, 10), "values": data, "values of version 2": second, "dictionary": words,
+	} {
+		if _, err := sizesOf(&h, 100); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	usual := header(1000, 100)
+	usual.DataPageHeader.V.NumValues = 1 << 20
+	if _, err := sizesOf(&usual, 100); err != nil {
+		t.Error(err)
+	}
+}
+
+// A text that a dictionary repeats is refused like a bomb of any other packing.
+func TestParquetBomb(t *testing.T) {
+	type row struct {
+		Text string `parquet:"text,dict"`
+	}
+	var b bytes.Buffer
+	w := parquet.NewGenericWriter[row](&b, parquet.Compression(&parquet.Zstd))
+	rows := slices.Repeat([]row{{strings.Repeat("koala ", 10_000)}}, 2000) // 120 MB
+	if _, err := w.Write(rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := readAll([]string{put(t, t.TempDir(), "a.parquet", b.Bytes())}, Options{})
+	if err == nil || !strings.Contains(err.Error(), "250 times") {
+		t.Errorf("%d bytes: error is %v", b.Len(), err)
 	}
 }
 
