@@ -179,28 +179,87 @@ func TestWhileOwned(t *testing.T) {
 	}
 }
 
-// A run says that its store was emptied, and writes nothing into it.
-func TestTruncatedStore(t *testing.T) {
+// A run says that its store, or the log beside it, was emptied or overwritten, and writes
+// nothing into it.
+func TestOverwrittenStore(t *testing.T) {
 	ctx := context.Background()
-	s := newStore(t)
-	run := startRun(t, s, NewRun{Name: "r"})
-	logSteps(t, run, 1, 10)
-	if err := run.Flush(ctx); err != nil {
-		t.Fatal(err)
+	for name, harm := range map[string]func(path string) error{
+		"emptied":         func(path string) error { return os.Truncate(path, 0) },
+		"cut":             func(path string) error { return os.Truncate(path, 8192) },
+		"written over":    func(path string) error { return os.WriteFile(path, make([]byte, 1<<20), 0o644) },
+		"log emptied":     func(path string) error { return os.Truncate(path+"-wal", 0) },
+		"log cut":         func(path string) error { return os.Truncate(path+"-wal", 4096) },
+		"checkpointed":    nil,
+		"smaller by SQL":  nil,
+		"nothing happens": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			run := startRun(t, s, NewRun{Name: "r"})
+			for step := int64(1); step < 20; step += 10 { // the store has pages in its file, and others in its log
+				logSteps(t, run, step, step+9)
+				if err := run.Flush(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if step > 1 {
+					continue
+				}
+				if _, err := s.write.Exec("PRAGMA wal_checkpoint"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			switch name {
+			case "checkpointed":
+				var busy, frames, copied int
+				if err := openStore(t, s.Path()).write.QueryRow("PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &copied); err != nil || busy > 0 {
+					t.Fatal(busy, err)
+				}
+			case "smaller by SQL":
+				other := openStore(t, s.Path()).write
+				for _, statement := range []string{"CREATE TABLE large(x)", "INSERT INTO large VALUES (zeroblob(1000000))", "PRAGMA wal_checkpoint", "DROP TABLE large", "VACUUM", "PRAGMA wal_checkpoint"} {
+					if _, err := other.Exec(statement); err != nil {
+						t.Fatal(err)
+					}
+					logSteps(t, run, 21, 22)
+					if err := run.Flush(ctx); err != nil {
+						t.Errorf("after %s: %v", statement, err)
+					}
+				}
+			}
+			var want error
+			if harm != nil {
+				want = ErrOverwritten
+				if err := harm(s.Path()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := fileSizes(t, s.Path())
+			logSteps(t, run, 31, 40)
+			if err := run.Flush(ctx); !errors.Is(err, want) || !errors.Is(run.Err(), want) {
+				t.Errorf("flush: %v, %v", err, run.Err())
+			}
+			if err := run.Finish(Finished, ""); !errors.Is(err, want) {
+				t.Errorf("finish: %v", err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if after := fileSizes(t, s.Path()); harm != nil && before != after {
+				t.Errorf("the files were written: they had %d bytes, and have %d", before, after)
+			}
+		})
 	}
-	if err := os.Truncate(s.Path(), 0); err != nil {
-		t.Fatal(err)
+}
+
+// fileSizes are those of a store and its log.
+func fileSizes(t *testing.T, path string) (sizes [2]int64) {
+	t.Helper()
+	for i, name := range []string{path, path + "-wal"} {
+		if info, err := os.Stat(name); err == nil {
+			sizes[i] = info.Size()
+		}
 	}
-	logSteps(t, run, 11, 20)
-	if err := run.Flush(ctx); !errors.Is(err, ErrTruncated) || !errors.Is(run.Err(), ErrTruncated) {
-		t.Errorf("flush: %v, %v", err, run.Err())
-	}
-	if err := run.Finish(Finished, ""); !errors.Is(err, ErrTruncated) {
-		t.Errorf("finish: %v", err)
-	}
-	if info, err := os.Stat(s.Path()); err != nil || info.Size() != 0 {
-		t.Errorf("the file was written: %v, %v", info, err)
-	}
+	return sizes
 }
 
 // A writer of a deleted store does not copy its run over the new file at that path

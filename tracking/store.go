@@ -30,6 +30,7 @@ type Store struct {
 	read  *sql.DB
 	file  os.FileInfo // the open file, to notice that another one replaced it
 	log   os.FileInfo // its write-ahead log, nil when opened read-only
+	seen  seen
 	now   func() time.Time
 }
 
@@ -165,7 +166,7 @@ func (s *Store) Path() string { return s.path }
 // Close closes the store. Runs must have been finished before.
 func (s *Store) Close() error {
 	err := s.read.Close()
-	if s.write != nil {
+	if s.write != nil && !s.seen.isLost() { // the last connection would copy an emptied log into the file
 		err = errors.Join(err, s.write.Close())
 	}
 	return err

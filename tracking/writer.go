@@ -23,9 +23,10 @@ const (
 // file cannot be opened as a store.
 var ErrReplaced = errors.New("the store was deleted or replaced while in use")
 
-// ErrTruncated means that the open store is an empty file now. Nothing is written to
-// it: SQLite would take pages of its log for the whole.
-var ErrTruncated = errors.New("another program has emptied the store, and its runs are lost: put a copy in its place, or remove it")
+// ErrOverwritten means that another program has written into the open store or its log.
+// Nothing is written to it any more: SQLite would take the pages that it remembers for
+// the whole.
+var ErrOverwritten = errors.New("another program has emptied or overwritten the store or its log, and runs are lost: put a copy in its place, or remove it")
 
 // writer is the background part of a run. Once loop runs, only its goroutine writes
 // the run.
@@ -78,7 +79,7 @@ func (w *writer) finish(end ending) {
 	deadline := time.Now().Add(finishPatience)
 	for {
 		err := w.writeNow(&end)
-		if err == nil || errors.Is(err, ErrNoRun) || errors.Is(err, ErrTakenOver) || errors.Is(err, ErrTruncated) || time.Now().After(deadline) {
+		if err == nil || errors.Is(err, ErrNoRun) || errors.Is(err, ErrTakenOver) || errors.Is(err, ErrOverwritten) || time.Now().After(deadline) {
 			return
 		}
 		time.Sleep(flushEvery)
@@ -148,8 +149,8 @@ func (w *writer) whileOwned(f func() error) error {
 
 func (w *writer) commit(end *ending) (reached progress, err error) {
 	ctx := context.Background()
-	if w.store.truncated() {
-		return reached, ErrTruncated
+	if w.store.overwritten(ctx) {
+		return reached, ErrOverwritten
 	}
 	if w.store.replaced() {
 		if err := w.relocate(ctx); err != nil {
@@ -197,12 +198,6 @@ func (w *writer) release() {
 func (s *Store) replaced() bool {
 	info, err := os.Stat(s.path)
 	return err != nil || !os.SameFile(info, s.file)
-}
-
-// truncated reports whether the open file is empty, as no store is.
-func (s *Store) truncated() bool {
-	info, err := os.Stat(s.path)
-	return err == nil && info.Size() == 0 && os.SameFile(info, s.file)
 }
 
 // batch holds the queue of one transaction.
