@@ -18,6 +18,9 @@ func (p Problem) String() string {
 	return p.Where + ": " + p.Text
 }
 
+// MostProblems is the number of problems after which a file is not read further.
+const MostProblems = 100
+
 // Problems is the list of all errors, one on each line.
 type Problems []Problem
 

@@ -1,6 +1,8 @@
 package configs
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -117,5 +119,20 @@ func TestOtherNamesAreSettings(t *testing.T) {
 		if !slices.Contains(Keys(), key) {
 			t.Errorf("%s points at %s, which is no setting", name, key)
 		}
+	}
+}
+
+// A file that no person writes is refused without going through all of it.
+func TestManyProblems(t *testing.T) {
+	var text strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&text, "k%d: 1\n", i)
+	}
+	var b Builder
+	b.Source("s.yaml", []byte(text.String()))
+	_, err := b.Settings()
+	var problems Problems
+	if !errors.As(err, &problems) || len(problems) != MostProblems {
+		t.Errorf("%d problems, want %d: %.200v", len(problems), MostProblems, err)
 	}
 }

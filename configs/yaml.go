@@ -80,7 +80,7 @@ func (w *walker) section(prefix string, n *yaml.Node) {
 		w.notSection(prefix, n)
 		return
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && len(*w.problems) < MostProblems; i += 2 {
 		name, value := n.Content[i], n.Content[i+1]
 		if name.Kind != yaml.ScalarNode || name.ShortTag() == "!!merge" {
 			w.problems.add(place(w.name, name), "a setting's name must be plain text")

@@ -63,7 +63,7 @@ func NewSweep(ctx context.Context, store *tracking.Store, name string, file *swe
 		return nil, fmt.Errorf("sweep %s has runs on different datasets: give each dataset's sweep a name of its own", name)
 	}
 	if file != nil {
-		ids, err := file.IDs(runs[0].DatasetFingerprint)
+		ids, err := file.IDs(ctx, runs[0].DatasetFingerprint)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"context"
 	"fmt"
 	"math"
 )
@@ -35,17 +36,19 @@ func (f *File) Repeats(dataset string, result func(id string) (value float64, ok
 
 // IDs returns the ids of every trial that the file can ask for: of Trials, and of any
 // point with its best_seeds.
-func (f *File) IDs(dataset string) (map[string]bool, error) {
+func (f *File) IDs(ctx context.Context, dataset string) (map[string]bool, error) {
+	if err := f.checkSize(); err != nil {
+		return nil, err
+	}
 	ids := map[string]bool{}
 	l := list{file: f, dataset: dataset}
 	for i := range f.searches {
 		s := &f.searches[i]
-		points, err := s.points()
-		if err != nil {
-			return nil, Problems{fmt.Sprintf("%s: %v", f.Path, err)}
-		}
-		for _, p := range points {
+		for _, p := range s.points() {
 			for _, seeded := range append(p.seeded(s.seeds), p.seeded(s.bestSeeds)...) {
+				if err := ctx.Err(); err != nil {
+					return nil, err
+				}
 				l.add(s, seeded)
 			}
 		}
@@ -70,12 +73,8 @@ func (f *File) Further() int {
 
 // best returns the point of a search with the best mean result.
 func (f *File) best(s *search, dataset string, result func(string) (float64, bool)) (best point, found bool, err error) {
-	points, err := s.points()
-	if err != nil {
-		return best, false, err
-	}
 	lowest := math.Inf(1)
-	for _, p := range points {
+	for _, p := range s.points() {
 		seeded := p.seeded(s.seeds)
 		sum := 0.0
 		for _, q := range seeded {

@@ -24,7 +24,7 @@ searches:
 
 func TestRepeats(t *testing.T) {
 	f := mustParse(t, searches)
-	trials, err := f.Trials("data")
+	trials, err := f.Trials(t.Context(), "data")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestSetLiesOverTheFileAndUnderTheGrid(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	trials, err := f.Trials("data")
+	trials, err := f.Trials(t.Context(), "data")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestSetLiesOverTheFileAndUnderTheGrid(t *testing.T) {
 	if err := f.Set("train.bacth=1", "--set"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Trials("data"); err == nil || err.Error() != `--set: unknown setting "train.bacth": did you mean train.batch?` {
+	if _, err := f.Trials(t.Context(), "data"); err == nil || err.Error() != `--set: unknown setting "train.bacth": did you mean train.batch?` {
 		t.Errorf("an unknown setting: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/internal/suggest"
 	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
@@ -80,6 +81,9 @@ type reader struct {
 func (r *reader) add(n *yaml.Node, format string, args ...any) {
 	r.problems = append(r.problems, r.place(n)+": "+fmt.Sprintf(format, args...))
 }
+
+// full reports that there are enough problems: a file with more is no sweep.
+func (r *reader) full() bool { return len(r.problems) >= configs.MostProblems }
 
 func (r *reader) place(n *yaml.Node) string {
 	return fmt.Sprintf("%s:%d:%d", r.path, n.Line, n.Column)
@@ -169,6 +173,9 @@ func (r *reader) file(f *File, n *yaml.Node) {
 	}
 	names := map[string]bool{}
 	for _, item := range more.Content {
+		if r.full() {
+			return
+		}
 		s := search{trials: -1, seed: top.seed, seeds: top.seeds, bestSeeds: top.bestSeeds, stop: top.stop, set: append([]choice(nil), top.set...)}
 		r.mapping(item, "a search", r.searchKeys(&s), map[string]func(*yaml.Node){
 			"name": func(n *yaml.Node) { s.name = r.word(n, "name") },
@@ -246,7 +253,7 @@ func (r *reader) mapping(n *yaml.Node, what string, readers ...map[string]func(*
 		return
 	}
 	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && !r.full(); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		var read func(*yaml.Node)
 		var names []string

@@ -85,7 +85,7 @@ func TestRunnerStopsBadTrials(t *testing.T) {
 	var messages []string
 	var progress Progress
 	newRunner := func() *Runner {
-		trials, err := file.Trials("data")
+		trials, err := file.Trials(t.Context(), "data")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ stop: {kind: asha, min_steps: 5, factor: 3}
 searches:
 - {name: good, grid: {optimizer.lr: [0.1, 0.2, 0.3]}}
 - {name: bad, grid: {optimizer.lr: [3, 3.5, 9]}}`)
-	trials, err := file.Trials("data")
+	trials, err := file.Trials(t.Context(), "data")
 	if err != nil {
 		t.Fatal(err)
 	}

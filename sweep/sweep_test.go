@@ -2,10 +2,15 @@ package sweep
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/koala-lm/koala-lm/configs"
 )
 
 func mustParse(t testing.TB, content string) *File {
@@ -19,7 +24,7 @@ func mustParse(t testing.TB, content string) *File {
 
 func labels(t testing.TB, content string) []string {
 	t.Helper()
-	trials, err := mustParse(t, content).Trials("data")
+	trials, err := mustParse(t, content).Trials(t.Context(), "data")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +72,7 @@ searches:
   - set: {optimizer.kind: koala-v, optimizer.q: 5}
   - set: {optimizer.kind: koala-v, optimizer.q: 5}
 `)
-	trials, err := f.Trials("data")
+	trials, err := f.Trials(t.Context(), "data")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +109,7 @@ func TestRandomIsDeterministic(t *testing.T) {
 	if cmp.Equal(few, labels(t, random+"5\nrandom_seed: 2")) {
 		t.Error("another seed draws the same")
 	}
-	trials, err := mustParse(t, random+"200").Trials("data")
+	trials, err := mustParse(t, random+"200").Trials(t.Context(), "data")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,9 +134,9 @@ func TestRandomIsDeterministic(t *testing.T) {
 
 func TestIDs(t *testing.T) {
 	f := mustParse(t, "grid: {train.batch: [1, 2]}")
-	a, _ := f.Trials("data")
-	again, _ := f.Trials("data")
-	other, _ := f.Trials("other data")
+	a, _ := f.Trials(t.Context(), "data")
+	again, _ := f.Trials(t.Context(), "data")
+	other, _ := f.Trials(t.Context(), "other data")
 	if diff := cmp.Diff(a, again); diff != "" {
 		t.Errorf("the same file twice (-first +second):\n%s", diff)
 	}
@@ -153,7 +158,7 @@ func TestProblems(t *testing.T) {
 		{"grid: {a: [1]}\ngrid: {b: [1]}", "s.yaml:2:1: grid is there twice"},
 		{"random: {train.batch: [1]}", "s.yaml:1:1: random needs trials, the number of draws"},
 		{"trials: 3", "s.yaml:1:1: trials is the number of random draws, and there is no random"},
-		{"trials: x\nrandom: {train.batch: [1]}", "s.yaml:1:9: trials must be a whole number from 1 to 100000"},
+		{"trials: x\nrandom: {train.batch: [1]}", "s.yaml:1:9: trials must be a whole number from 1 to 10000"},
 		{"random: {train.batch: {int: [3, 1]}}\ntrials: 1", "s.yaml:1:23: train.batch: {int: ...} needs two numbers, the lower one first (and above 0 for log)"},
 		{"random: {optimizer.lr: {loguniform: [1, 2]}}\ntrials: 1", `s.yaml:1:25: optimizer.lr: "loguniform" is no distribution: draw from one of {uniform: [a, b]}, {log: [a, b]}, {int: [a, b]}, or from a list`},
 		{"stop: {kind: best}\ngrid: {train.batch: [1]}", `s.yaml:1:7: stop needs kind: asha or median, not "best"`},
@@ -180,7 +185,7 @@ func TestProblems(t *testing.T) {
 
 // Settings are checked before anything runs, and each problem is reported once.
 func TestProblemsOfSettings(t *testing.T) {
-	_, err := mustParse(t, "grid:\n  optimizer.lr: [1, -1]\n  train.bacth: [2]\nseeds: [1, 2, 3]").Trials("data")
+	_, err := mustParse(t, "grid:\n  optimizer.lr: [1, -1]\n  train.bacth: [2]\nseeds: [1, 2, 3]").Trials(t.Context(), "data")
 	want := "s.yaml:3:17: unknown setting \"train.bacth\": did you mean train.batch?\n" +
 		"s.yaml:2:21: optimizer.lr must be a number greater than 0, not -1"
 	if err == nil || err.Error() != want {
@@ -188,9 +193,45 @@ func TestProblemsOfSettings(t *testing.T) {
 	}
 	_, err = mustParse(t, "grid: {train.seed: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "+
 		"train.batch: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], train.bptt: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], train.clip: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "+
-		"optimizer.lr: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], optimizer.q: [1, 2]}").Trials("data")
-	if err == nil || err.Error() != "s.yaml: a search of more than 100000 trials" {
+		"optimizer.lr: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], optimizer.q: [1, 2]}").Trials(t.Context(), "data")
+	if err == nil || err.Error() != "s.yaml: more than 10000 trials" {
 		t.Errorf("a huge grid: %v", err)
+	}
+}
+
+// A file that no person writes is refused without going through all of it, and listing
+// trials ends with its context.
+func TestHugeFiles(t *testing.T) {
+	each := func(format string, n int) string {
+		var all strings.Builder
+		for i := range n {
+			fmt.Fprintf(&all, format, i)
+		}
+		return all.String()
+	}
+	for _, test := range []struct {
+		content string
+		lines   int // of the problems
+		want    string
+	}{
+		{each("k%d: 1\n", 5000), configs.MostProblems, `s.yaml:1:1: unknown key "k0"`},
+		{"grid: {" + each("x%d: [1],", 5000) + "}", 1, "s.yaml:1:7: grid has more than 1000 settings"},
+		{"set: {" + each("optimizer.lr: %d,", 5000) + "}", 1, "s.yaml:1:6: set has more than 1000 settings"},
+		{"searches: [" + each("{name: s%d, grid: {optimizer.lr: [0.1, 1]}},", 5001) + "]", 1, "s.yaml: more than 10000 trials"},
+		{"seeds: [" + each("%d,", 10_001) + "]", 1, "s.yaml: more than 10000 trials"},
+	} {
+		f, err := parse("s.yaml", []byte(test.content))
+		if err == nil {
+			_, err = f.Trials(t.Context(), "data")
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), test.want) || strings.Count(err.Error(), "\n") != test.lines-1 {
+			t.Errorf("%.40s: error is %.200v, want %d lines with %s", test.content, err, test.lines, test.want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := mustParse(t, "seeds: [1, 2]").Trials(ctx, "data"); !errors.Is(err, context.Canceled) {
+		t.Errorf("after an interrupt: %v", err)
 	}
 }
 
@@ -252,11 +293,11 @@ func FuzzParse(f *testing.F) {
 				s.trials = 50
 			}
 		}
-		first, err := file.Trials("data")
+		first, err := file.Trials(t.Context(), "data")
 		if err != nil {
 			return
 		}
-		second, err := file.Trials("data")
+		second, err := file.Trials(t.Context(), "data")
 		if err != nil || !cmp.Equal(first, second) {
 			t.Fatalf("the second expansion differs: %v", err)
 		}

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,8 +14,8 @@ import (
 	"github.com/koala-lm/koala-lm/configs"
 )
 
-// maxTrials bounds the trials of a search, which a typing error can multiply.
-const maxTrials = 100_000
+// maxTrials bounds the trials of a file, which a typing error can multiply.
+const maxTrials = 10_000
 
 // A Trial is one run of a sweep.
 type Trial struct {
@@ -28,16 +29,18 @@ type Trial struct {
 // Trials lists the trials in the order of the file, the seeds innermost. dataset is
 // the dataset's fingerprint. Equal trials are listed once. The error holds all problems
 // with settings.
-func (f *File) Trials(dataset string) ([]Trial, error) {
+func (f *File) Trials(ctx context.Context, dataset string) ([]Trial, error) {
+	if err := f.checkSize(); err != nil {
+		return nil, err
+	}
 	l := list{file: f, dataset: dataset}
 	for i := range f.searches {
 		s := &f.searches[i]
-		points, err := s.points()
-		if err != nil {
-			return nil, Problems{fmt.Sprintf("%s: %v", f.Path, err)}
-		}
-		for _, p := range points {
+		for _, p := range s.points() {
 			for _, seeded := range p.seeded(s.seeds) {
+				if err := ctx.Err(); err != nil {
+					return nil, err
+				}
 				l.add(s, seeded)
 			}
 		}
@@ -118,17 +121,28 @@ func (p point) seeded(seeds []text) []point {
 // extended appends to a copy, since points share their first elements.
 func extended(list []string, s string) []string { return append(list[:len(list):len(list)], s) }
 
-// points expands a search without its seeds.
-func (s *search) points() ([]point, error) {
-	count := max(1, len(s.seeds)+len(s.bestSeeds)) * max(1, s.trials)
-	for _, c := range s.grid {
-		if count *= len(c.values); count > maxTrials {
-			return nil, fmt.Errorf("a search of more than %d trials", maxTrials)
+// checkSize returns an error if the file has too many trials.
+func (f *File) checkSize() error {
+	total := 0
+	for i := range f.searches {
+		if total += f.searches[i].size(); total > maxTrials {
+			return Problems{fmt.Sprintf("%s: more than %d trials", f.Path, maxTrials)}
 		}
 	}
-	if count > maxTrials {
-		return nil, fmt.Errorf("a search of more than %d trials", maxTrials)
+	return nil
+}
+
+// size returns the number of a search's trials, at most one more than maxTrials.
+func (s *search) size() int {
+	count := min(max(1, len(s.seeds)+len(s.bestSeeds))*max(1, s.trials), maxTrials+1)
+	for _, c := range s.grid {
+		count = min(count*len(c.values), maxTrials+1)
 	}
+	return count
+}
+
+// points expands a search without its seeds.
+func (s *search) points() []point {
 	list := []point{{}}
 	for _, c := range s.set {
 		list[0] = list[0].with(c.key, c.values[0], false)
@@ -139,7 +153,7 @@ func (s *search) points() ([]point, error) {
 	if s.random != nil {
 		list = s.draw(list[0])
 	}
-	return list, nil
+	return list
 }
 
 // times combines every point with every value.

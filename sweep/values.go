@@ -41,6 +41,9 @@ func (r *reader) countUpTo(n *yaml.Node, what string, most int) int {
 	return v
 }
 
+// mostSettings is above the number of settings that there are.
+const mostSettings = 1000
+
 // choices reads a mapping from settings to values; keys may nest as in a file
 // of settings.
 func (r *reader) choices(n *yaml.Node, what string, read func(key string, n *yaml.Node) choice) []choice {
@@ -51,11 +54,15 @@ func (r *reader) choices(n *yaml.Node, what string, read func(key string, n *yam
 			r.add(n, "%s must be a mapping from settings to values", what)
 			return
 		}
-		for i := 0; i+1 < len(n.Content); i += 2 {
+		for i := 0; i+1 < len(n.Content) && !r.full(); i += 2 {
 			key, value := prefix+n.Content[i].Value, n.Content[i+1]
 			if value.Kind == yaml.MappingNode && !isInterval(key, value) {
 				walk(key+".", value)
 				continue
+			}
+			if len(list) == mostSettings {
+				r.add(n, "%s has more than %d settings", what, mostSettings)
+				return
 			}
 			list = append(list, read(key, value))
 		}

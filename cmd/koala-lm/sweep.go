@@ -133,7 +133,7 @@ func runSweep(ctx context.Context, opts *sweepOptions) error {
 	if err := opts.compute.check(); err != nil {
 		return err
 	}
-	s, err := opts.resolve()
+	s, err := opts.resolve(ctx)
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func runSweep(ctx context.Context, opts *sweepOptions) error {
 }
 
 // resolve reads the file and finds every error in it before the first run starts.
-func (opts *sweepOptions) resolve() (*sweep.Runner, error) {
+func (opts *sweepOptions) resolve(ctx context.Context) (*sweep.Runner, error) {
 	file, err := sweep.Read(opts.file)
 	if err != nil {
 		return nil, err
@@ -212,18 +212,18 @@ func (opts *sweepOptions) resolve() (*sweep.Runner, error) {
 	if opts.compute.threads > 0 {
 		s.Common = append(s.Common, "--threads", strconv.Itoa(opts.compute.threads))
 	}
-	return s, expand(s, data)
+	return s, expand(ctx, s, data)
 }
 
 // expand lists the sweep's trials and checks each of them against the dataset.
-func expand(s *sweep.Runner, folder string) error {
+func expand(ctx context.Context, s *sweep.Runner, folder string) error {
 	dataset, err := data.Open(folder, data.Unverified())
 	if err != nil {
 		return err
 	}
 	defer dataset.Close()
 	s.Dataset = tracking.Dataset{Name: dataset.Name(), Path: folder, Fingerprint: dataset.Fingerprint()}
-	if s.Trials, err = s.File.Trials(s.Dataset.Fingerprint); err != nil {
+	if s.Trials, err = s.File.Trials(ctx, s.Dataset.Fingerprint); err != nil {
 		return err
 	}
 	for _, trial := range s.Trials {

@@ -71,10 +71,25 @@ func (r reading) tar(from io.Reader, name string) error {
 			return fmt.Errorf("%s: %q is a sparse file, whose holes would be read as zeros: unpack the archive first", name, entry.Name)
 		}
 		members++
-		if err := r.member(archive, entry.Name, entryName(name, entry.Name)); err != nil {
+		held := tarMember{archive, entryName(name, entry.Name)}
+		if err := r.member(held, entry.Name, held.name); err != nil {
 			return err
 		}
 	}
+}
+
+// tarMember is a file in a tar archive, which may end within it.
+type tarMember struct {
+	from io.Reader
+	name string
+}
+
+func (m tarMember) Read(p []byte) (int, error) {
+	n, err := m.from.Read(p)
+	if err == io.ErrUnexpectedEOF {
+		err = damaged(m.name, err)
+	}
+	return n, err
 }
 
 // sparse reports whether an entry is a file with holes: a few bytes of an

@@ -227,6 +227,8 @@ func TestRefused(t *testing.T) {
 		want    string
 	}{
 		"cut.txt.gz":     {gz[:len(gz)/2], Options{}, "cut.txt.gz is cut short"},
+		"cut.tar":        {tarred(t, []string{"a.txt"}, []string{packedText})[:520], Options{}, "cut.tar: a.txt is cut short"},
+		"cut lines.tar":  {tarred(t, []string{"a.jsonl"}, []string{"{\"text\": \"a\"}\n"})[:520], Options{}, "a.jsonl is cut short"},
 		"empty.txt.gz":   {nil, Options{}, "empty.txt.gz is cut short"},
 		"no.txt.gz":      {[]byte(packedText), Options{}, "damaged, or not what its name says"},
 		"no.txt.zst":     {[]byte(packedText), Options{}, "damaged, or not what its name says"},

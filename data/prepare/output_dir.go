@@ -49,11 +49,15 @@ func newFolder(target string, force bool) (*folder, error) {
 			return nil, err
 		}
 	}
-	if err := os.Mkdir(f.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
+	made := os.Mkdir(f.path, 0o755)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return nil, made
 	}
 	lock, err := os.Open(f.path)
 	if err != nil {
+		if made == nil {
+			_ = os.Remove(f.path) // empty
+		}
 		return nil, err
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
