@@ -90,6 +90,9 @@ func newTrainer(s configs.Settings, dataset *data.Dataset, device gotch.Device, 
 	if err != nil {
 		return nil, err
 	}
+	if err := checkMemory(s, dataset.Vocab(), device); err != nil {
+		return nil, err
+	}
 	model, err := lm.New(ModelConfig(s.Model, dataset.Vocab()), uint64(s.Train.Seed), device)
 	if err != nil {
 		return nil, err

@@ -7,10 +7,13 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/configs"
+	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/memory"
 )
 
 type trainOptions struct {
@@ -105,7 +108,7 @@ func runTrain(ctx context.Context, opts *trainOptions) error {
 	}
 	if opts.dryRun {
 		printSettings(opts.app.io.Out, r.Settings)
-		return nil
+		return opts.printCost(r)
 	}
 	if _, err := request.FindEngine(); err != nil {
 		return err // before anything is written
@@ -116,6 +119,27 @@ func runTrain(ctx context.Context, opts *trainOptions) error {
 		}
 	}
 	return request.Exec("train", r)
+}
+
+// printCost prints what the run will take, and warns if there is not as much memory.
+func (opts *trainOptions) printCost(r *request.Train) error {
+	dataset, err := data.Open(r.Data, data.Unverified())
+	if err != nil {
+		return err
+	}
+	defer dataset.Close()
+	cost, known := r.Settings.Cost(dataset.Vocab(), r.Ranks())
+	if !known {
+		return nil
+	}
+	opts.app.notef("%v", cost)
+	free, known := memory.Free()
+	processes := uint64(max(1, r.NProc))
+	if need := uint64(cost.Total()+configs.Program) * processes; known && need > free {
+		opts.app.notef("on the CPU the run will not fit: it needs about %s, and %s are free: lower train.batch, the length of sequences or the model, or set train.gradient_checkpointing",
+			humanize.IBytes(need), humanize.IBytes(free))
+	}
+	return nil
 }
 
 // checkUsage refuses flags that contradict one another.

@@ -6,13 +6,14 @@ import (
 
 	"github.com/sugarme/gotch"
 
+	"github.com/koala-lm/koala-lm/internal/memory"
 	"github.com/koala-lm/koala-lm/internal/torch"
 )
 
 // TestMemoryThatIsNotThere: Linux would grant each allocation without having
 // memory for all of them. The test writes nothing to them.
 func TestMemoryThatIsNotThere(t *testing.T) {
-	free, ok := torch.FreeMemory()
+	free, ok := memory.Free()
 	if !ok {
 		t.Fatal("the system does not report its free memory")
 	}
@@ -24,8 +25,8 @@ func TestMemoryThatIsNotThere(t *testing.T) {
 			return s.Err()
 		})
 	})
-	var memory *torch.OutOfMemoryError
-	if !errors.As(err, &memory) || memory.Bytes < free/8 {
+	var short *torch.OutOfMemoryError
+	if !errors.As(err, &short) || short.Bytes < free/8 {
 		t.Errorf("twice the memory that is free: error %v, want an OutOfMemoryError with the size", err)
 	}
 }

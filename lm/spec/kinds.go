@@ -41,12 +41,20 @@ type Kind struct {
 	// Check returns the errors of a shape beyond the ranges of its settings. It is
 	// nil for a kind without such errors.
 	Check func(m *Model) []setting.Problem
+
+	// Tensors and Activations outline a model, see Model.Outline. They are nil for a kind
+	// whose memory is not estimated.
+	Tensors     func(m *Model) []Tensor
+	Activations func(m *Model) int64
 }
 
 var kinds = []Kind{
-	{Name: LSTM, About: "long short-term memory (Hochreiter & Schmidhuber 1997)", Family: RecurrentFamily, CarriesState: true},
-	{Name: GRU, About: "gated recurrent unit (Cho et al. 2014)", Family: RecurrentFamily, CarriesState: true},
-	{Name: Transformer, About: "decoder-only Transformer, GPT-2's form or LLaMA's (Vaswani et al. 2017)", Family: TransformerFamily, Check: checkTransformer},
+	{Name: LSTM, About: "long short-term memory (Hochreiter & Schmidhuber 1997)", Family: RecurrentFamily, CarriesState: true,
+		Tensors: recurrentTensors(4), Activations: recurrentActivations(4)},
+	{Name: GRU, About: "gated recurrent unit (Cho et al. 2014)", Family: RecurrentFamily, CarriesState: true,
+		Tensors: recurrentTensors(3), Activations: recurrentActivations(6)},
+	{Name: Transformer, About: "decoder-only Transformer, GPT-2's form or LLaMA's (Vaswani et al. 2017)", Family: TransformerFamily, Check: checkTransformer,
+		Tensors: transformerTensors, Activations: transformerActivations},
 }
 
 // Register adds a kind. Call it while the program is initialised: the declarations
