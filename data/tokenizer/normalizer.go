@@ -268,7 +268,15 @@ func parseReplace(part json.RawMessage) ([]normalizer, error) {
 	return nil, errors.New("normalizer: Replace has no pattern: want String or Regex")
 }
 
+// errGrown is returned where replacements would fill the memory.
+var errGrown = errors.New("a Replace of the tokenizer's normalizer makes the text many times longer")
+
+// mostGrown is the largest number of bytes that may replace n bytes. A chain of
+// replacements multiplies.
+func mostGrown(n int) int { return 16<<20 + 4*n }
+
 func (s replaceString) apply(buf, text []byte, _, _ bool) ([]byte, error) {
+	most := mostGrown(len(text))
 	if len(s.pattern) == 1 && len(s.content) > 0 {
 		first := s.pattern[0]
 		for {
@@ -276,7 +284,9 @@ func (s replaceString) apply(buf, text []byte, _, _ bool) ([]byte, error) {
 			if i < 0 {
 				return append(buf, text...), nil
 			}
-			buf = append(append(buf, text[:i]...), s.content...)
+			if buf = append(append(buf, text[:i]...), s.content...); len(buf) > most {
+				return nil, errGrown
+			}
 			text = text[i+1:]
 		}
 	}
@@ -285,7 +295,9 @@ func (s replaceString) apply(buf, text []byte, _, _ bool) ([]byte, error) {
 		if i < 0 {
 			return append(buf, text...), nil
 		}
-		buf = append(append(buf, text[:i]...), s.content...)
+		if buf = append(append(buf, text[:i]...), s.content...); len(buf) > most {
+			return nil, errGrown
+		}
 		text = text[i+len(s.pattern):]
 	}
 }
@@ -300,11 +312,16 @@ func (s replaceRegex) apply(buf, text []byte, _, _ bool) ([]byte, error) {
 	if len(text) == 0 {
 		return text, nil
 	}
-	m, from := newRegexMatcher(s.re), 0
+	m, from, most := newRegexMatcher(s.re), 0, mostGrown(len(text))
 	m.matches(text, func(start, end int) {
-		buf = append(append(buf, text[from:start]...), s.content...)
+		if len(buf) <= most {
+			buf = append(append(buf, text[from:start]...), s.content...)
+		}
 		from = end
 	})
+	if len(buf) > most {
+		return nil, errGrown
+	}
 	return append(buf, text[from:]...), m.err
 }
 

@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -194,6 +195,26 @@ func TestNormalizationOfNewMarks(t *testing.T) {
 		got, err := c.form.apply(nil, []byte(c.text), true, true)
 		if err != nil || string(got) != c.want {
 			t.Errorf("%v of %+q: %+q, %v, want %+q", c.form, c.text, got, err, c.want)
+		}
+	}
+}
+
+// A chain of replacements that would make a text longer than memory ends with an error,
+// and usual ones do not.
+func TestReplacementsGrow(t *testing.T) {
+	text := []byte(strings.Repeat("a", 1<<16))
+	re, err := compileRegex("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []normalizer{replaceString{[]byte("a"), []byte("aaaaaaaaaa")}, replaceString{[]byte("aa"), []byte("aaaaaaaaaaaaaaaaaaaa")},
+		replaceRegex{re, []byte("aaaaaaaaaa")}} {
+		grown, steps := text, 0
+		for err = error(nil); err == nil && steps < 9; steps++ {
+			grown, err = step.apply(nil, grown, true, true)
+		}
+		if !errors.Is(err, errGrown) || steps < 3 {
+			t.Errorf("%T: error %v after %d steps", step, err, steps)
 		}
 	}
 }

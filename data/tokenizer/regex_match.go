@@ -67,11 +67,11 @@ const (
 func compileRegex(pattern string) (*regex, error) {
 	node, err := parseRegex(pattern)
 	if err != nil {
-		return nil, fmt.Errorf("regular expression %q: %w", pattern, err)
+		return nil, fmt.Errorf("regular expression %.200q: %w", pattern, err)
 	}
 	re := compileNode(pattern, node)
 	if re == nil {
-		return nil, fmt.Errorf("regular expression %q is too large", pattern)
+		return nil, fmt.Errorf("regular expression %.200q is too large", pattern)
 	}
 	return re, nil
 }
