@@ -49,11 +49,13 @@ func (s Settings) Cost(vocab, ranks int) (c Cost, known bool) {
 		return c, false
 	}
 	params := make([]*koalaspec.Param, len(tensors))
+	largest := int64(0)
 	for i, t := range tensors {
 		c.Count += t.Elements()
+		largest = max(largest, t.Elements())
 		params[i] = koalaspec.OfShape(koalaspec.Role(t.Role), t.Shape, t.Parts, t.PartsDim)
 	}
-	state, err := kind.StateElements(s.Optimizer.Values, params)
+	state, averages, err := kind.StateElements(s.Optimizer.Values, params)
 	if err != nil {
 		return c, false
 	}
@@ -71,6 +73,9 @@ func (s Settings) Cost(vocab, ranks int) (c Cost, known bool) {
 	c.Copies = 2*c.Parameters + c.State
 	if m.Tied {
 		c.Copies += 2 * size * m.Vocab * m.Embed
+	}
+	if averages {
+		c.Copies += 3 * size * largest // of the step of the average
 	}
 	c.FLOPs = 6 * m.Multiplications(length)
 	return c, true

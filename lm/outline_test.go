@@ -70,7 +70,7 @@ func TestOutline(t *testing.T) {
 				t.Fatalf("tensors (-model +outline):\n%s", diff)
 			}
 			for _, kind := range koalaspec.Kinds() {
-				said, err := kind.StateElements(nil, params)
+				said, _, err := kind.StateElements(nil, params)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -59,7 +59,8 @@ func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) 
 		leaves = append(leaves, &leaf{pages: column.Pages(), values: make([]parquet.Value, 256)})
 	}
 	values := make([][]byte, len(leaves))
-	total := int64(0) // a dictionary's texts repeat without taking space
+	const documentCost = 32 // bytes that a document takes beside its text
+	total := int64(0)       // a dictionary's texts repeat without taking space
 	for row := 1; ; row++ {
 		if err := r.ctx.Err(); err != nil {
 			return err
@@ -77,7 +78,7 @@ func (r reading) parquet(from io.ReaderAt, size int64, name string) (err error) 
 			return nil
 		}
 		if text := t.fill(values); text != nil {
-			total += int64(len(text))
+			total += int64(len(text)) + documentCost
 			if err := checkBomb(name, total, size); err != nil {
 				return err
 			}

@@ -238,18 +238,22 @@ func TestParquetBomb(t *testing.T) {
 	type row struct {
 		Text string `parquet:"text,dict"`
 	}
-	var b bytes.Buffer
-	w := parquet.NewGenericWriter[row](&b, parquet.Compression(&parquet.Zstd))
-	rows := slices.Repeat([]row{{strings.Repeat("koala ", 10_000)}}, 2000) // 120 MB
-	if _, err := w.Write(rows); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, err := readAll([]string{put(t, t.TempDir(), "a.parquet", b.Bytes())}, Options{})
-	if err == nil || !strings.Contains(err.Error(), "250 times") {
-		t.Errorf("%d bytes: error is %v", b.Len(), err)
+	for _, rows := range [][]row{
+		slices.Repeat([]row{{strings.Repeat("koala ", 10_000)}}, 2000), // 120 MB
+		slices.Repeat([]row{{"a"}}, 2_500_000),
+	} {
+		var b bytes.Buffer
+		w := parquet.NewGenericWriter[row](&b, parquet.Compression(&parquet.Zstd))
+		if _, err := w.Write(rows); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := readAll([]string{put(t, t.TempDir(), "a.parquet", b.Bytes())}, Options{})
+		if err == nil || !strings.Contains(err.Error(), "250 times") {
+			t.Errorf("%d rows in %d bytes: error is %v", len(rows), b.Len(), err)
+		}
 	}
 }
 

@@ -7,15 +7,14 @@ import (
 )
 
 // StateElements returns the number of elements that the state of an optimizer has for
-// parameters, an average of the weights included. Of a parameter it needs shape, count,
-// role and parts.
-func (k *Kind) StateElements(values setting.Values, params []*Param) (int64, error) {
-	values, err := k.Complete(values, nil)
-	if err != nil {
-		return 0, err
+// parameters, an average of the weights included, and whether there is one. Of a
+// parameter it needs shape, count, role and parts.
+func (k *Kind) StateElements(values setting.Values, params []*Param) (total int64, averages bool, err error) {
+	if values, err = k.Complete(values, nil); err != nil {
+		return 0, false, err
 	}
-	total := int64(0)
-	for _, t := range k.New(values).State().Tensors {
+	state := k.New(values).State()
+	for _, t := range state.Tensors {
 		for _, p := range params {
 			if t.Shape == nil {
 				total += p.Count
@@ -24,7 +23,7 @@ func (k *Kind) StateElements(values setting.Values, params []*Param) (int64, err
 			}
 		}
 	}
-	return total, nil
+	return total, state.Average != "", nil
 }
 
 func product(shape []int64) int64 {

@@ -179,9 +179,9 @@ func transformerActivations(m *Model) int64 {
 	const cached = 1 << 18 // weights of attention that is one operator, over 256 tokens at most
 	switch {
 	case !m.GPT2(): // norm, rotary positions and the residual sum
-		attention += 4*d + q + kv
+		attention += 5*d + q + kv
 	case 4*d*d > cached || m.Context > 256:
-		attention += 4 * d
+		attention += 7 * d
 	}
 	if activation != GELU && activation != "silu" {
 		feed += 2*m.Hidden + 2*d
