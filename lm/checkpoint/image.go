@@ -3,11 +3,13 @@ package checkpoint
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/sugarme/gotch/ts"
+	"golang.org/x/sys/unix"
 
 	"github.com/koala-lm/koala-lm/internal/safetensors"
 	"github.com/koala-lm/koala-lm/internal/torch"
@@ -68,12 +70,50 @@ func (im *image) add(s *torch.Scope, name string, t *ts.Tensor) {
 	n := torch.ByteCount(t)
 	content := im.contents[name]
 	if int64(cap(content)) < n {
-		content = make([]byte, n)
+		im.release(name)
+		var err error
+		if content, err = im.allocate(n); err != nil {
+			s.Fail(fmt.Errorf("%w: %w", errNoMemory, err))
+			return
+		}
 	}
 	content = content[:n]
 	s.ReadBytes(content, t)
 	im.infos = append(im.infos, safetensors.Info{Name: name, DType: dtype, Shape: torch.Shape(t)})
 	im.contents[name] = content
+}
+
+// errNoMemory is returned where the copy of a state does not fit in memory.
+var errNoMemory = errors.New("there is no memory for a copy of the state: lower train.batch")
+
+// mapped is the size from which a tensor's copy lies outside Go's heap, which would end
+// the process where there is no more memory. A test replaces it and mapMemory.
+var mapped = int64(64 << 10)
+
+var mapMemory = func(n int) ([]byte, error) {
+	return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+}
+
+func (im *image) allocate(n int64) ([]byte, error) {
+	if n < mapped {
+		return make([]byte, n), nil
+	}
+	return mapMemory(int(n))
+}
+
+// release frees a tensor's copy.
+func (im *image) release(name string) {
+	if content := im.contents[name]; int64(cap(content)) >= mapped {
+		_ = unix.Munmap(content[:cap(content)]) // it was mapped
+	}
+	delete(im.contents, name)
+}
+
+// free frees all copies.
+func (im *image) free() {
+	for name := range im.contents {
+		im.release(name)
+	}
 }
 
 // write writes the file.

@@ -96,7 +96,10 @@ func (k *Keeper) Checkpoint(snap *lm.Snapshot, best bool) error {
 	if err := k.wait(); err != nil {
 		return err
 	}
-	if err := k.image.take(snap, k.config.Origin); err != nil {
+	if err := k.image.take(snap, k.config.Origin); errors.Is(err, errNoMemory) {
+		k.image.free()
+		return k.wrote(result{failed: err})
+	} else if err != nil {
 		return err
 	}
 	writing := make(chan result, 1)
@@ -108,7 +111,9 @@ func (k *Keeper) Checkpoint(snap *lm.Snapshot, best bool) error {
 // Close waits for the last write. Its error says that the last state is not on disk,
 // and which one is.
 func (k *Keeper) Close() error {
-	if err := k.wait(); err != nil {
+	err := k.wait()
+	k.image.free()
+	if err != nil {
 		return err
 	}
 	if k.failure == nil {

@@ -215,6 +215,31 @@ func TestWriteFailureEndsTheRun(t *testing.T) {
 	_ = k.Close()
 }
 
+// A state whose copy does not fit in memory is a failed write.
+func TestNoMemoryForCopy(t *testing.T) {
+	defer func(size int64, f func(int) ([]byte, error)) { mapped, mapMemory = size, f }(mapped, mapMemory)
+	usual := mapMemory
+	mapped, mapMemory = 1, func(int) ([]byte, error) { return nil, syscall.ENOMEM }
+	j := baseJob()
+	j.checkpoint = 4
+	folder := filepath.Join(t.TempDir(), "checkpoints")
+	var reported []error
+	k := must[*Keeper](t)(NewKeeper(Config{Folder: folder, Keep: 2, Failed: func(err error) error {
+		reported = append(reported, err)
+		return nil
+	}}, nil))
+	run(t, j.trainer(t, k, &callback{at: 9, do: func() { mapMemory = usual }}), 0)
+	if err := k.Close(); err != nil {
+		t.Error(err)
+	}
+	if len(reported) != 2 || !errors.Is(reported[0], syscall.ENOMEM) || !strings.Contains(reported[0].Error(), "no memory for a copy of the state") { // of steps 4 and 8
+		t.Errorf("reported: %v", reported)
+	}
+	if f := latest(t, folder); f.State.Progress.Step != 20 {
+		t.Errorf("the last checkpoint is of step %d", f.State.Progress.Step)
+	}
+}
+
 // A folder that somebody removed is made again with the next checkpoint.
 func TestRemovedFolder(t *testing.T) {
 	j := baseJob()
