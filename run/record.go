@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +69,15 @@ func (job Job) record(ctx context.Context, trainer *lm.Trainer, dataset *data.Da
 // claim makes this process the run's only writer.
 func (job Job) claim(ctx context.Context, store *tracking.Store, dataset *data.Dataset, from start, device string) (*tracking.Run, error) {
 	if job.Resume != "" {
-		return store.ResumeRun(ctx, job.Resume, from.step(), tracking.Resume{Command: job.Command, Device: device, Threads: torch.Threads(), DatasetPath: job.Data})
+		length := map[string]any{}
+		for _, kv := range job.Settings.Flat() {
+			if slices.Contains([]string{"train.steps", "train.epochs", "train.time_limit"}, kv.Key) {
+				length[kv.Key] = kv.Value
+			}
+		}
+		return store.ResumeRun(ctx, job.Resume, from.step(), tracking.Resume{
+			Command: job.Command, Device: device, Threads: torch.Threads(), DatasetPath: job.Data, Settings: length,
+		})
 	}
 	known := map[string]float64{} // metrics of the dataset itself, at step 0
 	for split, prefix := range metric.SplitPrefix {

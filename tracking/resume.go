@@ -22,6 +22,9 @@ type Resume struct {
 
 	// DatasetPath is where the dataset is now; "" if it has not moved.
 	DatasetPath string
+
+	// Settings are those that may change, such as the run's length.
+	Settings map[string]any
 }
 
 // ResumeRun continues the run with the given id after fromStep, the step of its
@@ -90,6 +93,9 @@ func (s *Store) resume(ctx context.Context, id string, fromStep int64, how Resum
 		sql.Named("device", how.Device), sql.Named("threads", how.Threads), sql.Named("command", command),
 		sql.Named("dataset_path", orNull(how.DatasetPath)), sql.Named("dataset_relative", orNull(s.relative(how.DatasetPath)))).Scan(&lease)
 	if err != nil {
+		return nil, err
+	}
+	if err := recordSettings(ctx, tx, number, how.Settings); err != nil {
 		return nil, err
 	}
 	// The pause is by the wall clock: the process that stopped is gone. If the clock

@@ -133,14 +133,8 @@ func insertRun(ctx context.Context, tx *sql.Tx, n NewRun, now time.Time, relativ
 	if err != nil {
 		return 0, err
 	}
-	for key, value := range n.Settings {
-		stored, kind, err := encodeSetting(value)
-		if err != nil {
-			return 0, fmt.Errorf("setting %s: %w", key, err)
-		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO run_settings (run, key, value, type) VALUES (?, ?, ?, ?)`, number, key, stored, kind); err != nil {
-			return 0, err
-		}
+	if err := recordSettings(ctx, tx, number, n.Settings); err != nil {
+		return 0, err
 	}
 	for _, tag := range n.Tags {
 		if err := addTag(ctx, tx, number, tag); err != nil {
@@ -148,6 +142,20 @@ func insertRun(ctx context.Context, tx *sql.Tx, n NewRun, now time.Time, relativ
 		}
 	}
 	return number, insertEvent(ctx, tx, number, event{now, "started", self.String()})
+}
+
+// recordSettings records settings of a run, in place of those of the same keys.
+func recordSettings(ctx context.Context, tx *sql.Tx, number int64, settings map[string]any) error {
+	for key, value := range settings {
+		stored, kind, err := encodeSetting(value)
+		if err != nil {
+			return fmt.Errorf("setting %s: %w", key, err)
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO run_settings (run, key, value, type) VALUES (?, ?, ?, ?)`, number, key, stored, kind); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // jsonObject writes a map as a JSON object, a nil map as an empty one.

@@ -57,6 +57,7 @@ saves and stops it (exit code 130); --resume continues with the same bits.`,
   koala-lm train --data prepared/godoc --nproc 4
   RANK=0 WORLD_SIZE=2 koala-lm train --data prepared/godoc --rendezvous-file /shared/meet
   koala-lm train --resume latest
+  koala-lm train --resume latest --steps 5000
   koala-lm train --fork sgd --set optimizer.lr=5 --steps 20000`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.changed = cmd.Flags().Changed
@@ -80,7 +81,7 @@ saves and stops it (exit code 130); --resume continues with the same bits.`,
 	f.StringVar(&opts.note, "note", "", "`text` to keep with the run")
 	f.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
 	f.StringVar(&opts.runs, "runs", "", runsHelp)
-	f.StringVar(&opts.resume, "resume", "", "continue this `RUN` from its last checkpoint")
+	f.StringVar(&opts.resume, "resume", "", "continue this `RUN` from its last checkpoint; --steps, --epochs and --time-limit change its length")
 	f.StringVar(&opts.fork, "fork", "", "start a new run from this `RUN`'s weights and settings")
 	f.StringVar(&opts.init, "init", "", "start from the weights at this `path`: a safetensors file, or a folder of transformers, which has the shape too")
 	f.BoolVar(&opts.findLR, "find-lr", false, "test rising learning rates instead of training; nothing is recorded")
@@ -152,10 +153,9 @@ func (opts *trainOptions) checkUsage() error {
 		}
 		return ""
 	}
-	const settings = "config set seed steps epochs time-limit"
 	switch {
 	case opts.resume != "":
-		if name := given(strings.Fields("fork init find-lr name tag note " + settings)...); name != "" {
+		if name := given("fork", "init", "find-lr", "name", "tag", "note", "config", "set", "seed"); name != "" {
 			return usagef("--resume continues a run with its own settings: --%s cannot be given beside it (--fork starts a new run with other settings)", name)
 		}
 	case opts.fork != "":

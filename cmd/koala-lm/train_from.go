@@ -17,24 +17,32 @@ import (
 )
 
 // resumed completes the request to continue a run: its data, its settings and,
-// unless flags change them, its threads and device, which the same bits need. It
-// returns nil if the run has finished.
+// unless flags change them, its length, threads and device, which the same bits need.
+// It returns nil if the run has finished and does not become longer.
 func (opts *trainOptions) resumed(ctx context.Context, r *request.Train) (*request.Train, error) {
 	run, err := findRun(ctx, r.Store, opts.resume)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case run.Status == tracking.Finished:
-		opts.app.notef("run %s (%s) is already finished, nothing to do", run.ID, run.Name)
-		return nil, nil
-	case run.Status == tracking.Running && opts.ranks.place.Leads(): // other ranks may start after rank 0
-		return nil, fmt.Errorf("run %s (%s) is still running, as process %d on %s", run.ID, run.Name, run.PID, run.Host)
-	}
 	var b configs.Builder
 	b.Values("run "+run.ID, run.Settings)
+	before, err := b.Settings()
+	if err != nil {
+		return nil, err
+	}
+	opts.settings.resolveLength(&b)
 	if r.Settings, err = b.Settings(); err != nil {
 		return nil, err
+	}
+	same := len(configs.Diff(before, r.Settings)) == 0
+	switch steps := r.Settings.Train.Steps; {
+	case run.Status == tracking.Finished && same:
+		opts.app.notef("run %s (%s) is already finished, nothing to do", run.ID, run.Name)
+		return nil, nil
+	case !same && steps > 0 && int64(steps) <= run.Steps:
+		return nil, usagef("run %s (%s) has trained %d steps: a longer run has --steps of at least %d", run.ID, run.Name, run.Steps, run.Steps+1)
+	case run.Status == tracking.Running && opts.ranks.place.Leads(): // other ranks may start after rank 0
+		return nil, fmt.Errorf("run %s (%s) is still running, as process %d on %s", run.ID, run.Name, run.PID, run.Host)
 	}
 	r.Resume, r.Name = run.ID, run.Name
 	if r.Data, err = datasetOf(run.RunSummary, r.Store, r.Data); err != nil {
