@@ -61,13 +61,16 @@ func TestChangeRefusesAnotherCount(t *testing.T) {
 
 func TestEntryIsBuiltOnceByRacingSetUps(t *testing.T) {
 	c := testCache(t)
+	const racers = 8
 	var built atomic.Int32
-	var wg sync.WaitGroup
-	for range 8 {
+	var wg, started sync.WaitGroup
+	started.Add(racers)
+	for range racers {
 		wg.Go(func() {
+			started.Done()
 			dir, err := c.entry("thing", 1, func(tmp, final string) error {
 				built.Add(1)
-				time.Sleep(20 * time.Millisecond)
+				started.Wait() // so that the others race
 				return os.WriteFile(filepath.Join(tmp, "file"), []byte("whole"), 0o644)
 			})
 			if err != nil {

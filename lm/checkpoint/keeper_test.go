@@ -170,6 +170,15 @@ func inTheWay(t *testing.T, folder string) {
 	}
 }
 
+// reporting returns a keeper that adds its failed writes to reported.
+func reporting(t *testing.T, folder string, reported *[]error) *Keeper {
+	t.Helper()
+	return must[*Keeper](t)(NewKeeper(Config{Folder: folder, Keep: 2, Failed: func(err error) error {
+		*reported = append(*reported, err)
+		return nil
+	}}, nil))
+}
+
 // A failed write is reported once, training continues, and the error at the end
 // names the last saved step.
 func TestWriteFails(t *testing.T) {
@@ -177,10 +186,7 @@ func TestWriteFails(t *testing.T) {
 	j.checkpoint = 4
 	folder := filepath.Join(t.TempDir(), "checkpoints")
 	var reported []error
-	k := must[*Keeper](t)(NewKeeper(Config{Folder: folder, Keep: 2, Failed: func(err error) error {
-		reported = append(reported, err)
-		return nil
-	}}, nil))
+	k := reporting(t, folder, &reported)
 	at8 := &callback{at: 9, do: func() {
 		if err := k.wait(); err != nil {
 			t.Error(err)
@@ -224,10 +230,7 @@ func TestNoMemoryForCopy(t *testing.T) {
 	j.checkpoint = 4
 	folder := filepath.Join(t.TempDir(), "checkpoints")
 	var reported []error
-	k := must[*Keeper](t)(NewKeeper(Config{Folder: folder, Keep: 2, Failed: func(err error) error {
-		reported = append(reported, err)
-		return nil
-	}}, nil))
+	k := reporting(t, folder, &reported)
 	run(t, j.trainer(t, k, &callback{at: 9, do: func() { mapMemory = usual }}), 0)
 	if err := k.Close(); err != nil {
 		t.Error(err)
