@@ -220,23 +220,32 @@ func documents(s *torch.Scope, texts, from, steps int64) *ts.Tensor {
 }
 
 func TestAttentionAgreesWithItsFormula(t *testing.T) {
-	const heads, width = 3, 8
-	for _, steps := range []int64{1, 2, 17} {
+	const heads, width = 4, 8
+	for _, steps := range []int64{1, 2, 17, 300} { // 300: several blocks of queries
 		for _, from := range []int64{0, 4} {
-			shared := []int64{2, 1, from + steps, width}
-			for _, window := range []int64{0, 3, 40} {
-				for _, within := range []bool{false, true} {
-					options := func(s *torch.Scope) (o torch.AttentionOptions) {
-						if o.Window = window; within {
-							o.First = documents(s, 2, from, steps)
+			for _, groups := range []int64{1, 2, heads} {
+				shared := []int64{2, groups, from + steps, width}
+				for _, window := range []int64{0, 3, 40} {
+					for _, within := range []bool{false, true} {
+						options := func(s *torch.Scope) (o torch.AttentionOptions) {
+							if o.Window = window; within {
+								o.First = documents(s, 2, from, steps)
+							}
+							return o
 						}
-						return o
+						agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+							return s.Attention(l[0], l[1], l[2], from, options(s))
+						}, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+							repeat := func(x *ts.Tensor) *ts.Tensor { // each head of keys beside its own queries
+								all := make([]*ts.Tensor, 0, heads)
+								for h := range int64(heads) {
+									all = append(all, s.Select(x, 1, h*groups/heads))
+								}
+								return s.Stack(1, all...)
+							}
+							return causal(s, l[0], repeat(l[1]), repeat(l[2]), from, options(s))
+						}, []int64{2, heads, steps, width}, shared, shared)
 					}
-					agree(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
-						return s.Attention(l[0], l[1], l[2], from, options(s))
-					},
-						func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor { return causal(s, l[0], l[1], l[2], from, options(s)) },
-						[]int64{2, heads, steps, width}, shared, shared)
 				}
 			}
 		}

@@ -271,6 +271,111 @@ struct ShortAttention : torch::autograd::Function<ShortAttention> {
 // [B, H, T, W].
 Tensor heads_of(const Tensor &qkv, int64_t which) { return qkv.select(2, which).transpose(1, 2); }
 
+// Sight is what queries see: of their own key and the keys before it, those from the
+// query's first on, and at most window. The first query's own key is number from.
+struct Sight {
+  Tensor firsts; // as firsts_of has them
+  int64_t from = 0, window = 0; // 0: no limit
+
+  bool all_before() const { return !firsts.defined() && window == 0; }
+
+  int64_t first(int64_t sequence, int64_t query) const {
+    const int32_t *const firsts_here = firsts_in(firsts, sequence);
+    const int64_t first = firsts_here != nullptr ? firsts_here[query] : 0;
+    return window > 0 ? std::max(first, from + query + 1 - window) : first;
+  }
+};
+
+// QueryBlock is a block of neighbouring queries of one sequence, and the keys that at least
+// one of them sees. Keys that none sees cost nothing, and a mask is as large as a block.
+// Heads that share keys are one head with more queries.
+struct QueryBlock {
+  static constexpr int64_t longest = 128; // queries
+  int64_t sequence, query, queries, key, keys;
+
+  QueryBlock(const Sight &sight, int64_t sequence, int64_t query, int64_t all)
+      : sequence(sequence), query(query), queries(std::min(longest, all - query)) {
+    const int64_t end = sight.from + query + queries;
+    key = end;
+    for (int64_t i = query; i < query + queries; i++)
+      key = std::min(key, sight.first(sequence, i));
+    keys = end - key;
+  }
+
+  // each calls f with every block of queries [B, H, T, W].
+  template <typename F> static void each(const Sight &sight, const Tensor &q, const F &f) {
+    for (int64_t sequence = 0; sequence < q.size(0); sequence++)
+      for (int64_t query = 0; query < q.size(2); query += longest)
+        f(QueryBlock(sight, sequence, query, q.size(2)));
+  }
+
+  // mask is what is added to the scores, in a row for each query of each sharing head.
+  Tensor mask(const Sight &sight, int64_t sharing) const {
+    const Tensor mask = at::empty({1, 1, sharing, queries, keys}, at::kFloat);
+    float *row = mask.mutable_data_ptr<float>();
+    for (int64_t i = query; i < query + queries; i++, row += keys) {
+      std::fill_n(row, keys, -std::numeric_limits<float>::infinity());
+      std::fill(row + sight.first(sequence, i) - key, row + sight.from + i + 1 - key, 0.0f);
+    }
+    for (int64_t other = 1; other < sharing; other++)
+      std::copy_n(mask.const_data_ptr<float>(), queries * keys, mask.mutable_data_ptr<float>() + other * queries * keys);
+    return mask.view({1, 1, sharing * queries, keys});
+  }
+
+  // of_queries is the block's part of t [B, H, T, ...].
+  Tensor of_queries(const Tensor &t) const { return t.narrow(0, sequence, 1).narrow(2, query, queries); }
+  Tensor of_keys(const Tensor &t) const { return t.narrow(0, sequence, 1).narrow(2, key, keys); }
+
+  // joined makes heads [1, H, n, ...] that share keys one head, [1, groups, H/groups n, ...].
+  static Tensor joined(const Tensor &t, int64_t groups) {
+    if (t.size(1) == groups)
+      return t;
+    std::vector<int64_t> shape = t.sizes().vec();
+    shape[2] *= shape[1] / groups;
+    shape[1] = groups;
+    return t.reshape(shape);
+  }
+};
+
+// flash_forward is attention by libtorch's kernel: the result [B, H, T, W], and log_sums
+// [B, H, T].
+std::tuple<Tensor, Tensor> flash_forward(const Tensor &q, const Tensor &k, const Tensor &v, const Sight &sight) {
+  const int64_t groups = k.size(1), sharing = q.size(1) / groups;
+  if (sight.all_before() && sight.from == 0 && sharing == 1)
+    return at::_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, true);
+  const Tensor out = at::empty({q.size(0), q.size(2), q.size(1), q.size(3)}, q.options()).transpose(1, 2);
+  const Tensor log_sums = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat));
+  QueryBlock::each(sight, q, [&](const QueryBlock &b) {
+    const auto [y, sums] = at::_scaled_dot_product_flash_attention_for_cpu(
+        b.joined(b.of_queries(q), groups), b.of_keys(k), b.of_keys(v), 0.0, false, b.mask(sight, sharing));
+    const Tensor out_here = b.of_queries(out), sums_here = b.of_queries(log_sums);
+    out_here.copy_(y.reshape(out_here.sizes()));
+    sums_here.copy_(sums.reshape(sums_here.sizes()));
+  });
+  return {out, log_sums};
+}
+
+// flash_backward returns the gradients of q, k and v.
+std::tuple<Tensor, Tensor, Tensor> flash_backward(const Tensor &dy, const Tensor &q, const Tensor &k, const Tensor &v,
+                                                  const Tensor &out, const Tensor &log_sums, const Sight &sight) {
+  const int64_t groups = k.size(1), sharing = q.size(1) / groups;
+  if (sight.all_before() && sight.from == 0 && sharing == 1)
+    return at::_scaled_dot_product_flash_attention_for_cpu_backward(dy, q, k, v, out, log_sums, 0.0, true);
+  const Tensor dq = at::empty_like(q);
+  // Sums over blocks, in float32 for bfloat16 too.
+  const Tensor dk = at::zeros(k.sizes(), k.options().dtype(at::kFloat)), dv = at::zeros_like(dk);
+  QueryBlock::each(sight, q, [&](const QueryBlock &b) {
+    const auto part = [&](const Tensor &t) { return b.joined(b.of_queries(t), groups); };
+    const auto [dq_part, dk_part, dv_part] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+        part(dy), part(q), b.of_keys(k), b.of_keys(v), part(out), part(log_sums), 0.0, false, b.mask(sight, sharing));
+    const Tensor dq_here = b.of_queries(dq);
+    dq_here.copy_(dq_part.reshape(dq_here.sizes()));
+    b.of_keys(dk).add_(dk_part);
+    b.of_keys(dv).add_(dv_part);
+  });
+  return {dq, dk.to(k.scalar_type()), dv.to(v.scalar_type())};
+}
+
 // FlashAttention is attention from one tensor of queries, keys and values by libtorch's
 // kernel. autograd would take the gradients of the three parts, pad each with zeros to
 // the size of all three and add them up.
@@ -280,15 +385,15 @@ struct FlashAttention : torch::autograd::Function<FlashAttention> {
     std::array<Tensor *, 1> all() { return {&qkv}; }
   };
   struct Buffers {
-    Tensor out, log_sums;
-    std::array<Tensor *, 2> all() { return {&out, &log_sums}; }
+    Tensor out, log_sums, firsts;
+    std::array<Tensor *, 3> all() { return {&out, &log_sums, &firsts}; }
   };
 
-  static Variable forward(AutogradContext *ctx, const Variable &qkv) {
-    const auto [out, log_sums] = at::_scaled_dot_product_flash_attention_for_cpu(
-        heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), 0.0, true);
+  static Variable forward(AutogradContext *ctx, const Variable &qkv, const std::optional<Tensor> &first) {
+    const Sight sight{firsts_of(or_undefined(first))};
+    const auto [out, log_sums] = flash_forward(heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), sight);
     save(ctx, Saved{qkv});
-    hold(ctx, Buffers{out, log_sums});
+    hold(ctx, Buffers{out, log_sums, sight.firsts});
     return out.transpose(1, 2).reshape({qkv.size(0), qkv.size(1), -1});
   }
 
@@ -297,13 +402,47 @@ struct FlashAttention : torch::autograd::Function<FlashAttention> {
     const Buffers b = take<Buffers>(ctx, "self_attention");
     const Tensor dy =
         grads[0].reshape({qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4)}).transpose(1, 2);
-    const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        dy, heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), b.out, b.log_sums, 0.0, true);
+    const auto [dq, dk, dv] = flash_backward(dy, heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), b.out,
+                                             b.log_sums, Sight{b.firsts});
     Tensor d = at::empty_like(qkv);
     heads_of(d, 0).copy_(dq);
     heads_of(d, 1).copy_(dk);
     heads_of(d, 2).copy_(dv);
-    return {d};
+    return {d, Tensor()};
+  }
+};
+
+// LimitedAttention is attention of queries that do not see all keys before them, by
+// libtorch's kernel.
+struct LimitedAttention : torch::autograd::Function<LimitedAttention> {
+  struct Saved {
+    Tensor q, k, v;
+    std::array<Tensor *, 3> all() { return {&q, &k, &v}; }
+  };
+  using Buffers = FlashAttention::Buffers;
+
+  // takes says whether blocks of queries are worth more calls.
+  static bool takes(const Tensor &q, double dropout) {
+    return q.is_cpu() && q.scalar_type() == at::kFloat && q.size(2) > QueryBlock::longest && dropout == 0;
+  }
+
+  static Variable forward(AutogradContext *ctx, const Variable &q, const Variable &k, const Variable &v,
+                          const std::optional<Tensor> &first, int64_t from, int64_t window) {
+    const Sight sight{firsts_of(or_undefined(first)), from, window};
+    const auto [out, log_sums] = flash_forward(q, k, v, sight);
+    save(ctx, Saved{q, k, v});
+    hold(ctx, Buffers{out, log_sums, sight.firsts});
+    ctx->saved_data["from"] = from;
+    ctx->saved_data["window"] = window;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const Saved s = saved<Saved>(ctx);
+    const Buffers b = take<Buffers>(ctx, "attention");
+    const Sight sight{b.firsts, ctx->saved_data["from"].toInt(), ctx->saved_data["window"].toInt()};
+    const auto [dq, dk, dv] = flash_backward(grads[0], s.q, s.k, s.v, b.out, b.log_sums, sight);
+    return {dq, dk, dv, Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -599,14 +738,6 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
   struct Buffers { // of bfloat16 but for log_sums, measures and firsts; input and seen [B T, D], qkv [B T, 3 D]
     Tensor input, qkv, seen, log_sums, in, out, measures, firsts;
     std::array<Tensor *, 8> all() { return {&input, &qkv, &seen, &log_sums, &in, &out, &measures, &firsts}; }
-
-    // mask is what libtorch's kernel takes beside causality.
-    std::optional<Tensor> mask(int64_t length) const {
-      if (!firsts.defined())
-        return std::nullopt;
-      const Tensor seen = visible(firsts, 0, 0, length, qkv.device());
-      return at::zeros(seen.sizes(), qkv.options()).masked_fill_(seen.logical_not(), -INFINITY);
-    }
   };
 
   static Variable apply_to(const Tensor &x, const AttentionLayer &l) {
@@ -626,8 +757,7 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
     }
     const Tensor qkv = b.qkv.view({rows / length, length, 3, heads, -1});
     Tensor out;
-    std::tie(out, b.log_sums) = at::_scaled_dot_product_flash_attention_for_cpu(
-        heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), 0.0, !b.firsts.defined(), b.mask(length));
+    std::tie(out, b.log_sums) = flash_forward(heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), Sight{b.firsts});
     b.seen = out.transpose(1, 2).reshape({rows, embed});
   }
 
@@ -642,9 +772,8 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
     }
     const Tensor qkv = b.qkv.view({rows / length, length, 3, heads, -1}), d = d_qkv.view(qkv.sizes());
     const auto heads_from = [&](const Tensor &t) { return t.view({rows / length, length, heads, -1}).transpose(1, 2); };
-    const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        heads_from(d_seen), heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2), heads_from(b.seen), b.log_sums, 0.0,
-        !b.firsts.defined(), b.mask(length));
+    const auto [dq, dk, dv] = flash_backward(heads_from(d_seen), heads_of(qkv, 0), heads_of(qkv, 1), heads_of(qkv, 2),
+                                             heads_from(b.seen), b.log_sums, Sight{b.firsts});
     heads_of(d, 0).copy_(dq);
     heads_of(d, 1).copy_(dk);
     heads_of(d, 2).copy_(dv);
@@ -695,8 +824,8 @@ struct LowAttention : torch::autograd::Function<LowAttention> {
 // self_attention_of x, without a branch; flash says whether FlashAttention takes it.
 Tensor self_attention_of(const Tensor &x, const AttentionLayer &l, double dropout, bool flash) {
   const Tensor qkv = l.in(x).view({x.size(0), x.size(1), 3, l.heads, -1});
-  if (flash && !l.first.defined())
-    return l.out(FlashAttention::apply(qkv));
+  if (flash)
+    return l.out(FlashAttention::apply(qkv, given(l.first)));
   std::optional<Tensor> mask;
   if (l.first.defined())
     mask = visible(l.first, 0, 0, x.size(1), x.device());
@@ -741,9 +870,15 @@ KOALA_API int koala_attention(const koala_attention_inputs *in, koala_tensor *ou
     // A single query sees all keys: no mask at all.
     const bool all = q.size(2) == 1, windowed = in->window > 0 && in->window < k.size(2);
     const bool causal = !all && in->from == 0 && !windowed && !first.defined();
+    const int64_t window = windowed ? in->window : 0;
+    if (!causal && LimitedAttention::takes(q, in->dropout)) {
+      const auto as = [](const Tensor &t) { return lowered() ? low(t) : t; }; // what autocast gives operators
+      *out = handle(LimitedAttention::apply(as(q), as(k), as(v), given(first), in->from, window));
+      return;
+    }
     std::optional<Tensor> mask;
     if (windowed || first.defined() || (!all && !causal))
-      mask = visible(first, windowed ? in->window : 0, in->from, q.size(2), q.device());
+      mask = visible(first, window, in->from, q.size(2), q.device());
     const bool shared = k.size(1) != q.size(1);
     *out = handle(at::scaled_dot_product_attention(q, k, v, mask, in->dropout, causal, std::nullopt, shared));
   });
