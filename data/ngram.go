@@ -1,42 +1,56 @@
 package data
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 )
 
 // MaxOrder is the largest order of an n-gram model.
 const MaxOrder = 5
 
-// KneserNeyPPL returns the perplexity on a split of an n-gram model of the train split,
+// KneserNeyPPL returns the perplexities on splits of an n-gram model of the train split,
 // with modified Kneser-Ney smoothing, interpolated (Chen & Goodman 1999): what counting
-// alone achieves. As for other models, the split's first token is not scored.
-func (d *Dataset) KneserNeyPPL(split string, order int) (float64, error) {
-	text, ok := d.Split(split)
-	if !ok {
-		return 0, fmt.Errorf("dataset %s has no %s split", d.Name(), split)
+// alone achieves. As for other models, a split's first token is not scored.
+func (d *Dataset) KneserNeyPPL(order int, splits ...string) (map[string]float64, error) {
+	if order < 1 || order > MaxOrder {
+		return nil, fmt.Errorf("order %d: expected 1 to %d", order, MaxOrder)
 	}
 	train, ok := d.Split("train")
 	if !ok {
-		return 0, fmt.Errorf("dataset %s has no train split", d.Name())
-	}
-	if order < 1 || order > MaxOrder {
-		return 0, fmt.Errorf("order %d: expected 1 to %d", order, MaxOrder)
+		return nil, fmt.Errorf("dataset %s has no train split", d.Name())
 	}
 	counted, err := train.ids()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	scored, err := text.ids()
-	if err != nil || len(scored) < 2 {
-		return math.NaN(), err
+	texts := make([][]uint32, len(splits))
+	for i, split := range splits {
+		text, ok := d.Split(split)
+		if !ok {
+			return nil, fmt.Errorf("dataset %s has no %s split", d.Name(), split)
+		}
+		if texts[i], err = text.ids(); err != nil {
+			return nil, err
+		}
 	}
-	m, nats := newKneserNey(counted, scored, order, d.Vocab()), 0.0
-	for i := 1; i < len(scored); i++ {
-		nats -= math.Log(m.probability(scored[:i], scored[i]))
+	m, ppl := newKneserNey(counted, order, d.Vocab(), texts...), map[string]float64{}
+	for i, split := range splits {
+		ppl[split] = m.perplexity(texts[i])
 	}
-	return math.Exp(nats / float64(len(scored)-1)), nil
+	return ppl, nil
+}
+
+// NGramSize is about how many bytes KneserNeyPPL takes for splits.
+func (d *Dataset) NGramSize(splits ...string) int64 {
+	const counted, scored = 24, 800 // bytes for each token
+	size := counted * d.Info().Splits["train"].Tokens
+	for _, split := range splits {
+		size += scored * d.Info().Splits[split].Tokens
+	}
+	return size
 }
 
 // ids returns all ids.
@@ -62,12 +76,12 @@ func gramOf(ids []uint32) (g gram) {
 	return g
 }
 
-// kneserNey is an n-gram model that knows the n-grams of one text. The count of an n-gram
-// of the highest order is how often it is in train, of a lower order the number of
+// kneserNey is an n-gram model that knows the n-grams of a few texts. The count of an
+// n-gram of the highest order is how often it is in train, of a lower order the number of
 // different tokens before it.
 type kneserNey struct {
 	order, vocab int
-	counts       [MaxOrder + 1]map[gram]int64      // by order
+	counts       [MaxOrder + 1]map[gram]*int64     // by order
 	contexts     [MaxOrder + 1]map[gram]*followers // by the order of the n-grams that begin with them
 	discounts    [MaxOrder + 1][4]float64          // by order and count; the last is of all counts from 3 on
 }
@@ -78,26 +92,43 @@ type followers struct {
 	of    [4]int64 // how many have the count 1, 2, and 3 or more
 }
 
-func newKneserNey(train, text []uint32, order, vocab int) *kneserNey {
+func newKneserNey(train []uint32, order, vocab int, texts ...[]uint32) *kneserNey {
 	m := &kneserNey{order: order, vocab: vocab}
 	for n := 1; n <= order; n++ {
-		m.counts[n], m.contexts[n] = map[gram]int64{}, map[gram]*followers{}
-		for i := n; i <= len(text); i++ {
-			m.counts[n][gramOf(text[i-n:i])] = 0
-			m.contexts[n][gramOf(text[i-n:i-1])] = &followers{}
+		m.counts[n], m.contexts[n] = map[gram]*int64{}, map[gram]*followers{}
+		for _, text := range texts {
+			for i := n; i <= len(text); i++ {
+				if g := gramOf(text[i-n : i]); m.counts[n][g] == nil {
+					m.counts[n][g] = new(int64)
+				}
+				if g := gramOf(text[i-n : i-1]); m.contexts[n][g] == nil {
+					m.contexts[n][g] = &followers{}
+				}
+			}
 		}
 	}
 	var having [MaxOrder + 1][5]float64 // numbers of n-grams by order and count
-	eachGram(train, order, func(n int, ids []uint32, count int64) {
-		if count < 5 {
-			having[n][count]++
+	// What the model knows of the current n-grams. It knows no n-gram whose end it does
+	// not know, which saves most of the look-ups.
+	count, context := [MaxOrder + 1]*int64{new(int64)}, [MaxOrder + 1]*followers{{}}
+	eachGram(train, order, func(n int, ids []uint32) {
+		count[n], context[n] = nil, nil
+		if count[n-1] != nil {
+			count[n] = m.counts[n][gramOf(ids)]
 		}
-		if _, known := m.counts[n][gramOf(ids)]; known {
-			m.counts[n][gramOf(ids)] = count
+		if context[n-1] != nil {
+			context[n] = m.contexts[n][gramOf(ids[:n-1])]
 		}
-		if f := m.contexts[n][gramOf(ids[:n-1])]; f != nil {
-			f.total += count
-			f.of[min(count, 3)]++
+	}, func(n int, times int64) {
+		if times < 5 {
+			having[n][times]++
+		}
+		if count[n] != nil {
+			*count[n] = times
+		}
+		if f := context[n]; f != nil {
+			f.total += times
+			f.of[min(times, 3)]++
 		}
 	})
 	for n := 1; n <= order; n++ {
@@ -113,14 +144,33 @@ func newKneserNey(train, text []uint32, order, vocab int) *kneserNey {
 	return m
 }
 
-// eachGram calls f with each different n-gram of train, for n from 1 to order, and its
-// count. It sorts the places of train by the tokens up to them, read backwards: the places
-// of an n-gram are then side by side, and within them the places of each n-gram that is
-// one token longer.
-func eachGram(train []uint32, order int, f func(n int, ids []uint32, count int64)) {
-	places := make([]int32, len(train))
+// A place is the end of n-grams in a text. Its key holds the last tokens up to it, the
+// last one first, as many as fit: most places are ordered by their keys.
+type place struct {
+	key uint64
+	at  int32
+}
+
+// eachGram calls begin with each different n-gram of train, for n from 1 to order, and
+// later end with its count. It sorts the places of train by the tokens up to them, read
+// backwards: the places of an n-gram are then side by side, and within them the places of
+// each n-gram that is one token longer.
+func eachGram(train []uint32, order int, begin func(n int, ids []uint32), end func(n int, count int64)) {
+	if len(train) == 0 {
+		return
+	}
+	width := bits.Len32(slices.Max(train)) + 1 // of an id + 1; 0 is before the start
+	fit := min(order, 64/width)
+	places := make([]place, len(train))
 	for i := range places {
-		places[i] = int32(i)
+		key := uint64(0)
+		for n := range fit {
+			key <<= width
+			if i >= n {
+				key |= uint64(train[i-n]) + 1
+			}
+		}
+		places[i] = place{key, int32(i)}
 	}
 	// shared returns how many tokens up to two places are the same, at most order. The
 	// start of train is a token of its own.
@@ -131,49 +181,65 @@ func eachGram(train []uint32, order int, f func(n int, ids []uint32, count int64
 		}
 		return n
 	}
-	slices.SortFunc(places, func(a, b int32) int {
-		n := int32(shared(a, b))
-		switch {
-		case int(n) == order || a == b:
-			return 0
-		case a-n < 0:
-			return -1
-		case b-n < 0:
-			return 1
-		case train[a-n] < train[b-n]:
-			return -1
+	slices.SortFunc(places, func(a, b place) int {
+		if a.key != b.key {
+			return cmp.Compare(a.key, b.key)
 		}
-		return 1
+		n := int32(shared(a.at, b.at))
+		switch {
+		case int(n) == order || a.at == b.at:
+			return 0
+		case a.at-n < 0:
+			return -1
+		case b.at-n < 0:
+			return 1
+		}
+		return cmp.Compare(train[a.at-n], train[b.at-n])
 	})
 	var times, longer [MaxOrder + 2]int64 // of the current n-gram: its places, and the n-grams that end with it
-	end := func(at int32, n int) {
-		count := longer[n]
-		if n == order {
-			count = times[n]
-		}
-		if from := int(at) - n + 1; from >= 0 {
-			f(n, train[from:at+1], count)
-		}
-	}
-	for i, at := range places {
+	open := 0                             // the order of the longest current n-gram
+	for i, p := range places {
 		same := 0
 		if i > 0 {
-			same = shared(places[i-1], at)
-			for n := order; n > same; n-- {
-				end(places[i-1], n)
-			}
+			same = shared(places[i-1].at, p.at)
 		}
+		endAbove(same, &open, order, &times, &longer, end)
 		for n := same + 1; n <= order; n++ {
 			times[n], longer[n] = 0, 0
 			longer[n-1]++
+			if from := int(p.at) - n + 1; from >= 0 {
+				begin(n, train[from:p.at+1])
+				open = n
+			}
 		}
 		for n := 1; n <= order; n++ {
 			times[n]++
 		}
 	}
-	for n := order; n > 0 && len(places) > 0; n-- {
-		end(places[len(places)-1], n)
+	endAbove(0, &open, order, &times, &longer, end)
+}
+
+// endAbove ends the current n-grams that are longer than same.
+func endAbove(same int, open *int, order int, times, longer *[MaxOrder + 2]int64, end func(n int, count int64)) {
+	for ; *open > same; *open-- {
+		count := longer[*open]
+		if *open == order {
+			count = times[*open]
+		}
+		end(*open, count)
 	}
+}
+
+// perplexity is the perplexity of one of the model's texts.
+func (m *kneserNey) perplexity(text []uint32) float64 {
+	if len(text) < 2 {
+		return math.NaN()
+	}
+	nats := 0.0
+	for i := 1; i < len(text); i++ {
+		nats -= math.Log(m.probability(text[:i], text[i]))
+	}
+	return math.Exp(nats / float64(len(text)-1))
 }
 
 // probability returns the probability of a token of the text after the tokens before it.
@@ -185,7 +251,9 @@ func (m *kneserNey) probability(before []uint32, id uint32) float64 {
 		if f == nil || f.total == 0 {
 			break // longer contexts were not seen either
 		}
-		count := m.counts[n][gramOf(append(slices.Clone(context), id))]
+		g := gramOf(context)
+		g[n-1] = id
+		count := *m.counts[n][g]
 		left := 0.0 // mass that the discounts take
 		for k := 1; k <= 3; k++ {
 			left += m.discounts[n][k] * float64(f.of[k])

@@ -98,7 +98,7 @@ func TestKneserNeyAgreesWithItsFormula(t *testing.T) {
 					text = append(append(text, contexts[i]...), w)
 				}
 			}
-			m, want := newKneserNey(train, text, order, vocab), definition{train, order, vocab}
+			m, want := newKneserNey(train, order, vocab, text), definition{train, order, vocab}
 			for _, context := range contexts {
 				sum := 0.0
 				for w := range uint32(vocab) {

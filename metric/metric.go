@@ -60,6 +60,7 @@ const (
 	WordPPL     = "word_ppl"      // exp(loss * tokens / words)
 	BitsPerByte = "bits_per_byte" // loss * tokens / bytes / ln 2
 	UnigramPPL  = "unigram_ppl"   // of the training text's counts + 1
+	NGramPPL    = "ngram_ppl"     // of a 5-gram model of the training text, with Kneser-Ney smoothing
 )
 
 // Metrics of splits by which runs are ranked and compared.
@@ -68,6 +69,7 @@ const (
 	ValidLoss        = Valid + Loss
 	ValidBitsPerByte = Valid + BitsPerByte
 	ValidUnigramPPL  = Valid + UnigramPPL
+	ValidNGramPPL    = Valid + NGramPPL
 	TestPPL          = Test + PPL
 	TestLoss         = Test + Loss
 	TestUnigramPPL   = Test + UnigramPPL

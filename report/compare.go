@@ -19,7 +19,7 @@ type Compare struct {
 }
 
 // outcomes are the metrics that a comparison shows if any run has them.
-var outcomes = []string{metric.ValidPPL, metric.TestPPL, metric.ValidUnigramPPL, metric.TrainPPL, metric.EpochPPL, metric.TokensPerSecond}
+var outcomes = []string{metric.ValidPPL, metric.TestPPL, metric.ValidUnigramPPL, metric.ValidNGramPPL, metric.TrainPPL, metric.EpochPPL, metric.TokensPerSecond}
 
 // circumstances are the fields that a comparison shows if they differ.
 var circumstances = []string{"status", "dataset", "dataset_fingerprint", "device", "threads", "host", "cpu"}

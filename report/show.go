@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
@@ -107,30 +108,34 @@ func (s Show) head() Table {
 	return t
 }
 
-// splits shows the perplexities of each split beside the perplexity of a model that
-// knows only the frequency of each word. Without this reference, perplexities mean
-// little.
+// splits shows the perplexities of each split beside those of models that count: of a
+// model that knows only the frequency of each word, and of a 5-gram model. Without these
+// references, perplexities mean little.
 func (s Show) splits() Table {
 	t := Table{Title: "Perplexity", Columns: []Column{
 		{Title: "split"}, numeric("ppl"), numeric("best"), {Title: "at step", Right: true, Human: count},
-		numeric("word ppl"), numeric("bits/byte"), numeric("unigram ppl"), numeric("ppl / unigram"),
+		numeric("word ppl"), numeric("bits/byte"), numeric("unigram ppl"), numeric("5-gram ppl"), numeric("ppl / 5-gram"),
 	}}
 	for _, split := range []string{"val", "test"} {
 		ppl, measured := s.Run.Metrics[split+"_ppl"]
-		unigram, known := s.Run.Metrics[split+"_unigram_ppl"]
+		unigram, known := s.Run.Metrics[split+"_"+metric.UnigramPPL]
+		ngram, compared := s.Run.Metrics[split+"_"+metric.NGramPPL]
 		if !measured && !known {
 			continue
 		}
 		row := []any{map[string]string{"val": "valid", "test": "test"}[split], nil, nil, nil,
-			s.last(split + "_word_ppl"), s.last(split + "_bits_per_byte"), nil, nil}
+			s.last(split + "_word_ppl"), s.last(split + "_bits_per_byte"), nil, nil, nil}
 		if measured {
 			row[1], row[2], row[3] = ppl.Last, orNil(ppl.Best), ppl.BestStep
 		}
 		if known {
 			row[6] = unigram.Last
 		}
-		if measured && known {
-			row[7] = ppl.Last / unigram.Last
+		if compared {
+			row[7] = ngram.Last
+		}
+		if measured && compared {
+			row[8] = ppl.Last / ngram.Last
 		}
 		t.Rows = append(t.Rows, row)
 	}

@@ -32,6 +32,7 @@ type recording struct {
 	store    *tracking.Store
 	run      *tracking.Run
 	keeper   *checkpoint.Keeper
+	recorder *recorder
 	progress *progress
 	trainer  *lm.Trainer
 	dataset  *data.Dataset
@@ -62,7 +63,8 @@ func (job Job) record(ctx context.Context, trainer *lm.Trainer, dataset *data.Da
 		r.status, r.reason = outcome(err)
 		return nil, errors.Join(err, r.close())
 	}
-	trainer.Observers = []lm.Observer{&recorder{run: run, info: dataset.Info(), warn: r.progress.warn}, r.progress, r.keeper}
+	r.recorder = &recorder{run: run, info: dataset.Info(), warn: r.progress.warn, last: map[string]lm.Evaluation{}}
+	trainer.Observers = []lm.Observer{r.recorder, r.progress, r.keeper}
 	return r, nil
 }
 
@@ -190,6 +192,9 @@ func (r *recording) finish(ctx context.Context, err error) error {
 		err = fmt.Errorf("%w after step %d and is saved: `koala-lm train --resume %s` continues it", lm.ErrInterrupted, r.keeper.Saved(), r.run.ID())
 	}
 	if err == nil {
+		if failed := r.baseline(ctx); failed != nil && ctx.Err() == nil {
+			r.progress.warn("the n-gram model that the run is compared with: %v", failed)
+		}
 		if failed := r.sample(ctx); failed != nil {
 			r.progress.warn("no sample is kept with the run: %v", failed)
 		}
@@ -291,6 +296,7 @@ type recorder struct {
 	lm.NoObserver
 	run  *tracking.Run
 	info data.Info
+	last map[string]lm.Evaluation // of each split
 	warn func(format string, args ...any)
 	told struct{ lost, waiting, moved bool }
 }
@@ -355,6 +361,7 @@ func (r *recorder) EpochEnded(e lm.Epoch) error {
 }
 
 func (r *recorder) Evaluated(e lm.Evaluation) error {
+	r.last[e.Split] = e
 	prefix := metric.SplitPrefix[e.Split]
 	values := SplitMetrics(prefix, e.Result, r.info.Splits[e.Split])
 	if e.Raw != nil {

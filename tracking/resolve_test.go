@@ -54,3 +54,25 @@ func TestResolve(t *testing.T) {
 		}
 	}
 }
+
+// What depends on a dataset alone is found in any run on it, and in no other.
+func TestDatasetMetric(t *testing.T) {
+	s := newStore(t)
+	for fingerprint, ppl := range map[string]float64{"one": 3, "other": 4} {
+		run := startRun(t, s, NewRun{Dataset: Dataset{Fingerprint: fingerprint}})
+		run.Log(Point{Step: 7, Values: map[string]float64{"val_ngram_ppl": ppl}})
+		if err := run.Finish(Finished, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		fingerprint, metric string
+		want                float64
+		known               bool
+	}{{"one", "val_ngram_ppl", 3, true}, {"other", "val_ngram_ppl", 4, true}, {"one", "test_ngram_ppl", 0, false}, {"none", "val_ngram_ppl", 0, false}} {
+		got, known, err := s.DatasetMetric(context.Background(), test.fingerprint, test.metric)
+		if got != test.want || known != test.known || err != nil {
+			t.Errorf("%s of %s is %v, %v (%v), want %v, %v", test.metric, test.fingerprint, got, known, err, test.want, test.known)
+		}
+	}
+}

@@ -105,6 +105,23 @@ func (s *Store) Runs(ctx context.Context, query Query) ([]RunSummary, error) {
 	return runs, nil
 }
 
+// DatasetMetric returns the last value of a metric that depends on the dataset alone,
+// recorded by any run on the dataset with the fingerprint.
+func (s *Store) DatasetMetric(ctx context.Context, fingerprint, metric string) (value float64, known bool, err error) {
+	err = s.snapshot(ctx, func(q queryer) error {
+		err := q.QueryRowContext(ctx, `
+			SELECT s.value FROM runs r JOIN run_summaries s ON s.run = r.number
+			WHERE r.dataset_fingerprint = ? AND s.metric = (SELECT metric FROM metric_names WHERE name = ?) AND s.value IS NOT NULL
+			ORDER BY r.number DESC LIMIT 1`, fingerprint, metric).Scan(&value)
+		known = err == nil
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return value, known, err
+}
+
 func (s *Store) readRuns(ctx context.Context, q queryer, query Query) ([]RunSummary, error) {
 	clauses, args, err := s.clauses(ctx, q, query)
 	if err != nil {

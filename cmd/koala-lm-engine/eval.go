@@ -76,7 +76,8 @@ func baselines(d *data.Dataset, split string) (unigram, ngram *report.Number, er
 	if err != nil {
 		return nil, nil, err
 	}
-	five, err := d.KneserNeyPPL(split, data.MaxOrder)
+	ngram5, err := d.KneserNeyPPL(data.MaxOrder, split)
+	five := ngram5[split]
 	return (*report.Number)(&one), (*report.Number)(&five), err
 }
 

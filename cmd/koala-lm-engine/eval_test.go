@@ -11,6 +11,7 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data/prepare"
+	"github.com/koala-lm/koala-lm/metric"
 )
 
 // The parts of a loss add up to it, for a model that carries its state and for one that
@@ -87,6 +88,8 @@ func TestEvalByParts(t *testing.T) {
 			}
 			if whole.NGram == nil || whole.Unigram == nil || !(*whole.NGram < *whole.Unigram) {
 				t.Errorf("5-gram perplexity %v, unigram %v", whole.NGram, whole.Unigram)
+			} else if recorded := trained.Metrics[metric.Valid+metric.NGramPPL]; recorded.Last != float64(*whole.NGram) || recorded.Step != 2 {
+				t.Errorf("5-gram perplexity %v, the run recorded %+v", *whole.NGram, recorded)
 			}
 
 			r.Data, r.Split, r.By, r.Baseline = "", "", []string{"document"}, false
