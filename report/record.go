@@ -21,9 +21,10 @@ type Record struct {
 	Seconds  float64            `json:"seconds"` // spent training
 	Steps    int64              `json:"steps"`
 	Tokens   int64              `json:"tokens"`
-	Settings map[string]any     `json:"settings"` // by dotted key
-	Metrics  map[string]Number  `json:"metrics"`  // last values
-	Best     map[string]*Number `json:"best"`     // best values; null where no value was finite
+	Progress *Number            `json:"progress,omitempty"` // share of the training that is done; absent if unknown
+	Settings map[string]any     `json:"settings"`           // by dotted key
+	Metrics  map[string]Number  `json:"metrics"`            // last values
+	Best     map[string]*Number `json:"best"`               // best values; null where no value was finite
 	Tags     []string           `json:"tags"`
 	Note     string             `json:"note"`
 	Reason   string             `json:"reason"`          // of its end
@@ -105,6 +106,9 @@ func NewRecord(r tracking.RunSummary) Record {
 		Note: r.Note, Reason: r.Reason, Ended: stamp(r.Ended),
 		Dataset: RecordDataset{r.Dataset, r.DatasetPath, r.DatasetFingerprint},
 		Host:    r.Host, CPU: r.CPU, Device: r.Device, Threads: r.Threads, Parent: r.Parent,
+	}
+	if share := Number(math.Round(1e4*r.Share()) / 1e4); !math.IsNaN(float64(share)) {
+		record.Progress = &share
 	}
 	for name, m := range r.Metrics {
 		record.Metrics[name] = Number(m.Last)

@@ -13,6 +13,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
+	"github.com/koala-lm/koala-lm/internal/bars"
 	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/lm"
 )
@@ -45,7 +46,7 @@ const plainEvery = 10 * time.Second
 func newProgress(w io.Writer, quiet bool, total, done int64) *progress {
 	p := &progress{w: w, quiet: quiet, total: total, first: done, now: time.Now, started: time.Now(), printed: time.Now()}
 	if f, ok := w.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
-		p.bars = mpb.New(mpb.WithOutput(w), mpb.WithRefreshRate(200*time.Millisecond))
+		p.bars = bars.New(f, 200*time.Millisecond)
 		// The bar is made without its total: at its total a bar ends and prints no
 		// more lines, but the last evaluations come later.
 		p.bar = p.bars.AddBar(0,

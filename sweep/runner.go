@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -47,9 +48,10 @@ type Runner struct {
 
 	mu       sync.Mutex
 	started  time.Time
-	launched int // trials started
-	pending  int // trials of this call of train
-	ended    int // trials of this call that ended
+	phase    time.Time // start of this call of train
+	launched int       // trials started
+	pending  int       // trials of this call of train
+	ended    int       // trials of this call that ended
 	running  map[string]*active
 	failed   []string
 	stoppers map[string]*stopper // by search, of those with a StopRule
@@ -62,6 +64,7 @@ type active struct {
 	started time.Time
 	stop    context.CancelCauseFunc
 	step    int64
+	share   float64 // of its training; NaN if unknown
 	best    float64 // NaN before the first evaluation
 }
 
@@ -69,6 +72,7 @@ type active struct {
 type Progress struct {
 	Name           string
 	Ended, Pending int
+	Share          float64       // of the training, with that of the running trials
 	Left           time.Duration // estimated; 0 if unknown
 	Running        []TrialProgress
 }
@@ -76,7 +80,8 @@ type Progress struct {
 // TrialProgress is the state of a trial that trains.
 type TrialProgress struct {
 	Label        string
-	Step, Steps  int64 // Steps is 0 if unknown
+	Step, Steps  int64   // Steps is 0 if unknown
+	Share        float64 // of its training that is done; NaN if unknown
 	Metric       string
 	Best         float64 // NaN before the first evaluation
 	TrainingTime time.Duration
@@ -102,11 +107,46 @@ func (r *Runner) Run(ctx context.Context) error {
 		return err
 	}
 	repeats, err := r.Repeats(known)
-	if err != nil || len(repeats) == 0 {
+	if err != nil {
 		return err
 	}
-	r.Notef("sweep %s: the best point of each search again, with further seeds", r.File.Name)
-	return r.train(ctx, repeats, false)
+	if len(repeats) > 0 {
+		r.Notef("sweep %s: the best point of each search again, with further seeds", r.File.Name)
+		if err := r.train(ctx, repeats, false); err != nil {
+			return err
+		}
+		if known, err = r.Known(ctx); err != nil {
+			return err
+		}
+	}
+	r.Notef("sweep %s: %s", r.File.Name, summary(append(slices.Clip(r.Trials), repeats...), known))
+	return nil
+}
+
+// summary counts how trials ended, and says which part of their training was done: the
+// rest is what a StopRule saved.
+func summary(trials []Trial, known map[string]tracking.RunSummary) string {
+	count := map[string]int{}
+	share := 0.0
+	for _, trial := range trials {
+		run, ok := known[trial.ID]
+		if part := run.Share(); ok && !math.IsNaN(part) {
+			share += part
+		}
+		switch {
+		case !ok:
+			count["not started"]++
+		case stopped(run):
+			count["stopped early"]++
+		default:
+			count[string(run.Status)]++
+		}
+	}
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(count)) {
+		parts = append(parts, fmt.Sprintf("%d %s", count[kind], kind))
+	}
+	return fmt.Sprintf("%s: %s; %.0f %% of their whole training", counted(len(trials)), strings.Join(parts, ", "), 100*share/float64(max(1, len(trials))))
 }
 
 // RunOne trains the trial with this index in Trials, as one of many processes on one
@@ -254,7 +294,7 @@ func (r *Runner) train(ctx context.Context, trials []Trial, stopping bool) error
 	}
 	r.Notef("sweep %s: %s, %d done before, %d to run", r.File.Name, counted(len(trials)), len(trials)-len(pending), len(pending))
 	r.mu.Lock()
-	r.pending, r.ended, r.running = len(pending), 0, map[string]*active{}
+	r.phase, r.pending, r.ended, r.running = time.Now(), len(pending), 0, map[string]*active{}
 	r.mu.Unlock()
 	finish, err := r.watch(ctx, known, stopping)
 	if err != nil {
@@ -317,7 +357,7 @@ func (r *Runner) trainOrAwait(ctx context.Context, trial Trial, run tracking.Run
 	own, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	r.mu.Lock()
-	r.running[trial.ID] = &active{trial: trial, started: time.Now(), stop: stop, best: math.NaN()}
+	r.running[trial.ID] = &active{trial: trial, started: time.Now(), stop: stop, share: math.NaN(), best: math.NaN()}
 	r.mu.Unlock()
 	err = r.trainOne(own, trial, run.ID, old && run.Status != tracking.Failed)
 	r.mu.Lock()
@@ -448,7 +488,7 @@ func (r *Runner) look(ctx context.Context, store *tracking.Store) {
 		tags = append(tags, TrialTag+id)
 	}
 	r.mu.Unlock()
-	runs, err := store.Runs(ctx, tracking.Query{Tags: tags, Where: "status == 'running'", Parts: &tracking.Parts{Metrics: []string{r.File.Metric}, Tags: true}})
+	runs, err := store.Runs(ctx, tracking.Query{Tags: tags, Where: "status == 'running'"})
 	if err != nil {
 		return // try again in a second
 	}
@@ -461,7 +501,7 @@ func (r *Runner) look(ctx context.Context, store *tracking.Store) {
 			if !ok || a == nil {
 				continue
 			}
-			a.step = run.Steps
+			a.step, a.share = run.Steps, run.Share()
 			if m, measured := run.Metrics[r.File.Metric]; measured {
 				a.best = m.Best
 				r.addCurve(ctx, store, id, run)
@@ -478,22 +518,24 @@ func (r *Runner) look(ctx context.Context, store *tracking.Store) {
 	}
 }
 
-// progress estimates the time left from the steps that were trained so far. The
+// progress estimates the time left from what was trained so far. A trial that a
+// StopRule ended is done: the trials to come are taken to be like those before. The
 // caller holds the lock.
 func (r *Runner) progress() Progress {
 	p := Progress{Name: r.File.Name, Ended: r.ended, Pending: r.pending}
 	done := float64(r.ended)
 	for _, a := range r.running {
 		t := TrialProgress{Label: a.trial.Label, Step: a.step, Steps: int64(a.trial.Settings.Train.Steps),
-			Metric: r.File.Metric, Best: a.best, TrainingTime: time.Since(a.started)}
-		if t.Steps > 0 {
-			done += min(1, float64(t.Step)/float64(t.Steps))
+			Share: a.share, Metric: r.File.Metric, Best: a.best, TrainingTime: time.Since(a.started)}
+		if !math.IsNaN(t.Share) {
+			done += t.Share
 		}
 		p.Running = append(p.Running, t)
 	}
 	slices.SortFunc(p.Running, func(a, b TrialProgress) int { return cmp.Compare(b.TrainingTime, a.TrainingTime) })
 	if done > 0 {
-		p.Left = time.Duration(float64(time.Since(r.started)) * (float64(r.pending) - done) / done)
+		p.Share = done / float64(r.pending)
+		p.Left = time.Duration(float64(time.Since(r.phase)) * (float64(r.pending) - done) / done)
 	}
 	return p
 }
@@ -586,11 +628,14 @@ func (r *Runner) arguments(trial Trial) []string {
 // report prints how a trial ended. Divergence is a result of the search, not a
 // failure of the sweep.
 func (r *Runner) report(ctx context.Context, trial Trial, took time.Duration, why string, err error) {
-	outcome := "finished"
+	outcome, share := "finished", ""
 	if known, err := r.Known(ctx); err == nil {
 		r.mu.Lock()
 		r.addCurve(ctx, r.reader, trial.ID, known[trial.ID])
 		r.mu.Unlock()
+		if part := known[trial.ID].Share(); !math.IsNaN(part) {
+			share = fmt.Sprintf(", after %.0f %% of its training", 100*part)
+		}
 		switch result := known[trial.ID].Result(r.File.Metric); result.Outcome {
 		case tracking.Reached:
 			outcome = fmt.Sprintf("finished, %s %.4g", r.File.Metric, result.Best)
@@ -602,7 +647,7 @@ func (r *Runner) report(ctx context.Context, trial Trial, took time.Duration, wh
 	defer r.mu.Unlock()
 	r.ended++
 	if why != "" {
-		outcome = "stopped by " + why
+		outcome = "stopped by " + why + share
 	}
 	if err != nil {
 		outcome = "failed: " + err.Error()

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // waits two seconds for that and then finishes.
 func train(args []string) error {
 	ctx := context.Background()
-	n := tracking.NewRun{}
+	n := tracking.NewRun{Settings: map[string]any{"train.steps": 20}}
 	lr, path := 0.0, ""
 	for i := 0; i+1 < len(args); i++ {
 		switch value := args[i+1]; args[i] {
@@ -114,10 +114,16 @@ func TestRunnerStopsBadTrials(t *testing.T) {
 			t.Errorf("trial %d is %s, tags %q", i, run.Status, run.Tags)
 		}
 	}
-	if !slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, "stopped by asha at step 5: 900 is not among") }) {
+	if !slices.ContainsFunc(messages, func(m string) bool {
+		return strings.HasSuffix(m, "stopped by asha at step 5: 900 is not among the best 1 of 3, after 50 % of its training")
+	}) {
 		t.Errorf("messages %q", messages)
 	}
-	if progress.Pending != 4 || len(progress.Running) != 1 || progress.Running[0].Best < 500 {
+	if last := messages[len(messages)-1]; last != "sweep s: 4 trials: 2 finished, 2 stopped early; 75 % of their whole training" {
+		t.Errorf("at the end: %q", last)
+	}
+	if progress.Pending != 4 || len(progress.Running) != 1 || progress.Running[0].Best < 500 || progress.Running[0].Share != 0.5 ||
+		progress.Share < 0.625 || progress.Left == 0 {
 		t.Errorf("progress %+v", progress)
 	}
 	messages = nil

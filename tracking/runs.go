@@ -37,6 +37,7 @@ type RunSummary struct {
 	DatasetPath        string // at the last start
 	DatasetRelative    string // the same path from the store's folder
 	DatasetFingerprint string
+	TrainTokens        int64 // of the dataset; 0 if unknown
 	Parent             string
 
 	Settings map[string]any
@@ -135,7 +136,8 @@ func (s *Store) readRuns(ctx context.Context, q queryer, query Query) ([]RunSumm
 	}, `
 		SELECT number, id, name, note, status, reason, started, coalesce(ended, ''), heartbeat,
 		       seconds, steps, tokens, host, pid, cpu, device, threads,
-		       dataset, dataset_path, dataset_relative, dataset_fingerprint, parent
+		       dataset, dataset_path, dataset_relative, dataset_fingerprint,
+		       iif(json_valid(dataset_facts), CAST(coalesce(dataset_facts ->> 'train_tokens', 0) AS INTEGER), 0), parent
 		FROM observed_runs AS r`+clauses, args...)
 	if err != nil {
 		return nil, err
@@ -205,7 +207,7 @@ func scanRun(rows *sql.Rows) (RunSummary, error) {
 	var started, ended, heartbeat string
 	err := rows.Scan(&r.number, &r.ID, &r.Name, &r.Note, &r.Status, &r.Reason, &started, &ended, &heartbeat,
 		&r.Seconds, &r.Steps, &r.Tokens, &r.Host, &r.PID, &r.CPU, &r.Device, &r.Threads,
-		&r.Dataset, &r.DatasetPath, &r.DatasetRelative, &r.DatasetFingerprint, &r.Parent)
+		&r.Dataset, &r.DatasetPath, &r.DatasetRelative, &r.DatasetFingerprint, &r.TrainTokens, &r.Parent)
 	r.Started, r.Ended = parseTime(started), parseTime(ended)
 	r.recorded = !r.Ended.IsZero()
 	if r.Status == Crashed && !r.recorded {

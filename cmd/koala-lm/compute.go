@@ -16,7 +16,7 @@ type computeFlags struct {
 }
 
 func (c *computeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&c.device, "device", "auto", "where to compute: auto, cpu, cuda or cuda:N")
+	cmd.Flags().StringVar(&c.device, "device", "auto", "`device` to compute on: auto, cpu, cuda or cuda:N")
 	cmd.Flags().IntVar(&c.threads, "threads", 0, "how many CPU threads compute (default: all cores)")
 	// The only error is a flag that does not exist or has its completion already.
 	_ = cmd.RegisterFlagCompletionFunc("device",

@@ -36,7 +36,7 @@ func newExportCmd(a *app) *cobra.Command {
 	}
 	opts.model.add(cmd)
 	addEnumFlag(cmd, &opts.to, "to", "huggingface", "the layout to write", "huggingface", "safetensors")
-	opts.out.add(cmd, "folder or file to write")
+	opts.out.add(cmd, "`folder` or file to write")
 	return cmd
 }
 

@@ -36,6 +36,9 @@ func addEnumFlag(cmd *cobra.Command, p *string, name, value, usage string, allow
 	_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(allowed, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// tableFormats are the formats of a table; auto depends on where the output goes.
+var tableFormats = []string{"auto", "table", "json", "csv", "md", "tsv"}
+
 // addFormatFlag adds --format; the first of formats is the default.
 func addFormatFlag(cmd *cobra.Command, p *string, formats ...string) {
 	addEnumFlag(cmd, p, "format", formats[0], "how to print the result", formats...)

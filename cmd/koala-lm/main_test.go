@@ -14,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/cmd/internal/serial"
@@ -93,7 +94,8 @@ func TestGotchVersion(t *testing.T) {
 	}
 }
 
-// Every command has a short description, and examples if it can run.
+// Every command has a short description, and examples if it can run. Its flags name what
+// they take in the user's words, not by the type that Go has for it.
 func TestEveryCommandHasHelp(t *testing.T) {
 	a := &app{io: &streams{}}
 	var check func(*cobra.Command)
@@ -104,6 +106,11 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		if cmd.HasParent() && cmd.Runnable() && cmd.Example == "" {
 			t.Errorf("%s: no example", cmd.CommandPath())
 		}
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if wants, _ := pflag.UnquoteUsage(f); strings.HasPrefix(wants, "string") {
+				t.Errorf("%s --%s takes a %q", cmd.CommandPath(), f.Name, wants)
+			}
+		})
 		for _, sub := range cmd.Commands() {
 			check(sub)
 		}

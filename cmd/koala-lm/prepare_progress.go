@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/koala-lm/koala-lm/data/prepare"
+	"github.com/koala-lm/koala-lm/internal/bars"
 )
 
 // prepareProgress shows the stages of a preparation: on a terminal a bar for each,
@@ -30,8 +32,8 @@ const longStage = time.Second
 
 func newPrepareProgress(a *app) *prepareProgress {
 	p := &prepareProgress{app: a}
-	if a.io.ErrIsTerminal && !a.quiet {
-		p.bars = mpb.New(mpb.WithOutput(a.io.ErrOut), mpb.WithRefreshRate(100*time.Millisecond))
+	if terminal, ok := a.io.ErrOut.(*os.File); ok && a.io.ErrIsTerminal && !a.quiet {
+		p.bars = bars.New(terminal, 100*time.Millisecond)
 	}
 	return p
 }

@@ -54,13 +54,7 @@ the strings "NaN", "Infinity" and "-Infinity".`,
 		RunE: list.RunE,
 	}
 	cmd.Flags().AddFlagSet(list.Flags())
-	flags := cmd.PersistentFlags()
-	flags.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
-	formats := []string{"auto", "table", "json", "csv", "md", "tsv"}
-	opts.format = "auto"
-	flags.Var(&enumFlag{&opts.format, formats}, "format", "format of the result")
-	// The only error is a flag that does not exist or has its completion already.
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	cmd.PersistentFlags().StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")
 	cmd.AddCommand(
 		list, newReportShowCmd(opts), newReportCompareCmd(opts), newReportBestCmd(opts), newReportQueryCmd(opts),
 		newReportTagCmd(opts), newReportNoteCmd(opts), newReportRmCmd(opts), newReportGCCmd(opts),
@@ -72,6 +66,11 @@ the strings "NaN", "Infinity" and "-Infinity".`,
 		}
 	}
 	return cmd
+}
+
+// addFormat adds --format to a verb whose result is a table.
+func (o *reportOptions) addFormat(cmd *cobra.Command) {
+	addFormatFlag(cmd, &o.format, tableFormats...)
 }
 
 // completeRuns offers the store's runs to the shell.

@@ -44,6 +44,7 @@ different datasets are never in one group.
 	flags.StringSliceVar(&opts.groupBy, "group-by", nil, "`names` whose values the runs of a group share")
 	flags.StringVar(&opts.where, "where", "", "only runs for which this `condition` holds")
 	flags.IntVar(&opts.limit, "limit", 20, "at most this many, 0 for all")
+	opts.addFormat(cmd)
 	return cmd
 }
 

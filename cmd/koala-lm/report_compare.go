@@ -33,6 +33,7 @@ func newReportCompareCmd(shared *reportOptions) *cobra.Command {
 		},
 	}
 	opts.selection.addFlags(cmd, 20)
+	opts.addFormat(cmd)
 	return cmd
 }
 

@@ -48,8 +48,11 @@ these groups of parameters, for every optimizer.
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.runs = args
-			if err := refuseEmpty(cmd, "x"); err != nil {
+			if err := refuseEmpty(cmd, "x", "out"); err != nil {
 				return err
+			}
+			if opts.out != "" && cmd.Flags().Changed("format") {
+				return usagef("--out writes a picture, of the kind that its name ends in: --format is for the points on standard output")
 			}
 			if (len(opts.GroupBy) > 0 || !slices.Contains(report.CurveAxes, opts.X)) && !cmd.Flags().Changed("limit") {
 				opts.limit = 0 // a mean must include all runs
@@ -68,6 +71,7 @@ these groups of parameters, for every optimizer.
 	flags.Float64Var(&opts.Smooth, "smooth", 0, "`weight` of the past in a moving average: 0 none, 0.9 much, below 1")
 	flags.StringSliceVar(&opts.GroupBy, "group-by", nil, "`names` whose values the runs of a group share")
 	opts.outFlags.add(cmd, "write the picture to this `file`, .svg or .png")
+	opts.addFormat(cmd)
 	return cmd
 }
 

@@ -57,7 +57,7 @@ func newReportTagCmd(opts *reportOptions) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringArrayVar(&remove, "remove", nil, "remove this tag (repeatable)")
+	cmd.Flags().StringArrayVar(&remove, "remove", nil, "remove this `tag` (repeatable)")
 	return cmd
 }
 

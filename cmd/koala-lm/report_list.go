@@ -41,6 +41,7 @@ Fields are only ever added. With --columns the objects have those names alone.`,
 	opts.selection.addFlags(cmd, 50)
 	cmd.Flags().StringVar(&opts.columns, "columns", "", "show these `names` instead of the default columns; a leading + adds them")
 	cmd.Flags().BoolVar(&opts.watch, "watch", false, "show the list again every two seconds while a run trains")
+	opts.addFormat(cmd)
 	return cmd
 }
 

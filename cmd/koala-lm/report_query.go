@@ -43,6 +43,7 @@ takes at most 20,000.`,
 		},
 	}
 	cmd.Flags().DurationVar(&opts.timeout, "timeout", 30*time.Second, "stop the query after this `time`")
+	opts.addFormat(cmd)
 	return cmd
 }
 

@@ -25,6 +25,7 @@ func newReportShowCmd(shared *reportOptions) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return runReportShow(cmd.Context(), opts, args[0]) },
 	}
 	cmd.Flags().BoolVar(&opts.watch, "watch", false, "show the run again every two seconds while it trains")
+	opts.addFormat(cmd)
 	return cmd
 }
 

@@ -54,6 +54,9 @@ folder, and Markdown shows them.`,
 			if err := refuseEmpty(cmd, "plots", "file", "reach"); err != nil {
 				return err
 			}
+			if len(opts.set) > 0 && opts.file == "" {
+				return usagef("--set says how the sweep's file was started: give the --file too")
+			}
 			return asUsage(runReportSweep(cmd.Context(), opts))
 		},
 	}
@@ -62,6 +65,7 @@ folder, and Markdown shows them.`,
 	cmd.Flags().BoolVar(&opts.last, "last", false, "show the last values beside the best")
 	cmd.Flags().StringVar(&opts.reach, "reach", "", "show when each search reaches the best result of the searches with this `name` or start of a name")
 	cmd.Flags().StringVar(&opts.plots, "plots", "", "draw the pictures into this `folder`, as SVG")
+	opts.addFormat(cmd)
 	return cmd
 }
 

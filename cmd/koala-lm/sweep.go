@@ -116,7 +116,7 @@ For job arrays (Slurm, GNU parallel, Kubernetes), --list prints the trials and
 	f.IntVar(&opts.index, "index", 0, "train the trial with this `index` in --list alone, as a task of a job array")
 	f.IntVar(&opts.maxRuns, "max-runs", 0, "start at most this many `runs`; 0 is no limit")
 	f.DurationVar(&opts.limit, "time-limit", 0, "start no run after this `time`; 0 is no limit")
-	addFormatFlag(cmd, &opts.format, "auto", "table", "json", "csv", "md", "tsv")
+	addFormatFlag(cmd, &opts.format, tableFormats...)
 	opts.compute.add(cmd)
 	// The only error is a flag that does not exist or has its completion already.
 	_ = cmd.RegisterFlagCompletionFunc("set", completeSettings)
@@ -139,6 +139,13 @@ func runSweep(ctx context.Context, opts *sweepOptions) error {
 	}
 	if opts.dryRun || opts.listing {
 		return opts.list(ctx, s)
+	}
+	if opts.changed("index") {
+		for _, flag := range []string{"jobs", "max-runs", "time-limit", "format"} {
+			if opts.changed(flag) {
+				return usagef("--index trains one trial and prints no table: --%s cannot be given beside it", flag)
+			}
+		}
 	}
 	if opts.index >= len(s.Trials) {
 		return usagef("--index must be from 0 to %d, the trials that --list prints, not %d", len(s.Trials)-1, opts.index)

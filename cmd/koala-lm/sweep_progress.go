@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/koala-lm/koala-lm/internal/bars"
 	"github.com/koala-lm/koala-lm/internal/visible"
 	"github.com/koala-lm/koala-lm/sweep"
 )
@@ -44,7 +45,7 @@ func (p *sweepProgress) clear() {
 
 func (p *sweepProgress) erase() {
 	if p.lines > 0 {
-		fmt.Fprintf(p.io.ErrOut, "\x1b[%dA\x1b[J", p.lines)
+		fmt.Fprintf(bars.Drawing(p.io.ErrOut), "\x1b[%dA\x1b[J", p.lines)
 		p.lines = 0
 	}
 }
@@ -60,8 +61,8 @@ func sweepLines(state sweep.Progress, width int) []string {
 	if state.Left > 0 {
 		left = ", " + state.Left.Round(time.Second).String() + " left"
 	}
-	lines := []string{fmt.Sprintf("%s sweep %s: %d of %d trials done%s",
-		bar(float64(state.Ended)/float64(max(1, state.Pending))), state.Name, state.Ended, state.Pending, left)}
+	lines := []string{fmt.Sprintf("%s sweep %s: %d of %d trials done, %.0f %%%s",
+		bar(state.Share), state.Name, state.Ended, state.Pending, 100*state.Share, left)}
 	for i, t := range state.Running {
 		if i == most {
 			lines = append(lines, fmt.Sprintf("  and %d more", len(state.Running)-most))
@@ -69,7 +70,11 @@ func sweepLines(state sweep.Progress, width int) []string {
 		}
 		part, steps := 0.0, fmt.Sprintf("step %d", t.Step)
 		if t.Steps > 0 {
-			part, steps = float64(t.Step)/float64(t.Steps), fmt.Sprintf("step %d/%d", t.Step, t.Steps)
+			steps += fmt.Sprintf("/%d", t.Steps)
+		}
+		if !math.IsNaN(t.Share) {
+			part = t.Share
+			steps += fmt.Sprintf(", %.0f %%", 100*part)
 		}
 		value := ""
 		if !math.IsNaN(t.Best) {

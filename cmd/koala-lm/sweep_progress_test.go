@@ -10,16 +10,16 @@ import (
 )
 
 func TestSweepLines(t *testing.T) {
-	state := sweep.Progress{Name: "lr", Ended: 3, Pending: 6, Left: 90 * time.Second}
+	state := sweep.Progress{Name: "lr", Ended: 2, Pending: 6, Share: 0.5, Left: 90 * time.Second}
 	for i := range 15 {
-		state.Running = append(state.Running, sweep.TrialProgress{Label: strings.Repeat("optimizer.lr=0.1 ", 1+i), Step: 50, Steps: 100, Metric: "val_ppl", Best: 123.456, TrainingTime: time.Minute})
+		state.Running = append(state.Running, sweep.TrialProgress{Label: strings.Repeat("lr=0.1 ", 1+i), Step: 50, Steps: 100, Share: 0.5, Metric: "val_ppl", Best: 123.456, TrainingTime: time.Minute})
 	}
-	state.Running[1].Best, state.Running[1].Steps = math.NaN(), 0
+	state.Running[1].Best, state.Running[1].Steps, state.Running[1].Share = math.NaN(), 0, math.NaN()
 	lines := sweepLines(state, 80)
 	want := []string{
-		"[==========          ] sweep lr: 3 of 6 trials done, 1m30s left",
-		"[==========          ] step 50/100, val_ppl 123.5, 1m0s  optimizer.lr=0.1 ",
-		"[                    ] step 50, 1m0s  optimizer.lr=0.1 optimizer.lr=0.1 ",
+		"[==========          ] sweep lr: 2 of 6 trials done, 50 %, 1m30s left",
+		"[==========          ] step 50/100, 50 %, val_ppl 123.5, 1m0s  lr=0.1 ",
+		"[                    ] step 50, 1m0s  lr=0.1 lr=0.1 ",
 	}
 	for i := range want {
 		if lines[i] != want[i] {

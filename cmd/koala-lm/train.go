@@ -76,7 +76,7 @@ saves and stops it (exit code 130); --resume continues with the same bits.`,
 	f := cmd.Flags()
 	f.StringVarP(&opts.data, "data", "d", "", "dataset `folder` to train on")
 	opts.settings.add(cmd)
-	f.StringVarP(&opts.name, "name", "n", "", "name of the run")
+	f.StringVarP(&opts.name, "name", "n", "", "the run's `name`")
 	f.StringArrayVar(&opts.tags, "tag", nil, "`word` to find the run by (repeatable)")
 	f.StringVar(&opts.note, "note", "", "`text` to keep with the run")
 	f.StringVar(&opts.store, "store", "", "store `file` (default $KOALA_LM_STORE or "+defaultStore+")")

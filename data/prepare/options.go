@@ -102,6 +102,9 @@ func (o Options) Check() error {
 	if o.Tokens != 0 && o.Corpus != "markov" {
 		wrong("--tokens is the size of corpus markov, and has no meaning with other text")
 	}
+	if len(o.Sums) > 0 && o.Corpus == "" {
+		wrong("--sha256 is the sum of a corpus's file: it has no meaning without --corpus")
+	}
 	if o.Template != "" {
 		if _, err := corpus.ParseTemplate(o.Template); err != nil {
 			wrong("--template %w", err)

@@ -515,8 +515,7 @@ function makeColumns() {
 
 // The share of the run that is done, and the time left.
 function progressOf(r) {
-  const total = settingOf(r, "train.steps");
-  return r.status === "running" && total > 0 ? Math.min(1, r.steps / total) : null;
+  return r.status === "running" ? r.progress : null;
 }
 function progressBar(r) {
   const part = progressOf(r);
