@@ -40,6 +40,7 @@ func charts() map[string]Chart {
 		"log, one":     {LogX: true, LogY: true, Series: []Series{{"a", []Point{At(1, 1)}}}},
 		"gap":          {Series: []Series{{"a", []Point{At(1, 1), At(2, math.NaN()), At(3, 1), At(4, 2)}}}},
 		"huge":         {Series: []Series{{"a", []Point{At(1, 1e300), At(2, -1e300)}}}},
+		"widest":       {Series: []Series{{"a", []Point{At(1, math.MaxFloat64), At(2, -math.MaxFloat64)}}}},
 		"tiny":         {LogY: true, Series: []Series{{"a", []Point{At(1, 1e-300), At(2, 1e300)}}}},
 		"long":         {Series: []Series{{"a", line(100_000, math.Sin)}, {"b", line(10, math.Cos)}}},
 		"banded":       {Series: []Series{{"a", []Point{{1, 2, 1, 3}, {2, 3, 2, 9}}}}},
@@ -121,8 +122,12 @@ func TestTicks(t *testing.T) {
 			t.Fatalf("%d ticks in [%v, %v]: %v", len(ticks), low, high, ticks)
 		}
 		room := 1e-9 * (math.Abs(low) + math.Abs(high))
-		for i, v := range ticks {
-			if v < s.low-room || v > s.high+room || i > 0 && v <= ticks[i-1] {
+		for i, tick := range ticks {
+			v := tick.value
+			if i > 0 && tick.label == ticks[i-1].label {
+				t.Fatalf("two ticks read %s", tick.label)
+			}
+			if v < s.low-room || v > s.high+room || i > 0 && v <= ticks[i-1].value {
 				t.Fatalf("ticks %v in [%v, %v]", ticks, low, high)
 			}
 		}
@@ -170,9 +175,57 @@ func TestSmooth(t *testing.T) {
 }
 
 func TestLabel(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 0.30000000000000004: "0.3", 1500: "1500", 20_000: "20k", 1.5e6: "1.5M", 1e-7: "1e-07", -250_000: "-250k"} {
-		if got := label(v); got != want {
-			t.Errorf("label(%v) = %q, want %q", v, got, want)
+	for _, c := range []struct {
+		v, step float64
+		want    string
+	}{
+		{0, 1, "0"}, {0.30000000000000004, 0.1, "0.3"}, {1500, 500, "1500"}, {20_000, 5000, "20k"}, {1.5e6, 5e5, "1.5M"}, {1e-7, 1e-7, "1e-07"},
+		{-250_000, 5e4, "-250k"}, {-2.7e-17, 0.1, "0"}, {1e-8, 5e-9, "1e-08"}, {1.5e-8, 5e-9, "1.5e-08"}, {1e12, 1e11, "1000G"}, {1.00000000001e12, 10, "1000.00000001G"},
+		{123_456_789, 1, "123.456789M"}, {2.5e20, 5e19, "2.5e+20"}, {100, 20, "100"}, {0.00012345, 1e-8, "0.00012345"}, {6e29, 1e29, "6e+29"},
+	} {
+		if got := label(c.v, c.step); got != c.want {
+			t.Errorf("label(%v, %v) = %q, want %q", c.v, c.step, got, c.want)
 		}
+	}
+}
+
+// The terminal's lines are round values apart at every magnitude.
+func TestTerminalLabelsAreRound(t *testing.T) {
+	for name, c := range map[string]struct {
+		points []Point
+		log    bool
+		want   []string
+	}{
+		"perplexities": {[]Point{At(0, 678.1), At(1, 480)}, false, []string{"680", "670", "600", "480"}},
+		"small":        {[]Point{At(0, 1e-8), At(1, 3e-8)}, false, []string{"3e-08", "1.1e-08", "1e-08"}},
+		"large":        {[]Point{At(0, 1e12), At(1, 2e12)}, false, []string{"2000G", "1950G", "1000G"}},
+		"flat":         {[]Point{At(0, 5), At(1, 5)}, false, []string{"5.5", "5", "4.5"}},
+		"flat, small":  {[]Point{At(0, 1e-8), At(1, 1e-8)}, false, []string{"1.1e-08", "1e-08", "9e-09"}},
+		"one point":    {[]Point{At(0, -3)}, false, []string{"-2.7", "-3", "-3.3"}},
+		"not finite":   {[]Point{At(0, 1), At(1, math.NaN()), At(2, math.Inf(1)), At(3, 21)}, false, []string{"21", "20", "1"}},
+		"widest":       {[]Point{At(0, 1e200), At(1, -1e200)}, false, []string{"1e+200", "0", "-1e+200"}},
+		"logarithmic":  {[]Point{At(0, 1), At(1, 10_000)}, true, []string{"10k", "1000", "100", "10", "1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b strings.Builder
+			if err := (Chart{LogY: c.log, Series: []Series{{"a", c.points}}}).WriteTerminal(&b, Terminal{Width: 80}); err != nil {
+				t.Fatal(err)
+			}
+			var labels []string
+			for line := range strings.Lines(b.String()) {
+				if words := strings.Fields(line); len(words) > 1 && strings.ContainsAny(words[1][:1], "|+") {
+					labels = append(labels, words[0])
+				}
+			}
+			next := 0
+			for _, l := range labels {
+				if next < len(c.want) && l == c.want[next] {
+					next++
+				}
+			}
+			if next < len(c.want) {
+				t.Errorf("labels %q do not have %q in this order in\n%s", labels, c.want, b.String())
+			}
+		})
 	}
 }

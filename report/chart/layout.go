@@ -60,15 +60,15 @@ func (c Chart) draw(on canvas) {
 	y := newScale(yValues, c.LogY, marginTop+plotHeight, marginTop).padded(0.04)
 
 	on.text(place{marginLeft, 26}, c.Title, style{size: 16, strong: true})
-	for _, v := range y.ticks(6) {
-		at := y.place(v)
+	for _, t := range y.ticks(6) {
+		at := y.place(t.value)
 		on.rule(marginLeft, at, pictureWidth-marginRight, at)
-		on.text(place{marginLeft - 8, at + 4.5}, label(v), style{size: textSize, anchor: end})
+		on.text(place{marginLeft - 8, at + 4.5}, t.label, style{size: textSize, anchor: end})
 	}
-	for _, v := range x.ticks(8) {
-		at := x.place(v)
+	for _, t := range x.ticks(8) {
+		at := x.place(t.value)
 		on.rule(at, marginTop, at, marginTop+plotHeight)
-		on.text(place{at, marginTop + plotHeight + 18}, label(v), style{size: textSize, anchor: middle})
+		on.text(place{at, marginTop + plotHeight + 18}, t.label, style{size: textSize, anchor: middle})
 	}
 	on.text(place{marginLeft + columns/2, marginTop + plotHeight + 42}, c.XLabel, style{size: textSize, anchor: middle})
 	on.text(place{18, marginTop + plotHeight/2}, c.YLabel, style{size: textSize, anchor: middle, turned: true})

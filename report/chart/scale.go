@@ -3,6 +3,7 @@ package chart
 import (
 	"math"
 	"strconv"
+	"strings"
 )
 
 // interval is a range of values.
@@ -31,7 +32,7 @@ func newScale(values interval, log bool, from, to float64) scale {
 	case single && values.low == 0:
 		values = interval{0, 1}
 	case single:
-		room := max(1, magnitude) / 10
+		room := magnitude / 10
 		values = interval{values.low - room, values.high + room}
 	}
 	return scale{values, log, from, to}
@@ -57,22 +58,28 @@ func (s scale) place(v float64) float64 {
 	return s.from + (v-low)/(high-low)*(s.to-s.from)
 }
 
+// tick is a round value with its label.
+type tick struct {
+	value float64
+	label string
+}
+
 // ticks returns about n round values within the interval.
-func (s scale) ticks(n int) []float64 {
+func (s scale) ticks(n int) []tick {
 	if s.log {
 		return s.logTicks(n)
 	}
 	step := roundStep((s.high - s.low) / float64(max(1, n)))
-	var ticks []float64
-	for i := math.Ceil(s.low / step); i*step <= s.high*(1+1e-12) && len(ticks) < 4*n; i++ {
-		ticks = append(ticks, i*step)
+	var ticks []tick
+	for i := math.Ceil(s.low/step - 1e-9); i*step <= s.high+1e-9*step && len(ticks) < 4*n; i++ {
+		ticks = append(ticks, tick{i * step, label(i*step, step)})
 	}
 	return ticks
 }
 
 // logTicks returns powers of ten, with values between them where there are few, or
 // linear ticks where the interval is shorter than a decade.
-func (s scale) logTicks(n int) []float64 {
+func (s scale) logTicks(n int) []tick {
 	decades := math.Log10(s.high) - math.Log10(s.low)
 	if decades < 0.7 {
 		linear := s
@@ -87,15 +94,27 @@ func (s scale) logTicks(n int) []float64 {
 		between = []float64{1, 2, 5}
 	}
 	every := max(1, math.Ceil(decades/float64(n)))
-	var ticks []float64
+	var ticks []tick
 	for power := math.Floor(math.Log10(s.low)); power <= math.Log10(s.high); power += every {
 		for _, b := range between {
-			if v := b * math.Pow(10, power); v >= s.low && v <= s.high {
-				ticks = append(ticks, v)
+			unit := math.Pow(10, power)
+			if v := b * unit; v >= s.low && v <= s.high {
+				ticks = append(ticks, tick{v, label(v, unit)})
 			}
 		}
 	}
 	return ticks
+}
+
+// ends labels the ends of the interval, which are not round.
+func (s scale) ends() (low, high string) {
+	step := func(v float64) float64 {
+		if s.log {
+			return math.Pow(10, math.Floor(math.Log10(v))-3)
+		}
+		return (s.high - s.low) / 1000
+	}
+	return label(s.low, step(s.low)), label(s.high, step(s.high))
 }
 
 // roundStep is the smallest of 1, 2 or 5 times a power of ten that is not below
@@ -113,23 +132,33 @@ func roundStep(step float64) float64 {
 	return 10 * power
 }
 
-// label writes a tick.
-func label(v float64) string {
-	magnitude := math.Abs(v)
-	short := func(scaled float64, unit string) string {
-		return strconv.FormatFloat(math.Round(scaled*1e6)/1e6, 'g', 6, 64) + unit
-	}
-	switch {
-	case magnitude == 0:
+// label writes a value of an axis. It has the digits that tell values apart which
+// differ by step.
+func label(v, step float64) string {
+	unit, name := 1.0, ""
+	switch magnitude := math.Abs(v); {
+	case magnitude < step/1000: // 0 but for rounding
 		return "0"
 	case magnitude >= 1e15 || magnitude < 1e-4:
-		return strconv.FormatFloat(v, 'g', 3, 64)
+		digits := math.Floor(math.Log10(magnitude)) - math.Floor(math.Log10(step)+1e-9)
+		text := strconv.FormatFloat(v, 'e', int(min(15, max(0, digits))), 64)
+		mantissa, exponent, _ := strings.Cut(text, "e")
+		return trimmed(mantissa) + "e" + exponent
 	case magnitude >= 1e9:
-		return short(v/1e9, "G")
+		unit, name = 1e9, "G"
 	case magnitude >= 1e6:
-		return short(v/1e6, "M")
+		unit, name = 1e6, "M"
 	case magnitude >= 1e4:
-		return short(v/1e3, "k")
+		unit, name = 1e3, "k"
 	}
-	return short(v, "")
+	decimals := -math.Floor(math.Log10(step/unit) + 1e-9)
+	return trimmed(strconv.FormatFloat(v/unit, 'f', int(min(15, max(0, decimals))), 64)) + name
+}
+
+// trimmed drops the zeros at the end of a fraction.
+func trimmed(number string) string {
+	if !strings.Contains(number, ".") {
+		return number
+	}
+	return strings.TrimSuffix(strings.TrimRight(number, "0"), ".")
 }

@@ -62,7 +62,8 @@ func (c Chart) WriteTerminal(w io.Writer, t Terminal) error {
 		rows = append(rows, row)
 		names = append(names, name)
 	}
-	options := []asciigraph.Option{asciigraph.Height(18), asciigraph.YAxisValueFormatter(c.yLabel)}
+	labelOf, height := c.rows(rows)
+	options := []asciigraph.Option{asciigraph.LowerBound(0), asciigraph.UpperBound(float64(height)), asciigraph.Height(height), asciigraph.YAxisValueFormatter(labelOf)}
 	if len(rows) > 1 || t.Color {
 		options = append(options, c.distinguish(len(rows), t.Color)...)
 	}
@@ -143,16 +144,43 @@ func (c Chart) columns(s Series, x scale, width int) ([]float64, bool) {
 	return row, last >= 0
 }
 
-func (c Chart) yLabel(v float64) string {
-	if c.LogY {
-		v = math.Pow(10, v)
+// rows turns values into lines of the terminal, of which the lowest is 0. Lines are a
+// round value apart; on a logarithmic axis, a line has the label of the tick in it.
+func (c Chart) rows(values [][]float64) (labelOf func(line float64) string, height int) {
+	const most = 20
+	all := nothing()
+	for _, row := range values {
+		for _, v := range row {
+			if !math.IsNaN(v) {
+				all.include(v)
+			}
+		}
 	}
-	return fmt.Sprintf("%8.4g", v)
+	labels := map[int]string{}
+	y := newScale(all, false, 0, most)
+	if c.LogY {
+		for _, t := range (scale{interval: interval{math.Pow(10, y.low), math.Pow(10, y.high)}, log: true}).ticks(6) {
+			labels[int(math.Round(y.place(math.Log10(t.value))))] = t.label
+		}
+	} else {
+		step := roundStep((y.high - y.low) / most)
+		first, last := math.Floor(y.low/step+1e-9), math.Ceil(y.high/step-1e-9)
+		y = scale{interval: interval{first * step, last * step}, to: last - first}
+		for i := range int(last-first) + 1 {
+			labels[i] = label((first+float64(i))*step, step)
+		}
+	}
+	for _, row := range values {
+		for i, v := range row {
+			row[i] = min(y.to, max(0, y.place(v)))
+		}
+	}
+	return func(line float64) string { return fmt.Sprintf("%8s", labels[int(math.Round(line))]) }, int(y.to)
 }
 
 // footer is the x axis: its ends and its label.
 func (c Chart) footer(x scale, width int) string {
-	left, right := label(x.low), label(x.high)
+	left, right := x.ends()
 	name := c.XLabel
 	if c.LogX {
 		name += " (log)"

@@ -24,7 +24,7 @@ func TestScriptComputes(t *testing.T) {
 		}
 		program.WriteString(found + "\n")
 	}
-	for _, name := range []string{"numberOf", "settingOf", "textOrder", "drawn"} {
+	for _, name := range []string{"numberOf", "formatTime", "settingOf", "textOrder", "drawn"} {
 		found := regexp.MustCompile(fmt.Sprintf(`(?m)^const %s = .*$`, name)).FindString(script)
 		if found == "" {
 			t.Fatalf("script.js has no function %s", name)
@@ -36,18 +36,28 @@ const near = (a, b) => assert(Math.abs(a - b) < 1e-9, a + " is not " + b);
 for (const [v, want] of [[0, "0"], [8.1234, "8.123"], [12345.6, "12,346"], [1e-5, "1.00e-5"], ["NaN", "NaN"], ["Infinity", "inf"], ["-Infinity", "-inf"], [null, ""], [7, "7"]])
   assert.equal(formatNumber(v), want);
 for (const [v, want] of [[0.5, "500ms"], [59.94, "59.9s"], [61, "1m01s"], [3725, "1h02m"], [null, ""]]) assert.equal(formatSeconds(v), want);
-for (const [v, want] of [[0, "0"], [2500000, "2.5M"], [6e29, "6.0e+29"], [0.00001, "1.0e-5"], [12000, "12k"]]) assert.equal(formatTick(v), want);
+for (const [v, step, want] of [[0, 1, "0"], [2500000, 500000, "2.5M"], [6e29, 1e29, "6e+29"], [0.00001, 0.00001, "1e-5"], [1.5e-8, 5e-9, "1.5e-8"], [12000, 2000, "12k"],
+  [1e12, 1e11, "1000G"], [1e12 + 10, 10, "1000.00000001G"], [123456789, 1, "123.456789M"], [0.30000000000000004, 0.1, "0.3"], [-2.7e-17, 0.1, "0"], [-100, 20, "-100"]])
+  assert.equal(formatTick(v, step), want);
+for (const [v, step, want] of [[120, 20, "2m00s"], [120.5, 0.5, "120.5s"], [3725, 5, "3725s"], [7200, 600, "2h00m"], [0.5, 0.1, "500ms"], [0.0002, 0.0001, "0.0002s"]]) assert.equal(formatTime(v, step), want);
+for (const [low, high] of [[1e-8, 3e-8], [1e12, 1e12 + 1e4], [-5, 5], [4.5, 5.5], [0, 1e-300], [-1e200, 1e200]]) {
+  const labels = ticksBetween(low, high, 5, false).map(([v, step]) => formatTick(v, step));
+  assert(labels.length > 2 && new Set(labels).size === labels.length, low + " to " + high + ": " + labels);
+}
 assert.deepEqual([3, "NaN", 1, null, 2].sort(compareValues), [1, 2, 3, "NaN", null]);
 assert.deepEqual(["run 10", "run 9"].sort(compareValues), ["run 9", "run 10"]);
 assert.deepEqual(smoothed([4, 4, 4], 0.9).map((v) => Math.round(v * 1e9) / 1e9), [4, 4, 4]); // no bias to the start
 near(smoothed([0, 1], 0.5)[1], 2 / 3);
 assert.deepEqual(smoothed([1, NaN, null], 0), [1, NaN, null]);
-assert.deepEqual(ticksBetween(0, 10, 5, false), [0, 2, 4, 6, 8, 10]);
-assert.deepEqual(ticksBetween(1, 1000, 5, true), [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]);
+assert.deepEqual(ticksBetween(0, 10, 5, false).map(([v]) => v), [0, 2, 4, 6, 8, 10]);
+assert.deepEqual(ticksBetween(1, 1000, 5, true).map(([v]) => v), [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]);
 near(valueAt([[0, 0], [10, 20]], 5), 10);
 assert.equal(valueAt([[5, 1]], 4), null);
 const scale = scaleOf([0], false, 0, 100, 0);
 assert.deepEqual([scale.low, scale.high], [0, 1]);
+const flat = scaleOf([5, 5 + 1e-15], false, 0, 100, 0), tiny = scaleOf([1e-8], false, 0, 100, 0);
+near(flat.high - flat.low, 1);
+assert(tiny.high > 1e-8 && tiny.high < 2e-8);
 near(scaleOf([1, 100], true, 0, 100, 0).place(10), 50);
 const line = [[1, 5], [3, 6], [4, 7], [9, 8]];
 for (const [x, want] of [[-1, 5], [1.9, 5], [2, 5], [2.1, 6], [4, 7], [7, 8], [99, 8]]) assert.equal(nearestPoint(line, x)[1], want);

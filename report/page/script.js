@@ -110,6 +110,7 @@ function drawnChanged() {
 const margin = { top: 18, right: 14, bottom: 30, left: 58 };
 const zoom = {}; // axis -> [from, to]
 
+// Ticks are round values, each with the step that its label must show.
 function ticksBetween(low, high, count, log) {
   const ticks = [];
   if (log && high / low > 5) {
@@ -119,25 +120,33 @@ function ticksBetween(low, high, count, log) {
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += every)
       for (const s of steps) {
         const v = s * 10 ** power;
-        if (v >= low && v <= high) ticks.push(v);
+        if (v >= low && v <= high) ticks.push([v, 10 ** power]);
       }
     return ticks;
   }
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((f) => f * power >= rough * 0.999) * power;
-  for (let i = Math.ceil(low / step); i * step <= high && ticks.length < 30; i++) ticks.push(i * step);
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step && ticks.length < 30; i++) ticks.push([i * step + 0, step]); // + 0: never -0
   return ticks;
 }
 
-function formatTick(v) {
-  const size = Math.abs(v), round = (x) => String(Math.round(x * 1e6) / 1e6);
-  if (size >= 1e15) return v.toExponential(1);
-  if (size >= 1e9) return round(v / 1e9) + "G";
-  if (size >= 1e6) return round(v / 1e6) + "M";
-  if (size >= 1e4) return round(v / 1e3) + "k";
-  return size !== 0 && size < 1e-4 ? v.toExponential(1) : round(v);
+// A label has the digits that tell values apart which differ by step.
+function formatTick(v, step) {
+  const size = Math.abs(v), trimmed = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
+  if (size < step / 1000) return "0"; // but for rounding
+  if (size >= 1e15 || size < 1e-4) {
+    const digits = Math.floor(Math.log10(size)) - Math.floor(Math.log10(step) + 1e-9);
+    const [mantissa, exponent] = v.toExponential(Math.min(15, Math.max(0, digits))).split("e");
+    return trimmed(mantissa) + "e" + exponent;
+  }
+  const [unit, name] = size >= 1e9 ? [1e9, "G"] : size >= 1e6 ? [1e6, "M"] : size >= 1e4 ? [1e3, "k"] : [1, ""];
+  const decimals = -Math.floor(Math.log10(step / unit) + 1e-9);
+  return trimmed((v / unit).toFixed(Math.min(15, Math.max(0, decimals)))) + name;
 }
+
+// Times that differ by less than formatSeconds shows are numbers of seconds.
+const formatTime = (v, step) => ((v >= 3600 && step < 60) || (v >= 60 && step < 1) || (v >= 1 && step < 0.1) || step < 0.001 ? formatTick(v, step) + "s" : formatSeconds(v));
 
 // Smoothed values, without a bias to the first.
 function smoothed(values, weight) {
@@ -243,10 +252,10 @@ function scaleOf(values, log, from, to, room) {
   if (low > high) [low, high] = [1, 10];
   const f = log ? Math.log : (v) => v, back = log ? Math.exp : (v) => v;
   let a = f(low), b = f(high);
-  if (a === b) [a, b] = log ? [a - 0.7, b + 0.7] : a === 0 ? [0, 1] : [a - Math.abs(a) / 10, b + Math.abs(b) / 10];
+  if (b - a <= 1e-9 * Math.max(Math.abs(a), Math.abs(b))) [a, b] = log ? [a - 0.7, b + 0.7] : a === 0 ? [0, 1] : [a - Math.abs(a) / 10, b + Math.abs(b) / 10];
   [a, b] = [a - room * (b - a), b + room * (b - a)];
   const place = (v) => from + ((f(v) - a) / (b - a)) * (to - from);
-  return { place, low: back(a), high: back(b), log, value: (p) => back(a + ((p - from) / (to - from)) * (b - a)) };
+  return { place, from, low: back(a), high: back(b), log, value: (p) => back(a + ((p - from) / (to - from)) * (b - a)) };
 }
 
 // More curves than this are painted on a canvas, in slices between which the page
@@ -269,19 +278,21 @@ async function drawChart(holder, axis, label, format, turn) {
     }
     for (const v of line.lost) xs.push(v);
   }
-  const x = scaleOf(xs, byID("log-x").checked, margin.left, width - margin.right, axis === "over" ? 0.03 : 0);
   const y = scaleOf(ys, byID("log-y").checked, height - margin.bottom, margin.top, 0.04);
+  const levels = ys.length ? ticksBetween(y.low, y.high, 5, y.log).map(([v, step]) => [v, formatTick(v, step)]) : [];
+  const left = Math.max(margin.left, ...levels.map(([, label]) => 7 * label.length + 12));
+  const x = scaleOf(xs, byID("log-x").checked, left, width - margin.right, axis === "over" ? 0.03 : 0);
   const svg = makeSVG("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${metric} against ${label}, ${lines.length} curves` });
   const message = drawn.size === 0 ? "choose runs in the table" : reading ? "reading the curves" : "the drawn runs have no values here";
   if (!lines.length) svg.append(makeSVG("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, message));
-  for (const v of ys.length ? ticksBetween(y.low, y.high, 5, y.log) : []) {
-    svg.append(makeSVG("line", { class: "rule", x1: margin.left, x2: width - margin.right, y1: y.place(v), y2: y.place(v) }));
-    svg.append(makeSVG("text", { x: margin.left - 6, y: y.place(v) + 4, "text-anchor": "end" }, formatTick(v)));
+  for (const [v, label] of levels) {
+    svg.append(makeSVG("line", { class: "rule", x1: left, x2: width - margin.right, y1: y.place(v), y2: y.place(v) }));
+    svg.append(makeSVG("text", { x: left - 6, y: y.place(v) + 4, "text-anchor": "end" }, label));
   }
-  for (const v of lines.length ? ticksBetween(x.low, x.high, width / 90, x.log) : []) {
+  for (const [v, step] of lines.length ? ticksBetween(x.low, x.high, width / 90, x.log) : []) {
     const at = x.place(v);
     svg.append(makeSVG("line", { class: "rule", y1: margin.top, y2: height - margin.bottom, x1: at, x2: at }));
-    svg.append(makeSVG("text", { x: at, y: height - 10, "text-anchor": at > width - 40 ? "end" : "middle" }, format(v)));
+    svg.append(makeSVG("text", { x: at, y: height - 10, "text-anchor": at > width - 40 ? "end" : "middle" }, format(v, step)));
   }
   const many = lines.length > mostElements || lines.some((l) => l.dots && l.whole.length > mostElements);
   const pen = many ? canvasPen(width, height) : svgPen(svg);
@@ -394,7 +405,7 @@ function followPointer(holder, svg, lines, x, y, width, height, axis, label) {
   const valueOf = (event) => {
     const box = svg.getBoundingClientRect();
     const at = ((event.clientX - box.left) / box.width) * width;
-    return [x.value(Math.min(width - margin.right, Math.max(margin.left, at))), at, ((event.clientY - box.top) / box.height) * height];
+    return [x.value(Math.min(width - margin.right, Math.max(x.from, at))), at, ((event.clientY - box.top) / box.height) * height];
   };
   const hide = () => { tip.hidden = true; cross.setAttribute("visibility", "hidden"); };
   let from = null;
@@ -455,7 +466,7 @@ async function drawCharts() {
   byID("smooth-value").textContent = byID("smooth").value;
   byID("over-figure").hidden = !state.over;
   drawComparison();
-  const charts = [["by-tokens", "tokens", "tokens", formatTick], ["by-time", "seconds", "of training", formatSeconds], ["by-steps", "step", "steps", formatTick],
+  const charts = [["by-tokens", "tokens", "tokens", formatTick], ["by-time", "seconds", "of training", formatTime], ["by-steps", "step", "steps", formatTick],
     ...(state.over ? [["by-setting", "over", state.over, formatTick]] : [])];
   for (const [id, ...chart] of charts) {
     if (drawn.size > mostElements) await breath();
