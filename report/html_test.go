@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"html"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,15 +102,7 @@ func TestPageRefusesWhatJSONCannotHold(t *testing.T) {
 // A browser, where one is installed, draws the page without an error: few curves as
 // SVG, many on canvases.
 func TestPageInBrowser(t *testing.T) {
-	browser := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			browser = path
-		}
-	}
-	if browser == "" || testing.Short() {
-		t.Skip("no browser is installed")
-	}
+	browser := browserOf(t)
 	t.Run("few", func(t *testing.T) {
 		text, _ := pageOf(t, filled(t))
 		dom := inBrowser(t, browser, text, "")
@@ -145,6 +139,98 @@ func TestPageInBrowser(t *testing.T) {
 	})
 }
 
+// browserOf returns the browser that is installed, or skips the test.
+func browserOf(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a browser takes long")
+	}
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skip("no browser is installed")
+	return ""
+}
+
+// What people do with the page: each script acts in a page of that many pixels across,
+// and returns what it finds.
+func TestPageIsUsed(t *testing.T) {
+	browser := browserOf(t)
+	store := empty(t)
+	if err := storetest.FillLarge(t.Context(), store, 120, 50); err != nil {
+		t.Fatal(err)
+	}
+	text, _ := pageOf(t, store)
+	for name, c := range map[string]struct {
+		width        int
+		script, want string
+	}{
+		"sorting keeps the keyboard's focus": {1400, `
+			const header = [...document.querySelectorAll("#head button")].find((b) => b.textContent.startsWith("steps"));
+			header.focus();
+			header.click();
+			const rows = () => [...document.querySelectorAll("#body tr")].map((r) => Number(r.cells[header.closest("th").cellIndex].textContent.replaceAll(",", "")));
+			const rising = rows().every((v, i, all) => i === 0 || all[i - 1] <= v);
+			header.click();
+			const falling = rows().every((v, i, all) => i === 0 || all[i - 1] >= v);
+			return [rising, falling, document.activeElement === header, header.closest("th").getAttribute("aria-sort")];`, `[true,true,true,"descending"]`},
+		"a finger reads values": {390, `
+			const chart = document.querySelector("#by-steps svg"), box = chart.getBoundingClientRect();
+			const touch = (type) => chart.dispatchEvent(new window.PointerEvent(type, { pointerType: "touch", pointerId: 1, clientX: box.left + box.width / 2, clientY: box.top + 100 }));
+			["pointerdown", "pointermove", "pointercancel", "pointerleave"].forEach(touch);
+			const tip = document.querySelector("#by-steps .tip");
+			return [tip.hidden, tip.children.length > 3, window.getComputedStyle(chart).touchAction];`, `[false,true,"pan-y"]`},
+		"a phone scrolls in one direction": {390, `
+			document.querySelector("button.name").click();
+			return [document.getElementById("detail").textContent.includes("optimizer.lr"), document.documentElement.scrollWidth <= window.innerWidth,
+				document.querySelector("#body input").getBoundingClientRect().width >= 18];`, `[true,true,true]`},
+		"paper has every row": {1047, ` // A4 across, less its margins
+			window.dispatchEvent(new window.Event("beforeprint"));
+			for (const rule of document.styleSheets[0].cssRules) if (rule.media && rule.media.mediaText === "print") rule.media.mediaText = "all";
+			const scroll = document.querySelector("#runs").parentElement;
+			const shown = (e) => e.getClientRects().length > 0;
+			return [document.querySelectorAll("#body tr").length, scroll.scrollHeight <= scroll.clientHeight, document.documentElement.scrollWidth <= window.innerWidth,
+				[...document.querySelectorAll("#body td:nth-child(2)")].every(shown), shown(document.querySelector("#filter"))];`, `[120,true,true,true,false]`},
+		"a condition is explained": {1400, `
+			const filter = document.getElementById("filter");
+			filter.value = "val_ppl < 120";
+			filter.dispatchEvent(new window.Event("input"));
+			const said = document.getElementById("filter-error").textContent;
+			filter.value = "sgd";
+			filter.dispatchEvent(new window.Event("input"));
+			return [said.includes("report serve") && said.includes("--where"), document.getElementById("filter-error").textContent];`, `[true,""]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := inFrame(t, browser, text, c.width, c.script); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// inFrame returns what a script finds in a page, as JSON. The script runs outside of
+// the page, whose policy allows no other scripts.
+func inFrame(t *testing.T, browser, page string, width int, act string) string {
+	t.Helper()
+	inner := filepath.Join(t.TempDir(), "inner.html")
+	if err := os.WriteFile(inner, []byte(page), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	outer := fmt.Sprintf(`<!doctype html><iframe id="inner" style="width: %dpx; height: 900px; border: 0" src="file://%s"></iframe><pre id="found"></pre>
+<script>document.getElementById("inner").addEventListener("load", (event) => {
+	const window = event.target.contentWindow, document = window.document;
+	globalThis.document.getElementById("found").textContent = JSON.stringify((() => {%s})());
+});</script>`, width, inner, act)
+	dom := inBrowser(t, browser, outer, "")
+	found := regexp.MustCompile(`<pre id="found">(.*?)</pre>`).FindStringSubmatch(dom)
+	if found == nil {
+		t.Fatalf("no answer in %s", dom)
+	}
+	return html.UnescapeString(found[1])
+}
+
 // inBrowser returns the document that the scripts of a page have made.
 func inBrowser(t *testing.T, browser, page, fragment string) string {
 	t.Helper()
@@ -155,7 +241,7 @@ func inBrowser(t *testing.T, browser, page, fragment string) string {
 	var errOut bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
+	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(), "--allow-file-access-from-files",
 		"--virtual-time-budget=2000", "--enable-logging=stderr", "--dump-dom", "file://"+file+fragment)
 	cmd.Stderr = &errOut
 	out, err := cmd.Output()

@@ -146,7 +146,7 @@ func summary(trials []Trial, known map[string]tracking.RunSummary) string {
 	for _, kind := range slices.Sorted(maps.Keys(count)) {
 		parts = append(parts, fmt.Sprintf("%d %s", count[kind], kind))
 	}
-	return fmt.Sprintf("%s: %s; %.0f %% of their whole training", counted(len(trials)), strings.Join(parts, ", "), 100*share/float64(max(1, len(trials))))
+	return fmt.Sprintf("%s: %s; %.0f %% of the whole training", counted(len(trials)), strings.Join(parts, ", "), 100*share/float64(max(1, len(trials))))
 }
 
 // RunOne trains the trial with this index in Trials, as one of many processes on one

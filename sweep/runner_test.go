@@ -119,7 +119,7 @@ func TestRunnerStopsBadTrials(t *testing.T) {
 	}) {
 		t.Errorf("messages %q", messages)
 	}
-	if last := messages[len(messages)-1]; last != "sweep s: 4 trials: 2 finished, 2 stopped early; 75 % of their whole training" {
+	if last := messages[len(messages)-1]; last != "sweep s: 4 trials: 2 finished, 2 stopped early; 75 % of the whole training" {
 		t.Errorf("at the end: %q", last)
 	}
 	if progress.Pending != 4 || len(progress.Running) != 1 || progress.Running[0].Best < 500 || progress.Running[0].Share != 0.5 ||

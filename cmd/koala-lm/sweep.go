@@ -137,6 +137,9 @@ func runSweep(ctx context.Context, opts *sweepOptions) error {
 	if err != nil {
 		return err
 	}
+	if len(s.Trials)+s.File.Further() == 1 {
+		opts.app.notef("%s is one trial: several come from grid, from random with trials, or from seeds", opts.file)
+	}
 	if opts.dryRun || opts.listing {
 		return opts.list(ctx, s)
 	}

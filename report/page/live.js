@@ -112,13 +112,11 @@ source.addEventListener("changed", changed);
 source.addEventListener("open", () => { byID("connection").textContent = ""; });
 source.addEventListener("error", () => { byID("connection").textContent = "No connection to koala-lm report serve: the page shows the last state."; });
 
-// A filter with an operator is a condition, which the server knows; other text is
-// words to look for.
+// The server knows conditions.
 let asked = 0;
 filterWith = async (text) => {
-  const condition = /[=<>!]|\bin\b|\bcontains\b|\(|^diverged$/.test(text);
   const message = byID("filter-error");
-  if (!condition) {
+  if (!isCondition(text)) {
     message.textContent = "";
     return;
   }

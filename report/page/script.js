@@ -727,7 +727,13 @@ byID("controls").addEventListener("input", () => {
 });
 byID("controls").addEventListener("submit", (event) => event.preventDefault());
 byID("zoom-out").addEventListener("click", () => { for (const axis in zoom) delete zoom[axis]; byID("zoom-out").hidden = true; drawCharts(); });
-let filterWith = () => {}; // live.js asks the server about conditions
+// A filter with an operator is a condition; other text is words to look for. live.js
+// asks the server about conditions, which a file cannot.
+const isCondition = (text) => /[=<>!]|\bin\b|\bcontains\b|\(|^diverged$/.test(text);
+let filterWith = (text) => {
+  byID("filter-error").textContent = isCondition(text) ? "A file looks for words. For a condition, use koala-lm report serve, or make the file with report html --where." : "";
+};
+if (state.filter) filterWith(state.filter);
 byID("filter").addEventListener("input", () => {
   state.filter = byID("filter").value;
   keepState();
