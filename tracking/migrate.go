@@ -45,15 +45,23 @@ var (
 	ErrSharedWAL = errors.New("the store is in WAL mode on a network file system and must be opened for writing once")
 )
 
-// identity is the header of a SQLite file.
-type identity struct{ application, version, objects int }
+// identity is the header of a SQLite file, the number of its tables, indexes, views and
+// triggers, and a view in place of a table, or "": what a view computes has no end that
+// the file's size would bound.
+type identity struct {
+	application, version, objects int
+	view                          string
+}
 
 func readIdentity(ctx context.Context, q queryer) (identity, error) {
 	var id identity
 	err := q.QueryRowContext(ctx, `
 		SELECT (SELECT application_id FROM pragma_application_id),
 		       (SELECT user_version FROM pragma_user_version),
-		       (SELECT count(*) FROM sqlite_schema)`).Scan(&id.application, &id.version, &id.objects)
+		       (SELECT count(*) FROM sqlite_schema),
+		       coalesce((SELECT name FROM sqlite_schema WHERE type = 'view' AND lower(name) IN
+		           ('runs', 'run_settings', 'metric_names', 'run_points', 'run_summaries', 'run_tags', 'run_events', 'run_spans', 'removed_runs')), '')`).
+		Scan(&id.application, &id.version, &id.objects, &id.view)
 	var se sqlite3.Error
 	if errors.As(err, &se) && se.Code == sqlite3.ErrNotADB {
 		return id, ErrNotAStore
@@ -69,8 +77,10 @@ func (id identity) check(latest int) error {
 		return nil // a new file
 	case id.application != applicationID:
 		return ErrNotAStore
-	case id.version < 0:
+	case id.version < 0, id.version == 0 && id.objects > 0: // the first script sets a version in its transaction
 		return fmt.Errorf("%w, or damaged: it has version %d", ErrNotAStore, id.version)
+	case id.view != "":
+		return fmt.Errorf("%w, or changed by hand: %s is a view, not a table", ErrNotAStore, id.view)
 	case id.version > latest:
 		return fmt.Errorf("%w: it has version %d, this program knows up to %d", ErrNewer, id.version, latest)
 	}

@@ -65,6 +65,8 @@ func TestOpenRefusesForeignFiles(t *testing.T) {
 		"another's SQLite": {sqlite("CREATE TABLE accounts (id)"), ErrNotAStore},
 		"newer":            {sqlite("CREATE TABLE runs (id); PRAGMA application_id = 0x6b6f616c; PRAGMA user_version = 99"), ErrNewer},
 		"negative":         {sqlite("CREATE TABLE runs (id); PRAGMA application_id = 0x6b6f616c; PRAGMA user_version = -1"), ErrNotAStore},
+		"views":            {sqlite("CREATE VIEW runs AS SELECT 1 AS id; PRAGMA application_id = 0x6b6f616c; PRAGMA user_version = 1"), ErrNotAStore},
+		"zero with tables": {sqlite("CREATE TABLE runs (id); PRAGMA application_id = 0x6b6f616c; PRAGMA user_version = 0"), ErrNotAStore},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -245,6 +248,73 @@ func gone(t *testing.T, pids []int) {
 	await(t, fmt.Sprintf("the end of processes %v", pids), func() bool {
 		return !slices.ContainsFunc(pids, func(pid int) bool { return parentOf(pid) != 0 })
 	})
+}
+
+// TestRanksOfOneMachine: nobody outside reaches the ranks that one process starts:
+// whatever they listen at is a loopback address.
+func TestRanksOfOneMachine(t *testing.T) {
+	w := newWorkshop(t)
+	p := w.train(w.local(alike(t, "train.steps=100000"), "", 2))
+	w.awaitStep(10)
+	listening := 0
+	for _, pid := range append(children(t, p.Process.Pid), p.Process.Pid) {
+		for _, address := range listensAt(t, pid) {
+			listening++
+			if !address.Addr().Unmap().IsLoopback() {
+				t.Errorf("process %d listens at %s", pid, address)
+			}
+		}
+	}
+	if listening == 0 {
+		t.Error("no process listens, and the ranks speak to one another")
+	}
+	if err := p.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	p.mustEnd(t, exit.Interrupted)
+}
+
+// listensAt are the TCP addresses at which a process listens (proc(5), /proc/net/tcp).
+func listensAt(t *testing.T, pid int) []netip.AddrPort {
+	t.Helper()
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mine []string
+	for _, link := range links {
+		to, _ := os.Readlink(link) // it may be closed by now
+		mine = append(mine, to)
+	}
+	var all []netip.AddrPort
+	for _, table := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))
+		if err != nil {
+			continue // a kernel without IPv6
+		}
+		for _, line := range strings.Split(string(text), "\n") {
+			f := strings.Fields(line)
+			const listen = "0A"
+			if len(f) < 10 || f[3] != listen || !slices.Contains(mine, "socket:["+f[9]+"]") {
+				continue
+			}
+			host, port, _ := strings.Cut(f[1], ":")
+			ip, err := hex.DecodeString(host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for word := range slices.Chunk(ip, 4) { // of the host's byte order
+				binary.BigEndian.PutUint32(word, binary.NativeEndian.Uint32(word))
+			}
+			address, _ := netip.AddrFromSlice(ip)
+			number, err := strconv.ParseUint(port, 16, 16)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, netip.AddrPortFrom(address, uint16(number)))
+		}
+	}
+	return all
 }
 
 // TestLostRanks: if a rank fails in any way, the others end with a line that names

@@ -50,6 +50,7 @@ func execute(ctx context.Context, io *streams, args []string) int {
 	var usage *usageError
 	var settings configs.Problems
 	var search sweep.Problems
+	var call *os.SyscallError
 	switch {
 	case err == nil:
 		return exit.OK
@@ -64,6 +65,9 @@ func execute(ctx context.Context, io *streams, args []string) int {
 	case errors.As(err, &usage), !a.started:
 		visible.Fprintf(io.ErrOut, "koala-lm: %v (see %s --help)\n", err, cmd.CommandPath())
 		return exit.Usage
+	case errors.As(err, &call) && call.Syscall == "getwd": // a relative path has no meaning
+		visible.Fprintf(io.ErrOut, "koala-lm: the working folder was removed: enter one that exists, or give absolute paths\n")
+		return exit.Failed
 	default:
 		printError(io.ErrOut, err)
 		return exit.Failed

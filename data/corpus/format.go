@@ -187,5 +187,8 @@ func damaged(name string, err error) error {
 	if err == errTrailing {
 		return fmt.Errorf("%s: %w: cut that off, or unpack it first", name, err)
 	}
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return fmt.Errorf("%s needs more than 128 MiB of memory to be unpacked: unpack it first (zstd -d --long=31)", name)
+	}
 	return fmt.Errorf("%s is damaged, or not what its name says: %w", name, err)
 }

@@ -384,10 +384,16 @@ func (r reading) csv(from io.Reader, comma rune, name string) error {
 	if head, _ := buffered.Peek(len(byteOrderMark)); bytes.Equal(head, byteOrderMark) {
 		_, _ = buffered.Discard(len(byteOrderMark))
 	}
-	limited := &recordLimit{r: buffered}
+	// A last record of our own shows a quote that is never closed, which the reader does
+	// not mind: then it is a part of the field.
+	const end = "\x00end of file\x00"
+	limited := &recordLimit{r: io.MultiReader(buffered, strings.NewReader("\n"+end))}
 	records := csv.NewReader(limited)
 	records.Comma, records.LazyQuotes, records.ReuseRecord, records.FieldsPerRecord = comma, true, true, -1
 	header, err := records.Read()
+	if err == nil && header[0] == end {
+		err = io.EOF
+	}
 	if err != nil {
 		return readError(name, fmt.Errorf("%s: the first line does not name the fields: %w", name, err))
 	}
@@ -412,11 +418,15 @@ func (r reading) csv(from io.Reader, comma rune, name string) error {
 		}
 		limited.n = 0
 		fields, err := records.Read()
-		if err == io.EOF {
-			return nil
-		}
 		if err != nil {
 			return readError(name, fmt.Errorf("%s: %w", name, err))
+		}
+		if len(fields) == 1 && fields[0] == end {
+			return nil
+		}
+		if last := len(fields) - 1; strings.HasSuffix(fields[last], end) {
+			line, _ := records.FieldPos(last)
+			return r.bad(fmt.Sprintf("%s:%d", name, line), errors.New("a quote is opened here and never closed"))
 		}
 		line, _ := records.FieldPos(0)
 		place, short := fmt.Sprintf("%s:%d", name, line), false

@@ -2,9 +2,12 @@ package corpus
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -132,6 +135,8 @@ func TestRecordsRefused(t *testing.T) {
 		"cut":             {"a.json", []byte(`[{"text":"a"}`), Options{}, "record 2: the file is cut short"},
 		"no json":         {"a.json", []byte("hello"), Options{}, "a.json: record 1"},
 		"csv field":       {"a.csv", []byte("id,body\n1,a\n"), Options{}, `has no field "text", only id, body`},
+		"csv quote":       {"a.csv", []byte("id,text\n1,a\n2,\"b\n3,c\n"), Options{}, "a.csv:3: a quote is opened here and never closed"},
+		"zstd window":     {"a.txt.zst", []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0xa8, 1, 0, 0}, Options{}, "a.txt.zst needs more than 128 MiB of memory"},
 		"csv short":       {"a.csv", []byte("id,text\n1\n"), Options{}, "a.csv:2: there are 1 fields"},
 		"parquet list":    {"a.parquet", chats(t), Options{Field: "messages"}, "messages.role or messages.content"},
 		"parquet missing": {"a.parquet", chats(t), Options{Field: "doc.body"}, `no column "body", only role, content`},
@@ -277,6 +282,43 @@ func TestSparseTar(t *testing.T) {
 	for _, h := range []*tar.Header{{Typeflag: tar.TypeGNUSparse}, {Typeflag: tar.TypeReg, PAXRecords: map[string]string{"GNU.sparse.size": "9"}}} {
 		if !sparse(h) {
 			t.Errorf("%+v does not count as sparse", h)
+		}
+	}
+}
+
+// A member of an archive takes no buffer of its own: many small ones are read as fast
+// as the lines of a file.
+func TestSmallMembers(t *testing.T) {
+	const members = 2000
+	var packed [2]bytes.Buffer
+	z, r := zip.NewWriter(&packed[0]), tar.NewWriter(&packed[1])
+	for i := range members {
+		name := fmt.Sprintf("%d.txt", i)
+		m, err := z.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: 8}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.MultiWriter(m, r).Write([]byte("a b c d\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(z.Close(), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"a.zip", "a.tar"} {
+		path := put(t, t.TempDir(), name, packed[i].Bytes())
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, err := readAll([]string{path}, Options{})
+		runtime.ReadMemStats(&after)
+		if err != nil || len(got.texts) != members {
+			t.Fatalf("%s: %d documents, %v", name, len(got.texts), err)
+		}
+		if each := (after.TotalAlloc - before.TotalAlloc) / members; each > aheadSize/2 {
+			t.Errorf("%s: %d bytes are allocated for a member of 8", name, each)
 		}
 	}
 }

@@ -272,8 +272,8 @@ func parseReplace(part json.RawMessage) ([]normalizer, error) {
 var errGrown = errors.New("a Replace of the tokenizer's normalizer makes the text many times longer")
 
 // mostGrown is the largest number of bytes that may replace n bytes. A chain of
-// replacements multiplies.
-func mostGrown(n int) int { return 16<<20 + 4*n }
+// replacements multiplies, and a text may have many short sections.
+func mostGrown(n int) int { return min(4096+64*n, 16<<20+4*n) }
 
 func (s replaceString) apply(buf, text []byte, _, _ bool) ([]byte, error) {
 	most := mostGrown(len(text))

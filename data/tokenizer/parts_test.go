@@ -231,6 +231,37 @@ func TestRegexSteps(t *testing.T) {
 	}
 }
 
+// An expression whose work grows with the square of the text ends with an error, and a
+// line of one character that needs a pass at each place does not.
+func TestRegexWork(t *testing.T) {
+	text := []byte(strings.Repeat("a", 1<<18))
+	for pattern, ends := range map[string]bool{`(?!a*b)a`: true, `(?=a+)a*b`: true, `(?:a{1000}){1000}`: true, `a+`: false, `\s+(?!\S)|a`: false, `(?i:a)a?|b+`: false} {
+		re, err := compileRegex(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, found := newRegexMatcher(re), 0
+		m.matches(text, func(_, _ int) { found++ })
+		if errors.Is(m.err, errRegexSteps) != ends || !ends && found == 0 {
+			t.Errorf("%s: %d matches, error %v", pattern, found, m.err)
+		}
+	}
+}
+
+// A chain of replacements that each stay within bounds ends too.
+func TestNormalizersGrow(t *testing.T) {
+	double := `{"type":"Replace","pattern":{"String":"a"},"content":"aa"}`
+	tok, err := Parse([]byte(`{"normalizer":{"type":"Sequence","normalizers":[` + strings.TrimSuffix(strings.Repeat(double+",", 30), ",") + `]},` +
+		`"model":{"type":"WordLevel","vocab":{"a":0,"[UNK]":1},"unk_token":"[UNK]"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tok.NewEncoder().Encode(nil, []byte(strings.Repeat("a", 1000)), Document)
+	if !errors.Is(err, errGrown) {
+		t.Errorf("error is %v", err)
+	}
+}
+
 // No expression causes a panic, and cuts never change its matches.
 func FuzzRegex(f *testing.F) {
 	for _, seed := range []string{gpt2Pattern, cl100kPattern, `(?<=a)[^\S\n]+(?=\n)|\bx*+`, `[[:alpha:]&&[^a-c]]{2,}?|\R`} {

@@ -155,11 +155,14 @@ func (t *Pipeline) WriteJSON(w io.Writer) error {
 
 // normalize runs the normalizers, alternating between two buffers.
 func (t *Pipeline) normalize(buffers [][]byte, text []byte, starts, ends bool) ([]byte, error) {
-	turn := 0
+	turn, most := 0, mostGrown(len(text))
 	for _, n := range t.normalizers {
 		out, err := n.apply(buffers[turn][:0], text, starts, ends)
 		if err != nil {
 			return nil, err
+		}
+		if len(out) > most { // steps of which none goes too far
+			return nil, errGrown
 		}
 		if !sharesMemory(out, text) {
 			buffers[turn] = out

@@ -228,6 +228,8 @@ type regexMatcher struct {
 	stack []regexFrame
 	marks []int
 	steps int
+	work  int // instructions and characters so far, of all searches
+	most  int // of work
 	err   error
 }
 
@@ -237,10 +239,15 @@ type regexMatcher struct {
 type regexFrame struct{ pc, at, low int }
 
 // errRegexSteps is the error of a search that reaches Oniguruma's limit of
-// backtracking steps.
+// backtracking steps, or of searches whose work is out of proportion to the text, as
+// that of a look-ahead which reads the rest of the text at each character.
 var errRegexSteps = errors.New("the regular expression takes too long on this text")
 
 const maxRegexSteps = 10_000_000
+
+// maxRegexWork is the most work for a text of n bytes, of the order of a second or of
+// the time that a slow expression takes for plain text.
+func maxRegexWork(n int) int { return 1<<24 + 1<<10*n }
 
 func newRegexMatcher(re *regex) *regexMatcher {
 	n := 0
@@ -254,7 +261,9 @@ func newRegexMatcher(re *regex) *regexMatcher {
 
 // find returns the leftmost match that starts at or after from.
 func (m *regexMatcher) find(text []byte, from int) (start, end int, ok bool) {
-	m.text, m.from = text, from
+	if m.text, m.from = text, from; from == 0 {
+		m.work, m.most = 0, maxRegexWork(len(text))
+	}
 	first := m.re.first
 	for at := from; at <= len(text); {
 		size := 1
@@ -312,6 +321,10 @@ func (m *regexMatcher) run(pc, at, must int) (end int, ok bool) {
 	text := m.text
 	for {
 		failed := false
+		if m.work++; m.work > m.most {
+			m.err = errRegexSteps
+			return 0, false
+		}
 		inst := &m.re.prog[pc]
 		switch inst.op {
 		case codeMatch:
@@ -339,6 +352,7 @@ func (m *regexMatcher) run(pc, at, must int) (end int, ok bool) {
 					low = at
 				}
 			}
+			m.work += count
 			if count < inst.min {
 				failed = true
 				break

@@ -259,6 +259,9 @@ func (m *spModel) read(content []byte) error {
 				}
 				return nil
 			})
+			if err == nil && p.text == "" {
+				err = fmt.Errorf("piece %d is empty", len(m.pieces)) // SentencePiece refuses it too
+			}
 			m.pieces = append(m.pieces, p)
 			return err
 		case 2: // trainer_spec
