@@ -58,17 +58,21 @@ func NewCurves(ctx context.Context, store *tracking.Store, runs []tracking.RunSu
 	c := &Curves{options: options, groups: map[string][]int{}}
 	for _, metric := range options.Metrics {
 		for _, run := range runs {
-			if _, has := run.Metrics[metric]; !has {
-				continue
+			_, has := run.Metrics[metric]
+			if !has && len(options.GroupBy) == 0 {
+				continue // its group counts it
 			}
-			points, err := store.Curve(ctx, run.ID, metric, tracking.FineCurve)
-			if err != nil {
-				return nil, err
+			var points []tracking.CurvePoint
+			if has {
+				var err error
+				if points, err = store.Curve(ctx, run.ID, metric, tracking.FineCurve); err != nil {
+					return nil, err
+				}
 			}
 			c.curves = append(c.curves, curve{run: run, metric: metric, points: points, result: run.Result(metric)})
 		}
 	}
-	if len(c.curves) == 0 {
+	if !slices.ContainsFunc(c.curves, func(c curve) bool { return len(c.points) > 0 }) {
 		others := ""
 		if names := drawnMetrics(runs); len(names) > 0 {
 			others = "; they have " + strings.Join(names, ", ")
@@ -300,6 +304,9 @@ func (c *Curves) lines() Table {
 		for _, p := range series.Points {
 			t.Rows = append(t.Rows, []any{series.Name, p.X, p.Y, p.Low, p.High})
 		}
+		if len(series.Points) == 0 { // its name says why
+			t.Rows = append(t.Rows, []any{series.Name, nil, nil, nil, nil})
+		}
 	}
 	return t
 }
@@ -352,7 +359,7 @@ func newCurvesOver(ctx context.Context, store *tracking.Store, runs []tracking.R
 		for _, run := range runs {
 			at, isNumber := toFloat(run.Settings[name.Key])
 			m, has := run.Metrics[metric]
-			if !isNumber || !has {
+			if !isNumber || !has && len(options.GroupBy) == 0 {
 				continue
 			}
 			r := run.Result(metric)
@@ -361,7 +368,7 @@ func newCurvesOver(ctx context.Context, store *tracking.Store, runs []tracking.R
 			c.curves = append(c.curves, curve{run, metric, []tracking.CurvePoint{point}, r, at})
 		}
 	}
-	if len(c.curves) == 0 {
+	if !slices.ContainsFunc(c.curves, func(c curve) bool { _, has := c.run.Metrics[c.metric]; return has }) {
 		return nil, fmt.Errorf("no run has both %s and a number for %s", strings.Join(options.Metrics, " or "), options.X)
 	}
 	return c, c.name(ctx, store)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/report/chart"
@@ -99,9 +100,9 @@ func TestCurvesOverASetting(t *testing.T) {
 	sd := math.Sqrt(50)
 	want := []chart.Series{
 		{Name: "optimizer.kind a", Points: []chart.Point{{X: 1, Y: 155, Low: 155 - sd, High: 155 + sd}, chart.At(20, 200)}},
-		{Name: "optimizer.kind b", Points: []chart.Point{chart.At(1, 90)}},
+		{Name: "optimizer.kind b (1 failed)", Points: []chart.Point{chart.At(1, 90), chart.At(2, math.NaN())}},
 	}
-	if diff := cmp.Diff(want, picture.Series); diff != "" || picture.XLabel != "optimizer.lr" {
+	if diff := cmp.Diff(want, picture.Series, cmpopts.EquateNaNs()); diff != "" || picture.XLabel != "optimizer.lr" {
 		t.Errorf("x is %s (-want +got):\n%s", picture.XLabel, diff)
 	}
 	all := newCurves(t, s, "", CurveOptions{Metrics: []string{"val_ppl"}, X: "optimizer.lr"}).Chart()
@@ -120,23 +121,27 @@ func TestCurvesOverASetting(t *testing.T) {
 	}
 }
 
-// A seed that diverged or failed is left out of the mean and counted in the name;
+// A seed that diverged, failed or was not measured is left out of the mean and counted in the name;
 // alone, its curve is marked where its values are not finite.
 func TestCurvesOfDivergedRuns(t *testing.T) {
 	done, inf := tracking.Finished, math.Inf(1)
 	s := sweepStore(t,
 		sweepRun{"a", 1, 1, 300, 200, 2, done}, sweepRun{"a", 1, 2, 320, 220, 2, done}, sweepRun{"a", 1, 3, inf, inf, 2, done},
+		sweepRun{"a", 1, 4, 0, 0, 2, tracking.Failed}, sweepRun{"a", 1, 5, 0, 0, 2, tracking.Interrupted}, // before their first evaluation
 		sweepRun{"b", 1, 1, math.NaN(), math.NaN(), 2, done}, sweepRun{"b", 1, 2, inf, inf, 2, done},
 	)
 	options := CurveOptions{Metrics: []string{"val_ppl"}, X: "step", GroupBy: []string{"optimizer.kind"}}
 	curves := newCurves(t, s, "", options)
 	sd := math.Sqrt(200)
 	want := []chart.Series{
-		{Name: "optimizer.kind a (mean of 2 ± sd, 1 diverged)", Points: []chart.Point{{X: 50, Y: 310, Low: 310 - sd, High: 310 + sd}, {X: 100, Y: 210, Low: 210 - sd, High: 210 + sd}}},
+		{Name: "optimizer.kind a (mean of 2 ± sd, 1 diverged, 1 failed, 1 missing)", Points: []chart.Point{{X: 50, Y: 310, Low: 310 - sd, High: 310 + sd}, {X: 100, Y: 210, Low: 210 - sd, High: 210 + sd}}},
 		{Name: "optimizer.kind b (2 diverged)"},
 	}
 	if diff := cmp.Diff(want, curves.Chart().Series); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if listed := written(t, Output{Format: CSV}, curves.Write); !strings.Contains(listed, "optimizer.kind b (2 diverged),,,,\n") {
+		t.Errorf("a group without values is not listed:\n%s", listed)
 	}
 	terminal := written(t, Output{Format: Aligned, Width: 80, Unicode: true}, curves.Write)
 	if !strings.Contains(terminal, "optimizer.kind b (2 diverged): no value") {

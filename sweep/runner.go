@@ -368,7 +368,7 @@ func (r *Runner) trainOrAwait(ctx context.Context, trial Trial, run tracking.Run
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case errors.As(context.Cause(own), &stopped):
-		return stopped.why, r.tagStopped(ctx, trial, stopped.why)
+		return r.tagStopped(ctx, trial, stopped.why)
 	case err != nil:
 		return "", errors.Join(err, r.recordFailure(ctx, trial, err))
 	}
@@ -376,19 +376,19 @@ func (r *Runner) trainOrAwait(ctx context.Context, trial Trial, run tracking.Run
 }
 
 // tagStopped marks the run of a trial that the StopRule ended, so that it is not
-// resumed.
-func (r *Runner) tagStopped(ctx context.Context, trial Trial, why string) error {
+// resumed. It returns why, or "" if the trial had come to its end by itself.
+func (r *Runner) tagStopped(ctx context.Context, trial Trial, why string) (string, error) {
 	known, err := r.Known(ctx)
-	if err != nil {
-		return err
+	if err != nil || known[trial.ID].Status == tracking.Finished {
+		return "", err
 	}
 	store, err := tracking.Open(r.Store)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer store.Close()
 	kind, _, _ := strings.Cut(why, ":")
-	return store.Tag(ctx, known[trial.ID].ID, []string{StoppedTag + kind}, nil)
+	return why, store.Tag(ctx, known[trial.ID].ID, []string{StoppedTag + kind}, nil)
 }
 
 // recordFailure records a trial that failed before it had a run, so that reports show
@@ -506,7 +506,7 @@ func (r *Runner) look(ctx context.Context, store *tracking.Store) {
 				a.best = m.Best
 				r.addCurve(ctx, store, id, run)
 			}
-			if stopper := r.stoppers[a.trial.Search]; stopper != nil {
+			if stopper := r.stoppers[a.trial.Search]; stopper != nil && !(a.share >= 1) { // at its end there is nothing to save
 				if why := stopper.stops(id); why != "" {
 					a.stop(errStopped{why})
 				}

@@ -43,6 +43,9 @@ func train(args []string) error {
 			if text, ok := strings.CutPrefix(value, "optimizer.lr="); ok {
 				lr, _ = strconv.ParseFloat(text, 64)
 			}
+			if text, ok := strings.CutPrefix(value, "train.steps="); ok {
+				n.Settings["train.steps"], _ = strconv.Atoi(text)
+			}
 		}
 	}
 	interrupted := make(chan os.Signal, 1)
@@ -169,6 +172,37 @@ searches:
 	for _, trial := range append(trials, repeats...) {
 		if run, worst := known[trial.ID], strings.Contains(trial.Label, "=9"); stopped(run) != worst {
 			t.Errorf("%s %s: status %s, tags %q", trial.Search, trial.Label, run.Status, run.Tags)
+		}
+	}
+}
+
+// A bad trial that is at its end is not stopped: it has its result.
+func TestRunnerStopsNoneAtItsEnd(t *testing.T) {
+	t.Setenv("KOALA_SWEEP_TRAINS", "1")
+	folder := t.TempDir()
+	file := mustParse(t, "set: {train.steps: 10}\ngrid: {optimizer.lr: [0.1, 0.2, 3]}\nstop: {kind: asha, min_steps: 10, factor: 3}")
+	trials, err := file.Trials(t.Context(), "data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := filepath.Join(folder, "koala.db")
+	r := &Runner{File: file, Trials: trials, Dataset: tracking.Dataset{Fingerprint: "data"}, Store: store, Folder: filepath.Join(folder, "s"),
+		Program: os.Args[0], Common: []string{"--store", store}, Jobs: 1, Notef: t.Logf}
+	empty, err := tracking.Open(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty.Close()
+	if err := r.Run(t.Context()); err != nil || r.Failure() != nil {
+		t.Fatal(err, r.Failure())
+	}
+	known, err := r.Known(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, trial := range trials {
+		if run := known[trial.ID]; run.Status != tracking.Finished || stopped(run) {
+			t.Errorf("%s: status %s, tags %q", trial.Label, run.Status, run.Tags)
 		}
 	}
 }

@@ -46,6 +46,9 @@ func compileWhere(ctx context.Context, q queryer, now time.Time, text string) (s
 // parserToken is how the parser writes the token that it did not expect.
 var parserToken = regexp.MustCompile(`unexpected token (?:EOF|\w+(?:\("((?:[^"\\]|\\.)*)"\))?)`)
 
+// badNumber is how the parser writes a number that it cannot read.
+var badNumber = regexp.MustCompile(`invalid \w+ literal: strconv\.\w+: parsing "(.*?)": [\w ]*\w`)
+
 // otherWords maps words of SQL and of other filters to ours.
 var otherWords = map[string]string{
 	"=": "two values are compared with ==", "<>": "two values differ with !=", "AND": "two conditions are joined by and", "OR": "two conditions are joined by or",
@@ -55,6 +58,7 @@ var otherWords = map[string]string{
 
 // explainSyntax writes the parser's error in the words of a filter.
 func explainSyntax(message string) string {
+	message = badNumber.ReplaceAllString(message, "$1 is no number that can be compared")
 	token := parserToken.FindStringSubmatch(message)
 	if token == nil {
 		return message

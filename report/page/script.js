@@ -167,7 +167,11 @@ function linesOf(axis) {
   const curves = data.curves[byID("metric").value] || {};
   for (const id of drawn.keys()) {
     const run = runOf.get(id), curve = curves[id];
-    if (!run || !curve) continue;
+    if (!run || (curve === undefined && data.live)) continue; // not read yet
+    if (!curve) {
+      if (state.group) lines.push({ id, run, name: run.name, place: drawn.get(id), points: [], lost: [] }); // its group counts it
+      continue;
+    }
     const raw = curve.value.map(numberOf), values = smoothed(raw, weight);
     const points = [], lost = [];
     curve[axis].forEach((x, i) => {
@@ -179,7 +183,7 @@ function linesOf(axis) {
         lost.push(x);
       }
     });
-    if (points.some((p) => p) || lost.length) lines.push({ id: run.id, run, name: run.name, place: drawn.get(run.id), points, lost });
+    if (points.some((p) => p) || lost.length || state.group) lines.push({ id: run.id, run, name: run.name, place: drawn.get(run.id), points, lost });
   }
   return state.group ? groupsOf(lines) : lines;
 }
@@ -197,7 +201,8 @@ function valueAt(points, x) {
 }
 
 // Runs that share the value of a setting become their mean with one standard
-// deviation. A run that diverged or failed has no part in it and is counted.
+// deviation. A run that diverged or failed, or has no values, has no part in it and is
+// counted.
 function groupsOf(lines) {
   const groups = new Map();
   for (const line of lines) {
@@ -207,7 +212,8 @@ function groupsOf(lines) {
   }
   return [...groups].sort(([a], [b]) => compareValues(a, b)).map(([value, all], place) => {
     const members = all.filter((l) => !["diverged", "failed"].includes(l.run.outcome) && l.points.some((p) => p));
-    const lost = all.length - members.length;
+    const outcomes = all.filter((l) => !members.includes(l)).map((l) => (["diverged", "failed"].includes(l.run.outcome) ? l.run.outcome : "missing"));
+    const lost = ["diverged", "failed", "missing"].map((o) => [outcomes.filter((x) => x === o).length, o]).filter(([n]) => n).map(([n, o]) => `${n} ${o}`);
     let points = [];
     if (members.length === 1) points = members[0].points;
     else if (members.length > 1) {
@@ -221,7 +227,7 @@ function groupsOf(lines) {
         points.push([x, mean, mean - sd, mean + sd]);
       }
     }
-    const name = `${state.group} ${value} (${[members.length === 1 ? "1 run" : members.length ? "mean of " + members.length : "", lost ? lost + " diverged or failed" : ""].filter(Boolean).join(", ")})`;
+    const name = `${state.group} ${value} (${[members.length === 1 ? "1 run" : members.length ? "mean of " + members.length : "", ...lost].filter(Boolean).join(", ")})`;
     return { id: value, name, place, points, lost: [], run: null };
   });
 }
