@@ -23,7 +23,7 @@ type Best struct {
 	keys    Columns
 	grouped bool
 	prefix  int // number of characters of an id that identify a run
-	groups  []ranked
+	groups  []*ranked
 }
 
 // ranked is a group with the values of the keys that its runs share.
@@ -109,7 +109,7 @@ func (b *Best) collect(rows [][]any) {
 		fingerprint.Title, fingerprint.Human = "dataset", func(value any) string { return shorten("", plain(value)) }
 		b.keys = append(Columns{fingerprint}, b.keys...)
 	}
-	index := map[string]int{}
+	index := map[string]*ranked{}
 	for _, row := range rows {
 		id, status := plain(row[0]), tracking.Status(plain(row[1]))
 		result := tracking.NewResult(status, plain(row[2]), row[3] != nil, orNaN(row[4]), orNaN(row[5]))
@@ -122,21 +122,23 @@ func (b *Best) collect(rows [][]any) {
 				result.Outcome = tracking.Reached
 			}
 		}
-		text := fmt.Sprintf("%#v", row[first:])
-		i, known := index[text]
-		if !known {
-			i = len(b.groups)
-			index[text] = i
-			b.groups = append(b.groups, ranked{key: row[first:], status: string(status)})
-			b.groups[i].id = id
+		text := id
+		if b.grouped {
+			text = fmt.Sprintf("%#v", row[first:])
 		}
-		b.groups[i].addResult(result, id, highest)
+		g := index[text]
+		if g == nil {
+			g = &ranked{key: row[first:], group: group{id: id}, status: string(status)}
+			index[text] = g
+			b.groups = append(b.groups, g)
+		}
+		g.addResult(result, id, highest)
 	}
-	slices.SortStableFunc(b.groups, func(a, c ranked) int {
+	slices.SortStableFunc(b.groups, func(a, c *ranked) int {
 		switch {
-		case a.before(c.group, highest):
+		case a.before(&c.group, highest):
 			return -1
-		case c.before(a.group, highest):
+		case c.before(&a.group, highest):
 			return 1
 		}
 		return 0

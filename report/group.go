@@ -101,8 +101,8 @@ func (g group) losses() string {
 
 // before orders groups by their means. A group that lost a run by divergence or
 // failure comes after every group that lost none: its mean is over the lucky seeds.
-func (g group) before(other group, highest bool) bool {
-	unreliable := func(g group) int {
+func (g *group) before(other *group, highest bool) bool {
+	unreliable := func(g *group) int {
 		switch {
 		case g.n == 0:
 			return 2

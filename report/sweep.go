@@ -182,7 +182,7 @@ func (p *point) better(than *point) bool {
 	case p.result.diverged+p.result.failed == 0 && than.result.diverged+than.result.failed == 0 && p.result.n != than.result.n:
 		return p.result.n > than.result.n
 	}
-	return p.result.before(than.result, false)
+	return p.result.before(&than.result, false)
 }
 
 func compareValues(a, b any) int {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -38,8 +39,13 @@ are not copied.`,
 }
 
 func runReportImport(ctx context.Context, opts *reportOptions, file string) (err error) {
+	if sameFile(file, storePath(opts.store)) {
+		return usagef("%s is this store itself: name another one, or with --store the store to copy into", file)
+	}
 	from, err := tracking.OpenCurrent(file)
-	if err != nil {
+	if errors.Is(err, tracking.ErrNoStore) {
+		return fmt.Errorf("import: there is no store at %s", file)
+	} else if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
@@ -54,7 +60,7 @@ func runReportImport(ctx context.Context, opts *reportOptions, file string) (err
 	}
 	opts.app.notef("%s: %s added, %d updated, %d unchanged", file, plural(done.Added, "run"), done.Updated, done.Unchanged)
 	for _, id := range done.Busy {
-		opts.app.notef("run %s is left alone: a process trains it into this store", id)
+		opts.app.notef("run %s is left as it is: a process still trains it; import it again when it has ended", id)
 	}
 	return nil
 }
