@@ -13,7 +13,7 @@ PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 TOKENIZER_PEERS := $(CACHE)/peers-tokenizers-$(shell sha256sum bench/tokenizers.txt | cut -c1-12)
 TOKENIZER_PYTHON := PYTHONPATH=$(TOKENIZER_PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
-.PHONY: help setup setup-cuda build demo demo-data study-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers bench-optimizers check-cuda compare-tokenizers clean
+.PHONY: help setup setup-cuda build demo demo-data study-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers compare-models bench-optimizers check-cuda compare-tokenizers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +128,10 @@ $(PEERS):
 # BENCH_FLAGS="--cases lstm gpt lstm-koala --rounds 5" asks for more.
 bench-peers: build peers ## time training steps here and in PyTorch, side by side
 	@$(PEER_PYTHON) bench/side_by_side.py $(BENCH_FLAGS)
+
+# MODELS="FOLDER..." holds folders of your own in place of the random models.
+compare-models: build peers ## hold models of every family against transformers: loss, text, --init, export
+	@$(PEER_PYTHON) bench/compare_models.py $(MODELS)
 
 bench-optimizers: setup peers ## time optimizer steps, ours and PyTorch's, side by side
 	@go test -c -o bin/koala.test ./koala

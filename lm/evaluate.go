@@ -46,10 +46,12 @@ type Reading struct {
 
 // Batches cuts a text for a model, so that each token but the first is predicted
 // once: into consecutive pieces for a model that carries its state, else into
-// windows of the model's context.
+// windows of the model's context. A text that is shorter has shorter windows, and one of few
+// windows fewer side by side: nothing is computed for places without a token.
 func (r Reading) Batches(m Model, text *data.Tokens, options ...data.BatchOption) (data.Batcher, error) {
 	options = append([]data.BatchOption{data.Evaluation()}, options...)
-	batch, context := min(r.Batch, text.Len()-1), int(m.Context())
+	predictions := text.Len() - 1
+	batch, context := min(r.Batch, predictions), int(m.Context())
 	switch {
 	case m.CarriesState() && r.Stride > 0:
 		return nil, fmt.Errorf("stride %d needs a model that reads windows, and a %s carries its state through the whole text", r.Stride, m.Config().Kind)
@@ -57,13 +59,17 @@ func (r Reading) Batches(m Model, text *data.Tokens, options ...data.BatchOption
 		return data.NewContiguous(text, batch, r.Length, options...)
 	case r.Stride > context:
 		return nil, fmt.Errorf("stride %d is longer than the model's context of %d tokens", r.Stride, context)
-	case r.Stride > 0:
-		options = append(options, data.Stride(r.Stride))
 	}
 	if r.WithinDocuments {
 		options = append(options, data.WithinDocuments())
 	}
-	return data.NewSequential(text, batch, context, options...)
+	context = max(1, min(context, predictions))
+	stride := context
+	if r.Stride > 0 {
+		stride = min(r.Stride, context)
+	}
+	windows := 1 + (max(0, predictions-context)+stride-1)/stride
+	return data.NewSequential(text, min(batch, windows), context, append(options, data.Stride(stride))...)
 }
 
 // EvaluateText scores the batches of an evaluation batcher, without dropout.

@@ -47,3 +47,18 @@ func TestEvaluateTokens(t *testing.T) {
 		}
 	}
 }
+
+// A text much shorter than the context and the batch costs no more than its tokens.
+func TestReadingOfAShortText(t *testing.T) {
+	m := newModel(t, shapes["gpt2"]) // a context of 10
+	for _, c := range []struct{ tokens, stride, rows, length int }{{2, 0, 1, 1}, {5, 0, 1, 4}, {5, 9, 1, 4}, {11, 3, 1, 10}, {25, 0, 3, 10}, {25, 4, 5, 10}} {
+		batches, err := lm.Reading{Batch: 64, Stride: c.stride}.Batches(m, noisy(c.tokens, 11))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := batches.Next()
+		if err != nil || b.B != c.rows || b.T != c.length || b.Predictions != c.tokens-1 {
+			t.Errorf("%d tokens with stride %d: a batch [%d, %d] with %d predictions (%v), want [%d, %d]", c.tokens, c.stride, b.B, b.T, b.Predictions, err, c.rows, c.length)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/lm/spec"
@@ -19,8 +20,7 @@ import (
 // A Model is what a config.json describes.
 type Model struct {
 	Shape spec.Model // without dropout
-	BOS   []int64    // ids of tokens that start a text
-	EOS   []int64    // ids of tokens that end one
+	EOS   []int64    // ids of tokens that end a text
 
 	family *family
 }
@@ -38,10 +38,14 @@ func Parse(content []byte) (Model, error) {
 	}
 	f.defaults = of.defaults
 	f.rename(of.aliases)
-	m := Model{family: of, BOS: f.ids("bos_token_id"), EOS: f.ids("eos_token_id")}
+	m := Model{family: of, EOS: f.ids("eos_token_id")}
 	m.Shape = spec.Model{Kind: spec.Transformer, Vocab: f.size("vocab_size"), Tied: f.truth("tie_word_embeddings"), Softmax: spec.Full}
 	of.read(f, &m.Shape)
-	f.mustNot("quantization_config")
+	f.integer("bos_token_id")
+	f.integer("pad_token_id")
+	if f.has("quantization_config") {
+		f.bad("quantization_config", "which is not supported")
+	}
 	if err := f.err(); err != nil {
 		return Model{}, err
 	}
@@ -66,6 +70,7 @@ func Describe(shape spec.Model) (fields map[string]any, m Model, err error) {
 		return nil, Model{}, fmt.Errorf("transformers has no model of kind %s: export it with --to safetensors", shape.Kind)
 	}
 	want := normal(shape)
+	var nearest []string // settings in which the nearest family differs
 	for _, of := range families {
 		fields := of.write(&shape, shape.Architecture.Resolved(&shape))
 		if fields == nil {
@@ -78,12 +83,22 @@ func Describe(shape spec.Model) (fields map[string]any, m Model, err error) {
 		if err != nil {
 			return nil, Model{}, err
 		}
-		if m, err := Parse(content); err == nil && reflect.DeepEqual(m.Shape, want) {
+		m, err := Parse(content)
+		if err == nil && reflect.DeepEqual(m.Shape, want) {
 			return fields, m, nil
 		}
+		differs := []string{fmt.Sprint(err)}
+		if err == nil {
+			differs = differences(m.Shape, want, of.name+"'s")
+		}
+		if nearest == nil || len(differs) < len(nearest) {
+			nearest = differs
+		}
 	}
-	return nil, Model{}, fmt.Errorf("transformers has no model with model.softmax %s, norm %s, position %s, mlp %s, biases %s, %d of %d heads of keys, qk_norm %v, parallel %v and window %d together: export it with --to safetensors",
-		want.Softmax, want.Norm, want.Position, want.MLP, want.Architecture.Biases, want.KVHeads, want.Heads, want.Architecture.QKNorm, want.Architecture.Parallel, want.Architecture.Window)
+	if nearest == nil {
+		nearest = []string{fmt.Sprintf("model.norm %s, position %s and mlp %s do not go together", want.Norm, want.Position, want.MLP)}
+	}
+	return nil, Model{}, fmt.Errorf("transformers has no such model (%s): export it with --to safetensors", strings.Join(nearest, "; "))
 }
 
 // normal returns the canonical shape of a model: defaults are filled in, and fields
@@ -137,15 +152,22 @@ func Differences(folder, model spec.Model) []string {
 		model.Context = folder.Context
 		model.Architecture.Window = max(model.Architecture.Window, folder.Architecture.Window)
 	}
-	var differs []string
-	settings := model.Settings()
-	for i, s := range folder.Settings() {
-		if theirs, ours := s.Get(), settings[i].Get(); !reflect.DeepEqual(theirs, ours) {
-			differs = append(differs, fmt.Sprintf("%s is %s, and the folder's is %s", s.Key, setting.Text(ours), setting.Text(theirs)))
-		}
-	}
+	differs := differences(folder, model, "the folder's")
 	if folder.Vocab != model.Vocab {
 		differs = append(differs, fmt.Sprintf("the vocabulary has %d entries, and the folder's %d", model.Vocab, folder.Vocab))
+	}
+	return differs
+}
+
+// differences lists the settings in which a model's shape differs from that of a reference,
+// whose name is of.
+func differences(reference, model spec.Model, of string) []string {
+	var differs []string
+	settings := model.Settings()
+	for i, s := range reference.Settings() {
+		if theirs, ours := s.Get(), settings[i].Get(); !reflect.DeepEqual(theirs, ours) {
+			differs = append(differs, fmt.Sprintf("%s is %s, and %s is %s", s.Key, setting.Text(ours), of, setting.Text(theirs)))
+		}
 	}
 	return differs
 }

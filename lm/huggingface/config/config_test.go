@@ -134,8 +134,26 @@ func TestRefusals(t *testing.T) {
 		`rope_scaling.factor is null, not a number above 0`:          rope(map[string]any{"type": "linear"}),
 		`rope_scaling.factor is "2", not a number`:                   rope(map[string]any{"type": "linear", "factor": "2"}),
 		`rope_scaling.high_freq_factor is 1, not above`:              rope(map[string]any{"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 1}),
-		`layer_types is ["chunked_attention"], and there is no slid`: {"model_type": "qwen2", "layer_types": []string{"chunked_attention"}},
+		`layer_types is ["chunked_attention"], and there is no slid`: {"model_type": "qwen2", "num_hidden_layers": 1, "layer_types": []string{"chunked_attention"}},
+		`layer_types is [], not of 36 layers`:                        {"model_type": "smollm3", "layer_types": []string{}},
 		`no_rope_layers is [1], not of 36 layers`:                    {"model_type": "smollm3", "no_rope_layers": []int{1}},
+		`no_rope_layers is [false], not whole numbers`:               {"model_type": "smollm3", "num_hidden_layers": 1, "no_rope_layers": []bool{false}},
+		`no_rope_layer_interval is null, not a whole`:                {"model_type": "smollm3", "no_rope_layer_interval": nil},
+		`hidden_size is 4096.0, not a whole number`:                  {"model_type": "llama", "hidden_size": json.Number("4096.0")},
+		`hidden_size is null, not a whole number`:                    {"model_type": "llama", "hidden_size": nil},
+		`eos_token_id is 0.0, not token ids`:                         {"model_type": "llama", "eos_token_id": json.Number("0.0")},
+		`tie_word_embeddings is null, not true or false`:             {"model_type": "llama", "tie_word_embeddings": nil},
+		`scale_attn_by_inverse_layer_idx is null, not true`:          {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": nil},
+		`rms_norm_eps is null, not a number such as 1e-5`:            {"model_type": "llama", "rms_norm_eps": nil},
+		`rms_norm_eps is 1, not a number such as 1e-5`:               {"model_type": "llama", "rms_norm_eps": 1},
+		`max_window_layers is "1", not a whole number`:               {"model_type": "qwen2", "max_window_layers": "1"},
+		`rope_theta is null, not a number above 0`:                   {"model_type": "llama", "rope_theta": nil},
+		`rope_scaling.rope_theta is 0, not a number above 0`:         rope(map[string]any{"type": "default", "rope_theta": 0}),
+		`rotary_pct is 0, not a number above 0`:                      {"model_type": "gpt_neox", "rotary_pct": 0},
+		`rope_scaling.factor is null, not`:                           rope(map[string]any{"type": "yarn", "original_max_position_embeddings": 64}),
+		`rope_scaling.attention_factor is 0, not`:                    rope(map[string]any{"type": "yarn", "factor": 2, "attention_factor": 0}),
+		`rope_scaling.original_max_position_embeddings is null`:      rope(map[string]any{"type": "yarn", "factor": 2, "original_max_position_embeddings": nil}),
+		`quantization_config is false, which is not supported`:       {"model_type": "llama", "quantization_config": false},
 		`model.heads 7 must divide model.embed 4096`:                 {"model_type": "gpt_neox", "hidden_size": 4096, "num_attention_heads": 7},
 	} {
 		if _, err := parse(t, fields); err == nil || !strings.Contains(err.Error(), want) {
@@ -254,6 +272,31 @@ func TestFolders(t *testing.T) {
 		if err == nil {
 			_ = f.Close()
 		}
+	}
+}
+
+// A model that no family has is refused with what differs from the nearest family.
+func TestDescribeNamesWhatDiffers(t *testing.T) {
+	for want, fields := range map[string]map[string]any{
+		`(model.head_width is 6, and gpt_neox's is 8)`: {"model_type": "gpt_neox", "hidden_size": 32, "num_attention_heads": 4},
+	} {
+		m, err := parse(t, fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Shape.Architecture.HeadWidth = 6
+		if _, _, err := Describe(m.Shape); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", fields["model_type"], err, want)
+		}
+	}
+	softmax := func() error {
+		m, _ := parse(t, map[string]any{"model_type": "gpt2"})
+		m.Shape.Softmax, m.Shape.Tied = spec.Adaptive, false
+		_, _, err := Describe(m.Shape)
+		return err
+	}
+	if err := softmax(); err == nil || !strings.Contains(err.Error(), "model.softmax is adaptive") {
+		t.Errorf("adaptive softmax: %v", err)
 	}
 }
 

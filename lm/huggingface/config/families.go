@@ -113,11 +113,11 @@ var qwenDefaults = map[string]any{
 func readGPT2(f *fields, m *spec.Model) {
 	m.Context, m.Embed, m.Layers, m.Heads = f.size("n_positions"), f.size("n_embd"), int(f.size("n_layer")), int(f.size("n_head"))
 	m.KVHeads, m.Norm, m.Position = m.Heads, spec.LayerNorm, spec.Learned
-	if m.Hidden = f.size("n_inner"); m.Hidden == 0 {
+	if m.Hidden = f.optionalSize("n_inner"); m.Hidden == 0 {
 		m.Hidden = 4 * m.Embed
 	}
 	m.MLP = f.activation("activation_function")
-	m.Architecture.NormEps = f.real("layer_norm_epsilon")
+	m.Architecture.NormEps = f.epsilon("layer_norm_epsilon")
 	if !f.truth("scale_attn_weights") {
 		f.bad("scale_attn_weights", "and attention without a scale is not supported")
 	}
@@ -132,7 +132,7 @@ func writeGPT2(m *spec.Model, a spec.Architecture) map[string]any {
 	activation, _ := spec.SplitMLP(m.MLP)
 	return map[string]any{
 		"n_positions": m.Context, "n_embd": m.Embed, "n_layer": m.Layers, "n_head": m.Heads, "n_inner": m.Hidden,
-		"activation_function": activationName(activation), "layer_norm_epsilon": a.NormEps,
+		"activation_function": activationName(activation), "layer_norm_epsilon": withPoint(a.NormEps),
 		"embd_pdrop": m.Dropout.Input, "attn_pdrop": m.Dropout.Hidden, "resid_pdrop": m.Dropout.Hidden,
 	}
 }
@@ -155,13 +155,13 @@ func readLlama(f *fields, m *spec.Model) {
 
 func readLlamaShape(f *fields, m *spec.Model) {
 	m.Context, m.Embed, m.Hidden = f.size("max_position_embeddings"), f.size("hidden_size"), f.size("intermediate_size")
-	m.Layers, m.Heads, m.KVHeads = int(f.size("num_hidden_layers")), int(f.size("num_attention_heads")), int(f.size("num_key_value_heads"))
+	m.Layers, m.Heads, m.KVHeads = int(f.size("num_hidden_layers")), int(f.size("num_attention_heads")), int(f.optionalSize("num_key_value_heads"))
 	if m.KVHeads == 0 {
 		m.KVHeads = m.Heads
 	}
 	m.Norm, m.Position, m.MLP = spec.RMSNorm, spec.Rotary, spec.JoinMLP(f.activation("hidden_act"), true)
 	a := &m.Architecture
-	a.HeadWidth, a.NormEps, a.Biases = f.size("head_dim"), f.real("rms_norm_eps"), spec.NoBiases
+	a.HeadWidth, a.NormEps, a.Biases = f.optionalSize("head_dim"), f.epsilon("rms_norm_eps"), spec.NoBiases
 	a.Rotary = f.rotary("rope_theta", "partial_rotary_factor", 1, m.Context)
 	if a.Rotary.Share != 1 {
 		*f.problems = append(*f.problems, fmt.Sprintf("partial_rotary_factor is %g, and transformers turns whole heads of a %s", a.Rotary.Share, f.word("model_type")))
@@ -178,7 +178,7 @@ func llamaFields(m *spec.Model, a spec.Architecture) map[string]any {
 	fields := map[string]any{
 		"max_position_embeddings": m.Context, "hidden_size": m.Embed, "intermediate_size": m.Hidden, "num_hidden_layers": m.Layers,
 		"num_attention_heads": m.Heads, "num_key_value_heads": m.KVHeads, "head_dim": a.HeadWidth,
-		"hidden_act": activationName(activation), "rms_norm_eps": a.NormEps, "attention_dropout": m.Dropout.Hidden,
+		"hidden_act": activationName(activation), "rms_norm_eps": withPoint(a.NormEps), "attention_dropout": m.Dropout.Hidden,
 	}
 	writeRotary(fields, a, m.Context)
 	return fields
@@ -198,7 +198,7 @@ func writeLlama(m *spec.Model, a spec.Architecture) map[string]any {
 
 func readMistral(f *fields, m *spec.Model) {
 	readLlamaShape(f, m)
-	readWindows(f, m, f.size("sliding_window"), func(int) bool { return true })
+	readWindows(f, m, f.optionalSize("sliding_window"), func(int) bool { return true })
 }
 
 func writeMistral(m *spec.Model, a spec.Architecture) map[string]any {
@@ -218,15 +218,11 @@ func writeMistral(m *spec.Model, a spec.Architecture) map[string]any {
 func readQwen2(f *fields, m *spec.Model) {
 	readLlamaShape(f, m)
 	m.Architecture.Biases = spec.QKVBiases
-	window := f.size("sliding_window")
-	if !f.truth("use_sliding_window") {
-		window = 0
+	first, whole := number(f.get("max_window_layers"))
+	if !whole {
+		f.bad("max_window_layers", "not a whole number")
 	}
-	first := int64(m.Layers)
-	if n, whole := number(f.get("max_window_layers")); whole {
-		first = int64(n)
-	}
-	readWindows(f, m, window, func(i int) bool { return int64(i) >= first })
+	readWindows(f, m, usedWindow(f), func(i int) bool { return float64(i) >= first })
 }
 
 func writeQwen2(m *spec.Model, a spec.Architecture) map[string]any {
@@ -237,20 +233,29 @@ func writeQwen2(m *spec.Model, a spec.Architecture) map[string]any {
 	return fields
 }
 
+// usedWindow reads the window of models that say whether they use it; 0 if they do not.
+func usedWindow(f *fields) int64 {
+	if f.truth("use_sliding_window") {
+		return f.optionalSize("sliding_window")
+	}
+	f.integer("sliding_window") // any number, but a number
+	return 0
+}
+
 // readWindows reads the layers with the window: from layer_types, or else by has.
 func readWindows(f *fields, m *spec.Model, window int64, has func(layer int) bool) {
+	kinds := f.list("layer_types")
+	if kinds != nil && len(kinds) != m.Layers {
+		f.bad("layer_types", "not of %d layers", m.Layers)
+		return
+	}
 	if window == 0 {
-		for _, kind := range f.list("layer_types") {
+		for _, kind := range kinds {
 			if kind != "full_attention" {
 				f.bad("layer_types", "and there is no sliding_window in use")
 				return
 			}
 		}
-		return
-	}
-	kinds := f.list("layer_types")
-	if kinds != nil && len(kinds) != m.Layers {
-		f.bad("layer_types", "not of %d layers", m.Layers)
 		return
 	}
 	var with []int64
@@ -301,7 +306,6 @@ func writeWindows(fields map[string]any, m *spec.Model, a spec.Architecture) {
 
 func readQwen3(f *fields, m *spec.Model) {
 	readQwen2(f, m)
-	m.Architecture.HeadWidth = f.size("head_dim")
 	m.Architecture.QKNorm, m.Architecture.Biases = true, spec.NoBiases
 	if f.truth("attention_bias") {
 		m.Architecture.Biases = spec.AttentionBiases
@@ -330,18 +334,17 @@ func readSmolLM3(f *fields, m *spec.Model) {
 	for i := range m.Layers {
 		skip[i] = every > 0 && int64(i+1)%every == 0
 		if turned != nil {
-			n, _ := number(turned[i])
-			skip[i] = n == 0
+			n, whole := number(turned[i])
+			if skip[i] = n == 0; !whole {
+				f.bad("no_rope_layers", "not whole numbers")
+				return
+			}
 		}
 		if skip[i] {
 			m.Architecture.Rotary.Skip = append(m.Architecture.Rotary.Skip, int64(i+1))
 		}
 	}
-	window := f.size("sliding_window")
-	if !f.truth("use_sliding_window") {
-		window = 0
-	}
-	readWindows(f, m, window, func(i int) bool { return skip[i] })
+	readWindows(f, m, usedWindow(f), func(i int) bool { return skip[i] })
 }
 
 func writeSmolLM3(m *spec.Model, a spec.Architecture) map[string]any {
@@ -372,7 +375,7 @@ func readNeoX(f *fields, m *spec.Model) {
 	m.Layers, m.Heads = int(f.size("num_hidden_layers")), int(f.size("num_attention_heads"))
 	m.KVHeads, m.Norm, m.Position, m.MLP = m.Heads, spec.LayerNorm, spec.Rotary, f.activation("hidden_act")
 	a := &m.Architecture
-	a.NormEps, a.Parallel, a.Biases = f.real("layer_norm_eps"), f.truth("use_parallel_residual"), spec.AllBiases
+	a.NormEps, a.Parallel, a.Biases = f.epsilon("layer_norm_eps"), f.truth("use_parallel_residual"), spec.AllBiases
 	if !f.truth("attention_bias") {
 		a.Biases = spec.MLPBiases
 	}
@@ -386,7 +389,7 @@ func writeNeoX(m *spec.Model, a spec.Architecture) map[string]any {
 	}
 	fields := map[string]any{
 		"max_position_embeddings": m.Context, "hidden_size": m.Embed, "intermediate_size": m.Hidden, "num_hidden_layers": m.Layers,
-		"num_attention_heads": m.Heads, "hidden_act": activationName(activation), "layer_norm_eps": a.NormEps,
+		"num_attention_heads": m.Heads, "hidden_act": activationName(activation), "layer_norm_eps": withPoint(a.NormEps),
 		"use_parallel_residual": a.Parallel, "attention_bias": a.Biases == spec.AllBiases,
 		"attention_dropout": m.Dropout.Hidden, "hidden_dropout": m.Dropout.Hidden,
 	}

@@ -51,6 +51,13 @@ func (f *fields) get(key string) any {
 
 func (f *fields) has(key string) bool { return f.values[key] != nil }
 
+// isNull reports whether a field is given as null, which transformers takes for some
+// fields only.
+func (f *fields) isNull(key string) bool {
+	v, given := f.values[key]
+	return given && v == nil
+}
+
 func (f *fields) bad(key, format string, args ...any) {
 	*f.problems = append(*f.problems, fmt.Sprintf("%s%s is %s, ", f.prefix, key, text(f.get(key)))+fmt.Sprintf(format, args...))
 }
@@ -63,20 +70,32 @@ func text(v any) string {
 	return string(b)
 }
 
-// size reads a count; 0 if the field is absent.
+// size reads a count.
 func (f *fields) size(key string) int64 {
 	v, whole := number(f.get(key))
-	switch {
-	case f.get(key) == nil:
-		return 0
-	case !whole || v < 1 || v > math.MaxInt32:
+	if !whole || v < 1 || v > math.MaxInt32 {
 		f.bad(key, "not a whole number from 1 to %d", math.MaxInt32)
 		return 1
 	}
 	return int64(v)
 }
 
-// real reads a number; 0 if the field is absent.
+// optionalSize reads a count; 0 if the field is absent or null.
+func (f *fields) optionalSize(key string) int64 {
+	if f.get(key) == nil {
+		return 0
+	}
+	return f.size(key)
+}
+
+// integer refuses a field that is neither absent, null nor a whole number.
+func (f *fields) integer(key string) {
+	if _, whole := number(f.get(key)); !whole && f.get(key) != nil {
+		f.bad(key, "not a whole number")
+	}
+}
+
+// real reads a number; 0 if the field is absent or null.
 func (f *fields) real(key string) float64 {
 	v := f.get(key)
 	if v == nil {
@@ -90,7 +109,35 @@ func (f *fields) real(key string) float64 {
 	return n
 }
 
-// number converts a number; NaN if v is not a number.
+// positive reads a number above 0.
+func (f *fields) positive(key string) float64 {
+	n, _ := number(f.get(key))
+	if !(n > 0) || math.IsInf(n, 0) {
+		f.bad(key, "not a number above 0")
+		return 1
+	}
+	return n
+}
+
+// epsilon reads a number that must have a decimal point or an exponent, as transformers
+// wants it.
+func (f *fields) epsilon(key string) float64 {
+	if _, whole := number(f.get(key)); whole || f.get(key) == nil {
+		f.bad(key, "not a number such as 1e-5")
+	}
+	return f.real(key)
+}
+
+// withPoint is the inverse of epsilon.
+func withPoint(v float64) any {
+	if v == math.Trunc(v) {
+		return json.Number(fmt.Sprintf("%.1f", v))
+	}
+	return v
+}
+
+// number converts a number; NaN if v is not a number. A whole one is written without a
+// decimal point and exponent: transformers refuses 16.0 heads.
 func number(v any) (n float64, whole bool) {
 	switch v := v.(type) {
 	case json.Number:
@@ -98,11 +145,11 @@ func number(v any) (n float64, whole bool) {
 		if err != nil {
 			return math.NaN(), false
 		}
-		return n, n == math.Trunc(n)
+		return n, !strings.ContainsAny(v.String(), ".eE")
 	case int:
 		return float64(v), true
 	case float64:
-		return v, v == math.Trunc(v)
+		return v, false
 	}
 	return math.NaN(), false
 }
@@ -110,6 +157,9 @@ func number(v any) (n float64, whole bool) {
 func (f *fields) truth(key string) bool {
 	switch v := f.get(key).(type) {
 	case nil:
+		if f.isNull(key) {
+			break
+		}
 		return false
 	case bool:
 		return v
@@ -129,17 +179,11 @@ func (f *fields) word(key string) string {
 	return ""
 }
 
-// mustNot refuses a field that is neither absent, null nor false.
+// mustNot refuses a field that is true.
 func (f *fields) mustNot(key string) {
-	switch v := f.get(key).(type) {
-	case nil:
-		return
-	case bool:
-		if !v {
-			return
-		}
+	if f.truth(key) {
+		f.bad(key, "which is not supported")
 	}
-	f.bad(key, "which is not supported")
 }
 
 // list reads a list; nil if the field is absent.

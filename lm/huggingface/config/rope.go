@@ -11,17 +11,25 @@ import (
 // by default the given one.
 func (f *fields) rotary(base, share string, defaultShare float64, context int64) spec.Rotations {
 	r := spec.Rotations{Base: 10000, Share: defaultShare}
-	if v := f.real(base); v != 0 {
-		r.Base = v
-	}
-	if f.has(share) {
-		r.Share = f.real(share)
+	// read reads base or share: from the newer field first, where one of each is enough.
+	read := func(in *fields, key string, into *float64) (found bool) {
+		if in == nil || in.get(key) == nil && !in.isNull(key) {
+			return false
+		}
+		*into = in.positive(key)
+		return true
 	}
 	key := "rope_parameters"
-	if f.has("rope_scaling") {
+	if p := f.object("rope_scaling"); p != nil && len(p.values) > 0 {
 		key = "rope_scaling" // in transformers too, the older field takes precedence
 	}
 	p := f.object(key)
+	if !read(p, "rope_theta", &r.Base) {
+		read(f, base, &r.Base)
+	}
+	if !read(p, "partial_rotary_factor", &r.Share) {
+		read(f, share, &r.Share)
+	}
 	if p == nil {
 		return r
 	}
@@ -30,12 +38,6 @@ func (f *fields) rotary(base, share string, defaultShare float64, context int64)
 			p.bad(nested, "and positions that differ by layer are not supported")
 			return r
 		}
-	}
-	if v := p.real("rope_theta"); v != 0 {
-		r.Base = v
-	}
-	if p.has("partial_rotary_factor") {
-		r.Share = p.real("partial_rotary_factor")
 	}
 	named := "rope_type"
 	if !p.has(named) && p.has("type") {
@@ -47,21 +49,20 @@ func (f *fields) rotary(base, share string, defaultShare float64, context int64)
 	case "dynamic":
 		// Frequencies change only beyond max_position_embeddings, which is the context.
 	case "linear":
-		r.Scaling, r.Factor = spec.LinearScaling, p.factor("factor")
+		r.Scaling, r.Factor = spec.LinearScaling, p.positive("factor")
 	case "llama3":
-		r.Scaling, r.Factor, r.Original = spec.Llama3Scaling, p.factor("factor"), p.original(f, context)
-		r.Low, r.High = p.factor("low_freq_factor"), p.factor("high_freq_factor")
+		r.Scaling, r.Factor, r.Original = spec.Llama3Scaling, p.positive("factor"), p.original(f, context)
+		r.Low, r.High = p.positive("low_freq_factor"), p.positive("high_freq_factor")
 		if r.High <= r.Low && r.Low > 0 {
 			p.bad("high_freq_factor", "not above low_freq_factor %g", r.Low)
 		}
 	case "yarn":
-		r.Scaling, r.Original = spec.YarnScaling, p.original(f, context)
-		if r.Factor = float64(context) / float64(r.Original); p.has("factor") {
-			r.Factor = p.factor("factor")
-		}
+		r.Scaling, r.Factor, r.Original = spec.YarnScaling, p.positive("factor"), p.original(f, context)
 		p.defaults["truncate"] = true
 		r.Fast, r.Slow, r.Exact = p.real("beta_fast"), p.real("beta_slow"), !p.truth("truncate")
-		if r.Gain = p.real("attention_factor"); r.Gain == 0 {
+		if p.has("attention_factor") {
+			r.Gain = p.positive("attention_factor")
+		} else {
 			r.Gain = yarnGain(r.Factor, 1)
 			if scale, all := p.real("mscale"), p.real("mscale_all_dim"); scale != 0 && all != 0 {
 				r.Gain = yarnGain(r.Factor, scale) / yarnGain(r.Factor, all)
@@ -73,22 +74,13 @@ func (f *fields) rotary(base, share string, defaultShare float64, context int64)
 	return r
 }
 
-func (f *fields) factor(key string) float64 {
-	v := f.real(key)
-	if v <= 0 {
-		f.bad(key, "not a number above 0")
-		return 1
-	}
-	return v
-}
-
 // original returns the context before it grew; all holds the fields that contain p.
 func (f *fields) original(all *fields, context int64) int64 {
 	const key = "original_max_position_embeddings"
 	switch {
 	case all.has(key):
 		return all.size(key)
-	case f.has(key):
+	case f.has(key), f.isNull(key):
 		return f.size(key)
 	}
 	return context
