@@ -126,8 +126,10 @@ $(PEERS):
 	@mv -T $@.tmp $@
 
 # BENCH_FLAGS="--cases lstm gpt lstm-koala --rounds 5" asks for more.
-bench-peers: build peers ## time training steps here and in PyTorch, side by side
+bench-peers: build peers ## time training steps and generation here and in PyTorch and transformers, side by side
 	@$(PEER_PYTHON) bench/side_by_side.py $(BENCH_FLAGS)
+	@echo
+	@$(PEER_PYTHON) bench/generate_peer.py
 
 # MODELS="FOLDER..." holds folders of your own in place of the random models.
 compare-models: build peers ## hold models of every family against transformers: loss, text, --init, export
