@@ -121,7 +121,7 @@ func TestExportRefuses(t *testing.T) {
 	mixed, adaptive := likeLlama, likeGPT2
 	mixed.Position = lm.Learned
 	adaptive.Tied, adaptive.Softmax, adaptive.Cutoffs = false, lm.Adaptive, []int64{2, 4}
-	for want, c := range map[string]lm.Config{"position learned": mixed, "softmax adaptive": adaptive} {
+	for want, c := range map[string]lm.Config{"position learned": mixed, "model.softmax is adaptive": adaptive} {
 		if err := Export(folder+"/x", newModel(t, c), words(t), false); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("a model with %s: %v", want, err)
 		}
