@@ -8,7 +8,10 @@ import (
 	"io"
 	"maps"
 	"math"
+	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,12 +111,23 @@ tokens (20000). 0 makes no such split.`,
 	return cmd
 }
 
+// Near this memory the garbage collector runs more often. It is no bound: what is in use
+// depends on the vocabulary and on the pieces of text of the workers.
+const (
+	vocabularyMemory = 160 << 20
+	workerMemory     = 32 << 20
+)
+
 func runPrepare(ctx context.Context, opts *prepareOptions) error {
 	if opts.verify != "" || opts.show != "" {
 		return runInspect(opts)
 	}
 	if err := opts.resolve(); err != nil {
 		return &usageError{err}
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		workers := cmp.Or(opts.Workers, runtime.GOMAXPROCS(0))
+		debug.SetMemoryLimit(vocabularyMemory + int64(workers)*workerMemory)
 	}
 	progress := newPrepareProgress(opts.app)
 	opts.Progress = progress

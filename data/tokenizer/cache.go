@@ -1,10 +1,13 @@
 package tokenizer
 
 // Limits of the cache of an encoder: pieces longer than cachedPiece seldom
-// occur again, and a text of always new pieces must not fill the memory.
+// occur again, and a text of always new pieces must not fill the memory. All of
+// them together are about 12 MB.
 const (
 	cachedPiece  = 64
-	cachedPieces = 1 << 18
+	cachedPieces = 1 << 17
+	cachedBytes  = 2 << 20 // of all pieces
+	cachedIDs    = 1 << 19 // of pieces that are not one id
 )
 
 // pieceCache caches the ids of pieces: most pieces are words that occurred
@@ -40,8 +43,9 @@ func (c *pieceCache) append(dst []uint32, text []byte, start, end int) ([]uint32
 	if err != nil {
 		return dst, err
 	}
-	if c.pieces.len() == cachedPieces {
-		c.pieces, c.values, c.ids = newTable(1<<12), c.values[:0], c.ids[:0]
+	if c.pieces.len() == cachedPieces || len(c.pieces.arena) > cachedBytes || len(c.ids) > cachedIDs {
+		c.pieces.clear()
+		c.values, c.ids = c.values[:0], c.ids[:0]
 	}
 	c.pieces.add(piece)
 	if count := uint64(len(dst) - from); count == 1 {

@@ -205,8 +205,11 @@ func (s strip) apply(_, text []byte, starts, ends bool) ([]byte, error) {
 	return text, nil
 }
 
+// separate is true where the white space at the place does not reach to an end of the
+// section. An added token does not touch the place, so the section goes on beyond it.
 func (s strip) separate(left, right []byte) bool {
-	return spaceAtEnd(left) == 0 && spaceAtStart(right) == 0 && len(left) > 0 && len(right) > 0
+	before, after := spaceAtEnd(left) > 0, spaceAtStart(right) > 0
+	return len(left) > 0 && len(right) > 0 && !(s.Right && before) && !(s.Left && before && after)
 }
 
 // prepend inserts a string before a section that is not empty.

@@ -42,6 +42,12 @@ func newTable(capacity int) *table {
 
 func (t *table) len() int { return len(t.keys) }
 
+// clear removes all keys, and keeps the memory.
+func (t *table) clear() {
+	clear(t.slots)
+	t.keys, t.arena = t.keys[:0], t.arena[:0]
+}
+
 // bytes returns the key with this number; it must not be changed.
 func (t *table) bytes(id uint32) []byte {
 	k := t.keys[id]

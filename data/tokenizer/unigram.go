@@ -109,7 +109,7 @@ func (m *unigram) joins(a, b rune) bool {
 
 // seamFrom is large: scores are summed from the start of a piece, and between
 // segmentations with equal scores the rounding of the sum decides.
-func (m *unigram) seamFrom() int { return 16 << 20 }
+func (m *unigram) seamFrom() int { return 4 << 20 }
 
 type unigramEncoder struct {
 	m     *unigram
