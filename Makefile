@@ -13,7 +13,7 @@ PEER_PYTHON := PYTHONPATH=$(PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 TOKENIZER_PEERS := $(CACHE)/peers-tokenizers-$(shell sha256sum bench/tokenizers.txt | cut -c1-12)
 TOKENIZER_PYTHON := PYTHONPATH=$(TOKENIZER_PEERS) PYTHONDONTWRITEBYTECODE=1 python3
 
-.PHONY: help setup setup-cuda build demo demo-data study-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers compare-models bench-optimizers check-cuda compare-tokenizers clean
+.PHONY: help setup setup-cuda build demo demo-data study-data study study-quick study-full test torture torture-short race race-short lint bench peers bench-peers compare-models bench-optimizers check-cuda compare-tokenizers bench-tokenizers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -160,6 +160,11 @@ compare-tokenizers: | $(TOKENIZER_PEERS) ## hold tokenizer files and what is tra
 	@GOWORK=off go build -o bin/ ./cmd/koala-lm
 	@$(TOKENIZER_PYTHON) bench/tokenizer_files.py --texts $(TEXTS) -- $(TOKENIZERS)
 	@$(TOKENIZER_PYTHON) bench/tokenizers_peer.py
+
+# TOKENIZERS names tokenizer.json files of byte-level BPE, TEXTS a varied text.
+bench-tokenizers: | $(TOKENIZER_PEERS) ## time encoding beside other programs, on one thread
+	@GOWORK=off go build -o bin/ ./cmd/koala-lm
+	@$(TOKENIZER_PYTHON) bench/tokenizers_speed.py --texts $(TEXTS) --tokenizers $(TOKENIZERS)
 
 $(TOKENIZER_PEERS):
 	@mkdir -p $(CACHE)

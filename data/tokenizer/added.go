@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -26,6 +27,8 @@ type addedFinder struct {
 	trie    *pairTable // (node, byte) -> node
 	ends    []int32    // by node: the index of the token that ends there, or -1
 	starts  [256]bool  // first bytes of tokens
+	first   byte       // the first byte of the last token
+	same    bool       // all tokens start with first
 	tokens  []addedToken
 	ignored []bool // by token: it stays text
 	longest int
@@ -53,7 +56,9 @@ func newAddedFinder(tokens []addedToken, special bool) *addedFinder {
 			node = next
 		}
 		f.ends[node] = int32(i)
-		f.starts[a.Content[0]] = true
+		f.same = f.longest == 0 || f.same && f.first == a.Content[0]
+		f.first = a.Content[0]
+		f.starts[f.first] = true
 		f.longest = max(f.longest, len(a.Content))
 		f.strips = f.strips || a.Lstrip || a.Rstrip
 	}
@@ -81,14 +86,27 @@ func (f *addedFinder) at(text []byte, i int) (token int32, end int, open bool) {
 	}
 }
 
+// seek returns the next place from i where a token may start.
+func (f *addedFinder) seek(text []byte, i int) int {
+	if f.same {
+		if n := bytes.IndexByte(text[i:], f.first); n >= 0 {
+			return i + n
+		}
+		return len(text)
+	}
+	for i < len(text) && !f.starts[text[i]] {
+		i++
+	}
+	return i
+}
+
 // split calls plain with the text between tokens and token with each token.
 func (f *addedFinder) split(text []byte, plain func(start, end int) error, token func(id uint32)) error {
 	from := 0
 	if f != nil {
 		for i := 0; i < len(text); {
-			if !f.starts[text[i]] {
-				i++
-				continue
+			if i = f.seek(text, i); i == len(text) {
+				break
 			}
 			at, stop, _ := f.at(text, i)
 			if at < 0 {

@@ -137,3 +137,38 @@ func benchTrain(b *testing.B, parts ...[]byte) {
 func BenchmarkTrainBPE(b *testing.B) { benchTrain(b, benchText(b)) }
 
 func BenchmarkTrainBPEParallel(b *testing.B) { benchTrain(b, halves(benchText(b))...) }
+
+// benchFile is the tokenizer file of the benchmarks of files: the one that
+// KOALA_LM_BENCH_TOKENIZER names.
+func benchFile(b *testing.B) (content []byte) {
+	b.Helper()
+	path := os.Getenv("KOALA_LM_BENCH_TOKENIZER")
+	if path == "" {
+		b.Skip("KOALA_LM_BENCH_TOKENIZER names no tokenizer file")
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return content
+}
+
+func parseFile(b *testing.B, content []byte) Tokenizer {
+	b.Helper()
+	t, err := Parse(content)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return t
+}
+
+func BenchmarkLoadFile(b *testing.B) {
+	content := benchFile(b)
+	for b.Loop() {
+		parseFile(b, content)
+	}
+}
+
+func BenchmarkEncodeFile(b *testing.B) {
+	benchEncode(b, parseFile(b, benchFile(b)), benchText(b))
+}

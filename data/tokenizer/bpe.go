@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,7 +44,8 @@ type bpe struct {
 	suffix      string       // suffix of tokens that end a word (end_of_word_suffix)
 	whole       bool         // a piece that is a token needs no merging (ignore_merges)
 	bytes       *[256]uint32
-	chars       *pairTable // character -> id
+	chars       *pairTable       // character -> id
+	bytePairs   *[1 << 16]uint32 // rank by the two bytes, if pieces come as bytes
 	neighbours  *neighbours
 	missing     error // error if unk_token is not in the vocabulary, returned when a text needs it
 }
@@ -64,28 +66,28 @@ type bpeModel struct {
 
 // parseBPE reads a BPE model. overBytes reports whether pieces come as bytes,
 // which the vocabulary spells in the byte-level alphabet.
-func parseBPE(part json.RawMessage, overBytes bool) (model, *vocabulary, error) {
+func parseBPE(part modelPart, overBytes bool) (model, *vocabulary, error) {
 	var read struct {
-		Dropout      *float64     `json:"dropout"`
-		UnkToken     *string      `json:"unk_token"`
-		Prefix       *string      `json:"continuing_subword_prefix"`
-		Suffix       *string      `json:"end_of_word_suffix"`
-		FuseUnk      *bool        `json:"fuse_unk"`
-		ByteFallback *bool        `json:"byte_fallback"`
-		IgnoreMerges *bool        `json:"ignore_merges"`
-		Vocab        *vocabObject `json:"vocab"`
-		Merges       *mergeList   `json:"merges"`
+		Dropout      *float64 `json:"dropout"`
+		UnkToken     *string  `json:"unk_token"`
+		Prefix       *string  `json:"continuing_subword_prefix"`
+		Suffix       *string  `json:"end_of_word_suffix"`
+		FuseUnk      *bool    `json:"fuse_unk"`
+		ByteFallback *bool    `json:"byte_fallback"`
+		IgnoreMerges *bool    `json:"ignore_merges"`
 	}
-	if err := readPart("model", part, &read); err != nil {
+	var entries vocabObject
+	var merges mergeList
+	if err := part.read(&read, &entries, &merges); err != nil {
 		return nil, nil, err
 	}
-	if read.Vocab == nil || read.Merges == nil {
+	if isNull(part.vocab) || isNull(part.merges) {
 		return nil, nil, errors.New("model: BPE needs vocab and merges")
 	}
 	if read.Dropout != nil && *read.Dropout != 0 {
 		return nil, nil, errors.New("model: BPE with dropout gives other ids each time: set dropout to null in the file")
 	}
-	vocab, err := newVocabulary(*read.Vocab)
+	vocab, err := newVocabulary(entries)
 	if err != nil {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
@@ -101,7 +103,7 @@ func parseBPE(part json.RawMessage, overBytes bool) (model, *vocabulary, error) 
 			m.missing = fmt.Errorf("the unk_token %q of the tokenizer is not in its vocabulary, and a character needs it", *read.UnkToken)
 		}
 	}
-	if m.merges, err = newMergeTable(&vocab, *read.Merges, len(m.prefix)); err != nil {
+	if m.merges, err = newMergeTable(&vocab, merges, len(m.prefix)); err != nil {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	if is(read.ByteFallback) {
@@ -111,7 +113,12 @@ func parseBPE(part json.RawMessage, overBytes bool) (model, *vocabulary, error) 
 	if overBytes && m.prefix == "" && m.suffix == "" {
 		m.bytes = byteIDs(&vocab)
 	}
-	if m.bytes == nil {
+	if m.bytes != nil {
+		m.bytePairs = new([1 << 16]uint32)
+		for i := range m.bytePairs {
+			m.bytePairs[i] = m.merges.rank(m.bytes[i>>8], m.bytes[i&0xff])
+		}
+	} else {
 		m.chars = newPairTable(1 << 10)
 		for token, id := range vocab.byID {
 			if r, n := utf8.DecodeRuneInString(token); n == len(token) && n > 0 {
@@ -171,18 +178,39 @@ type mergeTable struct {
 // newMergeTable makes the table of merges. trim is the length of the prefix that
 // the right part loses when it is merged.
 func newMergeTable(v *vocabulary, merges [][2]string, trim int) (*mergeTable, error) {
-	t := &mergeTable{ranks: newPairTable(len(merges)), to: make([]uint32, 0, len(merges))}
-	var joined []byte
-	for rank, m := range merges {
-		left, okLeft := v.byID[m[0]]
-		right, okRight := v.byID[m[1]]
-		joined = append(append(joined[:0], m[0]...), m[1][min(trim, len(m[1])):]...)
-		to, ok := v.byID[string(joined)]
-		if !okLeft || !okRight || !ok {
-			return nil, fmt.Errorf("merges: merge %d (%q, %q) has a part or a result that is not in the vocabulary", rank, m[0], m[1])
-		}
-		t.to = append(t.to, to)
-		t.ranks.put(pair{left, right}, uint32(rank)) // of equal merges the last counts, as in Hugging Face's tokenizers
+	t := &mergeTable{ranks: newPairTable(len(merges)), to: make([]uint32, len(merges))}
+	pairs, unique := make([]pair, len(merges)), len(v.byID) == len(v.written)
+	var wg sync.WaitGroup
+	const chunk = 1 << 14 // of look-ups for one goroutine
+	wrong := make([]error, (len(merges)+chunk-1)/chunk)
+	for i := range wrong {
+		wg.Go(func() {
+			var joined []byte
+			guess := uint32(0) // most merges make the token after the last merge's
+			for rank := i * chunk; rank < min(len(merges), (i+1)*chunk); rank++ {
+				m := merges[rank]
+				left, okLeft := v.byID[m[0]]
+				right, okRight := v.byID[m[1]]
+				joined = append(append(joined[:0], m[0]...), m[1][min(trim, len(m[1])):]...)
+				to, ok := guess, unique && int(guess) < len(v.written) && v.written[guess] == string(joined)
+				if !ok {
+					to, ok = v.byID[string(joined)]
+				}
+				guess = to + 1
+				if !okLeft || !okRight || !ok {
+					wrong[i] = fmt.Errorf("merges: merge %d (%q, %q) has a part or a result that is not in the vocabulary", rank, m[0], m[1])
+					return
+				}
+				pairs[rank], t.to[rank] = pair{left, right}, to
+			}
+		})
+	}
+	wg.Wait()
+	if err := cmp.Or(wrong...); err != nil {
+		return nil, err
+	}
+	for rank, p := range pairs {
+		t.ranks.put(p, uint32(rank)) // of equal merges the last counts, as in Hugging Face's tokenizers
 	}
 	return t, nil
 }
@@ -373,17 +401,23 @@ func (e *bpeEncoder) merge(dst []uint32, piece []byte) ([]uint32, error) {
 	if len(e.symbols) > shortPiece {
 		return e.long.merge(e.m.merges, dst, e.symbols), nil
 	}
-	return e.mergeShort(dst), nil
+	return e.mergeShort(dst, piece), nil
 }
 
-func (e *bpeEncoder) mergeShort(dst []uint32) []uint32 {
+func (e *bpeEncoder) mergeShort(dst []uint32, piece []byte) []uint32 {
 	t, n := e.m.merges, len(e.symbols)
 	for len(e.ranks) < n {
 		e.ranks = append(e.ranks, 0)
 	}
 	symbols, ranks := e.symbols, e.ranks[:n]
-	for i := 0; i+1 < n; i++ {
-		ranks[i] = t.rank(symbols[i], symbols[i+1])
+	if first := e.m.bytePairs; first != nil {
+		for i := 0; i+1 < n; i++ {
+			ranks[i] = first[int(piece[i])<<8|int(piece[i+1])]
+		}
+	} else {
+		for i := 0; i+1 < n; i++ {
+			ranks[i] = t.rank(symbols[i], symbols[i+1])
+		}
 	}
 	for n > 1 {
 		at, best := 0, uint32(noRank)
@@ -418,7 +452,7 @@ type neighbours struct {
 
 func (n *neighbours) has(a, b rune) bool {
 	n.once.Do(func() {
-		n.table = newPairTable(4 * len(n.tokens))
+		n.table = newPairTable(1 << 10)
 		for _, token := range n.tokens {
 			last := rune(-1)
 			for _, r := range token {

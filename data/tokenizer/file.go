@@ -47,17 +47,23 @@ type rawFile struct {
 	PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
 	PostProcessor json.RawMessage `json:"post_processor"`
 	Decoder       json.RawMessage `json:"decoder"`
-	Model         json.RawMessage `json:"model"`
+	Model         modelPart       `json:"model"`
 }
 
 // Parse reads the content of a tokenizer.json: one that this package wrote, or one of
 // Hugging Face's tokenizers. A part that it does not support is an error that names
 // the part.
 func Parse(content []byte) (Tokenizer, error) {
-	var raw rawFile
-	if err := json.Unmarshal(content, &raw); err != nil {
-		return nil, fmt.Errorf("line %d: %w", errorLine(content, err), jsonError("", err))
+	raw, ok := divideFile(string(content))
+	if !ok {
+		if err := json.Unmarshal(content, &raw); err != nil {
+			return nil, fmt.Errorf("line %d: %w", errorLine(content, err), jsonError("", err))
+		}
 	}
+	return parseDivided(raw, content)
+}
+
+func parseDivided(raw rawFile, content []byte) (Tokenizer, error) {
 	if t, err := parseOwn(raw); t != nil || err != nil {
 		return t, err
 	}
@@ -71,18 +77,56 @@ func Parse(content []byte) (Tokenizer, error) {
 	return t, nil
 }
 
+// divideFile does what json.Unmarshal does with a rawFile, in one pass. Of a file that it
+// cannot read, encoding/json says what is wrong.
+func divideFile(content string) (raw rawFile, ok bool) {
+	s := scanner{text: content}
+	ok = s.members(0, func(key string) bool {
+		s.next()
+		if key == "model" && s.next() == '{' {
+			raw.Model = modelPart{}
+			return raw.Model.divide(&s)
+		}
+		start := s.at
+		if !s.skip(1) {
+			return false
+		}
+		value := []byte(s.text[start:s.at])
+		switch key {
+		case "added_tokens":
+			raw.AddedTokens = nil
+			return json.Unmarshal(value, &raw.AddedTokens) == nil
+		case "normalizer":
+			raw.Normalizer = value
+		case "pre_tokenizer":
+			raw.PreTokenizer = value
+		case "post_processor":
+			raw.PostProcessor = value
+		case "decoder":
+			raw.Decoder = value
+		case "model":
+			raw.Model = modelPart{fields: value}
+		}
+		return true
+	})
+	if !ok || s.next() != 0 || s.at != len(content) {
+		return rawFile{}, false
+	}
+	return raw, true
+}
+
 // parseOwn reads this package's word and character tokenizers, whose behaviour the
 // file does not fully describe: they treat an unfinished last line as finished. It
 // returns nil for other files.
 func parseOwn(raw rawFile) (Tokenizer, error) {
-	if typeOf(raw.Model) != "WordLevel" {
+	if typeOf(raw.Model.fields) != "WordLevel" {
 		return nil, nil
 	}
 	var model struct {
-		Vocab    vocabObject `json:"vocab"`
+		Vocab    vocabObject `json:"-"`
 		UnkToken string      `json:"unk_token"`
 	}
-	if err := readPart("model", raw.Model, &model); err != nil {
+	if err := raw.Model.read(&model, &model.Vocab, nil); err != nil {
 		return nil, err
 	}
 	if model.UnkToken != UnknownToken {

@@ -84,6 +84,9 @@ func parseNamed(path string, content []byte) (Tokenizer, error) {
 // parseObject reads a JSON file: tokenizer.json, tekken.json, or vocab.json with
 // its merges.txt in the same folder.
 func parseObject(path string, content []byte) (Tokenizer, error) {
+	if raw, ok := divideFile(string(content)); ok && raw.Model.vocab != nil {
+		return parseDivided(raw, content)
+	}
 	var keys struct {
 		Model  json.RawMessage `json:"model"`
 		Config json.RawMessage `json:"config"`

@@ -31,7 +31,7 @@ type Pipeline struct {
 }
 
 // models parses each type of model in tokenizer.json.
-var models = map[string]func(part json.RawMessage, overBytes bool) (model, *vocabulary, error){
+var models = map[string]func(part modelPart, overBytes bool) (model, *vocabulary, error){
 	"BPE":       parseBPE,
 	"WordPiece": parseWordPiece,
 	"WordLevel": parseWordLevel,
@@ -101,12 +101,12 @@ func (t *Pipeline) plan() {
 func (m *bpe) takesBytes() bool { return m.bytes != nil }
 
 // unknownID returns the id of the unknown token, or -1.
-func unknownID(part json.RawMessage, v *vocabulary) int64 {
+func unknownID(part modelPart, v *vocabulary) int64 {
 	var read struct {
 		UnkToken *string `json:"unk_token"`
 		UnkID    *int64  `json:"unk_id"`
 	}
-	_ = json.Unmarshal(part, &read) // the model has read it already
+	_ = json.Unmarshal(part.fields, &read) // the model has read it already
 	switch {
 	case read.UnkID != nil:
 		return *read.UnkID
@@ -439,13 +439,18 @@ func (e *pipelineEncoder) quickNo(left, right []byte) bool {
 
 // modelType returns the type of a model. Files from before 2021 do not name it; then the
 // model's fields decide, in Hugging Face's order.
-func modelType(part json.RawMessage) (string, error) {
+func modelType(part modelPart) (string, error) {
 	var read map[string]json.RawMessage
-	if len(part) == 0 || json.Unmarshal(part, &read) != nil || read == nil {
+	if len(part.fields) == 0 || json.Unmarshal(part.fields, &read) != nil || read == nil {
 		return "", errors.New("not a tokenizer.json: it has no model")
 	}
-	if kind := typeOf(part); kind != "" {
+	if kind := typeOf(part.fields); kind != "" {
 		return kind, nil
+	}
+	for key, value := range map[string]json.RawMessage{"vocab": part.vocab, "merges": part.merges} {
+		if value != nil {
+			read[key] = value
+		}
 	}
 	has := func(keys ...string) bool {
 		for _, key := range keys {

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -31,21 +30,21 @@ const unknownPenalty = 10
 // of a .model, which SentencePiece does not look for.
 const neverScore = -1e6
 
-func parseUnigram(part json.RawMessage, _ bool) (model, *vocabulary, error) {
+func parseUnigram(part modelPart, _ bool) (model, *vocabulary, error) {
 	var read struct {
-		UnkID        *int64       `json:"unk_id"`
-		ByteFallback *bool        `json:"byte_fallback"`
-		Single       bool         `json:"single_precision"` // of a converted .model; Hugging Face ignores it
-		Vocab        *unigramList `json:"vocab"`
+		UnkID        *int64 `json:"unk_id"`
+		ByteFallback *bool  `json:"byte_fallback"`
+		Single       bool   `json:"single_precision"` // of a converted .model; Hugging Face ignores it
 	}
-	if err := readPart("model", part, &read); err != nil {
+	var list unigramList
+	if err := part.read(&read, &list, nil); err != nil {
 		return nil, nil, err
 	}
-	if read.Vocab == nil {
+	if isNull(part.vocab) {
 		return nil, nil, errors.New("model: Unigram needs a vocab")
 	}
-	entries := make([]vocabEntry, len(*read.Vocab))
-	for i, e := range *read.Vocab {
+	entries := make([]vocabEntry, len(list))
+	for i, e := range list {
 		entries[i] = vocabEntry{e.token, uint32(i)}
 	}
 	vocab, err := newVocabulary(entries)
@@ -53,7 +52,7 @@ func parseUnigram(part json.RawMessage, _ bool) (model, *vocabulary, error) {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	vocab.modelSize = len(entries) // two entries may be spelled alike
-	m := &unigram{vocab: &vocab, unknown: -1, single: read.Single, trie: newPairTable(8 * len(entries)), ends: []int64{-1}, singles: newPairTable(1 << 10)}
+	m := &unigram{vocab: &vocab, unknown: -1, single: read.Single, trie: newPairTable(len(entries)), ends: []int64{-1}, singles: newPairTable(1 << 10)}
 	if read.UnkID != nil {
 		if m.unknown = *read.UnkID; m.unknown < 0 || m.unknown >= int64(len(entries)) {
 			return nil, nil, fmt.Errorf("model: unk_id is %d, the vocabulary has %d entries", m.unknown, len(entries))
@@ -63,7 +62,7 @@ func parseUnigram(part json.RawMessage, _ bool) (model, *vocabulary, error) {
 		m.fallback = byteTokens(&vocab)
 	}
 	lowest := math.Inf(1)
-	for _, e := range *read.Vocab {
+	for _, e := range list {
 		if m.single {
 			e.score = float64(float32(e.score))
 		}

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -21,18 +20,18 @@ type wordLevel struct {
 	missing error
 }
 
-func parseWordLevel(part json.RawMessage, _ bool) (model, *vocabulary, error) {
+func parseWordLevel(part modelPart, _ bool) (model, *vocabulary, error) {
 	read := struct {
-		Vocab    *vocabObject `json:"vocab"`
-		UnkToken string       `json:"unk_token"`
+		UnkToken string `json:"unk_token"`
 	}{UnkToken: UnknownToken}
-	if err := readPart("model", part, &read); err != nil {
+	var entries vocabObject
+	if err := part.read(&read, &entries, nil); err != nil {
 		return nil, nil, err
 	}
-	if read.Vocab == nil {
+	if isNull(part.vocab) {
 		return nil, nil, errors.New("model: WordLevel needs a vocab")
 	}
-	vocab, err := newVocabulary(*read.Vocab)
+	vocab, err := newVocabulary(entries)
 	if err != nil {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -22,20 +21,20 @@ type wordPiece struct {
 	longestToken      int
 }
 
-func parseWordPiece(part json.RawMessage, _ bool) (model, *vocabulary, error) {
+func parseWordPiece(part modelPart, _ bool) (model, *vocabulary, error) {
 	read := struct {
-		UnkToken string       `json:"unk_token"`
-		Prefix   string       `json:"continuing_subword_prefix"`
-		Longest  int          `json:"max_input_chars_per_word"`
-		Vocab    *vocabObject `json:"vocab"`
+		UnkToken string `json:"unk_token"`
+		Prefix   string `json:"continuing_subword_prefix"`
+		Longest  int    `json:"max_input_chars_per_word"`
 	}{UnkToken: "[UNK]", Prefix: "##", Longest: 100}
-	if err := readPart("model", part, &read); err != nil {
+	var entries vocabObject
+	if err := part.read(&read, &entries, nil); err != nil {
 		return nil, nil, err
 	}
-	if read.Vocab == nil {
+	if isNull(part.vocab) {
 		return nil, nil, errors.New("model: WordPiece needs a vocab")
 	}
-	vocab, err := newVocabulary(*read.Vocab)
+	vocab, err := newVocabulary(entries)
 	if err != nil {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
