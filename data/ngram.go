@@ -2,6 +2,7 @@ package data
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"math/bits"
@@ -13,8 +14,9 @@ const MaxOrder = 5
 
 // KneserNeyPPL returns the perplexities on splits of an n-gram model of the train split,
 // with modified Kneser-Ney smoothing, interpolated (Chen & Goodman 1999): what counting
-// alone achieves. As for other models, a split's first token is not scored.
-func (d *Dataset) KneserNeyPPL(order int, splits ...string) (map[string]float64, error) {
+// alone achieves. As for other models, a split's first token is not scored. It returns when
+// ctx ends.
+func (d *Dataset) KneserNeyPPL(ctx context.Context, order int, splits ...string) (map[string]float64, error) {
 	if order < 1 || order > MaxOrder {
 		return nil, fmt.Errorf("order %d: expected 1 to %d", order, MaxOrder)
 	}
@@ -36,11 +38,21 @@ func (d *Dataset) KneserNeyPPL(order int, splits ...string) (map[string]float64,
 			return nil, err
 		}
 	}
-	m, ppl := newKneserNey(counted, order, d.Vocab(), texts...), map[string]float64{}
-	for i, split := range splits {
-		ppl[split] = m.perplexity(texts[i])
+	// What still counts after ctx has ended reads copies: the dataset may be closed then.
+	vocab, done := d.Vocab(), make(chan map[string]float64, 1)
+	go func() {
+		m, ppl := newKneserNey(counted, order, vocab, texts...), map[string]float64{}
+		for i, split := range splits {
+			ppl[split] = m.perplexity(texts[i])
+		}
+		done <- ppl
+	}()
+	select {
+	case ppl := <-done:
+		return ppl, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
-	return ppl, nil
 }
 
 // NGramSize is about how many bytes KneserNeyPPL takes for splits.

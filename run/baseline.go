@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/koala-lm/koala-lm/data"
@@ -18,11 +19,8 @@ const baselineBytes = 128 << 20
 // on a dataset computes them, after its training, and later ones find them in the store. A
 // dataset too large for it has none; eval --baseline computes them at any size.
 func (r *recording) baseline(ctx context.Context) error {
-	of := r.recorder
-	var splits, missing []string
-	for split := range of.last {
-		splits = append(splits, split)
-	}
+	last := r.recorder.last
+	splits, missing := slices.Collect(maps.Keys(last)), []string(nil)
 	slices.SortFunc(splits, func(a, b string) int { return len(b) - len(a) }) // valid, test
 	ppl := map[string]float64{}
 	for _, split := range splits {
@@ -37,20 +35,18 @@ func (r *recording) baseline(ctx context.Context) error {
 		}
 	}
 	if len(missing) > 0 && r.dataset.NGramSize(missing...) <= baselineBytes {
-		computed, err := until(ctx, func() (map[string]float64, error) { return r.dataset.KneserNeyPPL(data.MaxOrder, missing...) })
+		computed, err := r.dataset.KneserNeyPPL(ctx, data.MaxOrder, missing...)
 		if err != nil {
 			return err
 		}
-		for split, v := range computed {
-			ppl[split] = v
-		}
+		maps.Copy(ppl, computed)
 	}
 	for _, split := range splits {
 		v, known := ppl[split]
 		if !known {
 			continue
 		}
-		e := of.last[split]
+		e := last[split]
 		if err := r.run.Log(tracking.Point{Step: e.Step, Tokens: e.Tokens, Values: map[string]float64{metric.SplitPrefix[split] + metric.NGramPPL: v}}); err != nil {
 			return err
 		}
@@ -58,20 +54,4 @@ func (r *recording) baseline(ctx context.Context) error {
 		r.progress.say("%s: ppl %.2f is %.2f times that of a %d-gram model, %.2f (Kneser-Ney)", split, network, network/v, data.MaxOrder, v)
 	}
 	return nil
-}
-
-// until returns f's result, or ctx's error if ctx ends before.
-func until[T any](ctx context.Context, f func() (T, error)) (result T, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		result, err = f()
-	}()
-	select {
-	case <-done:
-		return result, err
-	case <-ctx.Done():
-		var none T
-		return none, context.Cause(ctx)
-	}
 }

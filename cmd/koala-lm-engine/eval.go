@@ -60,7 +60,7 @@ func evalText(ctx context.Context, r request.Eval, model *trained, path string, 
 	}
 	e.evalParts = parts
 	if r.Baseline {
-		if e.Unigram, e.NGram, err = baselines(text.dataset, r.Split); err != nil {
+		if e.Unigram, e.NGram, err = baselines(ctx, text.dataset, r.Split); err != nil {
 			return err
 		}
 	}
@@ -68,7 +68,7 @@ func evalText(ctx context.Context, r request.Eval, model *trained, path string, 
 }
 
 // baselines returns the perplexities of models that count: of tokens alone, and of n-grams.
-func baselines(d *data.Dataset, split string) (unigram, ngram *report.Number, err error) {
+func baselines(ctx context.Context, d *data.Dataset, split string) (unigram, ngram *report.Number, err error) {
 	if d == nil {
 		return nil, nil, fmt.Errorf("--baseline needs a dataset, whose train split it counts")
 	}
@@ -76,8 +76,8 @@ func baselines(d *data.Dataset, split string) (unigram, ngram *report.Number, er
 	if err != nil {
 		return nil, nil, err
 	}
-	ngram5, err := d.KneserNeyPPL(data.MaxOrder, split)
-	five := ngram5[split]
+	ppl, err := d.KneserNeyPPL(ctx, data.MaxOrder, split)
+	five := ppl[split]
 	return (*report.Number)(&one), (*report.Number)(&five), err
 }
 
