@@ -231,14 +231,22 @@ func drawnMetrics(runs []tracking.RunSummary) []string {
 }
 
 // newPageCurve thins a curve by the index of its points, which suits every axis. The
-// range of the values that a point averages stays: no spike disappears.
+// range of the values that a point averages stays, and so do values that are not finite:
+// no spike disappears.
 func newPageCurve(points []tracking.CurvePoint, most int) pageCurve {
-	line := make([]chart.Point, len(points))
+	var line, lost []chart.Point
 	for i, p := range points {
-		line[i] = chart.Point{X: float64(i), Y: p.Value, Low: p.Lowest, High: p.Highest}
+		at := chart.Point{X: float64(i), Y: p.Value, Low: p.Lowest, High: p.Highest}
+		if notFinite(p.Value) != "" {
+			lost = append(lost, at)
+		} else {
+			line = append(line, at)
+		}
 	}
+	line = append(chart.Thin(line, most, false), chart.Thin(lost, fewestPoints, false)...)
+	slices.SortStableFunc(line, func(a, b chart.Point) int { return cmp.Compare(a.X, b.X) })
 	c := pageCurve{Step: []int64{}, Tokens: []int64{}, Seconds: []rounded{}, Value: []rounded{}}
-	for _, p := range chart.Thin(line, most, false) {
+	for _, p := range line {
 		at := points[min(len(points)-1, int(math.Round(p.X)))]
 		c.Step = append(c.Step, at.Last)
 		c.Tokens = append(c.Tokens, at.Tokens)

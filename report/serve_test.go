@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -229,6 +231,16 @@ func TestPageHidesNoSpike(t *testing.T) {
 	}
 	if len(c.Value) != 100 || highest != 80 {
 		t.Errorf("%d points up to %v, want 100 up to 80", len(c.Value), highest)
+	}
+	points[7000].Value, points[9000].Value = math.NaN(), math.Inf(1)
+	var lost []int64
+	for i, c := 0, newPageCurve(points, 100); i < len(c.Value); i++ {
+		if notFinite(float64(c.Value[i])) != "" {
+			lost = append(lost, c.Step[i])
+		}
+	}
+	if !slices.Equal(lost, []int64{7000, 9000}) {
+		t.Errorf("steps %v have values that are not finite, want 7000 and 9000", lost)
 	}
 	if flat := newPageCurve(points[:50], 100); flat.Low != nil || flat.High != nil {
 		t.Error("a curve of single values has a band")

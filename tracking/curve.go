@@ -35,7 +35,7 @@ type CurvePoint struct {
 
 // Curve returns the values of a metric of the run with the given id in the order of
 // steps. Of a curve with far more points than the reader needs, it returns means with
-// their ranges.
+// their ranges, and a NaN where one is among them.
 func (s *Store) Curve(ctx context.Context, id, metric string, needed int) ([]CurvePoint, error) {
 	var curve []CurvePoint
 	err := s.snapshot(ctx, func(q queryer) error {
@@ -46,19 +46,32 @@ func (s *Store) Curve(ctx context.Context, id, metric string, needed int) ([]Cur
 			  AND metric = (SELECT metric FROM metric_names WHERE name = ?)`, id, metric).Scan(&points); err != nil {
 			return err
 		}
-		statement, scan := pointsSQL, scanPoint
-		if points > spansAbove*int64(needed) {
-			statement, scan = `
-				SELECT first, last, tokens, elapsed, mean, lowest, highest, count FROM run_spans
-				WHERE run = (SELECT number FROM runs WHERE id = ?)
-				  AND metric = (SELECT metric FROM metric_names WHERE name = ?)
-				ORDER BY first`, scanSpan
-		}
-		return forEach(ctx, q, func(rows *sql.Rows) error {
-			point, err := scan(rows)
+		statement, scan := pointsSQL, func(rows *sql.Rows) error {
+			point, err := scanPoint(rows)
 			curve = append(curve, point)
 			return err
-		}, statement, id, metric)
+		}
+		if points > spansAbove*int64(needed) {
+			statement, scan = fmt.Sprintf(`
+				SELECT first, last, tokens, elapsed, mean, lowest, highest, count,
+				       CASE WHEN count > 0 AND count < %d THEN (
+				         SELECT min(step) FROM run_points AS p
+				         WHERE p.run = s.run AND p.metric = s.metric AND p.step BETWEEN s.first AND s.last AND p.value IS NULL
+				       ) END
+				FROM run_spans AS s
+				WHERE run = (SELECT number FROM runs WHERE id = ?)
+				  AND metric = (SELECT metric FROM metric_names WHERE name = ?)
+				ORDER BY first`, spanLength), func(rows *sql.Rows) error {
+				point, lost, err := scanSpan(rows)
+				if lost.Valid {
+					nan := math.NaN()
+					curve = append(curve, CurvePoint{Step: lost.Int64, Last: lost.Int64, Tokens: point.Tokens, Seconds: point.Seconds, Value: nan, Lowest: nan, Highest: nan})
+				}
+				curve = append(curve, point)
+				return err
+			}
+		}
+		return forEach(ctx, q, scan, statement, id, metric)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read %s of run %s: %w", metric, id, explain(err))
@@ -79,14 +92,14 @@ func scanPoint(rows *sql.Rows) (CurvePoint, error) {
 	return p, err
 }
 
-func scanSpan(rows *sql.Rows) (CurvePoint, error) {
-	var p CurvePoint
+// scanSpan also returns the step of a NaN in the span.
+func scanSpan(rows *sql.Rows) (p CurvePoint, lost sql.NullInt64, err error) {
 	var elapsed int64
 	var mean, lowest, highest sql.NullFloat64
-	err := rows.Scan(&p.Step, &p.Last, &p.Tokens, &elapsed, &mean, &lowest, &highest, &p.Count)
+	err = rows.Scan(&p.Step, &p.Last, &p.Tokens, &elapsed, &mean, &lowest, &highest, &p.Count, &lost)
 	p.Seconds = float64(elapsed) / 1000
 	p.Value, p.Lowest, p.Highest = number(mean), number(lowest), number(highest)
-	return p, err
+	return p, lost, err
 }
 
 // Logged is one logged value.

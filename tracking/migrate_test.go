@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -196,7 +197,10 @@ func TestCurve(t *testing.T) {
 	run := startRun(t, s, NewRun{Name: "r"})
 	const long = spansAbove*FineCurve + 1000
 	for step := int64(1); step <= long; step++ {
-		values := map[string]float64{"long": float64(step)}
+		values := map[string]float64{"long": float64(step), "hurt": 1}
+		if step == 1000 {
+			values["hurt"] = math.NaN()
+		}
 		if step <= 3 {
 			values["short"] = float64(step)
 		}
@@ -220,6 +224,10 @@ func TestCurve(t *testing.T) {
 	}
 	if p := curve[1]; p.Step != 65 || p.Last != 128 || p.Value != 96.5 || p.Lowest != 65 || p.Highest != 128 || p.Count != 64 {
 		t.Errorf("second span %+v", p)
+	}
+	hurt, err := s.Curve(ctx, run.ID(), "hurt", FineCurve)
+	if i := slices.IndexFunc(hurt, func(p CurvePoint) bool { return math.IsNaN(p.Value) }); err != nil || i < 0 || hurt[i].Last != 1000 || hurt[i+1].Value != 1 || hurt[i+1].Count != 63 {
+		t.Errorf("the NaN among a span is not at step 1000 (%v)", err)
 	}
 	n := int64(0)
 	err = s.Points(ctx, run.ID(), "long", func(p Logged) error {

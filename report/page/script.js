@@ -347,7 +347,7 @@ function drawLine(pen, line, x, y, many) {
 
 // A pen draws in the colour and dash of a place.
 const svgPen = (svg) => ({
-  band: (d, place) => svg.append(makeSVG("path", { class: "band", d, fill: colorAt(place) })),
+  band: (d, place) => svg.append(makeSVG("path", { class: "band", d, fill: colorAt(place), stroke: colorAt(place) })),
   line: (d, place) => svg.append(makeSVG("path", { class: "line", d, stroke: colorAt(place), "stroke-dasharray": dashAt(place) })),
   dot: (px, py, r, place) => svg.append(makeSVG("circle", { cx: px.toFixed(1), cy: py.toFixed(1), r, fill: colorAt(place) })),
   lost: (d, line) => {
@@ -376,6 +376,8 @@ function canvasPen(width, height) {
       context.fillStyle = colors[place % 8];
       context.globalAlpha = 0.2;
       context.fill(new Path2D(d));
+      context.globalAlpha = 0.4;
+      stroke(d, place, 1, "");
       context.globalAlpha = 1;
     },
     line: (d, place) => stroke(d, place, 1.8, dashAt(place)),
