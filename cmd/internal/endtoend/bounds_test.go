@@ -85,27 +85,46 @@ func TestBounds(t *testing.T) {
 // worstInputs are the dearest files of each reader that we could think of. The code of
 // an input is 0 if its file is to be read and 1 if it is to be refused.
 func worstInputs(t *testing.T) []input {
-	const mib = 1 << 20
-	var all []input
+	small := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(small, "text.txt"), smallLanguage(300), 0o644), os.WriteFile(filepath.Join(small, "line.txt"), oneWord[:1<<18], 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	dataset := t.TempDir()
+	prepare := input{command: []string{"prepare", filepath.Join(small, "text.txt"), "--out", "data", "--valid", "0.1", "--test", "0.1", "--quiet"}}
+	if got, err := alone(filepath.Join(bin, "koala-lm"), prepare, dataset); err != nil || got.code != 0 {
+		t.Fatal(got, err)
+	}
+	return slices.Concat(worstTexts(t), worstTokenizers(t, small), worstSettings(dataset), worstModels(dataset), worstStores(t))
+}
+
+const mib = 1 << 20
+
+// oneWord is a MiB of one letter, and randomRunes are a MiB of any.
+var (
+	oneWord     = bytes.Repeat([]byte("a"), mib)
+	randomRunes = func() []byte {
+		random, runes := rand.New(rand.NewPCG(1, 1)), make([]byte, 0, mib)
+		for len(runes) < mib-4 {
+			if r := rune(random.IntN(0x110000)); r < 0xd800 || r > 0xdfff {
+				runes = append(runes, string(r)...)
+			}
+		}
+		return runes
+	}()
+)
+
+func worstTexts(t *testing.T) (all []input) {
 	text := func(name, file string, code int, content []byte, flags ...string) {
 		all = append(all, input{name: name, file: file, content: content, code: code,
 			command: append([]string{"prepare", file, "--out", "o", "--valid", "0", "--test", "0", "--workers", "1", "--quiet"}, flags...)})
 	}
-	random := rand.New(rand.NewPCG(1, 1))
-	runes := make([]byte, 0, mib)
-	for len(runes) < mib-4 {
-		if r := rune(random.IntN(0x110000)); r < 0xd800 || r > 0xdfff {
-			runes = append(runes, string(r)...)
-		}
-	}
-	line := bytes.Repeat([]byte("a"), mib)
-	text("a word of a MiB", "t.txt", 0, line)
-	text("a word of a MiB, BPE", "t.txt", 0, line, "--tokenizer", "bpe", "--vocab-size", "500")
-	text("random runes", "t.txt", 0, runes)
-	text("random runes, BPE", "t.txt", 0, runes, "--tokenizer", "bpe", "--vocab-size", "500")
-	text("random runes, Unigram", "t.txt", 1, runes, "--tokenizer", "unigram", "--vocab-size", "30000")
-	text("random runes, WordPiece", "t.txt", 1, runes, "--tokenizer", "wordpiece", "--vocab-size", "30000")
-	units := utf16.Encode([]rune(string(runes[:mib/2])))
+	text("a word of a MiB", "t.txt", 0, oneWord)
+	text("a word of a MiB, BPE", "t.txt", 0, oneWord, "--tokenizer", "bpe", "--vocab-size", "500")
+	text("random runes", "t.txt", 0, randomRunes)
+	text("random runes, BPE", "t.txt", 0, randomRunes, "--tokenizer", "bpe", "--vocab-size", "500")
+	text("random runes, Unigram", "t.txt", 1, randomRunes, "--tokenizer", "unigram", "--vocab-size", "30000")
+	text("random runes, WordPiece", "t.txt", 1, randomRunes, "--tokenizer", "wordpiece", "--vocab-size", "30000")
+	units := utf16.Encode([]rune(string(randomRunes[:mib/2])))
 	wide := []byte{0xff, 0xfe}
 	for _, unit := range units {
 		wide = binary.LittleEndian.AppendUint16(wide, unit)
@@ -131,7 +150,7 @@ func worstInputs(t *testing.T) []input {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Write(runes[:mib/4]); err != nil {
+	if _, err := w.Write(randomRunes[:mib/4]); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
@@ -139,7 +158,7 @@ func worstInputs(t *testing.T) []input {
 	}
 	text("zstd, window of 512 MiB", "t.txt.zst", 1, window.Bytes())
 	text("zstd, window of 2 GiB", "t.txt.zst", 1, []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0xa8, 1, 0, 0})
-	text("overlapping zip", "t.zip", 1, overlappingZip(8000, zipped(20, line)))
+	text("overlapping zip", "t.zip", 1, overlappingZip(8000, zipped(20, oneWord)))
 	var many bytes.Buffer
 	z := zip.NewWriter(&many)
 	for i := range 8000 {
@@ -173,13 +192,13 @@ func worstInputs(t *testing.T) []input {
 		}
 		text(name, "t.parquet", 1, b.Bytes())
 	}
+	return all
+}
 
-	small := t.TempDir()
-	if err := errors.Join(os.WriteFile(filepath.Join(small, "text.txt"), smallLanguage(300), 0o644), os.WriteFile(filepath.Join(small, "line.txt"), line[:1<<18], 0o644)); err != nil {
-		t.Fatal(err)
-	}
+// worstTokenizers encode the texts in a folder: a small one, and a long word.
+func worstTokenizers(t *testing.T, folder string) (all []input) {
 	tokenizer := func(name, file, text string, code int, content []byte) {
-		all = append(all, input{name: name, folder: small, file: file, content: content, code: code,
+		all = append(all, input{name: name, folder: folder, file: file, content: content, code: code,
 			command: []string{"prepare", text, "--tokenizer", file, "--out", "o", "--valid", "0", "--test", "0", "--workers", "1", "--quiet"}})
 	}
 	// A tokenizer.json whose parts are given as JSON; "" is none.
@@ -245,23 +264,19 @@ func worstInputs(t *testing.T) []input {
 		added = append(added, fmt.Sprintf(`{"id":%d,"content":%q,"single_word":true,"lstrip":true,"rstrip":true,"normalized":true,"special":false}`, i+2, strings.Repeat("a", i%40+2)+fmt.Sprint(i)))
 	}
 	tokenizer("6,500 added tokens", "t.json", "line.txt", 0, whole(`{"type":"Lowercase"}`, "", words, strings.Join(added, ",")))
-	charsmap := make([]byte, 700_000)
-	for i := range charsmap {
-		charsmap[i] = byte(random.Uint32())
-	}
+	charsmap := bytes.Clone(randomRunes[:700_000])
 	binary.LittleEndian.PutUint32(charsmap, uint32(len(charsmap)-8)&^3)
 	tokenizer("Precompiled of random bytes", "t.json", "text.txt", anyCode, whole(`{"type":"Precompiled","precompiled_charsmap":"`+base64.StdEncoding.EncodeToString(charsmap)+`"}`, "", words, ""))
-	tokenizer("SentencePiece of 2^63 bytes", "t.model", "text.txt", 1, append([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}, runes[:1000]...))
+	tokenizer("SentencePiece of 2^63 bytes", "t.model", "text.txt", 1, append([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}, randomRunes[:1000]...))
 	tokenizer("SentencePiece of empty pieces", "t.model", "text.txt", 1, bytes.Repeat([]byte{0x0a, 0}, mib/2))
-	tokenizer("tiktoken of random runes", "t.tiktoken", "text.txt", 1, runes)
+	tokenizer("tiktoken of random runes", "t.tiktoken", "text.txt", 1, randomRunes)
+	return all
+}
 
-	dataset := t.TempDir()
-	prepare := input{command: []string{"prepare", filepath.Join(small, "text.txt"), "--out", "data", "--valid", "0.1", "--test", "0.1", "--quiet"}}
-	if got, err := alone(filepath.Join(bin, "koala-lm"), prepare, dataset); err != nil || got.code != 0 {
-		t.Fatal(got, err)
-	}
+// worstSettings are YAML files beside a dataset in a folder.
+func worstSettings(folder string) (all []input) {
 	config := func(name string, code int, content string, command ...string) {
-		all = append(all, input{name: name, folder: dataset, file: "s.yaml", content: []byte(content), code: code, command: command})
+		all = append(all, input{name: name, folder: folder, file: "s.yaml", content: []byte(content), code: code, command: command})
 	}
 	var anchors strings.Builder
 	anchors.WriteString("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n")
@@ -269,7 +284,7 @@ func worstInputs(t *testing.T) []input {
 		fmt.Fprintf(&anchors, "a%d: &a%d [%s]\n", i+1, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
 	}
 	deep := strings.Repeat("{a: ", 20_000) + "1" + strings.Repeat("}", 20_000)
-	for name, content := range map[string]string{"anchors": anchors.String(), "depth": deep, "many keys": strings.Repeat("model: {}\n", mib/10-1), "one long word": string(line)} {
+	for name, content := range map[string]string{"anchors": anchors.String(), "depth": deep, "many keys": strings.Repeat("model: {}\n", mib/10-1), "one long word": string(oneWord)} {
 		config("settings, "+name, 1, content, "train", "--data", "data", "--config", "s.yaml", "--dry-run")
 		config("sweep, "+name, 1, content, "sweep", "s.yaml", "--dry-run")
 	}
@@ -281,9 +296,13 @@ func worstInputs(t *testing.T) []input {
 	config("sweep of 2,000^12 trials", 1, "data: data\ngrid: {"+grid.String()[2:]+"}\n", "sweep", "s.yaml", "--dry-run")
 	config("model of 10^13 weights", 1, "model: {kind: transformer, layers: 1000, embed: 65536, heads: 1, context: 64}\n", "train", "--data", "data", "--config", "s.yaml", "--steps", "1", "--quiet")
 	all[len(all)-1].engine = true
+	return all
+}
 
+// worstModels are weights and a model's folder, beside a dataset in a folder.
+func worstModels(folder string) (all []input) {
 	weights := func(name string, content []byte) {
-		all = append(all, input{name: name, folder: dataset, file: "c.safetensors", content: content, code: 1, engine: true,
+		all = append(all, input{name: name, folder: folder, file: "c.safetensors", content: content, code: 1, engine: true,
 			command: []string{"eval", "c.safetensors", "--data", "data", "--quiet"}})
 	}
 	weights("safetensors, header of 2^62", append(binary.LittleEndian.AppendUint64(nil, 1<<62), '{'))
@@ -304,7 +323,6 @@ func worstInputs(t *testing.T) []input {
 	} {
 		all = append(all, input{name: "config.json, " + name, file: "hf/config.json", content: []byte(content), code: 1, engine: true, command: []string{"generate", "hf", "--tokens", "2", "--quiet"}})
 	}
-	all = append(all, worstStores(t)...)
 	return all
 }
 
