@@ -75,7 +75,8 @@ partly luck. Further keys:
 asha stops a trial at the steps 200, 600, 1800, ... unless it is among the best
 third there; median stops one that is worse than the median of the finished ones.
 Both compare the trials of one search, and never stop best_seeds. A stopped trial
-is saved and not resumed.
+is saved and not resumed. A point that starts slowly and would win is lost: give
+min_steps at which the order is the order of the end, often a third of the steps.
 
 Runs are tagged sweep:NAME (the name of the file, or "name:") and search:NAME.
 Started again, a sweep skips the finished trials, also after its file was renamed,
