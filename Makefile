@@ -82,11 +82,11 @@ torture-short: setup ## kill training 24 times, and let one call of each kind fa
 	go test ./cmd/internal/endtoend -run Faults -faults 1 -v -count 1 -timeout 20m
 
 .PHONY: fuzz fuzz-short vulncheck
-fuzz: setup ## mutate the inputs of every reader for an hour, through the built programs
-	go test ./cmd/internal/endtoend -run Mutations -mutate 1h -v -count 1 -timeout 2h
+fuzz: setup ## give every reader the dearest files we know, and mutated inputs for an hour, through the built programs
+	go test ./cmd/internal/endtoend -run 'Bounds|Mutations' -mutate 1h -v -count 1 -timeout 2h
 
 fuzz-short: setup ## the same for a minute, from one seed
-	go test ./cmd/internal/endtoend -run Mutations -mutate 1m -mutate-seed 1 -v -count 1
+	go test ./cmd/internal/endtoend -run 'Bounds|Mutations' -mutate 1m -mutate-seed 1 -v -count 1
 
 # The packages whose goroutines share memory. Those that link libtorch take a
 # minute more to build, once.

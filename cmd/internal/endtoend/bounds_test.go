@@ -34,8 +34,8 @@ const (
 // Files made to cost as much as they can: each is read, or refused in a line, within
 // the bounds. The log has what each cost.
 func TestBounds(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes a minute")
+	if *mutateFor == 0 {
+		t.Skip("-mutate DURATION runs it, for half a minute")
 	}
 	var table strings.Builder
 	fmt.Fprintf(&table, "%-30s %9s %9s %8s %5s  %s\n", "file", "bytes", "RSS KiB", "CPU ms", "code", "it says")
