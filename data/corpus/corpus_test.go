@@ -323,6 +323,11 @@ func TestStandardInput(t *testing.T) {
 	if err != nil || len(got.texts) != 1 || got.texts[0] != "piped\n" {
 		t.Errorf("text: %v, %v", got, err)
 	}
+	for text, record := range map[string]bool{"{\"t\":\"a\"}\n": true, "{ x }\n": false, "{\"a\", 1}\n": false} {
+		if _, err := readAll([]string{"-"}, Options{Stdin: strings.NewReader(text)}); (err != nil) != record {
+			t.Errorf("%q without a field: %v", text, err)
+		}
+	}
 	got, err = readAll([]string{"-"}, Options{Field: "t", Stdin: strings.NewReader("{\"t\":\"a\"}\n{\"t\":\"b\"}\n")})
 	if err != nil || len(got.texts) != 2 {
 		t.Errorf("records: %v, %v", got, err)

@@ -1,11 +1,13 @@
 package corpus
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -100,7 +102,8 @@ func open(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-// stdin is the source of the path "-": text, or JSON lines if a field was named.
+// stdin is the source of the path "-": text, or JSON lines if a field was named. Records
+// without either are an error: they would be tokenized with their braces and keys.
 type stdin struct{ opts Options }
 
 func (s *stdin) Size() int64 { return -1 }
@@ -117,11 +120,30 @@ func (s *stdin) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 		held = kindJSONL
 	}
 	read := reading{ctx: ctx, opts: s.opts, sink: sink}
-	summed := read.summed(s.opts.Stdin)
+	in := bufio.NewReader(s.opts.Stdin)
+	if head, _ := in.Peek(1 << 12); held == kindText && s.opts.Format == "" && startsRecord(head) {
+		return data.SourceInfo{}, errors.New("standard input starts with a JSON record: name the field of its text with --field, or take it as it is with --input-format text")
+	}
+	summed := read.summed(in)
 	if err := read.stream(summed, held, "", "standard input"); err != nil {
 		return data.SourceInfo{}, err
 	}
 	return summed.info("standard input"), nil
+}
+
+// startsRecord reports whether text starts with a JSON object that has a member.
+func startsRecord(text []byte) bool {
+	d := json.NewDecoder(bytes.NewReader(text))
+	open, err := d.Token()
+	if err != nil || open != json.Delim('{') {
+		return false
+	}
+	key, err := d.Token()
+	if _, isKey := key.(string); err != nil || !isKey {
+		return false
+	}
+	_, err = d.Token() // it follows a colon
+	return err == nil
 }
 
 // reading is the state that the readers of all formats share.

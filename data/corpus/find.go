@@ -26,8 +26,14 @@ func Find(paths []string, opts Options) (Plan, error) {
 		}
 		for _, path := range found {
 			stat, err := os.Stat(path)
+			if errors.Is(err, fs.ErrNotExist) { // expand has found it
+				return Plan{}, fmt.Errorf("%s is a symbolic link to something that does not exist", path)
+			}
 			if err != nil {
 				return Plan{}, err
+			}
+			if ending := strings.ToLower(filepath.Ext(path)); !stat.IsDir() && (ending == ".arrow" || ending == ".feather") {
+				return Plan{}, fmt.Errorf("%s: Arrow files are not read: save the data as Parquet or JSON lines (to_parquet, to_json)", path)
 			}
 			if !stat.IsDir() {
 				if stat.Mode()&fs.ModeDevice != 0 {
@@ -158,7 +164,7 @@ func splitLayout(dir string, files []*file) (map[string][]Source, error) {
 			}
 		}
 		if split == "" {
-			if !strings.HasPrefix(strings.ToUpper(name), "README") && !strings.HasPrefix(strings.ToUpper(name), "LICENSE") {
+			if !aboutData(name) {
 				other = f.path
 			}
 			continue
@@ -176,6 +182,13 @@ func splitLayout(dir string, files []*file) (map[string][]Source, error) {
 		return nil, fmt.Errorf("%s has files of splits (%s) and others (%s): prepare the files by name, or the folder of the splits alone", dir, inSplit, other)
 	}
 	return deep, nil
+}
+
+// aboutData reports whether a file describes a data set by its name, and has no text of it.
+func aboutData(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasPrefix(name, "readme") || strings.HasPrefix(name, "license") || strings.HasPrefix(name, "dataset_info") ||
+		name == "dataset_dict.json" || name == "state.json"
 }
 
 // splitNames are the words that name a split.

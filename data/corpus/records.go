@@ -391,6 +391,9 @@ func (r reading) csv(from io.Reader, comma rune, name string) error {
 	records := csv.NewReader(limited)
 	records.Comma, records.LazyQuotes, records.ReuseRecord, records.FieldsPerRecord = comma, true, true, -1
 	header, err := records.Read()
+	if err == nil && (strings.HasPrefix(header[0], "\xff\xfe") || strings.HasPrefix(header[0], "\xfe\xff")) {
+		return fmt.Errorf("%s starts as UTF-16 does: use --encoding utf-16", name)
+	}
 	if err == nil && header[0] == end {
 		err = io.EOF
 	}

@@ -134,6 +134,7 @@ func TestRecordsRefused(t *testing.T) {
 		"number":          {"a.jsonl", []byte(`{"text":7}`), Options{}, "is not text"},
 		"cut":             {"a.json", []byte(`[{"text":"a"}`), Options{}, "record 2: the file is cut short"},
 		"no json":         {"a.json", []byte("hello"), Options{}, "a.json: record 1"},
+		"csv in utf-16":   {"a.csv", []byte("\xff\xfet\x00e\x00"), Options{}, "use --encoding utf-16"},
 		"csv field":       {"a.csv", []byte("id,body\n1,a\n"), Options{}, `has no field "text", only id, body`},
 		"csv quote":       {"a.csv", []byte("id,text\n1,a\n2,\"b\n3,c\n"), Options{}, "a.csv:3: a quote is opened here and never closed"},
 		"zstd window":     {"a.txt.zst", []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0xa8, 1, 0, 0}, Options{}, "a.txt.zst needs more than 128 MiB of memory"},

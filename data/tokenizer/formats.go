@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -102,7 +103,7 @@ func parseObject(path string, content []byte) (Tokenizer, error) {
 		if json.Unmarshal(content, &vocab) == nil && len(vocab) > 0 {
 			for _, name := range beside(path, "vocab", "merges", ".txt") {
 				if text, err := os.ReadFile(name); err == nil {
-					return parseVocabMerges(vocab, text)
+					return parseVocabMerges(filepath.Dir(path), vocab, text)
 				}
 			}
 			return nil, errors.New("a vocab.json needs its merges.txt beside it")
@@ -133,7 +134,7 @@ func parseMerges(path string, content []byte) (Tokenizer, error) {
 		if err := json.Unmarshal(text, &vocab); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		return parseVocabMerges(vocab, content)
+		return parseVocabMerges(filepath.Dir(path), vocab, content)
 	}
 	return nil, errors.New("a merges.txt needs its vocab.json beside it")
 }
@@ -154,9 +155,67 @@ func specials(vocab []vocabEntry) (added []addedToken) {
 	return added
 }
 
-// parseVocabMerges makes a tokenizer like GPT-2's from a vocabulary and its merges.
-func parseVocabMerges(vocab vocabObject, merges []byte) (Tokenizer, error) {
-	var pairs [][2]string
+// modelFolder is what files beside a vocabulary and its merges say about them.
+type modelFolder struct {
+	Class   string                `json:"tokenizer_class"`
+	Prefix  bool                  `json:"add_prefix_space"`
+	Decoder map[uint32]addedToken `json:"added_tokens_decoder"`
+}
+
+// gpt2Classes are the classes of transformers that cut text as GPT-2 does.
+var gpt2Classes = []string{"", "GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer", "CodeGenTokenizer", "WhisperTokenizer", "GPTNeoXTokenizer"}
+
+// readModelFolder reads tokenizer_config.json and added_tokens.json, if they are there.
+func readModelFolder(dir string) (m modelFolder, err error) {
+	var ids map[string]uint32
+	for name, into := range map[string]any{"tokenizer_config.json": &m, "added_tokens.json": &ids} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = jsonError("", json.Unmarshal(text, into))
+		}
+		if err != nil {
+			return m, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	m.Class = strings.TrimSuffix(m.Class, "Fast")
+	special, err := os.ReadFile(filepath.Join(dir, "special_tokens_map.json"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return m, err
+	}
+	added := map[uint32]addedToken{}
+	for content, id := range ids {
+		added[id] = addedToken{Content: content, Special: bytes.Contains(special, quote(content)), Normalized: true}
+	}
+	maps.Copy(added, m.Decoder)
+	for id, a := range added {
+		a.ID = id
+		added[id] = a
+	}
+	m.Decoder = added
+	return m, nil
+}
+
+// parseVocabMerges makes a tokenizer from a vocabulary and its merges: like GPT-2's, or
+// like Qwen's if the folder says so.
+func parseVocabMerges(dir string, vocab vocabObject, merges []byte) (Tokenizer, error) {
+	folder, err := readModelFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	level := newByteLevel(true)
+	level.AddPrefixSpace = folder.Prefix
+	f := file{PreTokenizer: level, PostProcessor: newByteLevel(true), Decoder: newByteLevel(true)}
+	switch {
+	case folder.Class == "Qwen2Tokenizer":
+		f.Normalizer = map[string]any{"type": "NFC"}
+		f.PreTokenizer = map[string]any{"type": "Sequence", "pretokenizers": []any{newSplit(qwen2Pattern), newByteLevel(false)}}
+	case !slices.Contains(gpt2Classes, folder.Class):
+		return nil, fmt.Errorf("vocab.json and merges.txt do not say how a %s cuts text: save the tokenizer with transformers (save_pretrained) and use its tokenizer.json", folder.Class)
+	}
+	pairs := [][2]string{} // not null, for a file without merges
 	for line := range strings.Lines(string(merges)) {
 		line = strings.TrimRight(line, "\r\n")
 		if strings.HasPrefix(line, "#version") || line == "" {
@@ -173,11 +232,16 @@ func parseVocabMerges(vocab vocabObject, merges []byte) (Tokenizer, error) {
 			return nil, errors.New("a vocabulary with </w> does not say how its text is cleaned: save the tokenizer with transformers (save_pretrained) and use its tokenizer.json")
 		}
 	}
-	return build(file{
-		AddedTokens:  specials(vocab),
-		PreTokenizer: newByteLevel(true), PostProcessor: newByteLevel(true), Decoder: newByteLevel(true),
-		Model: bpeModel{Type: "BPE", Vocab: sparseVocab(vocab), Merges: pairs},
-	})
+	f.Model = bpeModel{Type: "BPE", Vocab: sparseVocab(vocab), Merges: pairs}
+	for _, a := range specials(vocab) {
+		if _, ok := folder.Decoder[a.ID]; !ok {
+			folder.Decoder[a.ID] = a
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(folder.Decoder)) {
+		f.AddedTokens = append(f.AddedTokens, folder.Decoder[id])
+	}
+	return build(f)
 }
 
 // build writes a tokenizer.json and reads it.

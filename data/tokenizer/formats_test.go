@@ -68,6 +68,9 @@ func TestFormats(t *testing.T) {
 		"tiktoken unnamed": {map[string]string{"tokenizer.model": ranks.String()}, "", "abcab", []uint32{257, 256}},
 		"tekken":           {map[string]string{"tekken.json": tekken}, "", "ab bc", []uint32{259, 35, 101, 102}},
 		"vocab and merges": {map[string]string{"vocab.json": `{"a":0,"b":1,"Ġ":2,"ab":3,"model":4,"Ġab":5}`, "merges.txt": "#version: 0.2\na b\nĠ ab\n"}, "", "ab ab", []uint32{3, 5}},
+		"prefix space":     {map[string]string{"vocab.json": `{"a":0,"b":1,"Ġ":2,"ab":3,"Ġab":5}`, "merges.txt": "a b\nĠ ab\n", "tokenizer_config.json": `{"tokenizer_class":"RobertaTokenizerFast","add_prefix_space":true}`}, "", "ab ab", []uint32{5, 5}},
+		"qwen's digits":    {map[string]string{"vocab.json": `{"1":0,"2":1,"12":2}`, "merges.txt": "1 2\n", "tokenizer_config.json": `{"tokenizer_class":"Qwen2Tokenizer"}`}, "", "12", []uint32{0, 1}},
+		"added tokens":     {map[string]string{"vocab.json": `{"a":0,"b":1}`, "merges.txt": "", "added_tokens.json": `{"<x>":2}`}, "", "a<x>b", []uint32{0, 2, 1}},
 		"merges by name":   {map[string]string{"x-vocab.json": `{"a":0,"b":1,"ab":2}`, "x-merges.txt": "a b\n"}, "x-merges.txt", "aab", []uint32{0, 2}},
 		"vocab by name":    {map[string]string{"x-vocab.json": `{"a":0,"b":1,"ab":2}`, "x-merges.txt": "a b\n"}, "x-vocab.json", "aab", []uint32{0, 2}},
 		"bert":             {map[string]string{"vocab.txt": "[PAD]\n[UNK]\nko\n##ala\n!\n"}, "", "Koala! x", []uint32{2, 3, 4, 1}},
@@ -104,6 +107,18 @@ func TestFormats(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestFolderOfAnotherClass(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"vocab.json": `{"a":0}`, "merges.txt": "", "tokenizer_config.json": `{"tokenizer_class":"CLIPTokenizer"}`} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "CLIPTokenizer") {
+		t.Errorf("%v, want an error that names the class", err)
 	}
 }
 
