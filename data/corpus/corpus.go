@@ -26,8 +26,8 @@ type Source interface {
 	// Read writes every document to the sink and returns the source's
 	// description.
 	Read(ctx context.Context, sink Sink) (data.SourceInfo, error)
-	// Size is the number of bytes that will be read, or -1 if it is not known
-	// in advance.
+	// Size is about the number of bytes that will be read, or -1 if it is not
+	// known in advance: progress is shown as a share of it.
 	Size() int64
 }
 

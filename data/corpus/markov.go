@@ -73,6 +73,15 @@ func NewMarkov(seed uint64, tokens int64) *Markov {
 // Entropy is the entropy rate of the source in nats a token: the entropy of the
 // next word, averaged over the stationary distribution of words.
 func (m *Markov) Entropy() float64 {
+	entropy := 0.0
+	for w, p := range m.stationary() {
+		m.each(w, func(_ uint16, share float64) { entropy -= p * share * math.Log(share) })
+	}
+	return entropy
+}
+
+// stationary is the distribution of words in a long text.
+func (m *Markov) stationary() []float64 {
 	now := make([]float64, markovWords)
 	now[0] = 1
 	for range 2000 {
@@ -91,11 +100,7 @@ func (m *Markov) Entropy() float64 {
 			break
 		}
 	}
-	entropy := 0.0
-	for w, p := range now {
-		m.each(w, func(_ uint16, share float64) { entropy -= p * share * math.Log(share) })
-	}
-	return entropy
+	return now
 }
 
 func (m *Markov) each(w int, f func(next uint16, share float64)) {
@@ -106,8 +111,14 @@ func (m *Markov) each(w int, f func(next uint16, share float64)) {
 	}
 }
 
-// Size is -1: it is not known before the text is generated.
-func (m *Markov) Size() int64 { return -1 }
+// Size is the mean size of such a text.
+func (m *Markov) Size() int64 {
+	perToken := 0.0
+	for w, p := range m.stationary() {
+		m.each(w, func(next uint16, share float64) { perToken += p * share * float64(len(markovText(uint16(w), next))) })
+	}
+	return int64(perToken * float64(m.tokens))
+}
 
 // Read generates the text as one document.
 func (m *Markov) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
@@ -124,14 +135,7 @@ func (m *Markov) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 		shares := m.shares[word]
 		before := word
 		word = m.next[word][min(sort.SearchFloat64s(shares, random.Float64()), len(shares)-1)]
-		text := "\n"
-		if word != 0 {
-			text = markovWord(word)
-		}
-		if word != 0 && before != 0 {
-			text = " " + text
-		}
-		if _, err := out.WriteString(text); err != nil { // an interruption too
+		if _, err := out.WriteString(markovText(before, word)); err != nil { // an interruption too
 			return info, err
 		}
 	}
@@ -140,6 +144,17 @@ func (m *Markov) Read(ctx context.Context, sink Sink) (data.SourceInfo, error) {
 	}
 	info.Bytes, info.SHA256 = counted.n, hex.EncodeToString(sum.Sum(nil))
 	return info, sink.End()
+}
+
+// markovText is what a word adds to a text after the word before.
+func markovText(before, word uint16) string {
+	switch {
+	case word == 0:
+		return "\n"
+	case before == 0:
+		return markovWord(word)
+	}
+	return " " + markovWord(word)
 }
 
 // markovWord returns a pronounceable word: a syllable for each digit of its

@@ -17,6 +17,9 @@ func TestMarkovEntropy(t *testing.T) {
 	if _, err := m.Read(context.Background(), r); err != nil {
 		t.Fatal(err)
 	}
+	if got, want := float64(m.Size()), float64(len(r.texts[0])); math.Abs(got-want) > 0.01*want {
+		t.Errorf("the size is %v, and the text has %v bytes", got, want)
+	}
 	number := map[string]uint16{"\n": 0}
 	for w := uint16(1); w < markovWords; w++ {
 		if _, twice := number[markovWord(w)]; twice {
