@@ -15,8 +15,23 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 
 LSTM = ["--config", "small", "--set", "optimizer.kind=sgd", "--set", "optimizer.lr=20", "--set", "train.clip=0.25"]
-LSTM_KOALA = ["--config", "small"]
+LSTM_KOALA = ["--config", "small", "--set", "optimizer.kind=koala-v"]
 GPT = ["--config", "gpt-char-cpu"]
+
+
+def lstm(hidden):
+    """The published word-level LSTM of so many units (2 x 650, 2 x 1,500) beside its peers."""
+    name = f"LSTM 2x{hidden} tied, 33,278 words, SGD"
+    return name, LSTM + ["--config", f"wlm-{hidden}", "--vocab", "33278"], [["lstm_peer.py", "--hidden", hidden, *more] for more in ([], ["--tuned-allocator"])]
+
+
+def gpt(name, vocab, *, layers, heads, embed, context, batch):
+    shape = {"layers": layers, "heads": heads, "embed": embed, "context": context}
+    ours = [word for key, value in shape.items() for word in ("--set", f"model.{key}={value}")]
+    theirs = [word for key, value in {**shape, "batch": batch, "vocab": vocab}.items() for word in (f"--{key}", value)]
+    return (f"{name}, context {context}, {vocab:,} ids, AdamW", GPT + ["--vocab", vocab, "--set", f"train.batch={batch}", *ours],
+            [["gpt_peer.py", *theirs, *more] for more in ([], ["--tuned-allocator"], ["--compile"])])
+
 
 # name, what koala-lm is asked for, what the peers are, and the peers.
 CASES = {
@@ -32,16 +47,23 @@ CASES = {
             [["gpt_peer.py"], ["gpt_peer.py", "--tuned-allocator"], ["gpt_peer.py", "--compile"]]),
     "gpt-bpe": ("GPT 4x128, context 64, BPE of 8,000, AdamW", GPT + ["--vocab", "8000"],
                 [["gpt_peer.py", "--vocab", "8000"], ["gpt_peer.py", "--vocab", "8000", "--tuned-allocator"]]),
+    # Sizes that people train: 5 steps of them are enough (--gpt-steps, --lstm-steps).
+    "lstm-650": lstm(650),
+    "lstm-1500": lstm(1500),
+    "gpt-384": gpt("GPT 6x384", 65, layers=6, heads=6, embed=384, context=256, batch=8),
+    "gpt-384-bpe": gpt("GPT 6x384", 8000, layers=6, heads=6, embed=384, context=256, batch=8),
+    "gpt-124m": gpt("GPT-2 124M", 50257, layers=12, heads=12, embed=768, context=1024, batch=1),
 }
 WARMUP = {"lstm": 3, "gpt": 10}
 
 flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-flags.add_argument("--koala-lm", default=HERE.parent / "bin" / "koala-lm")
+flags.add_argument("--koala-lm", type=lambda path: pathlib.Path(path).resolve(), default=HERE.parent / "bin" / "koala-lm")
 flags.add_argument("--cases", nargs="*", choices=CASES, default=["lstm", "gpt"])
 flags.add_argument("--threads", nargs="*", type=int, default=[1, 2])
 flags.add_argument("--rounds", type=int, default=3)
 flags.add_argument("--lstm-steps", type=int, default=15)
 flags.add_argument("--gpt-steps", type=int, default=100)
+flags.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="bfloat16: the peers' products under autocast")
 args = flags.parse_args()
 
 
@@ -67,7 +89,9 @@ print("| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=Tr
 for case in args.cases:
     title, ours, peers = CASES[case]
     kind = case.split("-")[0]
-    steps = ["--steps", getattr(args, kind + "_steps"), "--warmup", WARMUP[kind]]
+    steps = ["--steps", getattr(args, kind + "_steps"), "--warmup", min(WARMUP[kind], getattr(args, kind + "_steps"))]
+    if args.precision != "float32":
+        ours, peers = ours + ["--set", f"train.precision={args.precision}"], [[*peer, "--precision", args.precision] for peer in peers]
     for threads in args.threads:
         rounds = []
         for _ in range(args.rounds):
