@@ -19,7 +19,10 @@ const baselineBytes = 128 << 20
 // on a dataset computes them, after its training, and later ones find them in the store. A
 // dataset too large for it has none; eval --baseline computes them at any size.
 func (r *recording) baseline(ctx context.Context) error {
-	last := r.recorder.last
+	last, err := r.lastEvaluations(ctx)
+	if err != nil {
+		return err
+	}
 	splits, missing := slices.Collect(maps.Keys(last)), []string(nil)
 	slices.SortFunc(splits, func(a, b string) int { return len(b) - len(a) }) // valid, test
 	ppl := map[string]float64{}
@@ -47,11 +50,33 @@ func (r *recording) baseline(ctx context.Context) error {
 			continue
 		}
 		e := last[split]
-		if err := r.run.Log(tracking.Point{Step: e.Step, Tokens: e.Tokens, Values: map[string]float64{metric.SplitPrefix[split] + metric.NGramPPL: v}}); err != nil {
+		if err := r.run.Log(tracking.Point{Step: e.step, Tokens: e.tokens, Values: map[string]float64{metric.SplitPrefix[split] + metric.NGramPPL: v}}); err != nil {
 			return err
 		}
-		network := e.Result.Perplexity()
-		r.progress.say("%s: ppl %.2f is %.2f times that of a %d-gram model, %.2f (Kneser-Ney)", split, network, network/v, data.MaxOrder, v)
+		r.progress.say("%s: ppl %.2f is %.2f times that of a %d-gram model, %.2f (Kneser-Ney)", split, e.ppl, e.ppl/v, data.MaxOrder, v)
 	}
 	return nil
+}
+
+type evaluated struct {
+	step, tokens int64
+	ppl          float64
+}
+
+// lastEvaluations returns the last evaluation of each split: of this process or, if the
+// run was killed after it, of the one before, which the store has.
+func (r *recording) lastEvaluations(ctx context.Context) (map[string]evaluated, error) {
+	stored, err := r.store.Run(ctx, r.run.ID())
+	if err != nil {
+		return nil, err
+	}
+	last := map[string]evaluated{}
+	for split, prefix := range metric.SplitPrefix {
+		if e, here := r.recorder.last[split]; here {
+			last[split] = evaluated{e.Step, e.Tokens, e.Result.Perplexity()}
+		} else if s, before := stored.Metrics[prefix+metric.PPL]; before {
+			last[split] = evaluated{s.Step, stored.Tokens, s.Last}
+		}
+	}
+	return last, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -123,6 +124,34 @@ func TestResumeWithoutCheckpoint(t *testing.T) {
 	if said := p.stderr.String(); !strings.Contains(said, "starts at step 0") {
 		t.Errorf("it said:\n%s", said)
 	}
+	if diff := cmp.Diff(want, w.ended()); diff != "" {
+		t.Errorf("(-left alone +resumed):\n%s", diff)
+	}
+}
+
+// A run that was killed after its last evaluation still ends beside the n-gram model.
+func TestResumeAfterTheLastEvaluation(t *testing.T) {
+	s := settings(t, "train.steps=20")
+	w := newWorkshop(t)
+	w.train(w.request(s, "")).mustEnd(t, exit.OK)
+	want := w.ended()
+	db, err := sql.Open("sqlite3", "file:"+w.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, script := range []string{`UPDATE runs SET status = 'crashed'`, `DELETE FROM run_points WHERE metric IN (SELECT metric FROM metric_names WHERE name LIKE '%ngram%')`,
+		`DELETE FROM run_summaries WHERE metric IN (SELECT metric FROM metric_names WHERE name LIKE '%ngram%')`} {
+		changed, err := db.Exec(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := changed.RowsAffected(); n == 0 {
+			t.Fatalf("%s changes nothing", script)
+		}
+	}
+	run, _ := w.run()
+	w.train(w.request(s, run.ID)).mustEnd(t, exit.OK)
 	if diff := cmp.Diff(want, w.ended()); diff != "" {
 		t.Errorf("(-left alone +resumed):\n%s", diff)
 	}
