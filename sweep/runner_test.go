@@ -135,21 +135,10 @@ func TestRunnerStopsBadTrials(t *testing.T) {
 	}
 }
 
-// The best of a search is never stopped for the results of another search, and its
-// further seeds are not stopped either.
-func TestRunnerStopsWithinASearch(t *testing.T) {
-	t.Setenv("KOALA_SWEEP_TRAINS", "1")
+// runAll runs trials one after the other into a new store, and returns what they left.
+func runAll(t *testing.T, file *File, trials []Trial) (*Runner, map[string]tracking.RunSummary) {
+	t.Helper()
 	folder := t.TempDir()
-	file := mustParse(t, `seeds: [1]
-best_seeds: [2, 3]
-stop: {kind: asha, min_steps: 5, factor: 3}
-searches:
-- {name: good, grid: {optimizer.lr: [0.1, 0.2, 0.3]}}
-- {name: bad, grid: {optimizer.lr: [3, 3.5, 9]}}`)
-	trials, err := file.Trials(t.Context(), "data")
-	if err != nil {
-		t.Fatal(err)
-	}
 	store := filepath.Join(folder, "koala.db")
 	r := &Runner{File: file, Trials: trials, Dataset: tracking.Dataset{Fingerprint: "data"}, Store: store, Folder: filepath.Join(folder, "s"),
 		Program: os.Args[0], Common: []string{"--store", store}, Jobs: 1, Notef: t.Logf}
@@ -165,6 +154,24 @@ searches:
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r, known
+}
+
+// The best of a search is never stopped for the results of another search, and its
+// further seeds are not stopped either.
+func TestRunnerStopsWithinASearch(t *testing.T) {
+	t.Setenv("KOALA_SWEEP_TRAINS", "1")
+	file := mustParse(t, `seeds: [1]
+best_seeds: [2, 3]
+stop: {kind: asha, min_steps: 5, factor: 3}
+searches:
+- {name: good, grid: {optimizer.lr: [0.1, 0.2, 0.3]}}
+- {name: bad, grid: {optimizer.lr: [3, 3.5, 9]}}`)
+	trials, err := file.Trials(t.Context(), "data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, known := runAll(t, file, trials)
 	repeats, err := r.Repeats(known)
 	if err != nil || len(repeats) != 4 {
 		t.Fatalf("%d further trials, %v", len(repeats), err)
@@ -179,27 +186,12 @@ searches:
 // A bad trial that is at its end is not stopped: it has its result.
 func TestRunnerStopsNoneAtItsEnd(t *testing.T) {
 	t.Setenv("KOALA_SWEEP_TRAINS", "1")
-	folder := t.TempDir()
 	file := mustParse(t, "set: {train.steps: 10}\ngrid: {optimizer.lr: [0.1, 0.2, 3]}\nstop: {kind: asha, min_steps: 10, factor: 3}")
 	trials, err := file.Trials(t.Context(), "data")
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := filepath.Join(folder, "koala.db")
-	r := &Runner{File: file, Trials: trials, Dataset: tracking.Dataset{Fingerprint: "data"}, Store: store, Folder: filepath.Join(folder, "s"),
-		Program: os.Args[0], Common: []string{"--store", store}, Jobs: 1, Notef: t.Logf}
-	empty, err := tracking.Open(store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	empty.Close()
-	if err := r.Run(t.Context()); err != nil || r.Failure() != nil {
-		t.Fatal(err, r.Failure())
-	}
-	known, err := r.Known(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, known := runAll(t, file, trials)
 	for _, trial := range trials {
 		if run := known[trial.ID]; run.Status != tracking.Finished || stopped(run) {
 			t.Errorf("%s: status %s, tags %q", trial.Label, run.Status, run.Tags)
