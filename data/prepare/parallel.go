@@ -63,7 +63,7 @@ type pieces struct {
 	extents  []extent
 	skip     int // pieces at the start that no worker gets
 	workers  int
-	cut      func(text []byte) int
+	cut      func(text []byte, part tokenizer.Part) int
 	work     func() func(p *piece) error
 	take     func(p *piece) error
 	progress Progress
@@ -158,7 +158,7 @@ func (ps pieces) read(fresh func() *piece, send func(*piece) error) error {
 		for e.start < e.end {
 			from := len(p.text)
 			room := int64(max(pieceSize-from, 1<<12))
-			text, n, err := ps.part(p.text, e, room)
+			text, n, err := ps.part(p.text, e, room, span{begins: begins}.part())
 			if err != nil {
 				return err
 			}
@@ -182,8 +182,8 @@ func (ps pieces) read(fresh func() *piece, send func(*piece) error) error {
 }
 
 // part appends about room bytes from the start of e to dst: all of e, or up to
-// a place where it may be cut.
-func (ps pieces) part(dst []byte, e extent, room int64) (text []byte, n int64, err error) {
+// a place where it may be cut. at tells whether e starts its document.
+func (ps pieces) part(dst []byte, e extent, room int64, at tokenizer.Part) (text []byte, n int64, err error) {
 	from := len(dst)
 	for ; ; room *= 2 {
 		n = min(room, e.size())
@@ -193,7 +193,7 @@ func (ps pieces) part(dst []byte, e extent, room int64) (text []byte, n int64, e
 		if n == e.size() {
 			return dst, n, nil
 		}
-		if cut := ps.cut(dst[from:]); cut > 0 {
+		if cut := ps.cut(dst[from:], at); cut > 0 {
 			return dst[:from+cut], int64(cut), nil
 		}
 		if room > longestUncut {

@@ -47,7 +47,8 @@ type bpe struct {
 	chars       *pairTable       // character -> id
 	bytePairs   *[1 << 16]uint32 // rank by the two bytes, if pieces come as bytes
 	neighbours  *neighbours
-	missing     error // error if unk_token is not in the vocabulary, returned when a text needs it
+	tree        func() *tokenTree // nil if long pieces are not encoded in parts
+	missing     error             // error if unk_token is not in the vocabulary, returned when a text needs it
 }
 
 // bpeModel is the model part of tokenizer.json.
@@ -127,6 +128,7 @@ func parseBPE(part modelPart, overBytes bool) (model, *vocabulary, error) {
 		}
 	}
 	m.neighbours = &neighbours{tokens: vocab.written}
+	m.tree = sync.OnceValue(func() *tokenTree { return newTokenTree(m) })
 	return m, &vocab, nil
 }
 
@@ -237,10 +239,11 @@ type bpeEncoder struct {
 	ranks   []uint32
 	key     []byte
 	long    longMerger
+	settler settler
 }
 
 func (m *bpe) newEncoder() modelEncoder {
-	e := &bpeEncoder{m: m}
+	e := &bpeEncoder{m: m, settler: settler{m: m}}
 	e.cache = newPieceCache(e.piece)
 	e.parts = e.cache
 	if m.whole {
@@ -393,8 +396,25 @@ func (e *bpeEncoder) fallBack(char []byte) bool {
 	return true
 }
 
-// merge appends the ids of a piece, merged.
-func (e *bpeEncoder) merge(dst []uint32, piece []byte) ([]uint32, error) {
+// merge appends the ids of a piece, merged. The memory for a long piece is that for its
+// parts.
+func (e *bpeEncoder) merge(dst []uint32, piece []byte) (_ []uint32, err error) {
+	for known := longPiece; len(piece) > known; {
+		n := e.settler.settle(piece[:wholeRunes(piece[:known])])
+		if n == 0 {
+			known *= 2
+			continue
+		}
+		place := e.settler.places[n]
+		if dst, err = e.mergeAll(dst, piece[:place]); err != nil {
+			return dst, err
+		}
+		piece, known = piece[place:], longPiece
+	}
+	return e.mergeAll(dst, piece)
+}
+
+func (e *bpeEncoder) mergeAll(dst []uint32, piece []byte) ([]uint32, error) {
 	if err := e.start(piece); err != nil {
 		return dst, err
 	}

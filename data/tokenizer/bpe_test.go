@@ -124,7 +124,7 @@ func TestEncode(t *testing.T) {
 				if got := Decode(tok, c.IDs["bpe"]); kind == "bpe" && got != c.Text {
 					t.Errorf("decoded %q, want %q", got, c.Text)
 				}
-				if cut := e.Cut([]byte(c.Text)); cut > 0 {
+				if cut := e.Cut([]byte(c.Text), Starts); cut > 0 {
 					parts, _ := e.Encode(nil, []byte(c.Text[:cut]), Starts)
 					parts, _ = e.Encode(parts, []byte(c.Text[cut:]), Ends)
 					if !slices.Equal(parts, c.IDs[kind]) {
@@ -204,7 +204,7 @@ func TestNFC(t *testing.T) {
 	}
 	for n := range len(text) {
 		e := b.NewEncoder()
-		cut := e.Cut([]byte(text[:n]))
+		cut := e.Cut([]byte(text[:n]), Starts)
 		parts, _ := e.Encode(nil, []byte(text[:cut]), Starts)
 		parts, _ = e.Encode(parts, []byte(text[cut:]), Ends)
 		if !slices.Equal(parts, whole) {
@@ -239,7 +239,7 @@ func TestSpecialInText(t *testing.T) {
 	}
 	for n := range len(text) { // no cut through a special token
 		e := b.NewEncoder()
-		cut := e.Cut([]byte(text[:n]))
+		cut := e.Cut([]byte(text[:n]), Starts)
 		parts, _ := e.Encode(nil, []byte(text[:cut]), Starts)
 		parts, _ = e.Encode(parts, []byte(text[cut:]), Ends)
 		if !slices.Equal(parts, special) {

@@ -57,7 +57,7 @@ func (Byte) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error) {
 }
 
 // Cut returns a place after the last whole character.
-func (Byte) Cut(text []byte) int { return wholeRunes(text) }
+func (Byte) Cut(text []byte, _ Part) int { return wholeRunes(text) }
 
 // wholeRunes returns the length of text without an unfinished character at its
 // end.

@@ -82,7 +82,7 @@ func (t *Char) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error) {
 }
 
 // Cut may be after any character.
-func (t *Char) Cut(text []byte) int { return wholeRunes(text) }
+func (t *Char) Cut(text []byte, _ Part) int { return wholeRunes(text) }
 
 // charPattern matches one character, line ends among them.
 const charPattern = `[\s\S]`
@@ -148,7 +148,7 @@ func (t *charTrainer) NewCounter() Counter {
 }
 
 // Cut may be after any character.
-func (t *charTrainer) Cut(text []byte) int { return wholeRunes(text) }
+func (t *charTrainer) Cut(text []byte, _ Part) int { return wholeRunes(text) }
 
 type charCounter struct{ counts []int64 }
 

@@ -41,7 +41,7 @@ type Trainer interface {
 	NewCounter() Counter
 	// Cut returns a place at which a long text may be cut for counting in parts, or
 	// 0.
-	Cut(text []byte) int
+	Cut(text []byte, part Part) int
 	// Train makes the tokenizer from all counters' counts. The counters must not be
 	// used afterwards.
 	Train() (Tokenizer, error)

@@ -28,6 +28,7 @@ type Pipeline struct {
 	fast       splitter     // replaces splits if one loop can do all of them and the model takes bytes
 	fresh      bool         // the pieces that get a mark come from an earlier step
 	seamless   bool         // a piece may be cut where the model never joins two characters
+	divisible  bool         // a piece may be cut where the model's encoding is settled
 }
 
 // models parses each type of model in tokenizer.json.
@@ -96,6 +97,7 @@ func (t *Pipeline) plan() {
 		}
 	}
 	t.seamless = t.seamless && !t.fresh
+	t.divisible = t.restsAsSeen()
 }
 
 func (m *bpe) takesBytes() bool { return m.bytes != nil }
@@ -212,6 +214,7 @@ type pipelineEncoder struct {
 	short   *shortCache // if the pipeline has a fast splitter
 	first   bool        // a step depends on whether a piece starts the document
 	scratch [4][]byte   // text around a place to cut at
+	within  *within     // finds cuts inside a piece
 }
 
 func (t *Pipeline) NewEncoder() Encoder {
@@ -296,7 +299,7 @@ const cutTries = 1 << 14
 
 // Cut examines places from the end of the text backwards. At a cut every step must treat
 // the two sides independently, and a piece must end there whatever follows.
-func (e *pipelineEncoder) Cut(text []byte) int {
+func (e *pipelineEncoder) Cut(text []byte, part Part) int {
 	seam, tried, step := 0, 0, 1
 	for i := len(text) - e.around(); i > 0; i -= step {
 		for i > 0 && !utf8.RuneStart(text[i]) {
@@ -324,6 +327,9 @@ func (e *pipelineEncoder) Cut(text []byte) int {
 			}
 		}
 	}
+	if seam == 0 && e.t.divisible && len(text) >= e.t.model.seamFrom() {
+		return e.cutWithin(text, part)
+	}
 	return seam
 }
 
@@ -348,57 +354,12 @@ const (
 )
 
 func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
-	t, n := e.t, e.around()
-	from, to := max(0, place-n), min(len(text), place+n)
-	for from > 0 && !utf8.RuneStart(text[from]) {
-		from--
-	}
-	left, right := text[from:place], text[place:to]
-	if e.quickNo(left, right) {
+	t := e.t
+	left, right := e.sides(text, place)
+	if left == nil || e.quickNo(left, right) {
 		return cutNone
 	}
-	for len(right) > 0 { // the context may end within a character
-		r, n := utf8.DecodeLastRune(right)
-		if r != utf8.RuneError || n > 1 {
-			break
-		}
-		right = right[:len(right)-1]
-	}
-	if len(right) == 0 || !t.plain.separate(left, right) {
-		return cutNone
-	}
-	turn := 0
-	for _, step := range t.normalizers {
-		if !step.separate(left, right) {
-			return cutNone
-		}
-		l, errL := step.apply(e.scratch[turn][:0], left, false, false)
-		r, errR := step.apply(e.scratch[turn+1][:0], right, false, false)
-		if errL != nil || errR != nil || len(l) == 0 || len(r) == 0 {
-			return cutNone
-		}
-		changedL, changedR := !sharesMemory(l, left), !sharesMemory(r, right)
-		if changedL {
-			e.scratch[turn] = l
-		}
-		if changedR {
-			e.scratch[turn+1] = r
-		}
-		if changedL != changedR { // the buffers alternate on both sides
-			if !changedL {
-				e.scratch[turn] = append(e.scratch[turn][:0], l...)
-				l = e.scratch[turn]
-			} else {
-				e.scratch[turn+1] = append(e.scratch[turn+1][:0], r...)
-				r = e.scratch[turn+1]
-			}
-		}
-		if changedL || changedR {
-			turn = 2 - turn
-		}
-		left, right = l, r
-	}
-	if !t.normalized.separate(left, right) {
+	if left, right = e.normalizedApart(left, right); left == nil {
 		return cutNone
 	}
 	for i, step := range t.splits {
@@ -427,6 +388,67 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 		return cutNone
 	}
 	return cutInside
+}
+
+// sides returns the text on both sides of a place that decides whether it may be cut there.
+func (e *pipelineEncoder) sides(text []byte, place int) (left, right []byte) {
+	n := e.around()
+	from, to := max(0, place-n), min(len(text), place+n)
+	for from > 0 && !utf8.RuneStart(text[from]) {
+		from--
+	}
+	return text[from:place], text[place:to]
+}
+
+// normalizedApart returns the two sides of a place normalized, or nil if normalizers or
+// added tokens depend on both.
+func (e *pipelineEncoder) normalizedApart(left, right []byte) (_, _ []byte) {
+	t := e.t
+	for len(right) > 0 { // the context may end within a character
+		r, n := utf8.DecodeLastRune(right)
+		if r != utf8.RuneError || n > 1 {
+			break
+		}
+		right = right[:len(right)-1]
+	}
+	if len(right) == 0 || !t.plain.separate(left, right) {
+		return nil, nil
+	}
+	turn := 0
+	for _, step := range t.normalizers {
+		if !step.separate(left, right) {
+			return nil, nil
+		}
+		l, errL := step.apply(e.scratch[turn][:0], left, false, false)
+		r, errR := step.apply(e.scratch[turn+1][:0], right, false, false)
+		if errL != nil || errR != nil || len(l) == 0 || len(r) == 0 {
+			return nil, nil
+		}
+		changedL, changedR := !sharesMemory(l, left), !sharesMemory(r, right)
+		if changedL {
+			e.scratch[turn] = l
+		}
+		if changedR {
+			e.scratch[turn+1] = r
+		}
+		if changedL != changedR { // the buffers alternate on both sides
+			if !changedL {
+				e.scratch[turn] = append(e.scratch[turn][:0], l...)
+				l = e.scratch[turn]
+			} else {
+				e.scratch[turn+1] = append(e.scratch[turn+1][:0], r...)
+				r = e.scratch[turn+1]
+			}
+		}
+		if changedL || changedR {
+			turn = 2 - turn
+		}
+		left, right = l, r
+	}
+	if !t.normalized.separate(left, right) {
+		return nil, nil
+	}
+	return left, right
 }
 
 // quickNo rejects most places quickly: without normalizers the two characters decide.

@@ -12,6 +12,10 @@ type splitter interface {
 	// splitter a lead and ASCII letters, or the letters alone, are a piece if no other
 	// letter follows.
 	leads() *[256]bool
+	// goesOn reports whether a piece from start, which contains the place at and more than
+	// two characters after it, ends at at if the text does, and otherwise where a piece from
+	// at ends.
+	goesOn(text []byte, start, at int) bool
 }
 
 // gpt2Pattern is GPT-2's split expression, which gpt2Splitter implements.

@@ -66,8 +66,8 @@ type Encoder interface {
 	Encode(dst []uint32, text []byte, part Part) ([]uint32, error)
 	// Cut returns the largest n that it finds for which text[:n] and the rest may be
 	// encoded separately with the same ids, whatever follows text. It returns 0 if it
-	// finds none.
-	Cut(text []byte) int
+	// finds none. part tells whether the text starts its document.
+	Cut(text []byte, part Part) int
 }
 
 // Encode returns the ids of a text. To encode many texts, use an Encoder.

@@ -46,11 +46,11 @@ func (t *wordsTrainer) NewCounter() Counter {
 
 // Cut returns a place after a line, if lines are counted, or one within a line where a
 // piece ends whatever follows.
-func (t *wordsTrainer) Cut(text []byte) int {
+func (t *wordsTrainer) Cut(text []byte, part Part) int {
 	if n := bytes.LastIndexByte(text, '\n') + 1; n > 0 && !t.opts.Documents {
 		return n
 	}
-	return t.encoder.Cut(text)
+	return t.encoder.Cut(text, part)
 }
 
 // words returns the counts of all counters. The order of the pieces depends on how

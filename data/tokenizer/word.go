@@ -71,7 +71,7 @@ type wordEncoder struct {
 	lowered []byte
 }
 
-func (e *wordEncoder) Cut(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 }
+func (e *wordEncoder) Cut(text []byte, _ Part) int { return bytes.LastIndexByte(text, '\n') + 1 }
 
 func (e *wordEncoder) Encode(dst []uint32, text []byte, _ Part) ([]uint32, error) {
 	t := e.t
@@ -224,7 +224,7 @@ func (t *wordTrainer) NewCounter() Counter {
 }
 
 // Cut returns the place after the last line end.
-func (t *wordTrainer) Cut(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 }
+func (t *wordTrainer) Cut(text []byte, _ Part) int { return bytes.LastIndexByte(text, '\n') + 1 }
 
 // wordCounter counts the words of a training text for one goroutine. It keeps the
 // offset of each word's first occurrence, so that the merged vocabulary does not

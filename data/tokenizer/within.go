@@ -1,0 +1,158 @@
+package tokenizer
+
+import (
+	"bytes"
+	"unicode/utf8"
+)
+
+// A text without a place to cut at is one long piece at its end: ideographs, spaces, a word
+// of a megabyte. It is cut inside this piece, at a place where the model's encoding is
+// settled (settler) and where the steps before the model treat the rest as they would have
+// treated it after the start of the piece.
+
+// longestWithin bounds the memory for finding such a place, which is some 20 bytes for each
+// byte of the piece.
+const longestWithin = 4 << 20
+
+// within finds cuts inside a piece.
+type within struct {
+	steps   *pipelineEncoder // its model is the within: it keeps the last piece
+	settler settler
+	text    []byte
+	span    span
+}
+
+func (w *within) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {
+	w.text, w.span = text, span{start, end}
+	return dst, nil
+}
+
+// restsAsSeen reports whether the steps before the model go on inside a piece as if it
+// started there: a mark that only a first piece gets, then sets of characters, of which
+// none is inside a piece, or one splitter, which decides itself.
+func (t *Pipeline) restsAsSeen() bool {
+	m, ok := t.model.(*bpe)
+	if !ok || t.fresh {
+		return false
+	}
+	splits := t.splits
+	if len(splits) > 0 {
+		if _, marks := splits[0].(*prefix); marks {
+			splits = splits[1:]
+		}
+	}
+	for _, step := range splits {
+		s, ok := step.(*split)
+		if !ok || s.set == nil && (s.fast == nil || len(splits) > 1) {
+			return false
+		}
+	}
+	return m.prefix == "" && m.suffix == ""
+}
+
+// cutWithin returns a place inside the last piece of a text, 0 if it finds none.
+func (e *pipelineEncoder) cutWithin(text []byte, part Part) int {
+	if e.within == nil {
+		m := e.t.model.(*bpe)
+		e.within = &within{settler: settler{m: m}, steps: e.t.NewEncoder().(*pipelineEncoder)}
+		e.within.steps.model = e.within
+	}
+	w := e.within
+	// The text up to here is normalized whatever follows.
+	end := len(text) - e.around()
+	for tries := 0; end > 0 && !e.independent(text, end); end-- {
+		if tries++; tries == cutContext {
+			return 0
+		}
+	}
+	if end <= 0 {
+		return 0
+	}
+	w.text = nil
+	if _, err := w.steps.Encode(nil, text[:end], part&Starts); err != nil || w.span.end != len(w.text) {
+		return 0
+	}
+	piece := w.text[w.span.start:w.span.end]
+	if len(piece) < longPiece || len(piece) > longestWithin {
+		return 0
+	}
+	n := w.settler.settle(piece)
+	// The rest of the piece must be longer than a token: else it may be one that merges do
+	// not make (ignore_merges).
+	for n > 0 && (int(w.settler.places[n]) > len(piece)-utf8.UTFMax*longestToken || !w.settler.whole(piece, n)) {
+		n = int(w.settler.starts[n])
+	}
+	// Each place of the text has one in the piece, at the same distance from the end after
+	// normalization.
+	at, known := len(piece), end
+	for i := end - 1; i > 0 && n > 0; i-- {
+		if !utf8.RuneStart(text[i]) || !e.independent(text, i) {
+			continue
+		}
+		tail, err := e.t.normalize(w.steps.buffers, text[i:known], false, false)
+		if err != nil {
+			return 0
+		}
+		for _, step := range e.t.splits {
+			tail = step.see(nil, tail)
+		}
+		at, known = at-len(tail), i
+		for n > 0 && (int(w.settler.places[n]) > at || !w.settler.whole(piece, n)) {
+			n = int(w.settler.starts[n])
+		}
+		if n > 0 && int(w.settler.places[n]) == at && e.goesOn(w.text, w.span.start, w.span.start+at) {
+			return i
+		}
+	}
+	return 0
+}
+
+// independent reports whether added tokens and normalizers treat the two sides of a place
+// alone.
+func (e *pipelineEncoder) independent(text []byte, place int) bool {
+	if !utf8.RuneStart(text[place]) {
+		return false
+	}
+	left, _ := e.normalizedApart(e.sides(text, place))
+	return left != nil
+}
+
+// goesOn reports whether the piece that starts at start and contains the place at is cut
+// there as two pieces, whatever follows.
+func (e *pipelineEncoder) goesOn(text []byte, start, at int) bool {
+	for _, step := range e.t.splits {
+		if s, ok := step.(*split); ok && s.fast != nil {
+			return s.fast.goesOn(text, start, at)
+		}
+	}
+	return true
+}
+
+func (s gpt2Splitter) goesOn(text []byte, start, at int) bool {
+	a, _ := utf8.DecodeLastRune(text[start:at])
+	b, _ := utf8.DecodeRune(text[at:])
+	return start < at && s.all[a] == s.all[b] && b != '\''
+}
+
+func (s cl100kSplitter) goesOn(text []byte, start, at int) bool {
+	a, _ := utf8.DecodeLastRune(text[start:at])
+	b, _ := utf8.DecodeRune(text[at:])
+	if start == at || s.all[a] != s.all[b] {
+		return false
+	}
+	switch s.all[b] {
+	case classLetter:
+		return true
+	case classOther:
+		return b != '\''
+	case classSpace:
+		// Line ends after other characters belong to their piece, and white space before a
+		// line end to the line end's.
+		first, n := s.at(text[start:])
+		before, _ := utf8.DecodeLastRune(text[:start])
+		second, _ := s.at(text[start+n:])
+		return first == classSpace && second == classSpace && (start == 0 || s.all[before] != classSpace) &&
+			(a == '\n' || a == '\r' || !bytes.ContainsAny(text[start:at], "\r\n"))
+	}
+	return false // numbers are counted
+}

@@ -1,0 +1,178 @@
+package tokenizer
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// randomBPE returns a byte-level BPE with random merges of few characters, which stand in
+// any order of rank, and with tokens that no merge makes.
+func randomBPE(t testing.TB, rng *rand.Rand, letters string, pre string) Tokenizer {
+	t.Helper()
+	var vocab, merges []string
+	for b := range 256 {
+		vocab = append(vocab, string(byteChars[b]))
+	}
+	tokens := strings.Split(string(bytesAsChars{}.see(nil, []byte(letters))), "")
+	for range 4 + rng.IntN(24) {
+		left, right := tokens[rng.IntN(len(tokens))], tokens[rng.IntN(len(tokens))]
+		if joined := left + right; len(joined) < 40 && !slices.Contains(vocab, joined) {
+			vocab, tokens = append(vocab, joined), append(tokens, joined)
+			merges = append(merges, left+" "+right)
+		}
+	}
+	rng.Shuffle(len(merges), func(i, j int) { merges[i], merges[j] = merges[j], merges[i] })
+	var b strings.Builder
+	b.WriteString(`{"pre_tokenizer":` + pre + `,"model":{"type":"BPE","ignore_merges":` + fmt.Sprint(rng.IntN(2) == 0) + `,"vocab":{`)
+	for i, token := range vocab {
+		fmt.Fprintf(&b, "%s%q:%d", map[bool]string{true: ","}[i > 0], token, i)
+	}
+	fmt.Fprintf(&b, `},"merges":[`)
+	for i, merge := range merges {
+		fmt.Fprintf(&b, "%s%q", map[bool]string{true: ","}[i > 0], merge)
+	}
+	b.WriteString(`]}}`)
+	tok, err := Parse([]byte(b.String()))
+	if err != nil {
+		t.Fatalf("%v: %s", err, b.String())
+	}
+	return tok
+}
+
+func randomText(rng *rand.Rand, letters string, n int) string {
+	all := []rune(letters)
+	var b strings.Builder
+	for b.Len() < n {
+		r := all[rng.IntN(len(all))]
+		for range 1 + rng.IntN(1+rng.IntN(20)) {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// The last token of every prefix, and the settled boundaries, are those of the encoding by
+// merges, whatever the ranks are and however the piece goes on.
+func TestSettle(t *testing.T) {
+	settled := 0
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		letters := []string{"a", "ab", "abc", "é"}[rng.IntN(4)]
+		m := randomBPE(t, rng, letters, `{"type":"ByteLevel","use_regex":false,"add_prefix_space":false}`).(*Pipeline).model.(*bpe)
+		text := randomText(rng, letters, 60+rng.IntN(200))
+		ids := func(text string) []uint32 {
+			var merger longMerger
+			var symbols []uint32
+			for _, b := range []byte(text) {
+				symbols = append(symbols, m.bytes[b])
+			}
+			return merger.merge(m.merges, nil, symbols)
+		}
+		s := settler{m: m}
+		for known := 1; known <= len(text); known++ {
+			n := s.settle([]byte(text[:known]))
+			want := ids(text[:known])
+			if s.last[known] != want[len(want)-1] {
+				t.Fatalf("seed %d, %q: last token %d, want %d", seed, text[:known], s.last[known], want[len(want)-1])
+			}
+			if n > 0 {
+				settled++
+				if parts := append(ids(text[:n]), ids(text[n:])...); !slices.Equal(parts, ids(text)) {
+					t.Fatalf("seed %d, %q, %d bytes known: %d is no boundary", seed, text, known, n)
+				}
+			}
+		}
+	}
+	if settled < 3000 {
+		t.Errorf("only %d places were settled", settled)
+	}
+}
+
+// A text that is one piece is cut and encoded in parts with the ids of the whole.
+func TestCutWithin(t *testing.T) {
+	split := func(pattern string) string {
+		return fmt.Sprintf(`{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":%q},"behavior":"Isolated","invert":false},{"type":"ByteLevel","use_regex":false,"add_prefix_space":false}]}`, pattern)
+	}
+	for name, pre := range map[string]string{
+		"gpt2":   `{"type":"ByteLevel","add_prefix_space":false}`,
+		"prefix": `{"type":"ByteLevel","add_prefix_space":true}`,
+		"none":   `{"type":"ByteLevel","use_regex":false,"add_prefix_space":false}`,
+		"cl100k": split(cl100kPattern),
+		"qwen2":  split(qwen2Pattern),
+	} {
+		t.Run(name, func(t *testing.T) {
+			total := 0
+			for _, letters := range []string{"a", "日本語", " ", "\n", " \n", "!-", "!'", "1", "ab", "aé"} {
+				cuts := 0
+				for seed := range uint64(2) {
+					rng := rand.New(rand.NewPCG(seed, 1))
+					tok := randomBPE(t, rng, letters, pre)
+					head := []string{"", "so ", "x", "\n", " 7!"}[rng.IntN(5)]
+					text := head + randomText(rng, letters, 2*longPiece) + []string{"", "a", "s b", "!", "\n", "\n\n c", "1"}[rng.IntN(7)]
+					want, err := tok.NewEncoder().Encode(nil, []byte(text), Document)
+					if err != nil {
+						t.Fatal(err)
+					}
+					e := tok.NewEncoder()
+					for _, known := range []int{longPiece + 2000, 2*longPiece - 100} {
+						cut := e.Cut([]byte(text[:known]), Starts)
+						if cut == 0 {
+							continue
+						}
+						if cut > len(head)+1 {
+							cuts++
+						}
+						got, _ := e.Encode(nil, []byte(text[:cut]), Starts)
+						got, _ = e.Encode(got, []byte(text[cut:]), Ends)
+						if !slices.Equal(got, want) {
+							t.Fatalf("%q..., seed %d, %d bytes known: other ids if cut at %d", text[:20], seed, known, cut)
+						}
+					}
+				}
+				t.Logf("%q: %d of 4 texts cut", letters, cuts)
+				total += cuts
+			}
+			if total < 8 {
+				t.Errorf("only %d of 40 texts were cut", total)
+			}
+		})
+	}
+}
+
+// A splitter cuts the rest of a piece as it cuts the piece, wherever it says so.
+func TestGoesOn(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for name, pattern := range map[string]string{"gpt2": gpt2Pattern, "cl100k": cl100kPattern, "qwen2": qwen2Pattern} {
+		t.Run(name, func(t *testing.T) {
+			s, inside := knownSplitter(pattern), 0
+			for range 20000 {
+				text := []byte(randomText(rng, []string{"a ", "ab!' ", " \n!a", "'sa", "1a ", "!\n \r", "日a "}[rng.IntN(7)], 12))
+				rest := []byte(randomText(rng, "a !'\n1", 4))
+				start := 0
+				for end := s.next(text, 0); end < len(text); end = s.next(text, end) {
+					start = end
+				}
+				for at := start + 1; at+3 <= len(text); at++ { // more than two characters follow
+					if text[at]&0xc0 == 0x80 || len([]rune(string(text[at:]))) < 3 || !s.goesOn(text, start, at) {
+						continue
+					}
+					inside++
+					whole := slices.Concat(text, rest)
+					end := s.next(whole, start)
+					if got := s.next(text[:at], start); got != at {
+						t.Fatalf("%q from %d: the piece ends at %d", text[:at], start, got)
+					}
+					if got := s.next(whole, at); got != end || end <= at {
+						t.Fatalf("%q from %d: the piece ends at %d, from %d on at %d", whole, start, end, at, got)
+					}
+				}
+			}
+			if inside < 1000 {
+				t.Errorf("only %d places were inside", inside)
+			}
+		})
+	}
+}
