@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -18,6 +20,7 @@ type unigram struct {
 	fallback     *[256]uint32 // ids of bytes, for characters that no token has
 	trie         *pairTable   // (node, byte) -> node
 	ends         []int64      // by node: the id of the token that ends there, or -1
+	longest      int          // bytes of a token, at least those of a character
 	singles      *pairTable   // characters that are tokens
 	neighbours   *neighbours
 }
@@ -45,6 +48,9 @@ func parseUnigram(part modelPart, _ bool) (model, *vocabulary, error) {
 	}
 	entries := make([]vocabEntry, len(list))
 	for i, e := range list {
+		if len(e.token) > math.MaxUint16 {
+			return nil, nil, fmt.Errorf("model: entry %d of the vocab has %d bytes, want at most %d", i, len(e.token), math.MaxUint16)
+		}
 		entries[i] = vocabEntry{e.token, uint32(i)}
 	}
 	vocab, err := newVocabulary(entries)
@@ -52,7 +58,7 @@ func parseUnigram(part modelPart, _ bool) (model, *vocabulary, error) {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	vocab.modelSize = len(entries) // two entries may be spelled alike
-	m := &unigram{vocab: &vocab, unknown: -1, single: read.Single, trie: newPairTable(len(entries)), ends: []int64{-1}, singles: newPairTable(1 << 10)}
+	m := &unigram{vocab: &vocab, unknown: -1, single: read.Single, longest: utf8.UTFMax, trie: newPairTable(len(entries)), ends: []int64{-1}, singles: newPairTable(1 << 10)}
 	if read.UnkID != nil {
 		if m.unknown = *read.UnkID; m.unknown < 0 || m.unknown >= int64(len(entries)) {
 			return nil, nil, fmt.Errorf("model: unk_id is %d, the vocabulary has %d entries", m.unknown, len(entries))
@@ -83,6 +89,7 @@ func parseUnigram(part modelPart, _ bool) (model, *vocabulary, error) {
 }
 
 func (m *unigram) insert(token string, id int64) {
+	m.longest = max(m.longest, len(token))
 	node := uint32(0)
 	for i := range len(token) {
 		edge := pair{node, uint32(token[i])}
@@ -111,22 +118,15 @@ func (m *unigram) joins(a, b rune) bool {
 func (m *unigram) seamFrom() int { return 4 << 20 }
 
 type unigramEncoder struct {
-	m     *unigram
-	cache *pieceCache
-	best  []node
-	path  []node
-	sum   float64 // of the scores since the start of the text, if m.single
-}
-
-// node is the best segmentation of the text up to a place.
-type node struct {
-	score float64
-	start int // start of its last token; -1 if there is no segmentation yet
-	id    int64
+	m       *unigram
+	cache   *pieceCache
+	lengths []uint16  // by place: of the last token of the best segmentation up to it; 0 if there is none
+	scores  []float64 // of these segmentations, by place modulo their number
+	sum     float64   // of the scores since the start of the text, if m.single
 }
 
 func (m *unigram) newEncoder() modelEncoder {
-	e := &unigramEncoder{m: m}
+	e := &unigramEncoder{m: m, scores: make([]float64, 1<<bits.Len(uint(m.longest)))}
 	e.cache = newPieceCache(e.piece)
 	return e
 }
@@ -151,54 +151,16 @@ func (e *unigramEncoder) append(dst []uint32, text []byte, start, end int) ([]ui
 
 var errUnigramUnknown = errors.New("the text has a character without a token, and the tokenizer's Unigram model has no unk_id")
 
-// piece appends the ids of a piece's best segmentation. If no token contains two
-// adjacent characters together, every segmentation has a boundary between them.
-// There the ids so far are written, and the sum of scores continues, so that it
-// rounds as in one pass.
+// piece appends the ids of a piece's best segmentation. Scores are held only where a token
+// may still end, so that the memory for a long piece is two bytes for each of its own.
 func (e *unigramEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
-	const window = 1 << 16 // bytes after which it looks for such a boundary
-	score := e.sum
-	for len(piece) > window {
-		place, last := 0, rune(0)
-		for i := 0; i < len(piece); {
-			r, n := utf8.DecodeRune(piece[i:])
-			if i > 0 && !e.m.joins(last, r) {
-				place = i
-				if i > window {
-					break
-				}
-			}
-			last = r
-			i += n
-			if i > window && place > 0 {
-				break
-			}
-		}
-		if place == 0 {
-			break
-		}
-		var err error
-		if dst, score, err = e.viterbi(dst, piece[:place], score); err != nil {
-			return dst, err
-		}
-		piece = piece[place:]
-	}
-	dst, score, err := e.viterbi(dst, piece, score)
-	if e.m.single {
-		e.sum = score
-	}
-	return dst, err
-}
-
-func (e *unigramEncoder) viterbi(dst []uint32, piece []byte, score float64) ([]uint32, float64, error) {
 	m := e.m
-	e.best = append(e.best[:0], node{score: score, start: -1})
-	for range len(piece) {
-		e.best = append(e.best, node{start: -1})
-	}
+	e.lengths = refill(e.lengths, len(piece)+1, 0)
+	mask := len(e.scores) - 1
+	e.scores[0] = e.sum
 	for start := 0; start < len(piece); {
 		_, size := utf8.DecodeRune(piece[start:])
-		here, single := e.best[start].score, false
+		here, single := e.scores[start&mask], false
 		at := uint32(0)
 		for end := start; end < len(piece); end++ {
 			next, ok := m.trie.get(pair{at, uint32(piece[end])})
@@ -210,56 +172,79 @@ func (e *unigramEncoder) viterbi(dst []uint32, piece []byte, score float64) ([]u
 			if id < 0 {
 				continue
 			}
-			e.offer(end+1, node{here + m.scores[id], start, id})
+			e.offer(start, end+1, here+m.scores[id])
 			single = single || end+1-start == size
 		}
 		if !single {
-			if m.unknown < 0 {
-				if old := &e.best[start+size]; old.start < 0 || here+m.unknownScore > old.score {
-					return dst, 0, errUnigramUnknown
-				}
-			} else {
-				e.offer(start+size, node{here + m.unknownScore, start, m.unknown})
+			end, score := start+size, here+m.unknownScore
+			if m.unknown < 0 && (e.lengths[end] == 0 || score > e.scores[end&mask]) {
+				return dst, errUnigramUnknown
 			}
+			e.offer(start, end, score)
 		}
 		start += size
 	}
-	e.path = e.path[:0]
-	for end := len(piece); end > 0; end = e.best[end].start {
-		e.path = append(e.path, e.best[end])
+	if m.single {
+		e.sum = e.scores[len(piece)&mask]
 	}
-	dst = e.write(dst, piece)
-	return dst, e.best[len(piece)].score, nil
+	return e.write(dst, piece), nil
 }
 
-func (e *unigramEncoder) offer(end int, n node) {
+// offer takes the token from start to end as the last one of the best segmentation up to
+// end, if there is none with such a score.
+func (e *unigramEncoder) offer(start, end int, score float64) {
 	if e.m.single {
-		n.score = float64(float32(n.score))
+		score = float64(float32(score))
 	}
-	if old := &e.best[end]; old.start < 0 || n.score > old.score {
-		*old = n
+	if old := &e.scores[end&(len(e.scores)-1)]; e.lengths[end] == 0 || score > *old {
+		*old, e.lengths[end] = score, uint16(end-start)
 	}
 }
 
-// write appends the ids of the path, which is stored from its end. Consecutive
-// unknown characters become one unknown token, or the bytes of all of them.
+// write appends the ids of the best segmentation. Consecutive unknown characters become one
+// unknown token, or the bytes of all of them.
 func (e *unigramEncoder) write(dst []uint32, piece []byte) []uint32 {
-	for i := len(e.path) - 1; i >= 0; i-- {
-		n := e.path[i]
-		if n.id != e.m.unknown {
-			dst = append(dst, uint32(n.id))
-			continue
-		}
-		for i > 0 && e.path[i-1].id == e.m.unknown {
-			i--
-		}
-		end := len(piece)
-		if i > 0 {
-			end = e.path[i-1].start
-		}
-		dst = e.appendUnknown(dst, piece[n.start:end])
+	from := len(dst)
+	backward := func(start, end int) { // unknown characters
+		n := len(dst)
+		dst = e.appendUnknown(dst, piece[start:end])
+		slices.Reverse(dst[n:])
 	}
+	unknown := 0 // where the unknown characters that start at end do end
+	for end := len(piece); end > 0; {
+		start := end - int(e.lengths[end])
+		if id := e.m.id(piece[start:end]); id == e.m.unknown {
+			unknown = max(unknown, end)
+		} else {
+			if unknown > 0 {
+				backward(end, unknown)
+				unknown = 0
+			}
+			dst = append(dst, uint32(id))
+		}
+		end = start
+	}
+	if unknown > 0 {
+		backward(0, unknown)
+	}
+	slices.Reverse(dst[from:])
 	return dst
+}
+
+// id returns the id of a token, and that of the unknown token for other text.
+func (m *unigram) id(token []byte) int64 {
+	node := uint32(0)
+	for _, b := range token {
+		next, ok := m.trie.get(pair{node, uint32(b)})
+		if !ok {
+			return m.unknown
+		}
+		node = next
+	}
+	if id := m.ends[node]; id >= 0 {
+		return id
+	}
+	return m.unknown
 }
 
 func (e *unigramEncoder) appendUnknown(dst []uint32, text []byte) []uint32 {

@@ -176,3 +176,69 @@ func TestGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// A long piece gets the best segmentation of the whole: Viterbi's, over all of it.
+func TestLongUnigram(t *testing.T) {
+	for _, c := range []struct{ letters, unknown string }{{"a", `0`}, {"ab", `0`}, {"aXY", `0`}, {" a", `null`}, {"日本", `0`}} {
+		rng := rand.New(rand.NewPCG(3, uint64(len(c.letters))))
+		scores := map[string]float64{"<unk>": 0}
+		vocab := `["<unk>",0]`
+		ids := map[string]uint32{"<unk>": 0}
+		for len(ids) < 12 {
+			token := randomText(rng, strings.NewReplacer("X", "", "Y", "").Replace(c.letters), 1+rng.IntN(12))
+			if len(ids) <= len([]rune(c.letters)) && !strings.Contains("XY", string([]rune(c.letters)[len(ids)-1])) {
+				token = string([]rune(c.letters)[len(ids)-1]) // each letter is a token
+			}
+			if _, ok := ids[token]; ok {
+				token += token
+			}
+			if _, ok := ids[token]; !ok {
+				ids[token], scores[token] = uint32(len(ids)), -float64(1+rng.IntN(40))/4
+				vocab += fmt.Sprintf(",[%q,%v]", token, scores[token])
+			}
+		}
+		tok, err := Parse([]byte(`{"model":{"type":"Unigram","unk_id":` + c.unknown + `,"vocab":[` + vocab + `]}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := randomText(rng, c.letters, 3*longPiece)
+		lowest, longest := 0.0, 0
+		for token, s := range scores {
+			lowest, longest = min(lowest, s), max(longest, len(token))
+		}
+		// best[i] is the best segmentation of text[:i].
+		type step struct {
+			score float64
+			from  int
+			token string
+		}
+		best := make([]*step, len(text)+1)
+		best[0] = &step{}
+		for i, r := range text {
+			offer := func(token, name string, score float64) {
+				if end := i + len(token); best[end] == nil || best[i].score+score > best[end].score {
+					best[end] = &step{best[i].score + score, i, name}
+				}
+			}
+			for n := 1; n <= longest && i+n <= len(text); n++ {
+				if score, ok := scores[text[i:i+n]]; ok {
+					offer(text[i:i+n], text[i:i+n], score)
+				}
+			}
+			if _, ok := ids[string(r)]; !ok {
+				offer(string(r), "<unk>", lowest-10)
+			}
+		}
+		var want []uint32
+		for at := len(text); at > 0; at = best[at].from {
+			if n := len(want); best[at].token != "<unk>" || n == 0 || want[n-1] != 0 {
+				want = append(want, ids[best[at].token])
+			}
+		}
+		slices.Reverse(want)
+		got, err := tok.NewEncoder().Encode(nil, []byte(text), Document)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %d ids %v, want %d", c.letters, len(got), err, len(want))
+		}
+	}
+}
