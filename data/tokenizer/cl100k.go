@@ -1,14 +1,15 @@
 package tokenizer
 
-import "unicode/utf8"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // Split expressions of GPT-4, Llama 3 and Qwen 2. They differ in the number of
 // digits in a piece.
 const (
 	cl100kPattern = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 	qwen2Pattern  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-	// o200kPattern is GPT-4o's split expression.
-	o200kPattern = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
 
 // cl100kSplitter is a hand-written loop for cl100kPattern, and with digits 1
@@ -29,14 +30,7 @@ func (s cl100kSplitter) next(text []byte, i int) int {
 	case first == classLetter:
 		return s.run(text, i+n, classLetter)
 	case first == classNumber:
-		for count := 1; count < s.digits && i+n < len(text); count++ {
-			class, size := s.at(text[i+n:])
-			if class != classNumber {
-				break
-			}
-			n += size
-		}
-		return i + n
+		return s.numbers(text, i, s.digits)
 	}
 	// One character other than a line end belongs to the letters after it.
 	if i+n < len(text) && text[i] != '\r' && text[i] != '\n' {
@@ -59,10 +53,22 @@ func (s cl100kSplitter) next(text []byte, i int) int {
 	return s.space(text, i)
 }
 
+// numbers returns the end of at most so many numbers that start at i.
+func (c classifier) numbers(text []byte, i, most int) int {
+	for count := 0; count < most && i < len(text); count++ {
+		class, n := c.at(text[i:])
+		if class != classNumber {
+			break
+		}
+		i += n
+	}
+	return i
+}
+
 // space returns the end of a piece that starts with white space: after the last
 // line end of the run, or else where \s+(?!\S)|\s+ ends.
-func (s cl100kSplitter) space(text []byte, i int) int {
-	end := s.run(text, i, classSpace)
+func (c classifier) space(text []byte, i int) int {
+	end := c.run(text, i, classSpace)
 	for last := end; last > i; last-- {
 		if text[last-1] == '\r' || text[last-1] == '\n' {
 			return last
@@ -88,20 +94,29 @@ func foldedContraction(text []byte) int {
 	return contraction(lower[:n])
 }
 
-// cut finds the last place where white space that is no line end follows a
-// letter or a number. After other characters line ends belong to their piece,
-// and numbers are counted, so only letters end safely before anything else.
-func (s cl100kSplitter) cut(text []byte) int {
-	text = text[:wholeRunes(text)]
-	after, known := rune(0), false
-	for i := len(text); i > 0; known = true {
-		r, n := utf8.DecodeLastRune(text[:i])
-		if class := s.all[r]; known && class != classSpace && s.all[after] == classSpace &&
-			(class != classOther || after != '\r' && after != '\n') {
-			return i
-		}
-		after = r
-		i -= n
+func (s cl100kSplitter) goesOn(text []byte, start, at int) bool {
+	a, _ := utf8.DecodeLastRune(text[start:at])
+	b, _ := utf8.DecodeRune(text[at:])
+	if start == at || s.all[a] != s.all[b] {
+		return false
 	}
-	return 0
+	switch s.all[b] {
+	case classLetter:
+		return true
+	case classOther:
+		return b != '\''
+	case classSpace:
+		return s.spaceGoesOn(text, start, at)
+	}
+	return false // numbers are counted
+}
+
+// spaceGoesOn is goesOn for white space on both sides. Line ends after other characters
+// belong to their piece, and white space before a line end to the line end's.
+func (c classifier) spaceGoesOn(text []byte, start, at int) bool {
+	first, n := c.at(text[start:])
+	second, _ := c.at(text[start+n:])
+	before, _ := utf8.DecodeLastRune(text[:start])
+	return first == classSpace && second == classSpace && (start == 0 || c.all[before] != classSpace) &&
+		(text[at-1] == '\n' || text[at-1] == '\r' || !bytes.ContainsAny(text[start:at], "\r\n"))
 }

@@ -12,6 +12,7 @@ import (
 type shortCache struct {
 	slots []shortSlot
 	leads *[256]bool // bytes that may stand before the letters of a word
+	cased bool       // letters are one word if all but the first are small and no apostrophe follows
 }
 
 type shortSlot struct {
@@ -38,8 +39,12 @@ func (s cl100kSplitter) leads() *[256]bool {
 	return &is
 }
 
+func (gpt2Splitter) cased() bool { return false }
+
+func (cl100kSplitter) cased() bool { return false }
+
 func newShortCache(s splitter) *shortCache {
-	return &shortCache{leads: s.leads()}
+	return &shortCache{leads: s.leads(), cased: s.cased()}
 }
 
 // masks keep the first n bytes of a piece of 16, as two words.
@@ -60,6 +65,13 @@ func notLetters(word uint64) uint64 {
 	folded := word&^highBits | 0x20*eachByte
 	below, above := ^(folded + (0x80-'a')*eachByte), folded+(0x80-'z'-1)*eachByte
 	return (below | above | word) & highBits
+}
+
+// capitals reports whether one of n ASCII letters after the first is a capital.
+func capitals(text []byte, n int) bool {
+	low, high := binary.LittleEndian.Uint64(text), binary.LittleEndian.Uint64(text[8:])
+	mask := &masks[n]
+	return (^low&mask[0]&^0xff|^high&mask[1])&(0x20*eachByte) != 0
 }
 
 // section appends the ids of all pieces of text.
@@ -83,6 +95,9 @@ func (c *shortCache) section(dst []uint32, text []byte, s splitter, slow *pieceC
 			}
 			if n > 0 && n < shortKey && text[i+lead+n] < 0x80 { // the letters end
 				end = i + lead + n
+				if c.cased && (text[end] == '\'' || capitals(text[i+lead:], n)) {
+					end = 0
+				}
 			}
 		}
 		if end == 0 {

@@ -23,7 +23,7 @@ func TestShortCache(t *testing.T) {
 		}
 	}
 	text := []byte(b.String())
-	for _, split := range []string{"gpt2", "gpt4", "qwen2"} {
+	for _, split := range []string{"gpt2", "gpt4", "qwen2", "gpt4o", tekkenPattern} {
 		tok := learn(t, bpeKind, TrainOptions{Size: 600, Split: split}, 1, b.String()[:shortFrom]).(*Pipeline)
 		if tok.fast == nil {
 			t.Fatalf("%s has no fast splitter", split)

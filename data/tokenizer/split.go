@@ -6,12 +6,12 @@ import "unicode/utf8"
 type splitter interface {
 	// next returns the end of the piece that starts at i < len(text).
 	next(text []byte, i int) int
-	// cut is Encoder.Cut.
-	cut(text []byte) int
 	// leads are the bytes that belong to a piece with the letters after them. To each
 	// splitter a lead and ASCII letters, or the letters alone, are a piece if no other
-	// letter follows.
+	// letter follows. A cased splitter cuts before a capital after a small letter, and may
+	// cut after an apostrophe that follows.
 	leads() *[256]bool
+	cased() bool
 	// goesOn reports whether a piece from start, which contains the place at and more than
 	// two characters after it, ends at at if the text does, and otherwise where a piece from
 	// at ends.
@@ -80,24 +80,10 @@ func contraction(text []byte) int {
 	return 0
 }
 
-// cut finds the last place where a piece ends whatever text surrounds it: before
-// white space that follows another character, after a letter before something
-// that is not a letter, or after a number before something that is not a number.
-func (s gpt2Splitter) cut(text []byte) int {
-	text = text[:wholeRunes(text)]
-	after := uint8(classOther)
-	for i, known := len(text), false; i > 0; known = true {
-		r, n := utf8.DecodeLastRune(text[:i])
-		class := s.all[r]
-		switch {
-		case !known || class == classSpace:
-		case after == classSpace, class != classOther && class != after:
-			return i
-		}
-		after = class
-		i -= n
-	}
-	return 0
+func (s gpt2Splitter) goesOn(text []byte, start, at int) bool {
+	a, _ := utf8.DecodeLastRune(text[start:at])
+	b, _ := utf8.DecodeRune(text[at:])
+	return start < at && s.all[a] == s.all[b] && b != '\''
 }
 
 // knownSplitter returns the hand-written splitter for an expression, or nil.
@@ -109,6 +95,10 @@ func knownSplitter(pattern string) splitter {
 		return cl100kSplitter{classifier{classes()}, 3}
 	case qwen2Pattern:
 		return cl100kSplitter{classifier{classes()}, 1}
+	case o200kPattern:
+		return casedSplitter{classifier{casedClasses()}, 3, true}
+	case tekkenPattern:
+		return casedSplitter{classifier{casedClasses()}, 1, false}
 	}
 	return nil
 }

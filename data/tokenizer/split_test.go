@@ -61,37 +61,33 @@ func splitAll(s splitter, text string) (pieces []string) {
 
 func FuzzSplit(f *testing.F) {
 	for _, seed := range []string{
-		"it's  'S 'll ''re don't", " \n\n x\u00a0 y", "a1 1a !a a!  ", "\u3000\u3000日本 １２", "'", "' s", "  's", "\t\r\n\v",
+		"it's  'S 'll ''re don't", " \n\n x\u00a0 y", "a1 1a !a a!  ", "fooBar's A日B本 \u0301A\u0301 ABcD'LL日a'sA !\u0301/\n/!", "A日B ǅa !A 'sB\u02b0A/",
+		"\u3000\u3000日本 １２", "'", "' s", "  's", "\t\r\n\v",
 	} {
 		f.Add(seed)
 	}
-	s, cl100k, qwen2 := newGPT2Splitter(), knownSplitter(cl100kPattern), knownSplitter(qwen2Pattern)
+	s, matchers := newGPT2Splitter(), map[string]*regexMatcher{}
+	for _, pattern := range []string{gpt2Pattern, cl100kPattern, qwen2Pattern, o200kPattern, tekkenPattern} {
+		re, err := compileRegex(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		matchers[pattern] = newRegexMatcher(re)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		text = strings.ToValidUTF8(text, "?")
 		whole := splitAll(s, text)
 		if want := slowGPT2(text); !slices.Equal(whole, want) {
 			t.Fatalf("%q: %q, want %q", text, whole, want)
 		}
-		for _, s := range []splitter{s, cl100k, qwen2} {
-			checkCuts(t, s, text)
+		for pattern, matcher := range matchers {
+			var want []string
+			matcher.matches([]byte(text), func(start, end int) { want = append(want, text[start:end]) })
+			if got := splitAll(knownSplitter(pattern), text); matcher.err != nil || !slices.Equal(got, want) {
+				t.Fatalf("%s: %q: %q, want %q %v", pattern, text, got, want, matcher.err)
+			}
 		}
 	})
-}
-
-// checkCuts cuts every prefix of a text: Cut may be called with any of them.
-func checkCuts(t *testing.T, s splitter, text string) {
-	t.Helper()
-	whole := splitAll(s, text)
-	if strings.Join(whole, "") != text {
-		t.Fatalf("%q: pieces are %q", text, whole)
-	}
-	for n := range len(text) {
-		cut := s.cut([]byte(text[:n]))
-		parts := append(splitAll(s, text[:cut]), splitAll(s, text[cut:])...)
-		if !slices.Equal(whole, parts) {
-			t.Fatalf("%T: %q cut at %d: %q, want %q", s, text, cut, parts, whole)
-		}
-	}
 }
 
 // The pieces are from Hugging Face's Split with cl100kPattern.

@@ -1,9 +1,6 @@
 package tokenizer
 
-import (
-	"bytes"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // A text without a place to cut at is one long piece at its end: ideographs, spaces, a word
 // of a megabyte. It is cut inside this piece, at a place where the model's encoding is
@@ -126,33 +123,4 @@ func (e *pipelineEncoder) goesOn(text []byte, start, at int) bool {
 		}
 	}
 	return true
-}
-
-func (s gpt2Splitter) goesOn(text []byte, start, at int) bool {
-	a, _ := utf8.DecodeLastRune(text[start:at])
-	b, _ := utf8.DecodeRune(text[at:])
-	return start < at && s.all[a] == s.all[b] && b != '\''
-}
-
-func (s cl100kSplitter) goesOn(text []byte, start, at int) bool {
-	a, _ := utf8.DecodeLastRune(text[start:at])
-	b, _ := utf8.DecodeRune(text[at:])
-	if start == at || s.all[a] != s.all[b] {
-		return false
-	}
-	switch s.all[b] {
-	case classLetter:
-		return true
-	case classOther:
-		return b != '\''
-	case classSpace:
-		// Line ends after other characters belong to their piece, and white space before a
-		// line end to the line end's.
-		first, n := s.at(text[start:])
-		before, _ := utf8.DecodeLastRune(text[:start])
-		second, _ := s.at(text[start+n:])
-		return first == classSpace && second == classSpace && (start == 0 || s.all[before] != classSpace) &&
-			(a == '\n' || a == '\r' || !bytes.ContainsAny(text[start:at], "\r\n"))
-	}
-	return false // numbers are counted
 }

@@ -102,6 +102,7 @@ func TestCutWithin(t *testing.T) {
 		"none":   `{"type":"ByteLevel","use_regex":false,"add_prefix_space":false}`,
 		"cl100k": split(cl100kPattern),
 		"qwen2":  split(qwen2Pattern),
+		"o200k":  split(o200kPattern),
 	} {
 		t.Run(name, func(t *testing.T) {
 			total := 0
@@ -145,11 +146,11 @@ func TestCutWithin(t *testing.T) {
 // A splitter cuts the rest of a piece as it cuts the piece, wherever it says so.
 func TestGoesOn(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for name, pattern := range map[string]string{"gpt2": gpt2Pattern, "cl100k": cl100kPattern, "qwen2": qwen2Pattern} {
+	for name, pattern := range map[string]string{"gpt2": gpt2Pattern, "cl100k": cl100kPattern, "qwen2": qwen2Pattern, "o200k": o200kPattern, "tekken": tekkenPattern} {
 		t.Run(name, func(t *testing.T) {
 			s, inside := knownSplitter(pattern), 0
 			for range 20000 {
-				text := []byte(randomText(rng, []string{"a ", "ab!' ", " \n!a", "'sa", "1a ", "!\n \r", "日a "}[rng.IntN(7)], 12))
+				text := []byte(randomText(rng, []string{"a ", "ab!' ", " \n!a", "'sa", "1a ", "!\n \r", "日a ", "aAB日", "日AB\u0301", "!/\n\u0301"}[rng.IntN(10)], 12))
 				rest := []byte(randomText(rng, "a !'\n1", 4))
 				start := 0
 				for end := s.next(text, 0); end < len(text); end = s.next(text, end) {
