@@ -409,6 +409,9 @@ func (r reading) csv(from io.Reader, comma rune, name string) error {
 				at = i
 			}
 		}
+		if at < 0 && len(header) == 1 && strings.ContainsAny(header[0], ";\t") {
+			return fmt.Errorf("%s: the first line %q has no comma: fields are divided by commas, and by tabs in a .tsv (--input-format tsv)", name, header[0])
+		}
 		if at < 0 {
 			return fmt.Errorf("%s has no field %q, only %s: name the field of the text with --field", name, strings.Join(path, "."), strings.Join(header, ", "))
 		}

@@ -136,6 +136,7 @@ func TestRecordsRefused(t *testing.T) {
 		"no json":         {"a.json", []byte("hello"), Options{}, "a.json: record 1"},
 		"csv in utf-16":   {"a.csv", []byte("\xff\xfet\x00e\x00"), Options{}, "use --encoding utf-16"},
 		"csv field":       {"a.csv", []byte("id,body\n1,a\n"), Options{}, `has no field "text", only id, body`},
+		"csv semicolons":  {"a.csv", []byte("id;text\n1;a\n"), Options{}, `a.csv: the first line "id;text" has no comma`},
 		"csv quote":       {"a.csv", []byte("id,text\n1,a\n2,\"b\n3,c\n"), Options{}, "a.csv:3: a quote is opened here and never closed"},
 		"zstd window":     {"a.txt.zst", []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0xa8, 1, 0, 0}, Options{}, "a.txt.zst needs more than 128 MiB of memory"},
 		"csv short":       {"a.csv", []byte("id,text\n1\n"), Options{}, "a.csv:2: there are 1 fields"},

@@ -271,7 +271,8 @@ func (v sparseVocab) MarshalJSON() ([]byte, error) {
 }
 
 // parseVocabTxt reads BERT's vocabulary: a token a line. It is cased if any token
-// has a capital, unless the folder's tokenizer_config.json says otherwise.
+// has a capital, unless the folder's tokenizer_config.json says otherwise, which also says
+// what becomes of accents and ideographs.
 func parseVocabTxt(path string, content []byte) (Tokenizer, error) {
 	var vocab []vocabEntry
 	cased, unknown := false, false
@@ -285,15 +286,26 @@ func parseVocabTxt(path string, content []byte) (Tokenizer, error) {
 	if !unknown {
 		return nil, errors.New("not a vocab.txt of BERT: it has no [UNK]; a tokenizer is a tokenizer.json, .model, .tiktoken, tekken.json, vocab.json with merges.txt, or a folder with one of them")
 	}
-	var config struct {
-		Lower *bool `json:"do_lower_case"`
+	config := struct {
+		Lower   *bool `json:"do_lower_case"`
+		Strip   *bool `json:"strip_accents"` // null: as do_lower_case
+		Chinese bool  `json:"tokenize_chinese_chars"`
+	}{Chinese: true}
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(path), "tokenizer_config.json"))
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(text, &config); err != nil {
+			return nil, jsonError("tokenizer_config.json", err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
 	}
-	if text, err := os.ReadFile(filepath.Join(filepath.Dir(path), "tokenizer_config.json")); err == nil && json.Unmarshal(text, &config) == nil && config.Lower != nil {
+	if config.Lower != nil {
 		cased = !*config.Lower
 	}
 	return build(file{
 		AddedTokens:  specials(vocab),
-		Normalizer:   map[string]any{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": nil, "lowercase": !cased},
+		Normalizer:   map[string]any{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": config.Chinese, "strip_accents": config.Strip, "lowercase": !cased},
 		PreTokenizer: map[string]any{"type": "BertPreTokenizer"},
 		Decoder:      map[string]any{"type": "WordPiece", "prefix": "##", "cleanup": true},
 		Model: map[string]any{

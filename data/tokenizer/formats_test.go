@@ -75,6 +75,7 @@ func TestFormats(t *testing.T) {
 		"vocab by name":    {map[string]string{"x-vocab.json": `{"a":0,"b":1,"ab":2}`, "x-merges.txt": "a b\n"}, "x-vocab.json", "aab", []uint32{0, 2}},
 		"bert":             {map[string]string{"vocab.txt": "[PAD]\n[UNK]\nko\n##ala\n!\n"}, "", "Koala! x", []uint32{2, 3, 4, 1}},
 		"bert cased":       {map[string]string{"vocab.txt": "[UNK]\nKo\n##ala\n"}, "", "Koala koala", []uint32{1, 2, 0}},
+		"bert accents":     {map[string]string{"vocab.txt": "[UNK]\né\n考拉\ne\n", "tokenizer_config.json": `{"strip_accents":false,"tokenize_chinese_chars":false}`}, "", "É 考拉", []uint32{1, 2}},
 		"bert config":      {map[string]string{"vocab.txt": "[UNK]\nko\n##ala\n", "tokenizer_config.json": `{"do_lower_case":false}`}, "", "Koala koala", []uint32{0, 1, 2}},
 		"sentencepiece bpe": {map[string]string{"tokenizer.model": string(spFile(2, false,
 			spPiece{"<unk>", 0, spUnknown}, spPiece{"<s>", 0, spControl}, spPiece{"▁a", -1, spNormal}, spPiece{"ab", -2, spNormal},

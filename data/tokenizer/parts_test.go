@@ -179,8 +179,9 @@ func TestRegexLookBehindIsBounded(t *testing.T) {
 	}
 }
 
-// Marks that Hugging Face's tables do not know keep their places and come between others.
-// The results are from tokenizers 0.23.3.
+// Marks that Hugging Face's tables do not know keep their places and come between others;
+// characters that only look like Hangul are not composed, and no mark is put in to break a
+// long run of marks. The results are from tokenizers 0.23.3.
 func TestNormalizationOfNewMarks(t *testing.T) {
 	for _, c := range []struct {
 		form       unicodeForm
@@ -190,6 +191,8 @@ func TestNormalizationOfNewMarks(t *testing.T) {
 		{unicodeForm{compose: true}, "e\u0899\u0301", "e\u0899\u0301"},
 		{unicodeForm{compose: true, compatible: true}, "\u00e1\u089c\u0345\u0301", "\u00e1\u089c\u0301\u0345"},
 		{unicodeForm{}, "\u00e9\u07fd\u0316", "e\u0301\u07fd\u0316"},
+		{unicodeForm{compose: true}, "e\uffc3\u0341\u0349", "e\uffc3\u0349\u0301"},
+		{unicodeForm{compose: true}, "a" + strings.Repeat("\u0301", 32), "\u00e1" + strings.Repeat("\u0301", 31)},
 		{unicodeForm{compatible: true}, "\ufb01\u1abf\u0316\u0301", "fi\u1abf\u0316\u0301"},
 	} {
 		got, err := c.form.apply(nil, []byte(c.text), true, true)
