@@ -2,8 +2,10 @@ package tokenizer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"math/bits"
 	"sort"
 	"unicode"
 	"unicode/utf8"
@@ -183,26 +185,44 @@ func nextWord(text []byte, i int) (start, end int) {
 // CountWords returns the numbers of words and lines of a document. As in Word's
 // Encode, an unfinished last line counts if it is not empty.
 func CountWords(text []byte) (words, lines int) {
-	// No branch for each word: a processor cannot predict word ends.
-	after := uint8(1) // 1 if the previous byte is white space
-	for i := 0; i < len(text); i++ {
-		class := byteClass[text[i]]
-		if class == maybeByte {
-			if n := wideSpace(text[i:]); n > 0 {
-				i, after = i+n-1, 1
+	after := uint64(1) // 1 if the previous byte is white space
+	for i := 0; i < len(text); {
+		if i+8 <= len(text) {
+			if eight := binary.LittleEndian.Uint64(text[i:]); eight&highBits == 0 {
+				starts := asciiSpaces(eight) // a bit for each word that starts
+				starts, after = ^starts&(starts<<8|after<<7)&highBits, starts>>63
+				words += bits.OnesCount64(starts)
+				i += 8
 				continue
 			}
-			class = wordByte
 		}
-		space := (class | class>>1) & 1 // spaceByte is 1, lineByte 2
-		words += int(after &^ space)
-		lines += int(class >> 1)
-		after = space
+		for end := min(i+8, len(text)); i < end; i++ {
+			space := uint64(0)
+			switch byteClass[text[i]] {
+			case spaceByte, lineByte:
+				space = 1
+			case maybeByte:
+				if n := wideSpace(text[i:]); n > 0 {
+					i, space = i+n-1, 1
+				}
+			}
+			words += int(after &^ space)
+			after = space
+		}
 	}
+	lines = bytes.Count(text, []byte{'\n'})
 	if len(text) > 0 && text[len(text)-1] != '\n' {
 		lines++
 	}
 	return words, lines
+}
+
+// asciiSpaces has the high bit of each of eight ASCII bytes that is white space: from tab
+// to carriage return, or a space.
+func asciiSpaces(eight uint64) uint64 {
+	fromTab, afterReturn := eight+(0x80-'\t')*eachByte, eight+(0x80-'\r'-1)*eachByte
+	notSpace := eight ^ ' '*eachByte + 0x7f*eachByte
+	return (fromTab&^afterReturn | ^notSpace) & highBits
 }
 
 var wordKind = Kind{
