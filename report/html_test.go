@@ -193,6 +193,23 @@ func TestPageIsUsed(t *testing.T) {
 			const shown = (e) => e.getClientRects().length > 0;
 			return [document.querySelectorAll("#body tr").length, scroll.scrollHeight <= scroll.clientHeight, document.documentElement.scrollWidth <= window.innerWidth,
 				[...document.querySelectorAll("#body td:nth-child(2)")].every(shown), shown(document.querySelector("#filter"))];`, `[120,true,true,true,false]`},
+		"labels are apart": {390, `
+			for (const id of ["log-x", "log-y"]) document.getElementById(id).click();
+			await drawn();
+			const texts = [...document.querySelectorAll("#by-time svg text, #by-steps svg text, #by-tokens svg text")].map((t) => [t, t.getBoundingClientRect()]);
+			const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom - 3 && b.top < a.bottom - 3;
+			const frames = [...document.querySelectorAll(".chart svg")].map((svg) => svg.getBoundingClientRect());
+			return [texts.length > 12, texts.filter(([a, x], i) => texts.some(([b, y], j) => j > i && meet(x, y))).map(([t]) => t.textContent),
+				texts.filter(([t, x]) => frames.some((f) => x.top > f.top && x.bottom < f.bottom && (x.left < f.left || x.right > f.right))).map(([t]) => t.textContent)];`, `[true,[],[]]`},
+		"a group has one colour": {1400, `
+			for (const [id, value] of [["group", "optimizer.kind"], ["over", "optimizer.lr"]]) {
+				document.getElementById(id).value = value;
+				document.getElementById("controls").dispatchEvent(new window.Event("input"));
+			}
+			await drawn();
+			const groups = [...document.querySelectorAll("#legend > span")].map((g) => [g.querySelector(".swatch").style.borderTopColor, Number(/mean of (\d+)/.exec(g.textContent)?.[1] ?? 1)]);
+			const dots = (color) => [...document.querySelectorAll("#by-setting circle")].filter((c) => c.getAttribute("fill") === color).length;
+			return [groups.length > 2, groups.map(([color, runs]) => dots(color) - runs).filter((d) => d !== 0)];`, `[true,[]]`},
 		"a condition is explained": {1400, `
 			const filter = document.getElementById("filter");
 			filter.value = "val_ppl < 120";
@@ -221,7 +238,8 @@ func inFrame(t *testing.T, browser, page string, width int, act string) string {
 	outer := fmt.Sprintf(`<!doctype html><iframe id="inner" style="width: %dpx; height: 900px; border: 0" src="file://%s"></iframe><pre id="found"></pre>
 <script>document.getElementById("inner").addEventListener("load", (event) => {
 	const window = event.target.contentWindow, document = window.document;
-	globalThis.document.getElementById("found").textContent = JSON.stringify((() => {%s})());
+	const drawn = () => new Promise((resolve) => window.requestAnimationFrame(resolve)); // charts follow one another
+	(async () => {%s})().then((found) => { globalThis.document.getElementById("found").textContent = JSON.stringify(found); });
 });</script>`, width, inner, act)
 	dom := inBrowser(t, browser, outer, "")
 	found := regexp.MustCompile(`<pre id="found">(.*?)</pre>`).FindStringSubmatch(dom)

@@ -17,14 +17,14 @@ func TestScriptComputes(t *testing.T) {
 	}
 	var program strings.Builder
 	program.WriteString("\"use strict\";\nconst data = { common: { a: 1 } };\nconst assert = require('node:assert/strict');\n")
-	for _, name := range []string{"formatNumber", "formatSeconds", "compareValues", "ticksBetween", "formatTick", "smoothed", "valueAt", "scaleOf", "nearestPoint", "draw"} {
+	for _, name := range []string{"formatNumber", "formatSeconds", "compareValues", "ticksBetween", "formatTick", "smoothed", "valueAt", "scaleOf", "nearestPoint", "draw", "tellsApart"} {
 		found := regexp.MustCompile(fmt.Sprintf(`(?ms)^function %s\(.*?^\}$`, name)).FindString(script)
 		if found == "" {
 			t.Fatalf("script.js has no function %s", name)
 		}
 		program.WriteString(found + "\n")
 	}
-	for _, name := range []string{"numberOf", "formatTime", "settingOf", "textOrder", "drawn"} {
+	for _, name := range []string{"numberOf", "formatTime", "settingOf", "textOrder", "drawn", "formatValue"} {
 		found := regexp.MustCompile(fmt.Sprintf(`(?m)^const %s = .*$`, name)).FindString(script)
 		if found == "" {
 			t.Fatalf("script.js has no function %s", name)
@@ -51,6 +51,12 @@ near(smoothed([0, 1], 0.5)[1], 2 / 3);
 assert.deepEqual(smoothed([1, NaN, null], 0), [1, NaN, null]);
 assert.deepEqual(ticksBetween(0, 10, 5, false).map(([v]) => v), [0, 2, 4, 6, 8, 10]);
 assert.deepEqual(ticksBetween(1, 1000, 5, true).map(([v]) => v), [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]);
+for (const [low, high, count] of [[0.002, 6, 5], [0.002, 6, 4], [1, 30, 4], [1e-9, 1e3, 5], [2, 11, 4], [1, 1e6, 4]]) { // apart
+  const at = ticksBetween(low, high, count, true).map(([v]) => Math.log(v / low) / Math.log(high / low));
+  assert(at.length >= 2 && at.every((v, i) => i === 0 || v - at[i - 1] >= 0.999 / (2 * count)), low + " to " + high + ": " + at);
+}
+data.runs = [{ a: 1, b: 2, c: [1] }, { b: 2, c: [1] }, { a: 3 }].map((settings) => ({ settings }));
+assert.deepEqual(["a", "b", "c", "none"].map(tellsApart), [true, false, false, false]);
 near(valueAt([[0, 0], [10, 20]], 5), 10);
 assert.equal(valueAt([[5, 1]], 4), null);
 const scale = scaleOf([0], false, 0, 100, 0);

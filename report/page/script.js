@@ -110,13 +110,14 @@ function drawnChanged() {
 const margin = { top: 18, right: 14, bottom: 30, left: 58 };
 const zoom = {}; // axis -> [from, to]
 
-// Ticks are round values, each with the step that its label must show.
+// Ticks are round values, each with the step that its label must show. Their number is
+// about count; those of a log axis are at least half of its part apart.
 function ticksBetween(low, high, count, log) {
   const ticks = [];
   if (log && high / low > 5) {
-    const decades = Math.log10(high / low);
-    const steps = decades < 1.5 ? [1, 2, 3, 5, 7] : decades < 4 ? [1, 2, 5] : [1];
-    const every = Math.max(1, Math.ceil(decades / count));
+    const decades = Math.log10(high / low), least = decades / (2 * count);
+    const steps = [[1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]].find((all) => all.length === 1 || all.every((s, i) => Math.log10((all[i + 1] || 10) / s) >= least));
+    const every = steps.length > 1 ? 1 : Math.ceil(decades / count);
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += every)
       for (const s of steps) {
         const v = s * 10 ** power;
@@ -200,17 +201,26 @@ function valueAt(points, x) {
   return null;
 }
 
+// The group of a run, and the place of each group, which gives it the same colour in
+// every chart.
+const groupOf = (run) => formatValue(settingOf(run, state.group));
+function groupPlaces() {
+  const groups = new Set(data.runs.filter((r) => drawn.has(r.id)).map(groupOf));
+  return new Map([...groups].sort(compareValues).map((group, place) => [group, place]));
+}
+
 // Runs that share the value of a setting become their mean with one standard
 // deviation. A run that diverged or failed, or has no values, has no part in it and is
 // counted.
 function groupsOf(lines) {
   const groups = new Map();
   for (const line of lines) {
-    const value = formatValue(settingOf(line.run, state.group));
+    const value = groupOf(line.run);
     if (!groups.has(value)) groups.set(value, []);
     groups.get(value).push(line);
   }
-  return [...groups].sort(([a], [b]) => compareValues(a, b)).map(([value, all], place) => {
+  const places = groupPlaces();
+  return [...groups].sort(([a], [b]) => compareValues(a, b)).map(([value, all]) => {
     const members = all.filter((l) => !["diverged", "failed"].includes(l.run.outcome) && l.points.some((p) => p));
     const outcomes = all.filter((l) => !members.includes(l)).map((l) => (["diverged", "failed"].includes(l.run.outcome) ? l.run.outcome : "missing"));
     const lost = ["diverged", "failed", "missing"].map((o) => [outcomes.filter((x) => x === o).length, o]).filter(([n]) => n).map(([n, o]) => `${n} ${o}`);
@@ -228,22 +238,22 @@ function groupsOf(lines) {
       }
     }
     const name = `${state.group} ${value} (${[members.length === 1 ? "1 run" : members.length ? "mean of " + members.length : "", ...lost].filter(Boolean).join(", ")})`;
-    return { id: value, name, place, points, lost: [], run: null };
+    return { id: value, name, place: places.get(value), points, lost: [], run: null };
   });
 }
 
-// The results of the drawn runs against a setting.
+// The results of the drawn runs against a setting, each with the name of its run.
 function linesOver() {
   const metric = byID("metric").value, key = state.over, logX = byID("log-x").checked, logY = byID("log-y").checked;
-  const lines = new Map();
+  const lines = new Map(), places = groupPlaces(), grouped = state.group && state.group !== key;
   for (const run of data.runs) {
     if (!drawn.has(run.id)) continue;
     const x = settingOf(run, key), y = numberOf(run.best[metric]);
     if (typeof x !== "number" || (logX && x <= 0)) continue;
-    const name = state.group && state.group !== key ? `${state.group} ${formatValue(settingOf(run, state.group))}` : "all drawn runs";
-    if (!lines.has(name)) lines.set(name, { name, id: name, place: lines.size, points: [], lost: [], run: null, dots: true });
+    const name = grouped ? `${state.group} ${groupOf(run)}` : "all drawn runs";
+    if (!lines.has(name)) lines.set(name, { name, id: name, place: grouped ? places.get(groupOf(run)) : 0, points: [], lost: [], run: null, dots: true });
     if (run.outcome === "diverged" || y == null || !Number.isFinite(y) || (logY && y <= 0)) lines.get(name).lost.push(x);
-    else lines.get(name).points.push([x, y, y, y]);
+    else lines.get(name).points.push([x, y, y, y, run.name]);
   }
   for (const line of lines.values()) line.points.sort((a, b) => a[0] - b[0]);
   return [...lines.values()];
@@ -295,10 +305,13 @@ async function drawChart(holder, axis, label, format, turn) {
     svg.append(makeSVG("line", { class: "rule", x1: left, x2: width - margin.right, y1: y.place(v), y2: y.place(v) }));
     svg.append(makeSVG("text", { x: left - 6, y: y.place(v) + 4, "text-anchor": "end" }, label));
   }
+  let free = 0; // where the next label may begin
   for (const [v, step] of lines.length ? ticksBetween(x.low, x.high, width / 90, x.log) : []) {
-    const at = x.place(v);
+    const at = x.place(v), label = format(v, step), wide = 7 * label.length, end = Math.min(width - 2, at + wide / 2);
     svg.append(makeSVG("line", { class: "rule", y1: margin.top, y2: height - margin.bottom, x1: at, x2: at }));
-    svg.append(makeSVG("text", { x: at, y: height - 10, "text-anchor": at > width - 40 ? "end" : "middle" }, format(v, step)));
+    if (end - wide < free) continue;
+    free = end + 6;
+    svg.append(makeSVG("text", { x: end - wide / 2, y: height - 10, "text-anchor": "middle" }, label));
   }
   const many = lines.length > mostElements || lines.some((l) => l.dots && l.whole.length > mostElements);
   const pen = many ? canvasPen(width, height) : svgPen(svg);
@@ -419,7 +432,8 @@ function followPointer(holder, svg, lines, x, y, width, height, axis, label) {
   let from = null;
   const read = (event) => {
     const [value, at, level] = valueOf(event);
-    const near = lines.map((l) => ({ line: l, point: nearestPoint(l.whole, value) })).filter((n) => n.point)
+    const close = (l) => l.whole.filter((p) => Math.abs(x.place(p[0]) - at) <= 12); // several runs have the same setting
+    const near = lines.flatMap((l) => (l.dots ? close(l) : [nearestPoint(l.whole, value)]).map((point) => ({ line: l, point }))).filter((n) => n.point)
       .map((n) => ({ ...n, far: Math.abs(y.place(n.point[1]) - level) }))
       .sort((a, b) => a.far - b.far).slice(0, 10)
       .sort((a, b) => b.point[1] - a.point[1]);
@@ -429,7 +443,7 @@ function followPointer(holder, svg, lines, x, y, width, height, axis, label) {
     const place = axis === "seconds" ? formatSeconds(value) : axis === "over" ? formatNumber(value) : Math.round(value).toLocaleString("en");
     tip.replaceChildren(make("div", {}, `${place} ${label}`), ...near.map((n) => {
       const range = n.point[2] < n.point[3] ? ` (${formatNumber(n.point[2])} to ${formatNumber(n.point[3])})` : "";
-      return make("div", {}, swatchAt(n.line.place), `${formatNumber(n.point[1])}${range}  ${n.line.name}`);
+      return make("div", {}, swatchAt(n.line.place), `${formatNumber(n.point[1])}${range}  ${n.point[4] ?? n.line.name}`);
     }));
     tip.hidden = false;
     tip.style.left = at < width / 2 ? "auto" : "66px";
@@ -514,12 +528,13 @@ function makeColumns() {
     { title: "started", value: (r) => r.started, text: (r) => r.started.slice(0, 16).replace("T", " ") },
     { title: "tags", value: (r) => r.tags.join(", ") },
   ].filter((c) => !c.hideUnless || c.hideUnless());
-  const hidden = new Set(state.hide.split("|").filter(Boolean));
+  const hidden = new Set(state.hide ? state.hide.split("|") : data.differing.filter((key) => !kinds.includes(key) && !tellsApart(key) && key !== state.sort.replace(/^-/, "")));
+  byID("columns-title").textContent = "Columns" + (hidden.size ? `, ${columns.filter((c) => hidden.has(c.title)).length} of ${columns.length} hidden` : "");
   byID("columns").replaceChildren(...columns.filter((c) => !c.always).map((c) => {
     const box = make("input", { type: "checkbox", on: { change: () => {
       if (box.checked) hidden.delete(c.title);
       else hidden.add(c.title);
-      state.hide = [...hidden].join("|");
+      state.hide = [...hidden].join("|") || "none";
       keepState();
       makeColumns();
       drawTable();
@@ -528,8 +543,22 @@ function makeColumns() {
     return make("label", {}, box, c.title);
   }));
   columns = columns.filter((c) => !hidden.has(c.title));
+  limitRows();
   best = null;
   rowOf.clear();
+}
+
+// A setting that has one value wherever it exists says no more than that it exists,
+// which another setting decides: until the reader wants its column, it is hidden.
+function tellsApart(key) {
+  let first;
+  for (const run of data.runs) {
+    if (!(key in run.settings)) continue;
+    const value = formatValue(run.settings[key]);
+    first ??= value;
+    if (value !== first) return true;
+  }
+  return false;
 }
 
 // The share of the run that is done, and the time left.
@@ -545,8 +574,16 @@ function progressBar(r) {
 
 const rowOf = new Map(); // id -> row, made when it is first shown
 let matching = null; // ids that a condition selects, on a served page
-const rowsAtOnce = 50; // more follow as the reader scrolls
+let rowsAtOnce = 40; // more follow as the reader scrolls
 let shownRows = rowsAtOnce;
+
+// The time to show rows is that of their cells: a wide table has fewer at once, though
+// always more than fit into its box.
+function limitRows() {
+  const all = shownRows === rowsAtOnce;
+  rowsAtOnce = Math.max(20, Math.min(40, Math.round(1000 / columns.length)));
+  if (all) shownRows = rowsAtOnce;
+}
 
 function listed() {
   const words = matching ? [] : state.filter.toLowerCase().split(/\s+/).filter(Boolean);
@@ -633,8 +670,10 @@ function drawTable() {
 
 // ---- details --------------------------------------------------------------
 
+// A key may be broken before its dots and underscores.
+const breakable = (key) => key.split(/(?=[._])/).flatMap((part) => [make("wbr"), part]);
 function pairsTable(title, pairs) {
-  const rows = pairs.filter(([, v]) => v != null && v !== "").map(([k, v]) => make("tr", {}, make("th", { scope: "row" }, k), make("td", { class: "wide" }, formatValue(v))));
+  const rows = pairs.filter(([, v]) => v != null && v !== "").map(([k, v]) => make("tr", {}, make("th", { scope: "row" }, ...breakable(k)), make("td", { class: "wide" }, formatValue(v))));
   return rows.length ? make("div", {}, make("h3", {}, title), make("table", {}, make("tbody", {}, ...rows))) : "";
 }
 
@@ -676,7 +715,7 @@ function drawComparison() {
   const rows = [
     ...keys.map((key) => [key, ...runs.map((r) => formatValue(settingOf(r, key)))]),
     ...data.outcomes.map((m) => ["best " + m, ...runs.map((r) => formatNumber(r.outcome === "diverged" && r.metrics[m] != null ? "NaN" : r.best[m]))]),
-  ];
+  ].filter(([, ...values]) => values.some((v) => v !== ""));
   byID("comparison").replaceChildren(
     make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "setting"), ...runs.map((r) => make("th", { scope: "col" }, swatchAt(drawn.get(r.id)), r.name)))),
     make("tbody", {}, ...rows.map(([key, ...values]) => make("tr", {}, make("th", { scope: "row" }, key), ...values.map((v) => make("td", {}, v))))));
