@@ -238,7 +238,7 @@ func inFrame(t *testing.T, browser, page string, width int, act string) string {
 	outer := fmt.Sprintf(`<!doctype html><iframe id="inner" style="width: %dpx; height: 900px; border: 0" src="file://%s"></iframe><pre id="found"></pre>
 <script>document.getElementById("inner").addEventListener("load", (event) => {
 	const window = event.target.contentWindow, document = window.document;
-	const drawn = () => new Promise((resolve) => window.requestAnimationFrame(resolve)); // charts follow one another
+	const drawn = () => new Promise((resolve) => window.setTimeout(resolve)); // few charts follow one another without a pause
 	(async () => {%s})().then((found) => { globalThis.document.getElementById("found").textContent = JSON.stringify(found); });
 });</script>`, width, inner, act)
 	dom := inBrowser(t, browser, outer, "")
