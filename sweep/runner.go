@@ -102,6 +102,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	if err := r.train(ctx, r.Trials, true); err != nil {
 		return err
 	}
+	if err := r.promote(ctx); err != nil {
+		return err
+	}
 	known, err := r.Known(ctx)
 	if err != nil {
 		return err
@@ -322,6 +325,50 @@ func (r *Runner) train(ctx context.Context, trials []Trial, stopping bool) error
 	return context.Cause(ctx)
 }
 
+// promote continues the trials that asha paused and that are among the best of their
+// rung, now that the others have reached it, until there are none.
+func (r *Runner) promote(ctx context.Context) error {
+	for {
+		known, err := r.Known(ctx)
+		if err != nil {
+			return err
+		}
+		store, err := tracking.Open(r.Store)
+		if err != nil {
+			return err
+		}
+		trials, err := r.untag(ctx, store, known)
+		store.Close()
+		if err != nil || len(trials) == 0 {
+			return err
+		}
+		r.Notef("sweep %s: %s among the best of a rung, now that the others have reached it", r.File.Name, counted(len(trials)))
+		before := r.launched
+		if err := r.train(ctx, trials, true); err != nil || r.launched == before {
+			return err // the limits allow no more: the next start continues them
+		}
+	}
+}
+
+// untag finds the trials to promote, and takes the tag from them that says that they
+// are done.
+func (r *Runner) untag(ctx context.Context, store *tracking.Store, known map[string]tracking.RunSummary) ([]Trial, error) {
+	r.newStoppers(ctx, store, known)
+	var trials []Trial
+	for _, trial := range r.Trials {
+		run, stopper := known[trial.ID], r.stoppers[trial.Search]
+		paused := slices.DeleteFunc(slices.Clone(run.Tags), func(tag string) bool { return !strings.HasPrefix(tag, StoppedTag+"asha") })
+		if stopper == nil || len(paused) == 0 || stopper.stops(trial.ID) != "" {
+			continue
+		}
+		if err := store.Tag(ctx, run.ID, nil, paused); err != nil {
+			return nil, err
+		}
+		trials = append(trials, trial)
+	}
+	return trials, nil
+}
+
 // counted writes a number of trials.
 func counted(trials int) string {
 	if trials == 1 {
@@ -422,13 +469,9 @@ func (r *Runner) recordFailure(ctx context.Context, trial Trial, failure error) 
 // watch reads the running trials every second, applies the StopRules if stopping, and
 // reports the progress. finish ends the watch.
 func (r *Runner) watch(ctx context.Context, known map[string]tracking.RunSummary, stopping bool) (finish func(), err error) {
-	r.stoppers = map[string]*stopper{}
-	for i := range r.File.searches {
-		if s := &r.File.searches[i]; stopping && s.stop.Kind != "" {
-			r.stoppers[s.name] = newStopper(s.stop, r.File.Highest)
-		}
-	}
-	if len(r.stoppers) == 0 && r.Watch == nil {
+	r.stoppers = nil
+	stopping = stopping && slices.ContainsFunc(r.File.searches, func(s search) bool { return s.stop.Kind != "" })
+	if !stopping && r.Watch == nil {
 		return func() {}, nil
 	}
 	store, err := tracking.OpenCurrent(r.Store)
@@ -436,10 +479,8 @@ func (r *Runner) watch(ctx context.Context, known map[string]tracking.RunSummary
 		return nil, err
 	}
 	r.reader = store
-	for id, run := range known {
-		if run.Status != tracking.Running {
-			r.addCurve(ctx, store, id, run)
-		}
+	if stopping {
+		r.newStoppers(ctx, store, known)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -460,6 +501,21 @@ func (r *Runner) watch(ctx context.Context, known map[string]tracking.RunSummary
 		watching.Wait()
 		store.Close()
 	}, nil
+}
+
+// newStoppers makes the stoppers of the searches, with the trials that do not train now.
+func (r *Runner) newStoppers(ctx context.Context, store *tracking.Store, known map[string]tracking.RunSummary) {
+	r.stoppers = map[string]*stopper{}
+	for i := range r.File.searches {
+		if s := &r.File.searches[i]; s.stop.Kind != "" {
+			r.stoppers[s.name] = newStopper(s.stop, r.File.Highest)
+		}
+	}
+	for id, run := range known {
+		if run.Status != tracking.Running {
+			r.addCurve(ctx, store, id, run)
+		}
+	}
 }
 
 // addCurve reads a run's evaluations for the StopRule. A curve that cannot be read now

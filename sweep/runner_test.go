@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -28,17 +29,19 @@ func TestMain(m *testing.M) {
 
 // train records a run whose val_ppl is 100 times its learning rate. With a rate of at
 // least 5 it evaluates once and then waits to be interrupted; with one of at least 3 it
-// waits two seconds for that and then finishes.
+// waits two seconds for that and then finishes. A resumed run finishes.
 func train(args []string) error {
 	ctx := context.Background()
 	n := tracking.NewRun{Settings: map[string]any{"train.steps": 20}}
-	lr, path := 0.0, ""
+	lr, path, resumed := 0.0, "", ""
 	for i := 0; i+1 < len(args); i++ {
 		switch value := args[i+1]; args[i] {
 		case "--tag":
 			n.Tags = append(n.Tags, value)
 		case "--store":
 			path = value
+		case "--resume":
+			resumed = value
 		case "--set":
 			if text, ok := strings.CutPrefix(value, "optimizer.lr="); ok {
 				lr, _ = strconv.ParseFloat(text, 64)
@@ -55,6 +58,13 @@ func train(args []string) error {
 		return err
 	}
 	defer store.Close()
+	if resumed != "" {
+		run, err := store.ResumeRun(ctx, resumed, 10, tracking.Resume{})
+		if err != nil {
+			return err
+		}
+		return errors.Join(run.Log(tracking.Point{Step: 20, Values: map[string]float64{"val_ppl": 50}}), run.Finish(tracking.Finished, ""))
+	}
 	run, err := store.StartRun(ctx, n)
 	if err != nil {
 		return err
@@ -180,6 +190,26 @@ searches:
 		if run, worst := known[trial.ID], strings.Contains(trial.Label, "=9"); stopped(run) != worst {
 			t.Errorf("%s %s: status %s, tags %q", trial.Search, trial.Label, run.Status, run.Tags)
 		}
+	}
+}
+
+// A trial that paused since few had reached its rung continues when it is among the
+// best of them: it wins. Which trial comes first decides nothing.
+func TestRunnerContinuesPausedTrials(t *testing.T) {
+	t.Setenv("KOALA_SWEEP_TRAINS", "1")
+	file := mustParse(t, "grid: {optimizer.lr: [1, 2, 6, 7, 8, 9, 10]}\nstop: {kind: asha, min_steps: 5, factor: 3}")
+	trials, err := file.Trials(t.Context(), "data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, known := runAll(t, file, trials)
+	for i, trial := range trials {
+		if run := known[trial.ID]; stopped(run) != (i > 2) || (run.Status == tracking.Finished) != (i <= 2) {
+			t.Errorf("%s: status %s, tags %q", trial.Label, run.Status, run.Tags)
+		}
+	}
+	if result := known[trials[2].ID].Result("val_ppl"); result.Best != 50 {
+		t.Errorf("the trial that continued has %v", result)
 	}
 }
 

@@ -13,9 +13,11 @@ import (
 // each search wants its own best point.
 //
 // asha is asynchronous successive halving (Li et al., "A System for Massively
-// Parallel Hyperparameter Tuning", MLSys 2020) in its stopping form: at each rung,
-// the steps MinSteps * Factor^k, a trial continues only if its value is among the
-// best 1/Factor of all trials that reached the rung.
+// Parallel Hyperparameter Tuning", MLSys 2020): at each rung, the steps MinSteps *
+// Factor^k, a trial pauses unless its value is among the best 1/Factor, rounded up, of
+// all trials that reached the rung. Once the others have come there, the Runner
+// continues those that are among the best after all: the order of the trials decides
+// nothing.
 //
 // median is the median stopping rule (Golovin et al., "Google Vizier", KDD 2017): a
 // trial stops if its best value up to a step is worse than the median of the running
@@ -105,11 +107,15 @@ func (s *stopper) stops(trial string) string {
 	return s.belowRung(trial, curve)
 }
 
-// belowRung checks every rung that the trial has reached. At a rung, a trial's value
-// is its best one up to its first evaluation at or after the rung.
+// belowRung checks the last rung of the trial that enough trials have reached: one that
+// was good enough there is not judged again by an earlier rung. At a rung, a trial's
+// value is its best one up to its first evaluation at or after the rung.
 func (s *stopper) belowRung(trial string, curve []evaluation) string {
-	last := curve[len(curve)-1].step
-	for rung := s.rule.MinSteps; rung <= last; rung *= s.rule.Factor {
+	var rungs []int64
+	for rung := s.rule.MinSteps; rung <= curve[len(curve)-1].step; rung *= s.rule.Factor {
+		rungs = append(rungs, rung)
+	}
+	for _, rung := range slices.Backward(rungs) {
 		var values []float64
 		own := math.NaN()
 		for id, other := range s.curves {
@@ -135,10 +141,11 @@ func (s *stopper) belowRung(trial string, curve []evaluation) string {
 			}
 			return 0
 		})
-		keep := max(1, len(values)/int(s.rule.Factor))
+		keep := (len(values) + int(s.rule.Factor) - 1) / int(s.rule.Factor)
 		if s.better(values[keep-1], own) {
 			return fmt.Sprintf("asha at step %d: %.4g is not among the best %d of %d", rung, own, keep, len(values))
 		}
+		return ""
 	}
 	return ""
 }

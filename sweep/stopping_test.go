@@ -29,7 +29,7 @@ func TestASHA(t *testing.T) {
 			t.Errorf("trial %d: %q, want %q", i, why, want)
 		}
 	}
-	if why := s.stops("4"); !strings.Contains(why, "NaN is not among the best 1 of 5") {
+	if why := s.stops("4"); !strings.Contains(why, "NaN is not among the best 2 of 5") {
 		t.Errorf("NaN: %q", why)
 	}
 	if why := s.stops("3"); why != "" {
@@ -40,7 +40,7 @@ func TestASHA(t *testing.T) {
 	for i, values := range [][]float64{{9, 8, 7}, {10, 9, 8}, {9, 8.5, 20}, {9, 9, 6}} {
 		s.add(fmt.Sprint(i), curve(values...), false)
 	}
-	for i, stops := range []bool{true, true, true, false} {
+	for i, stops := range []bool{false, true, true, false} { // the best 2 of 4
 		if why := s.stops(fmt.Sprint(i)); (why != "") != stops {
 			t.Errorf("trial %d: %q", i, why)
 		}

@@ -73,10 +73,11 @@ partly luck. Further keys:
   time_limit: 12h                  # start no run later
 
 asha stops a trial at the steps 200, 600, 1800, ... unless it is among the best
-third there; median stops one that is worse than the median of the finished ones.
-Both compare the trials of one search, and never stop best_seeds. A stopped trial
-is saved and not resumed. A point that starts slowly and would win is lost: give
-min_steps at which the order is the order of the end, often a third of the steps.
+third there; when all trials have been there, those that are in it after all continue.
+median stops one that is worse than the median of the finished ones. Both compare the
+trials of one search, and never stop best_seeds. A point that starts slowly and would
+win is lost: give min_steps at which the order is the order of the end, often a third
+of the steps; a rate that falls helps large rates only at the end.
 
 Runs are tagged sweep:NAME (the name of the file, or "name:") and search:NAME.
 Started again, a sweep skips the finished trials, also after its file was renamed,
