@@ -261,11 +261,14 @@ func (o Output) aligned(t Table) string {
 		}
 		return cell
 	})
+	style := tableStyle(o.Unicode)
+	rule := style.Box.MiddleHorizontal
 	if t.headless() {
 		writer.ResetHeaders()
+		rule = ""
 	}
-	writer.SetStyle(tableStyle(o.Unicode))
-	rendered := trimLines(writer.Render())
+	writer.SetStyle(style)
+	rendered := trimLines(writer.Render(), rule)
 	if t.Title != "" {
 		rendered = o.bold(visible.Text(t.Title)) + "\n" + rendered
 	}
@@ -339,10 +342,18 @@ func widest(s string) int {
 	return width
 }
 
-func trimLines(s string) string {
+// trimLines cuts the padding of the last column: the spaces at the end of each line, and
+// the part of the rule under the header that is over nothing.
+func trimLines(s, rule string) string {
 	lines := strings.Split(s, "\n")
+	width := 0
 	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
+		if lines[i] = strings.TrimRight(lines[i], " "); i != 1 || rule == "" {
+			width = max(width, text.StringWidthWithoutEscSequences(lines[i]))
+		}
+	}
+	if rule != "" {
+		lines[1] = strings.Repeat(rule, width)
 	}
 	return strings.Join(lines, "\n")
 }

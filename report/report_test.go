@@ -335,13 +335,17 @@ func TestTablesFitIntoNarrowTerminals(t *testing.T) {
 		"compare of many": Compare{Runs: many, Prefix: 10, Now: time.Now()}.Write, // in blocks
 		"query": Table{Columns: []Column{{Title: "a"}, {Title: "b"}, {Title: "c"}},
 			Rows: [][]any{{"seed=0", strings.Repeat("b", 50), strings.Repeat("c", 50)}, {"seed=1", "seed=2", "seed=3"}}}.Write,
+		"as wide as the terminal": Table{Columns: []Column{{Title: "a"}, {Title: "b"}},
+			Rows: [][]any{{"seed=0", strings.Repeat("b", 62)}, {"---", ""}, {"seed=1", "seed=2"}, {"seed=3", ""}}}.Write,
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, unicode := range []bool{false, true} {
-				text := written(t, Output{Format: Aligned, Width: 80, Unicode: unicode}, write)
-				if widest(text) > 80 {
-					t.Errorf("%d columns wide:\n%s", widest(text), text)
+				for width := 70; width <= 90; width++ {
+					if text := written(t, Output{Format: Aligned, Width: width, Unicode: unicode}, write); widest(text) > width {
+						t.Errorf("%d columns wide on %d:\n%s", widest(text), width, text)
+					}
 				}
+				text := written(t, Output{Format: Aligned, Width: 80, Unicode: unicode}, write)
 				for i := range runs {
 					if !strings.Contains(text, fmt.Sprintf("seed=%d", i)) {
 						t.Errorf("run %d cannot be told apart:\n%s", i, text)

@@ -46,7 +46,8 @@ func compileWhere(ctx context.Context, q queryer, now time.Time, text string) (s
 // parserToken is how the parser writes the token that it did not expect.
 var parserToken = regexp.MustCompile(`unexpected token (?:EOF|\w+(?:\("((?:[^"\\]|\\.)*)"\))?)`)
 
-// badNumber is how the parser writes a number that it cannot read.
+// badNumber and badSuffix are how the parser writes numbers that it cannot read.
+var badSuffix = regexp.MustCompile(`bad number syntax: "(.*?)"`)
 var badNumber = regexp.MustCompile(`invalid \w+ literal: strconv\.\w+: parsing "(.*?)": [\w ]*\w`)
 
 // otherWords maps words of SQL and of other filters to ours.
@@ -59,6 +60,7 @@ var otherWords = map[string]string{
 // explainSyntax writes the parser's error in the words of a filter.
 func explainSyntax(message string) string {
 	message = badNumber.ReplaceAllString(message, "$1 is no number that can be compared")
+	message = badSuffix.ReplaceAllString(message, "$1... is no number: a number of seconds has no unit, and a setting that is a duration is compared with a text, as in train.time_limit > '1h30m'")
 	token := parserToken.FindStringSubmatch(message)
 	if token == nil {
 		return message

@@ -239,6 +239,8 @@ func TestWhereErrorsPointAtThePlace(t *testing.T) {
 		"steps <> 3":                      {"unexpected >", "!="},
 		"val_ppl < 1e400":                 {"1e400 is no number that can be compared (1:15)"},
 		"steps < 99999999999999999999":    {"99999999999999999999 is no number that can be compared"},
+		"steps < 10s":                     {"10s... is no number", "'1h30m'"},
+		"train.time_limit > 1h30m":        {"no unit"},
 		"steps > 1 &&":                    {"the condition ends too early"},
 		"(steps > 1":                      {"the condition ends too early"},
 		"finite(name)":                    {"name is a text"},

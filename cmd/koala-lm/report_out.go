@@ -32,6 +32,9 @@ func (o *outFlags) check(store string) error {
 	if o.out == "" {
 		return nil
 	}
+	if o.out == "-" {
+		return usagef("--out - would write a file of that name: standard output is --out /dev/stdout")
+	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if sameFile(o.out, store+suffix) {
 			return usagef("--out %s is the store of runs itself: name another file", o.out)
