@@ -114,7 +114,11 @@ func (m *recurrent) Forward(s *torch.Scope, in Input, state *RecurrentState, mod
 	if mode == Evaluate {
 		d = Dropout{}
 	}
-	x := s.Embedding(dropRows(s, m.embedding, d.Embed), in.IDs) // [T, B, E]
+	embed := s.Embedding
+	if m.config.Tied && d.Embed == 0 {
+		embed = s.TiedEmbedding
+	}
+	x := embed(dropRows(s, m.embedding, d.Embed), in.IDs) // [T, B, E]
 	x = drop(s, x, d.Input, d.Locked)
 	raw := x
 	for i, w := range m.layers {

@@ -14,9 +14,19 @@
 
 namespace koala {
 
+// sequence_threads is how many threads share the sequences of a batch.
+inline int64_t sequence_threads(int64_t batch) {
+  return std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), batch / 2));
+}
+
+inline int64_t sequences_a_thread(int64_t batch) {
+  const int64_t threads = sequence_threads(batch);
+  return (batch + threads - 1) / threads;
+}
+
 // over_sequences calls f(first, count) for shares of the batch, one a thread.
 template <typename F> void over_sequences(int64_t batch, const F &f) {
-  const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), batch / 2));
+  const int64_t threads = sequence_threads(batch);
   in_parallel(threads, 1, [&](int64_t first, int64_t n) {
     const int64_t from = batch * first / threads, to = batch * (first + n) / threads;
     f(from, to - from);
@@ -84,13 +94,14 @@ template <class Cell> struct RecurrentLayer : torch::autograd::Function<Recurren
     }
     const Matrix G = mutable_matrix(b.gates), P = mutable_matrix(b.products), Y = mutable_matrix(s.y);
     const Matrix C = Cell::carries ? mutable_matrix(s.c) : Matrix{};
-    const ConstMatrix H0 = matrix(s.h0), C0 = Cell::carries ? matrix(s.c0) : ConstMatrix{}, W = matrix(s.w_hh);
+    const ConstMatrix H0 = matrix(s.h0), C0 = Cell::carries ? matrix(s.c0) : ConstMatrix{};
+    const RightFactor W(matrix(s.w_hh).t(), sequences_a_thread(batch), steps);
     over_sequences(batch, [&](int64_t from, int64_t rows) {
       for (int64_t t = 0; t < steps; t++) {
         const int64_t at = t * batch + from;
         const ConstMatrix h = t > 0 ? Y.part(at - batch, rows) : H0.part(from, rows);
         const ConstMatrix c = !Cell::carries ? C0 : t > 0 ? C.part(at - batch, rows) : C0.part(from, rows);
-        multiply(P.part(at, rows), h, W.t(), true);
+        W.multiply(P.part(at, rows), h, true);
         for (int64_t i = 0; i < rows; i++) {
           Step step{};
           step.gates = G.row(at + i);
@@ -125,7 +136,8 @@ template <class Cell> struct RecurrentLayer : torch::autograd::Function<Recurren
     const Matrix G = mutable_matrix(b.gates), P = mutable_matrix(b.products), DH = mutable_matrix(dh);
     const Matrix DC = Cell::carries ? mutable_matrix(dc) : Matrix{}, Through = mutable_matrix(through);
     const ConstMatrix C = Cell::carries ? matrix(s.c) : ConstMatrix{};
-    const ConstMatrix C0 = Cell::carries ? matrix(s.c0) : ConstMatrix{}, W = matrix(s.w_hh), H = matrix(before);
+    const ConstMatrix C0 = Cell::carries ? matrix(s.c0) : ConstMatrix{}, H = matrix(before);
+    const RightFactor W(matrix(s.w_hh), sequences_a_thread(batch), steps);
     const ConstMatrix DY = dy.defined() ? matrix(dy) : ConstMatrix{};
     over_sequences(batch, [&](int64_t from, int64_t rows) {
       const Matrix d = DH.part(from, rows), product = Through.part(from, rows);
@@ -147,7 +159,7 @@ template <class Cell> struct RecurrentLayer : torch::autograd::Function<Recurren
           Cell::backward(step, n);
         }
         // dh holds the part of the gradient that bypasses the products, of a separate cell.
-        multiply(Cell::separate ? product : d, P.part(at, rows), W);
+        W.multiply(Cell::separate ? product : d, P.part(at, rows));
         if (Cell::separate)
           add_to(product.p, d.p, rows * n);
       }

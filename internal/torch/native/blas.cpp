@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "blas.h"
 #include "common.h"
 
 extern "C" __attribute__((weak)) int mkl_serv_cbwr_get_auto_branch(void);
@@ -34,4 +35,12 @@ KOALA_API const char *koala_mkl_isa(void) {
     return "";
   const int branch = mkl_serv_cbwr_get_auto_branch();
   return branch >= 12 ? "v4" : branch >= 10 ? "v3" : "default";
+}
+
+// Where MKL has kernels of AVX2, the products of a recurrent layer run 1.2 to 1.8 times as
+// fast packed. The gain is not known elsewhere, and MKL's own way is kept.
+bool koala::packs() {
+  static const bool pays = blas() && cblas_sgemm_pack_get_size != nullptr && cblas_sgemm_pack != nullptr &&
+                           cblas_sgemm_compute != nullptr && std::strcmp(koala_mkl_isa(), "v3") == 0;
+  return pays;
 }

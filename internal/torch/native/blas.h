@@ -14,6 +14,13 @@ extern "C" __attribute__((weak)) void sgemm_(const char *transa, const char *tra
                                              const float *b, const int *ldb, const float *beta, float *c,
                                              const int *ldc);
 
+extern "C" __attribute__((weak)) size_t cblas_sgemm_pack_get_size(int identifier, int m, int n, int k);
+extern "C" __attribute__((weak)) void cblas_sgemm_pack(int layout, int identifier, int trans, int m, int n, int k,
+                                                       float alpha, const float *src, int ld, float *dest);
+extern "C" __attribute__((weak)) void cblas_sgemm_compute(int layout, int transa, int transb, int m, int n, int k,
+                                                          const float *a, int lda, const float *b, int ldb, float beta,
+                                                          float *c, int ldc);
+
 extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int threads); // returns the setting before
 
 namespace koala {
@@ -83,6 +90,44 @@ inline void multiply(const Matrix &c, const ConstMatrix &a, const ConstMatrix &b
   const float one = 1.0f, beta = add ? 1.0f : 0.0f;
   sgemm_(b.transposed ? "T" : "N", a.transposed ? "T" : "N", &m, &n, &k, &one, b.p, &ldb, a.p, &lda, &beta, c.p, &ldc);
 }
+
+// packs says whether RightFactor packs (blas.cpp).
+bool packs();
+
+// A RightFactor is b of many products c = a b or c += a b of few rows each. Of few rows, the
+// library spends as long on bringing b into the order in which its kernel reads it as on
+// the products, or multiplies out of order at half the rate; here b is brought into order
+// once.
+class RightFactor {
+public:
+  // b is to be multiplied with about so many rows at a time, so many times.
+  RightFactor(const ConstMatrix &b, int64_t rows, int64_t times) : b_(b) {
+    if (times < 4 || !packs())
+      return;
+    const OneThread alone; // whose products are made by one thread each
+    const int m = static_cast<int>(rows), n = static_cast<int>(b.columns), k = static_cast<int>(b.rows);
+    const size_t bytes = cblas_sgemm_pack_get_size(right, m, n, k);
+    packed_ = at::empty({static_cast<int64_t>(bytes / sizeof(float) + 1)}, at::kFloat);
+    cblas_sgemm_pack(row_major, right, b.transposed ? transposed : plain, m, n, k, 1.0f, b.p,
+                     static_cast<int>(b.step), packed_.mutable_data_ptr<float>());
+  }
+
+  // c = a b, or c += a b where add is set; neither a nor c is transposed.
+  void multiply(const Matrix &c, const ConstMatrix &a, bool add = false) const {
+    if (!packed_.defined())
+      return koala::multiply(c, a, b_, add);
+    cblas_sgemm_compute(row_major, plain, in_order, static_cast<int>(c.rows), static_cast<int>(c.columns),
+                        static_cast<int>(a.columns), a.p, static_cast<int>(a.step), packed_.const_data_ptr<float>(),
+                        static_cast<int>(b_.step), add ? 1.0f : 0.0f, c.p, static_cast<int>(c.step));
+  }
+
+private:
+  // mkl_cblas.h: CblasRowMajor, CblasNoTrans, CblasTrans, CblasPacked, CblasBMatrix
+  static constexpr int row_major = 101, plain = 111, transposed = 112, in_order = 151, right = 162;
+
+  ConstMatrix b_;
+  at::Tensor packed_;
+};
 
 // view_of is a matrix on t's memory: t's dimensions but the last are its rows. The
 // elements of a row or of a column are neighbours.
