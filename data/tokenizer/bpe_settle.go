@@ -20,7 +20,7 @@ const longPiece = 1 << 16
 
 // longestToken is the number of symbols above which a token keeps pieces from being
 // encoded in parts: at each symbol all tokens that may begin there are tried.
-const longestToken = 256
+const longestToken = 512
 
 // settler finds settled boundaries for one goroutine.
 type settler struct {
