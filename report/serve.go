@@ -123,12 +123,12 @@ func (s *Server) read(ctx context.Context, query tracking.Query) (*pageData, err
 	return data, nil
 }
 
-// marks identifies which runs there are, and their notes and tags: what changes
-// without a sign of life of a run.
+// marks identifies which runs there are, and their states, notes and tags: what changes
+// without a sign of life of a run, such as a crash on another host.
 func marks(runs []tracking.RunSummary) string {
 	hash := sha256.New()
 	for _, run := range runs {
-		fmt.Fprintf(hash, "%q %q %q\n", run.ID, run.Note, run.Tags)
+		fmt.Fprintf(hash, "%q %q %q %q\n", run.ID, run.Status, run.Note, run.Tags)
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:8])
 }

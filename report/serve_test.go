@@ -116,6 +116,7 @@ func TestServeFollowsTheStore(t *testing.T) {
 		{"as long", func() error { return writer.Note(t.Context(), id, "two") }},
 		{"tag", func() error { return writer.Tag(t.Context(), id, []string{"first"}, nil) }},
 		{"as many", func() error { return writer.Tag(t.Context(), id, []string{"other"}, []string{"first"}) }},
+		{"an end, the clock set back", func() error { return run.Finish(tracking.Finished, "") }},
 	} {
 		if err := edit.make(); err != nil {
 			t.Fatal(err)
@@ -128,10 +129,6 @@ func TestServeFollowsTheStore(t *testing.T) {
 		}
 		old = edited.Marks
 	}
-	if err := run.Finish(tracking.Finished, ""); err != nil {
-		t.Fatal(err)
-	}
-	await()
 }
 
 // A served page asks for the curves that it draws and for the details that it shows.

@@ -14,7 +14,8 @@ type Imported struct {
 }
 
 // Import copies the runs of another store into this one. If both have a run, it
-// keeps the later record: the one with more sessions, or with the later heartbeat.
+// keeps the later record: the one with more sessions, then with more steps, then the
+// one that ended. Only then the clock decides, which may have been set back meanwhile.
 // It copies everything in one transaction.
 func (s *Store) Import(ctx context.Context, from *Store) (Imported, error) {
 	var done Imported
@@ -33,13 +34,22 @@ func (s *Store) Import(ctx context.Context, from *Store) (Imported, error) {
 // session is a run's progress, to compare two records of it.
 type session struct {
 	id, heartbeat string
-	lease         int64
+	lease, steps  int64
 	status        Status
 }
 
+// ended reports whether the run itself recorded its end: that it crashed is what a
+// reader thought.
+func (s session) ended() bool { return s.status != Running && s.status != Crashed }
+
 func (s session) later(than session) bool {
-	if s.lease != than.lease {
+	switch {
+	case s.lease != than.lease:
 		return s.lease > than.lease
+	case s.steps != than.steps:
+		return s.steps > than.steps
+	case s.ended() != than.ended():
+		return s.ended()
 	}
 	return s.heartbeat > than.heartbeat
 }
@@ -48,17 +58,17 @@ func importRuns(ctx context.Context, theirs queryer, ours *sql.Tx, done *Importe
 	var runs []session
 	err := forEach(ctx, theirs, func(rows *sql.Rows) error {
 		var run session
-		err := rows.Scan(&run.id, &run.lease, &run.heartbeat)
+		err := rows.Scan(&run.id, &run.lease, &run.steps, &run.heartbeat, &run.status)
 		runs = append(runs, run)
 		return err
-	}, `SELECT id, lease, heartbeat FROM runs ORDER BY number`)
+	}, `SELECT id, lease, steps, heartbeat, status FROM runs ORDER BY number`)
 	if err != nil {
 		return err
 	}
 	for _, run := range runs {
 		known := session{id: run.id}
-		err := ours.QueryRowContext(ctx, `SELECT lease, heartbeat, status FROM observed_runs WHERE id = ?`, run.id).
-			Scan(&known.lease, &known.heartbeat, &known.status)
+		err := ours.QueryRowContext(ctx, `SELECT lease, steps, heartbeat, status FROM observed_runs WHERE id = ?`, run.id).
+			Scan(&known.lease, &known.steps, &known.heartbeat, &known.status)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			done.Added++
