@@ -33,6 +33,7 @@ const (
 type pageData struct {
 	Written   string                `json:"written"`
 	Live      bool                  `json:"live"` // served, and follows the store
+	Cut       bool                  `json:"cut"`  // --limit left runs out
 	Runs      []pageRun             `json:"runs"`
 	Marks     string                `json:"marks,omitempty"` // of a served page, see marks
 	Part      bool                  `json:"part,omitempty"`  // only the runs that changed
@@ -80,9 +81,11 @@ func (r rounded) MarshalJSON() ([]byte, error) {
 
 func (r *rounded) UnmarshalJSON(text []byte) error { return (*Number)(r).UnmarshalJSON(text) }
 
-// WriteHTML writes a self-contained page of the runs.
-func WriteHTML(ctx context.Context, w io.Writer, store *tracking.Store, runs []tracking.RunSummary, now time.Time) error {
+// WriteHTML writes a self-contained page of the runs. cut says that a limit left others
+// out.
+func WriteHTML(ctx context.Context, w io.Writer, store *tracking.Store, runs []tracking.RunSummary, cut bool, now time.Time) error {
 	data := newPageData(runs, now)
+	data.Cut = cut
 	if err := data.addDetails(ctx, store); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ import (
 func pageOf(t *testing.T, s *tracking.Store) (string, pageData) {
 	t.Helper()
 	var b bytes.Buffer
-	if err := WriteHTML(context.Background(), &b, s, allRuns(t, s), time.Now()); err != nil {
+	if err := WriteHTML(context.Background(), &b, s, allRuns(t, s), false, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	text := b.String()

@@ -113,13 +113,20 @@ func (s *Server) all(ctx context.Context) (*pageData, error) {
 // read returns the page's data. The time of writing is taken before reading: what
 // changes meanwhile counts as changed later.
 func (s *Server) read(ctx context.Context, query tracking.Query) (*pageData, error) {
-	now := time.Now()
+	now, limit := time.Now(), query.Limit
+	if limit > 0 {
+		query.Limit++ // one more shows whether the limit leaves any out
+	}
 	runs, err := s.Store.Runs(ctx, query)
 	if err != nil {
 		return nil, err
 	}
+	cut := limit > 0 && len(runs) > limit
+	if cut {
+		runs = runs[:limit]
+	}
 	data := newPageData(runs, now)
-	data.Live, data.Written, data.Marks = true, now.UTC().Format(time.RFC3339Nano), marks(runs)
+	data.Live, data.Cut, data.Written, data.Marks = true, cut, now.UTC().Format(time.RFC3339Nano), marks(runs)
 	return data, nil
 }
 

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -128,6 +129,32 @@ func TestServeFollowsTheStore(t *testing.T) {
 			t.Errorf("%s: part %v (%v)", edit.name, edited.Part, err)
 		}
 		old = edited.Marks
+	}
+}
+
+// A page of the first runs says that there are more.
+func TestPageSaysThatRunsAreLeftOut(t *testing.T) {
+	store := filled(t)
+	all := len(allRuns(t, store))
+	for limit, cut := range map[int]bool{0: false, 3: true, all - 1: true, all: false} {
+		server := served(t, &Server{Store: store, Query: tracking.Query{Limit: limit}})
+		var data, part pageData
+		_, text := get(t, server.URL+"/data")
+		if err := json.Unmarshal([]byte(text), &data); err != nil || data.Cut != cut || cut != (len(data.Runs) < all) || cut && len(data.Runs) != limit {
+			t.Errorf("limit %d: cut %v, %d runs (%v)", limit, data.Cut, len(data.Runs), err)
+		}
+		_, text = get(t, server.URL+"/data?since="+url.QueryEscape(data.Written)+"&marks="+data.Marks)
+		if err := json.Unmarshal([]byte(text), &part); err != nil || !part.Part {
+			t.Errorf("limit %d: without a change, all data comes again (%v)", limit, err)
+		}
+	}
+	browser := browserOf(t)
+	var page bytes.Buffer
+	if err := WriteHTML(t.Context(), &page, store, allRuns(t, store)[:2], true, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if got := inFrame(t, browser, page.String(), 1400, `return document.getElementById("about").textContent.split(",")[0]`); got != `"only the first 2 runs (--limit 0 takes all)"` {
+		t.Error(got)
 	}
 }
 

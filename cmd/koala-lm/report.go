@@ -26,6 +26,7 @@ type reportOptions struct {
 	app    *app
 	store  string
 	format string
+	cut    bool // by withRuns: --limit left runs out
 }
 
 func newReportCmd(a *app) *cobra.Command {

@@ -57,7 +57,7 @@ func runReportHTML(ctx context.Context, opts *reportHTMLOptions) error {
 			return errors.New("no run matches: the page would be empty")
 		}
 		return opts.write(func(w io.Writer) error {
-			return report.WriteHTML(ctx, w, store, runs, time.Now())
+			return report.WriteHTML(ctx, w, store, runs, opts.cut, time.Now())
 		})
 	})
 }

@@ -91,7 +91,7 @@ func (o *reportOptions) withRuns(ctx context.Context, open func() (*tracking.Sto
 		return err
 	}
 	if limit > 0 && len(runs) > limit {
-		runs = runs[:limit]
+		runs, o.cut = runs[:limit], true
 		o.app.notef("only the first %d runs; --limit 0 takes all", limit)
 	}
 	return use(store, runs)

@@ -741,7 +741,7 @@ function fillSelect(id, options, chosen) {
 // show draws everything that depends on which runs and settings there are.
 function show() {
   indexRuns();
-  byID("about").textContent = `${data.runs.length} ${data.runs.length === 1 ? "run" : "runs"}, ${data.live ? "live" : "written " + data.written.slice(0, 16).replace("T", " ") + " UTC"}`;
+  byID("about").textContent = `${data.cut ? "only the first " : ""}${data.runs.length} ${data.runs.length === 1 ? "run" : "runs"}${data.cut ? " (--limit 0 takes all)" : ""}, ${data.live ? "live" : "written " + data.written.slice(0, 16).replace("T", " ") + " UTC"}`;
   byID("warning").hidden = data.datasets < 2;
   byID("warning").textContent = `These runs were trained on ${data.datasets} different datasets: their perplexities do not compare.`;
   fillSelect("metric", data.metrics.map((m) => [m, m]), state.metric || byID("metric").value);
