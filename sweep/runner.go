@@ -136,13 +136,10 @@ func summary(trials []Trial, known map[string]tracking.RunSummary) string {
 		if part := run.Share(); ok && !math.IsNaN(part) {
 			share += part
 		}
-		switch {
-		case !ok:
+		if ok {
+			count[State(run)]++
+		} else {
 			count["not started"]++
-		case stopped(run):
-			count["stopped early"]++
-		default:
-			count[string(run.Status)]++
 		}
 	}
 	var parts []string
@@ -277,6 +274,14 @@ func (r *Runner) Done(run tracking.RunSummary) bool {
 // stopped reports whether a StopRule ended the run.
 func stopped(run tracking.RunSummary) bool {
 	return slices.ContainsFunc(run.Tags, func(tag string) bool { return strings.HasPrefix(tag, StoppedTag) })
+}
+
+// State is how a trial stands: the status of its run, or that a StopRule ended it.
+func State(run tracking.RunSummary) string {
+	if stopped(run) {
+		return "stopped early"
+	}
+	return string(run.Status)
 }
 
 // train trains the trials that are not done. If stopping, each search's StopRule

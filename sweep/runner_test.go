@@ -123,7 +123,7 @@ func TestRunnerStopsBadTrials(t *testing.T) {
 	}
 	for i, want := range []tracking.Status{tracking.Finished, tracking.Finished, tracking.Interrupted, tracking.Interrupted} {
 		run := known[r.Trials[i].ID]
-		if run.Status != want || stopped(run) != (want == tracking.Interrupted) {
+		if run.Status != want || (State(run) == "stopped early") != (want == tracking.Interrupted) {
 			t.Errorf("trial %d is %s, tags %q", i, run.Status, run.Tags)
 		}
 	}

@@ -270,7 +270,7 @@ func (opts *sweepOptions) list(ctx context.Context, s *sweep.Runner) error {
 	for i, trial := range trials {
 		status, run := "new", ""
 		if r, ok := known[trial.ID]; ok {
-			status, run = string(r.Status), r.ID
+			status, run = sweep.State(r), r.ID
 		}
 		table.Rows = append(table.Rows, []any{int64(i), trial.ID, status, run, trial.Search, trial.Label})
 	}
