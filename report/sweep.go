@@ -41,6 +41,7 @@ type point struct {
 	values   []any                 // of the varied settings
 	finished []tracking.RunSummary // with a result
 	result   group                 // of val_ppl
+	partial  int                   // runs with a result that did not train to their end
 }
 
 const seedKey = "train.seed"
@@ -160,6 +161,7 @@ func (f *search) divide(runs []tracking.RunSummary) {
 			p.finished = append(p.finished, run)
 		default: // the result of a partial training is not comparable
 			result.Outcome = tracking.NoneSoFar
+			p.partial++
 		}
 		p.result.addResult(result, run.ID, false)
 	}

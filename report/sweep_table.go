@@ -192,6 +192,9 @@ func (f *search) everywhere(seed any) bool {
 // outcome writes a point's result and its seeds without a result.
 func (f *search) outcome(p *point) string {
 	result := f.result(p)
+	if p.partial == p.result.runs() {
+		return "unfinished" // stopped early, or still training
+	}
 	if p.result.runs() == 1 && math.IsNaN(result) {
 		return strings.TrimPrefix(p.result.losses(), "1 ")
 	}

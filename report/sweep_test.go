@@ -1,10 +1,12 @@
 package report
 
 import (
+	"bytes"
 	"encoding/xml"
 	"io"
 	"math"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -176,5 +178,37 @@ func TestSweepOfNothing(t *testing.T) {
 	text := written(t, Output{Format: Aligned}, func(o Output) error { return s.Write(o, "") })
 	if !strings.Contains(text, "1 runs (1 failed)") {
 		t.Errorf("got\n%s", text)
+	}
+}
+
+// What a trial has before its end is no result: it is neither a value nor missing.
+func TestSweepTellsUnfinishedTrials(t *testing.T) {
+	store := empty(t)
+	for lr, status := range map[float64]tracking.Status{1: tracking.Finished, 2: tracking.Interrupted, 3: tracking.Crashed} {
+		n := storetest.Example("x", "adam", 1, 1)
+		n.Tags, n.Settings["optimizer.lr"] = []string{"sweep:s"}, lr
+		run, err := store.StartRun(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status != tracking.Crashed { // this one has no value
+			if err := run.Log(tracking.Point{Step: 10, Values: map[string]float64{"val_ppl": 100 / lr}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := run.Finish(status, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := NewSweep(t.Context(), store, "s", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := s.Write(Output{W: &b, Format: Aligned}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`1: 100\.0, 2: unfinished, 3: (missing|failed)`).MatchString(b.String()) {
+		t.Error(b.String())
 	}
 }
