@@ -2,8 +2,10 @@ package tokenizer
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -171,10 +173,17 @@ func TestSentencePieceModels(t *testing.T) {
 			Name  string
 			Model []byte
 			IDs   [][]uint32
+			Long  string // the digest of the ids of a text whose sum of scores is large
 		}
 	}
 	if err := json.Unmarshal(fixture(t, "sentencepiece.json"), &recorded); err != nil {
 		t.Fatal(err)
+	}
+	words := []string{"fine", " ", "  ", "(", ")", "a", "zebra", " lin", "e", "wide and ", "the caf", "  and", "b"}
+	var long []byte
+	for i, at := 0, 1; i < 120_000; i++ {
+		at = (at*1103515245 + 12345) % (1 << 31)
+		long = append(long, words[(at>>16)%len(words)]...)
 	}
 	for _, m := range recorded.Models {
 		t.Run(m.Name, func(t *testing.T) {
@@ -183,6 +192,17 @@ func TestSentencePieceModels(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkIDs(t, tok, recorded.Texts, m.IDs)
+			ids, err := tok.NewEncoder().Encode(nil, long, Document)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var encoded []byte
+			for _, id := range ids {
+				encoded = binary.LittleEndian.AppendUint32(encoded, id)
+			}
+			if sum := sha256.Sum256(encoded); hex.EncodeToString(sum[:]) != m.Long {
+				t.Errorf("other ids for a text of %d bytes", len(long))
+			}
 		})
 	}
 }

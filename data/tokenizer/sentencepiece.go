@@ -135,11 +135,8 @@ func (m *spModel) unigram() any {
 	vocab := make([][2]any, len(m.pieces))
 	for id, p := range m.pieces {
 		score := neverScore
-		switch p.kind {
-		case spNormal:
+		if p.kind == spNormal || p.kind == spUser {
 			score = float64(p.score)
-		case spUser: // in SentencePiece's model, whatever the file says
-			score = -0.1
 		}
 		vocab[id] = [2]any{p.text, score}
 	}

@@ -132,12 +132,17 @@ func (m *unigram) newEncoder() modelEncoder {
 }
 
 // SentencePiece segments a whole text at once: its sums, and the rounding of each, go on
-// from piece to piece and over user-defined symbols between them.
+// from piece to piece and over user-defined symbols between them. A sum below lowestSum
+// starts again from 0, and those of the places after it follow.
+const lowestSum = -1e5
 
 func (e *unigramEncoder) startText() { e.sum = 0 }
 
 func (e *unigramEncoder) passToken(id uint32) {
 	if e.m.single && int(id) < len(e.m.scores) {
+		if e.sum < lowestSum {
+			e.sum = 0
+		}
 		e.sum = float64(float32(e.sum + e.m.scores[id]))
 	}
 }
@@ -161,6 +166,12 @@ func (e *unigramEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
 	for start := 0; start < len(piece); {
 		_, size := utf8.DecodeRune(piece[start:])
 		here, single := e.scores[start&mask], false
+		if m.single && here < lowestSum {
+			for end := start + 1; end <= min(start+m.longest, len(piece)); end++ {
+				e.scores[end&mask] = float64(float32(e.scores[end&mask] - here))
+			}
+			here = 0
+		}
 		at := uint32(0)
 		for end := start; end < len(piece); end++ {
 			next, ok := m.trie.get(pair{at, uint32(piece[end])})
