@@ -2,15 +2,21 @@
 
 import ctypes
 import json
+import os
 import pathlib
 import statistics
+import sys
 import time
 
 import numpy as np
 
 
 def tune_allocator():
-    """Keep freed memory in the heap, as koala-lm does. Call before torch is imported."""
+    """Keep freed memory in the heap, and ask for large pages, as koala-lm does. Call before torch is imported."""
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc.hugetlb=" not in tunables:  # glibc reads it when a program starts
+        os.environ["GLIBC_TUNABLES"] = f"{tunables}:glibc.malloc.hugetlb=1".lstrip(":")
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     libc = ctypes.CDLL("libc.so.6")
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # M_... in malloc.h
     libc.mallopt(mmap_threshold, 1 << 30)

@@ -95,9 +95,10 @@ func (s *Scope) Embedding(w, ids *ts.Tensor) *ts.Tensor {
 }
 
 // TiedEmbedding is Embedding with weights w that the output layer shares. Its gradient is
-// sparse, only the rows that were looked up, and libtorch adds it in place to the output
+// sparse, only the rows that were looked up, and libtorch adds it to a copy of the output
 // layer's dense gradient. Embedding's gradient would be a second matrix of w's size,
-// nearly all zeros. If w has no other, dense gradient, its gradient stays sparse.
+// nearly all zeros, to be written and added. If w has no other, dense gradient, its
+// gradient stays sparse.
 func (s *Scope) TiedEmbedding(w, ids *ts.Tensor) *ts.Tensor {
 	return s.Apply("embedding", func() (*ts.Tensor, error) { return ts.Embedding(w, ids, -1, false, true) }, w, ids)
 }
