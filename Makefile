@@ -158,8 +158,8 @@ check-cuda: build ## pack tests and programs for a machine with an NVIDIA GPU an
 # TEXTS="FOLDER a.txt" adds texts.
 compare-tokenizers: | $(TOKENIZER_PEERS) ## hold tokenizer files and what is trained here against other programs, id by id
 	@GOWORK=off go build -o bin/ ./cmd/koala-lm
-	@$(TOKENIZER_PYTHON) bench/tokenizer_files.py --texts $(TEXTS) -- $(TOKENIZERS)
-	@$(TOKENIZER_PYTHON) bench/tokenizers_peer.py
+	@status=0; $(TOKENIZER_PYTHON) bench/tokenizer_files.py --texts $(TEXTS) -- $(TOKENIZERS) || status=1; \
+		$(TOKENIZER_PYTHON) bench/tokenizers_peer.py || status=1; exit $$status
 
 # TOKENIZERS names tokenizer.json files of byte-level BPE, TEXTS a varied text.
 bench-tokenizers: | $(TOKENIZER_PEERS) ## time encoding beside other programs, on one thread

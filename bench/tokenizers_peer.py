@@ -124,6 +124,7 @@ def compare(path, work, report):
     for name, tokenizer in other_models(text):
         file, out = work / f"{name}.json", work / f"{path.name}-{name}"
         tokenizer.save(str(file))
+        tokenizer = Tokenizer.from_file(str(file))  # its scores of Unigram are rounded as they are read, and rounding breaks ties
         koala(path, "--tokenizer", file, "--out", out)
         tokenizer.encode_special_tokens = True
         report.line(f"{name}: ids", read_ids(out), tokenizer.encode(text, add_special_tokens=False).ids)
