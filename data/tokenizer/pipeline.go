@@ -97,7 +97,7 @@ func (t *Pipeline) plan() {
 		}
 	}
 	t.seamless = t.seamless && !t.fresh
-	t.divisible = t.restsAsSeen()
+	t.divisible = t.isDivisible()
 }
 
 func (m *bpe) takesBytes() bool { return m.bytes != nil }

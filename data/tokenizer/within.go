@@ -4,8 +4,7 @@ import "unicode/utf8"
 
 // A text without a place to cut at is one long piece at its end: ideographs, spaces, a word
 // of a megabyte. It is cut inside this piece, at a place where the model's encoding is
-// settled (settler) and where the steps before the model treat the rest as they would have
-// treated it after the start of the piece.
+// settled (settler) and where the steps before the model make two pieces of the two sides.
 
 // longestWithin bounds the memory for finding such a place, which is some 20 bytes for each
 // byte of the piece.
@@ -24,10 +23,10 @@ func (w *within) append(dst []uint32, text []byte, start, end int) ([]uint32, er
 	return dst, nil
 }
 
-// restsAsSeen reports whether the steps before the model go on inside a piece as if it
-// started there: a mark that only a first piece gets, then sets of characters, of which
-// none is inside a piece, or one splitter, which decides itself.
-func (t *Pipeline) restsAsSeen() bool {
+// isDivisible reports whether the steps before the model can make two pieces of one: a mark
+// that only a first piece gets, then sets of characters, of which none is inside a piece,
+// or one splitter, which says where (goesOn).
+func (t *Pipeline) isDivisible() bool {
 	m, ok := t.model.(*bpe)
 	if !ok || t.fresh {
 		return false
@@ -82,7 +81,7 @@ func (e *pipelineEncoder) cutWithin(text []byte, part Part) int {
 	// Each place of the text has one in the piece, at the same distance from the end after
 	// normalization.
 	at, known := len(piece), end
-	for i := end - 1; i > 0 && n > 0; i-- {
+	for i := end - 1; i > max(0, end-cutTries) && n > 0; i-- {
 		if !utf8.RuneStart(text[i]) || !e.independent(text, i) {
 			continue
 		}
