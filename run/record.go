@@ -327,6 +327,11 @@ func first(told *bool, happens bool) bool {
 	return true
 }
 
+func (r *recorder) Stepped(s lm.Step) error {
+	r.run.Reached(s.Step, s.Tokens)
+	return nil
+}
+
 func (r *recorder) Logged(l lm.Log) error {
 	o := l.Step.Optimizer
 	milliseconds := func(d time.Duration) float64 { return 1000 * d.Seconds() }

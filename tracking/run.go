@@ -285,6 +285,14 @@ func (r *Run) Log(p Point) error {
 	return nil
 }
 
+// Reached notes how far training has come. A run often ends after the last point that it
+// logged.
+func (r *Run) Reached(step, tokens int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queue.reached(step, tokens)
+}
+
 // makeRoom waits, at most for patience, until the queue has space for n values.
 // The caller holds the lock.
 func (r *Run) makeRoom(n int) bool {

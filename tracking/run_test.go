@@ -118,6 +118,42 @@ func TestRunStartsWithItsMetrics(t *testing.T) {
 	checkSpans(t, s)
 }
 
+// A run's steps are those it made, whether they were logged or not.
+func TestStepsBetweenPoints(t *testing.T) {
+	s := newStore(t)
+	ctx := t.Context()
+	run := startRun(t, s, NewRun{Name: "r"})
+	check := func(steps, tokens int64) {
+		t.Helper()
+		if got, err := s.Run(ctx, "r"); err != nil || got.Steps != steps || got.Tokens != tokens {
+			t.Errorf("%d steps, %d tokens, %v, want %d and %d", got.Steps, got.Tokens, err, steps, tokens)
+		}
+	}
+	if err := run.Log(Point{Step: 10, Tokens: 100, Values: map[string]float64{"train_loss": 1}}); err != nil {
+		t.Fatal(err)
+	}
+	run.Reached(16, 160)
+	run.Reached(17, 170)
+	if err := run.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	check(17, 170)
+	run.Reached(18, 180)
+	if err := run.Finish(Interrupted, ""); err != nil {
+		t.Fatal(err)
+	}
+	check(18, 180)
+	run, err := s.ResumeRun(ctx, run.ID(), 12, Resume{Device: "cpu", Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Reached(13, 130)
+	if err := run.Finish(Finished, ""); err != nil {
+		t.Fatal(err)
+	}
+	check(13, 130)
+}
+
 func TestResumeReplacesWhatCameAfter(t *testing.T) {
 	s := newStore(t)
 	ctx := context.Background()

@@ -205,6 +205,12 @@ type batch struct {
 	samples []sample
 	events  []event
 	lost    loss
+	steps   int64 // that training has come to, with its tokens
+	tokens  int64
+}
+
+func (b *batch) reached(steps, tokens int64) {
+	b.steps, b.tokens = max(b.steps, steps), max(b.tokens, tokens)
 }
 
 func (b *batch) empty() bool {
@@ -216,6 +222,7 @@ func (b *batch) append(next *batch) {
 	b.samples = append(b.samples, next.samples...)
 	b.events = append(b.events, next.events...)
 	b.lost.merge(next.lost)
+	b.reached(next.steps, next.tokens)
 	next.clear()
 }
 
@@ -324,6 +331,7 @@ func (c *commit) write(b batch, end *ending) error {
 	if err := c.writeEvents(b, end); err != nil {
 		return fmt.Errorf("write events: %w", err)
 	}
+	c.steps, c.tokens = max(c.steps, b.steps), max(c.tokens, b.tokens)
 	return c.writeRun(end)
 }
 
