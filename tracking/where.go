@@ -47,8 +47,10 @@ func compileWhere(ctx context.Context, q queryer, now time.Time, text string) (s
 var parserToken = regexp.MustCompile(`unexpected token (?:EOF|\w+(?:\("((?:[^"\\]|\\.)*)"\))?)`)
 
 // badNumber and badSuffix are how the parser writes numbers that it cannot read.
-var badSuffix = regexp.MustCompile(`bad number syntax: "(.*?)"`)
-var badNumber = regexp.MustCompile(`invalid \w+ literal: strconv\.\w+: parsing "(.*?)": [\w ]*\w`)
+var (
+	badNumber = regexp.MustCompile(`invalid \w+ literal: strconv\.\w+: parsing "(.*?)": [\w ]*\w`)
+	badSuffix = regexp.MustCompile(`bad number syntax: "(.*?)"`)
+)
 
 // otherWords maps words of SQL and of other filters to ours.
 var otherWords = map[string]string{

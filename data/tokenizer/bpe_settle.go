@@ -1,6 +1,9 @@
 package tokenizer
 
-import "unicode/utf8"
+import (
+	"slices"
+	"unicode/utf8"
+)
 
 // A long piece of BPE is encoded in parts that give the ids of the whole.
 //
@@ -47,10 +50,10 @@ type tokenTree struct {
 
 // newTokenTree returns nil for a model with tokens of which it does not know the symbols.
 func newTokenTree(m *bpe) *tokenTree {
-	t := &tokenTree{next: newPairTable(4 * len(m.merges.to)), ends: []uint32{noID}, spelled: make([][]uint32, len(m.vocab.written))}
 	if m.prefix != "" || m.suffix != "" {
 		return nil
 	}
+	t := &tokenTree{next: newPairTable(4 * len(m.merges.to)), ends: []uint32{noID}, spelled: make([][]uint32, len(m.vocab.written))}
 	known := func(symbol uint32) bool { return int(symbol) < len(t.spelled) }
 	base := func(symbol uint32) {
 		if known(symbol) && t.spelled[symbol] == nil {
@@ -89,16 +92,14 @@ func newTokenTree(m *bpe) *tokenTree {
 			if !known(to) || !known(p.left) || !known(p.right) || t.spelled[p.left] == nil || t.spelled[p.right] == nil {
 				continue
 			}
-			n := len(t.spelled[p.left]) + len(t.spelled[p.right])
-			if n > longestToken {
-				return nil
-			}
+			symbols := slices.Concat(t.spelled[p.left], t.spelled[p.right])
 			switch old := t.spelled[to]; {
+			case len(symbols) > longestToken:
+				return nil
 			case old == nil:
-				symbols := make([]uint32, 0, n)
-				t.add(to, append(append(symbols, t.spelled[p.left]...), t.spelled[p.right]...))
+				t.add(to, symbols)
 				again = true
-			case len(old) != n: // one text of two kinds of symbols
+			case !slices.Equal(old, symbols): // one token of two kinds of symbols
 				return nil
 			}
 		}
