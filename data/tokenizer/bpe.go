@@ -171,16 +171,40 @@ func byteTokens(v *vocabulary) *[256]uint32 {
 	return ids
 }
 
-// mergeTable maps a pair to its rank and to the id of the merged token.
+// mergeTable maps a pair to its rank and to the id of the merged token. A look-up takes
+// the time of a cache miss, so slots are small: a left id, a right id and a rank in one
+// word.
 type mergeTable struct {
-	ranks *pairTable // pair -> rank
-	to    []uint32   // by rank
+	slots []uint64 // freeSlot where no merge is
+	shift uint8
+	to    []uint32 // by rank
+}
+
+const (
+	idBits   = 21
+	rankBits = 64 - 2*idBits
+	freeSlot = math.MaxUint64
+)
+
+func packMerge(left, right, rank uint32) uint64 {
+	return uint64(left)<<(idBits+rankBits) | uint64(right)<<rankBits | uint64(rank)
+}
+
+func unpackMerge(s uint64) (left, right, rank uint32) {
+	return uint32(s >> (idBits + rankBits)), uint32(s >> rankBits % (1 << idBits)), uint32(s % (1 << rankBits))
 }
 
 // newMergeTable makes the table of merges. trim is the length of the prefix that
 // the right part loses when it is merged.
 func newMergeTable(v *vocabulary, merges [][2]string, trim int) (*mergeTable, error) {
-	t := &mergeTable{ranks: newPairTable(len(merges)), to: make([]uint32, len(merges))}
+	if len(merges) >= 1<<rankBits {
+		return nil, fmt.Errorf("merges: there are %d, want less than %d", len(merges), 1<<rankBits)
+	}
+	t := &mergeTable{to: make([]uint32, len(merges)), shift: uint8(64 - max(4, bits.Len(uint(2*len(merges)))))}
+	t.slots = make([]uint64, 1<<(64-t.shift))
+	for i := range t.slots {
+		t.slots[i] = freeSlot
+	}
 	pairs, unique := make([]pair, len(merges)), len(v.byID) == len(v.written)
 	var wg sync.WaitGroup
 	const chunk = 1 << 14 // of look-ups for one goroutine
@@ -212,17 +236,28 @@ func newMergeTable(v *vocabulary, merges [][2]string, trim int) (*mergeTable, er
 		return nil, err
 	}
 	for rank, p := range pairs {
-		t.ranks.put(p, uint32(rank)) // of equal merges the last counts, as in Hugging Face's tokenizers
+		// Of equal merges the last counts, as in Hugging Face's tokenizers.
+		*t.slot(p.left, p.right) = packMerge(p.left, p.right, uint32(rank))
 	}
 	return t, nil
 }
 
 const noRank = math.MaxUint32
 
+// slot returns the slot of a pair, or the free one where it would be.
+func (t *mergeTable) slot(left, right uint32) *uint64 {
+	key, mask := packMerge(left, right, 0), uint64(len(t.slots)-1)
+	for at := key * hashMultiplier >> t.shift; ; at++ {
+		if s := &t.slots[at&mask]; *s^key < 1<<rankBits || *s == freeSlot {
+			return s
+		}
+	}
+}
+
 // rank returns the rank of a pair, noRank if it was not learned.
 func (t *mergeTable) rank(left, right uint32) uint32 {
-	if rank, ok := t.ranks.get(pair{left, right}); ok {
-		return rank
+	if s := *t.slot(left, right); s != freeSlot {
+		return uint32(s % (1 << rankBits))
 	}
 	return noRank
 }

@@ -80,9 +80,10 @@ func newTokenTree(m *bpe) *tokenTree {
 	}
 	// A merge may stand before those that make its parts.
 	merges := make([]pair, len(m.merges.to))
-	for _, s := range m.merges.ranks.slots {
-		if s.used {
-			merges[s.value] = pair{uint32(s.key >> 32), uint32(s.key)}
+	for _, s := range m.merges.slots {
+		if s != freeSlot {
+			left, right, rank := unpackMerge(s)
+			merges[rank] = pair{left, right}
 		}
 	}
 	for again := true; again; {

@@ -7,10 +7,11 @@ import (
 
 // shortCache encodes text that a splitter cuts into pieces, with a small cache of short
 // pieces in front of the model's own. Most pieces are words of ASCII letters: for these
-// two loads give the end of the word and the key, and one slot the ids. A piece that
-// meets another one's slot replaces it.
+// two loads give the end of the word and the key, and one cache line the ids. Two pieces
+// share a line; a third one replaces the one that was used less recently. To merge a piece
+// again costs less than to look it up in a larger cache, which would not be in the CPU's.
 type shortCache struct {
-	slots []shortSlot
+	lines [][2]shortSlot
 	leads *[256]bool // bytes that may stand before the letters of a word
 	cased bool       // letters are one word if all but the first are small and no apostrophe follows
 }
@@ -18,11 +19,11 @@ type shortCache struct {
 type shortSlot struct {
 	low, high uint64 // the piece's bytes, zero-padded
 	ids       [3]uint32
-	count     uint32 // 0 marks a free slot
+	count     uint32 // of ids; if it is more than three, the model's cache has them
 }
 
 const (
-	shortBits = 16      // slots, as a power of two: 2 MB
+	shortBits = 15      // lines, as a power of two: 2 MB
 	shortKey  = 16      // bytes
 	shortFrom = 1 << 15 // the least text for which the cache is worth its memory
 )
@@ -76,12 +77,12 @@ func capitals(text []byte, n int) bool {
 
 // section appends the ids of all pieces of text.
 func (c *shortCache) section(dst []uint32, text []byte, s splitter, slow *pieceCache) (_ []uint32, err error) {
-	if c.slots == nil && len(text) >= shortFrom {
-		c.slots = make([]shortSlot, 1<<shortBits)
+	if c.lines == nil && len(text) >= shortFrom {
+		c.lines = make([][2]shortSlot, 1<<shortBits)
 	}
 	gpt2, isGPT2 := s.(gpt2Splitter) // called directly, not through the interface
 	for i := 0; i < len(text); {
-		end, known := 0, i+shortKey+8 <= len(text) && c.slots != nil
+		end, known := 0, i+shortKey+8 <= len(text) && c.lines != nil
 		var low, high uint64
 		if known {
 			low, high = binary.LittleEndian.Uint64(text[i:]), binary.LittleEndian.Uint64(text[i+8:])
@@ -106,7 +107,7 @@ func (c *shortCache) section(dst []uint32, text []byte, s splitter, slow *pieceC
 			} else {
 				end = s.next(text, i)
 			}
-			// A zero at the end of a piece would be lost in the key.
+			// A zero at the end of a piece would be lost in the key, and no key is zero.
 			known = known && end-i <= shortKey && text[end-1] != 0
 		}
 		if !known {
@@ -118,25 +119,31 @@ func (c *shortCache) section(dst []uint32, text []byte, s splitter, slow *pieceC
 		}
 		mask := &masks[end-i]
 		low, high = low&mask[0], high&mask[1]
-		slot := &c.slots[(low^bits.RotateLeft64(high, 29)*hashMultiplier)*hashMultiplier>>(64-shortBits)]
-		if slot.low == low && slot.high == high && slot.count > 0 {
-			at := len(dst)
+		line := &c.lines[(low^bits.RotateLeft64(high, 29)*hashMultiplier)*hashMultiplier>>(64-shortBits)]
+		slot := &line[0]
+		if other := &line[1]; other.low == low && other.high == high {
+			*slot, *other = *other, *slot
+		}
+		at := len(dst)
+		switch {
+		case slot.low != low || slot.high != high: // a free slot has no piece's key
+			if dst, err = slow.encode(dst, text[i:end]); err != nil {
+				return dst, err
+			}
+			line[1] = *slot
+			*slot = shortSlot{low: low, high: high, count: uint32(len(dst) - at)}
+			copy(slot.ids[:], dst[at:])
+		case int(slot.count) > len(slot.ids):
+			if dst, err = slow.append(dst, text, i, end); err != nil {
+				return dst, err
+			}
+		default:
 			if cap(dst)-at < len(slot.ids) {
 				dst = append(dst, slot.ids[:]...)
 			}
 			dst = dst[:at+len(slot.ids)]
 			dst[at], dst[at+1], dst[at+2] = slot.ids[0], slot.ids[1], slot.ids[2]
 			dst = dst[:at+int(slot.count)]
-			i = end
-			continue
-		}
-		at := len(dst)
-		if dst, err = slow.append(dst, text, i, end); err != nil {
-			return dst, err
-		}
-		if n := len(dst) - at; n > 0 && n <= len(slot.ids) {
-			*slot = shortSlot{low: low, high: high, count: uint32(n)}
-			copy(slot.ids[:], dst[at:])
 		}
 		i = end
 	}

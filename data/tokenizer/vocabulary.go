@@ -15,7 +15,7 @@ type vocabulary struct {
 
 // maxVocabulary is more ids than any tokenizer has; a file with a larger id would
 // waste memory.
-const maxVocabulary = 1 << 22
+const maxVocabulary = 1 << idBits
 
 // separators are possible tokens between documents. A tokenizer uses the first one
 // that it has.
