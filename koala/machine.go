@@ -13,13 +13,16 @@ import (
 )
 
 // machine runs a rule's passes on libtorch. A pass with a fused kernel makes one
-// sweep over all parameters that kernels accept. Otherwise the operators run, one
-// parameter after another.
+// sweep over all parameters that kernels accept. Otherwise the operators run, on the
+// CPU one parameter after another, and on a device as trace.go says.
 type machine struct {
 	params    map[*spec.Param]*param
 	step      *torch.Scope // of the whole step
 	scope     *torch.Scope // of the parameter at work, or step
 	operators bool         // use no kernels: tests compare the kernels with this form
+	lists     bool         // operators run on the tensors of many parameters at a time
+	depth     int          // of calls of Within
+	trace     trace        // what was recorded in the innermost one
 
 	reading  *Reading // the measurement of this step, until it is read
 	measured Measurement
@@ -129,47 +132,63 @@ func (m *machine) runOperators(pass spec.Sweep, which []int, sums []map[string]f
 		places  []place
 		scalars []spec.Tensor
 	)
-	for _, i := range which {
-		m.Each(pass.Params[i:i+1], func(*spec.Param) {
-			if pass.Operators != nil {
-				pass.Operators(i)
-			}
-			if pass.Sums == nil || !m.scope.OK() {
-				return
-			}
-			for name, v := range pass.Sums(i) {
-				places, scalars = append(places, place{i, name}), append(scalars, m.Hold(v))
-			}
-		})
-	}
+	m.each(len(which), func(j int) *spec.Param { return pass.Params[which[j]] }, func(j int) {
+		i := which[j]
+		if pass.Operators != nil {
+			pass.Operators(i)
+		}
+		if pass.Sums == nil || !m.scope.OK() {
+			return
+		}
+		for name, v := range pass.Sums(i) {
+			places, scalars = append(places, place{i, name}), append(scalars, m.Hold(v))
+		}
+	})
 	for j, v := range m.Values(scalars...) {
 		sums[places[j].i][places[j].name] = v
 	}
 }
 
 func (m *machine) Each(params []*spec.Param, f func(p *spec.Param)) {
-	for _, p := range params {
-		if !m.scope.OK() {
-			return
-		}
-		m.Within(func() { f(p) })
+	m.each(len(params), func(i int) *spec.Param { return params[i] }, func(i int) { f(params[i]) })
+}
+
+// together is the number of bytes of parameters whose operators run together. They take
+// longer to run than to start, and their results do not take much memory.
+const together = 64 << 20
+
+// each runs f for n parameters.
+func (m *machine) each(n int, param func(i int) *spec.Param, f func(i int)) {
+	for i := 0; i < n && m.scope.OK(); {
+		m.Within(func() {
+			for bytes := int64(0); i < n && bytes == 0 || m.lists && i < n && bytes < together; i++ {
+				bytes += torch.ByteCount(m.params[param(i)].tensor)
+				f(i)
+			}
+		})
 	}
 }
 
 func (m *machine) Within(f func()) {
+	m.flush(false)
 	outer, inner := m.scope, torch.NewScope()
 	m.scope = inner
+	m.depth++
 	defer func() {
+		m.depth--
+		m.trace = trace{}
 		m.scope = outer
 		outer.Fail(inner.Err())
 		inner.Close()
 	}()
 	f()
+	m.flush(true)
 }
 
 func (m *machine) Hold(t spec.Tensor) spec.Tensor {
-	if m.scope != m.step {
-		m.step.Own(m.scope.Keep(raw(t)))
+	own := t.(*tensor)
+	if own.held = true; own.level == 0 {
+		m.release(own)
 	}
 	return t
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/setting"
@@ -130,7 +131,10 @@ func New(kind *spec.Kind, values setting.Values, groups []Group) (Optimizer, err
 	}
 	for _, p := range params {
 		o.machine.params[&p.Param] = p
-		p.Value = &tensor{o.machine, p.tensor}
+		p.Value = &tensor{m: o.machine, t: p.tensor}
+	}
+	if d, err := params[0].tensor.Device(); err == nil {
+		o.machine.lists = d != gotch.CPU
 	}
 	o.declared = o.rule.State()
 	if err := o.allocate(); err != nil {
@@ -215,7 +219,7 @@ func (o *optimizer) UpdateFrom(r Reading) (StepInfo, error) {
 					o.begin(s, st.Params)
 				}
 				o.rule.Update(st)
-				o.length(s, st)
+				o.length(st)
 			}
 			info = st.Info
 		})
@@ -255,10 +259,10 @@ func (o *optimizer) gather(s *torch.Scope, st *spec.Step) {
 			st.Skipped = append(st.Skipped, &p.Param)
 			continue
 		}
-		if p.fused && !o.machine.operators {
+		if p.fused && !o.machine.operators || o.machine.lists {
 			p.gradient = s.LaidOutLike(p.tensor, p.gradient)
 		}
-		p.Gradient = &tensor{o.machine, p.gradient}
+		p.Gradient = &tensor{m: o.machine, t: p.gradient}
 		st.Params = append(st.Params, &p.Param)
 	}
 }
@@ -318,15 +322,17 @@ func (o *optimizer) begin(s *torch.Scope, params []*spec.Param) {
 	if !o.lengths {
 		return
 	}
-	for _, p := range params {
-		if t := s.Clone(o.machine.params[p].tensor); s.OK() {
+	copies := map[*spec.Param]spec.Tensor{}
+	o.machine.Each(params, func(p *spec.Param) { copies[p] = o.machine.Hold(p.Value.(*tensor).each("clone")) })
+	for p, t := range copies {
+		if t := raw(t); s.OK() {
 			o.machine.params[p].before = s.Keep(t)
 		}
 	}
 }
 
 // length measures how far the step moved the parameters from their copies.
-func (o *optimizer) length(s *torch.Scope, st *spec.Step) {
+func (o *optimizer) length(st *spec.Step) {
 	sweep := spec.Sweep{Kernel: "squares"}
 	sweep.Sums = func(i int) spec.Sums {
 		moved := sweep.Params[i].Gradient
@@ -336,10 +342,10 @@ func (o *optimizer) length(s *torch.Scope, st *spec.Step) {
 		if p.before == nil || p.Count == 0 {
 			continue
 		}
-		s.ApplyInPlace("sub_", func() error { return p.before.Sub_(p.tensor) }, p.before, p.tensor)
-		p.gradient, p.Gradient = p.before, &tensor{o.machine, p.before}
+		p.gradient, p.Gradient = p.before, &tensor{m: o.machine, t: p.before}
 		sweep.Params, sweep.Values = append(sweep.Params, &p.Param), append(sweep.Values, nil)
 	}
+	o.machine.Each(sweep.Params, func(p *spec.Param) { p.Gradient.(*tensor).change("sub_", p.Value) })
 	for i, sums := range o.machine.Run(sweep) {
 		length := st.Info.Length.Of(sweep.Params[i].Role)
 		*length = math.Hypot(*length, math.Sqrt(sums["gg"]))
@@ -433,7 +439,7 @@ func (o *optimizer) allocate() error {
 				}
 				t := newState(s, p, shape, own)
 				if declared.Start != nil {
-					declared.Start(&p.Param, &tensor{o.machine, t})
+					declared.Start(&p.Param, &tensor{m: o.machine, t: t})
 				}
 				if s.OK() {
 					p.keep(o.machine, declared.Name, s.Keep(t))

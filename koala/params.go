@@ -197,7 +197,7 @@ func (p *param) stateShape(declared spec.TensorState) (shape []int64, own bool) 
 // keep stores t, which the caller owns, as the state tensor of that name.
 func (p *param) keep(m *machine, name string, t *ts.Tensor) {
 	p.state[name] = t
-	p.State[name] = &tensor{m, t}
+	p.State[name] = &tensor{m: m, t: t}
 }
 
 // newState returns zeros of p's type and device, with p's layout if they have its

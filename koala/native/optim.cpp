@@ -359,7 +359,8 @@ static bool dense_on_cpu(const at::Tensor &t) {
 
 // same_layout: t has the same elements as p at the same places.
 static bool same_layout(const at::Tensor &p, const at::Tensor &t) {
-  return dense_on_cpu(t) && t.scalar_type() == p.scalar_type() && t.sizes() == p.sizes() && t.strides() == p.strides();
+  return t.layout() == at::kStrided && t.device() == p.device() && t.scalar_type() == p.scalar_type() && t.sizes() == p.sizes() &&
+         t.strides() == p.strides();
 }
 
 template <typename T> static T *pointer(const at::Tensor &p, koala_tensor t) {

@@ -83,6 +83,10 @@ typedef void (*koala_function)(uintptr_t id, koala_tensor x, void *result);
 int koala_recompute(koala_tensor x, koala_function f, uintptr_t id, koala_tensor *out);
 void koala_return(void *result, koala_tensor y, const char *error);
 
+// foreach.cpp
+int koala_foreach(const char *name, int n, const koala_tensor *a, const koala_tensor *b, const double *v, koala_tensor *out);
+int koala_dense_alike(koala_tensor t, koala_tensor other);
+
 // koala/native/optim.cpp
 
 // What a kernel takes and gives, as names with commas between them, and the names

@@ -426,6 +426,31 @@ void run(const c10::OperatorHandle &op, DispatchKeySet, torch::jit::Stack *stack
   }
 }
 
+// Operators on lists for which libtorch_cuda has a kernel on all tensors. It uses it for
+// tensors of one type and layout, in each list and from list to list, and else as many
+// kernels as there are tensors. Copies may convert.
+const char *const on_lists[] = {
+    "_foreach_add.List", "_foreach_sub.List", "_foreach_mul.List", "_foreach_div.List", "_foreach_maximum.List", "_foreach_mul.ScalarList",
+    "_foreach_add.ScalarList", "_foreach_clamp_min.ScalarList", "_foreach_sqrt", "_foreach_sign", "_foreach_abs", "_foreach_norm.Scalar",
+    "_foreach_clamp_max_.Scalar", "_foreach_sub_.List", "_foreach_add_.List", "_foreach_mul_.List", "_foreach_mul_.ScalarList", "_foreach_copy_"};
+
+void run_lists(const c10::OperatorHandle &op, DispatchKeySet keys, torch::jit::Stack *stack) {
+  std::vector<std::vector<Tensor>> lists;
+  for (size_t i = stack->size() - op.schema().arguments().size(); i < stack->size(); i++)
+    if ((*stack)[i].isTensorList())
+      lists.push_back((*stack)[i].toTensorVector());
+  const size_t n = lists[0].size();
+  const bool converts = op.schema().name() == "aten::_foreach_copy_";
+  bool together = true;
+  for (const auto &list : lists)
+    for (size_t i = 0; i < n; i++)
+      together = together && list[i].is_non_overlapping_and_dense() && list[i].strides() == lists[0][i].strides() &&
+                 list[i].sizes() == lists[0][i].sizes() && list[i].dtype() == (converts ? list[0] : lists[0][0]).dtype();
+  run(op, keys, stack);
+  if (!together)
+    counters.launches += static_cast<int64_t>(n) - 1;
+}
+
 Tensor empty(c10::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout> layout, std::optional<at::Device> where,
              std::optional<bool>, std::optional<at::MemoryFormat> format) {
   const On guard(where.value_or(device()).index());
@@ -572,6 +597,8 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("_thnn_fused_lstm_cell_backward_impl", lstm_cell_backward);
   m.impl("_thnn_fused_gru_cell", gru_cell);
   m.impl("_thnn_fused_gru_cell_backward", gru_cell_backward);
+  for (const char *name : on_lists)
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&run_lists>());
 }
 
 TORCH_LIBRARY_IMPL(aten, SparseCUDA, m) {
