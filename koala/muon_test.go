@@ -28,6 +28,14 @@ func TestMuon(t *testing.T) {
 				p.Role, p.Parts = spec.Matrix, nil
 			}
 		},
-		loose: published,
+		tolerance: func(c referenceCase) float64 {
+			switch {
+			case published(c):
+				return 1e-2
+			case c.DType == "float32": // the kernel's iterations are on X X^T
+				return 1e-5
+			}
+			return 0
+		},
 	}.run(t, spec.Muon)
 }

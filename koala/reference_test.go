@@ -85,7 +85,7 @@ type replay struct {
 	param  func(c referenceCase, p *Param)
 	check  func(t *testing.T, c referenceCase, at int, opt Optimizer)
 
-	loose func(c referenceCase) bool // compared to 1e-2
+	tolerance func(c referenceCase) float64 // of cases that want another one; 0 for others
 
 	least int // cases that must be compared; 0 for 6
 }
@@ -118,8 +118,8 @@ func (r replay) replay(t *testing.T, kind *spec.Kind, inputs referenceInputs, c 
 	if c.DType == "float32" {
 		dtype, tolerance = gotch.Float, 5e-6
 	}
-	if r.loose != nil && r.loose(c) {
-		tolerance = 1e-2
+	if r.tolerance != nil {
+		tolerance = cmp.Or(r.tolerance(c), tolerance)
 	}
 	var params []Param
 	for _, i := range c.Tensors {

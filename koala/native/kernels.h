@@ -47,11 +47,12 @@ FIELDS(BlockArgs, dim, from, length);
 template <typename T> void block_squares(const Pass<T> &pass);
 
 FIELDS(OrthogonalArgs, dim, from, length, momentum, gradient, of_momentum, of_gradient, keep, rate, a, b, c, steps,
-       least_norm);
+       least_norm, bfloat16);
 
 // For a block: m = momentum m + gradient g, M = of_momentum m + of_gradient g, and
 // p = keep p - rate U V^T, the orthogonal factor of M by Newton-Schulz iterations with the
-// coefficients a, b and c from M/|M|. m is the first state tensor.
+// coefficients a, b and c from M/|M|, in bfloat16 if the processor multiplies it and the
+// argument is not 0. m is the first state tensor.
 template <typename T> void orthogonal_step(const Pass<T> &pass);
 
 } // namespace koala

@@ -1,17 +1,22 @@
 // Steps along the orthogonal factor of a matrix's momentum, by Newton-Schulz iterations
 // (koala/spec/orthogonal.go has the operator form):
 //
-//   X <- a X + (b X X^T + c (X X^T)^2) X,  X from M/|M|
+//   X <- (a I + b X X^T + c (X X^T)^2) X,  X from M/|M|
 //
 // X has no more rows than columns. All of its iterates are products P_k ... P_1 X of the first
 // one with polynomials of G = X X^T, which are symmetric and commute. The iterations run on
-// them alone, and reach X once:
+// them alone, and reach X after a block of several:
 //
-//   P = a I + b G + c G G,  Q <- Q P,  G <- P G P;  at last U V^T = Q X
+//   N = b G + c G G,  Q <- Q (a I + N),  G <- (a I + N) G (a I + N);  at last X <- Q X
 //
 // A product of symmetric matrices that commute is symmetric: half of it is computed. For
 // a square X this costs as much as the iterations on half of X X^T, and less for any other.
-// Rounding errors of G grow by a^2 an iteration; koala/spec bounds the number.
+// Rounding errors of G grow by a^2 an iteration; a block ends before they are large, and the
+// next one has G = X X^T anew. Q = s I + a symmetric matrix, and the multiple of I is kept
+// apart: beside it the rest would lose bits.
+//
+// In bfloat16, G, N, Q and X are rounded to it, and sums are of float32, as those of PyTorch's
+// Muon are.
 //
 // Each matrix is one thread's, or if there are fewer matrices than threads all threads share
 // each one. The order of all sums is fixed: results do not depend on the number of threads.
@@ -58,15 +63,31 @@ template <typename T> struct Rows {
   }
 };
 
-// C = of_product A^T B + of_other O + diagonal I, symmetric. O may be null.
-template <typename T> struct Product {
-  T *c;
-  const T *a, *b;
+// Numbers holds a T in each cell of a panel. Rounding errors may grow so far in a block.
+template <typename T> struct Numbers {
+  typedef T Number;
+  typedef T Cell;
+  static constexpr int rows = 1; // of a cell
+  static constexpr double growth = sizeof(T) == 4 ? 1e5 : 1e10;
+};
+
+// Pairs holds two bfloat16 in each cell, of one column: the upper one in the lower half.
+struct Pairs {
+  typedef float Number;
+  typedef uint32_t Cell;
+  static constexpr int rows = 2;
+  static constexpr double growth = 200;
+};
+
+// C = A^T B + of_other O + of_third P, symmetric. O and P may be null.
+template <typename F> struct Product {
+  typename F::Cell *c;
+  const typename F::Cell *a, *b;
   int64_t size, depth;    // rows of C; of A and B
-  int64_t panel, c_panel; // elements of a panel of A and B, and of C and O
-  T of_product = 1;
-  const T *other = nullptr;
-  T of_other = 0, diagonal = 0;
+  int64_t panel, c_panel; // cells of a panel of A and B, and of C, O and P
+  typename F::Number of_product = 1;
+  const typename F::Cell *other = nullptr, *third = nullptr;
+  typename F::Number of_other = 0, of_third = 0;
 };
 
 // M = of_momentum m + of_gradient g into panels, after m = momentum m + gradient g.
@@ -77,36 +98,82 @@ template <typename T> struct Momentum {
   T momentum, gradient, of_momentum, of_gradient;
 };
 
-// Panels of a matrix and of its transpose.
-template <typename T> struct Flip {
-  T *panels, *flipped;
+// A matrix in panels and its transpose.
+template <typename F> struct Both {
+  typename F::Cell *straight, *flipped;
   int64_t panel, flipped_panel;
-  T scale;
 };
 
-// p = keep p - rate Q^T X
-template <typename T> struct Addition {
-  const T *q, *x;
-  int64_t depth, q_panel, x_panel;
-  Rows<T> to;
+// X = scale M
+template <typename F> struct Scaled {
+  const typename F::Number *m;
+  int64_t panel; // numbers of a panel of M
+  Both<F> x;
+  typename F::Number scale;
+};
+
+// Y = s X + Q^T X, and into next with its transpose, or p = keep p - rate Y.
+template <typename F> struct Factor {
+  const typename F::Cell *q, *x;
+  int64_t depth, larger, q_panel, x_panel; // rows of Q and X, columns of X
+  typename F::Number s;
+  Both<F> next;
+  const Rows<typename F::Number> *to;
   bool flip; // p is as X's transpose
-  T keep, rate;
+  typename F::Number keep, rate;
 };
 
 // The inner loops for vectors of so many bytes, each over a square of W rows and columns.
-template <typename T, int bytes, int tile_rows> struct Loops {
+template <typename F, int bytes, int tile_rows> struct Loops {
+  typedef typename F::Number T;
+  typedef typename F::Cell Cell;
   static constexpr int L = bytes / sizeof(T), W = 2 * L, R = tile_rows;
   typedef T V __attribute__((vector_size(bytes), aligned(sizeof(T)), may_alias));
   typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index __attribute__((vector_size(bytes)));
+  typedef uint32_t Bits __attribute__((vector_size(bytes), aligned(sizeof(T)), may_alias));
 
 #define INLINE static __attribute__((always_inline)) inline
 
   INLINE const V &load(const T *p) { return *reinterpret_cast<const V *>(p); }
   INLINE void store(T *p, const V &v) { *reinterpret_cast<V *>(p) = v; }
 
-  // square is the square of W rows from row on in a panel of a matrix.
-  template <typename P> INLINE P square(P matrix, int64_t panel, int64_t index, int64_t row) {
-    return matrix + index * panel + row * W * W;
+  // square is the square of W rows from row on in a panel of a matrix whose cells have so
+  // many rows.
+  template <int rows, typename P> INLINE P square(P matrix, int64_t panel, int64_t index, int64_t row) {
+    return matrix + index * panel + row * (W / rows) * W;
+  }
+  INLINE const Cell *square(const Cell *matrix, int64_t panel, int64_t index, int64_t row) {
+    return square<F::rows>(matrix, panel, index, row);
+  }
+  INLINE Cell *square(Cell *matrix, int64_t panel, int64_t index, int64_t row) {
+    return square<F::rows>(matrix, panel, index, row);
+  }
+
+  // get returns half a row of a square.
+  INLINE V get(const Cell *square, int row, int half) {
+    const Cell *p = square + row / F::rows * W + half * L;
+    if constexpr (F::rows == 1)
+      return load(p);
+    else {
+      const Bits pairs = *reinterpret_cast<const Bits *>(p);
+      return reinterpret_cast<V>(row % 2 == 0 ? pairs << 16 : pairs & 0xffff0000u);
+    }
+  }
+
+  // rounded has finite numbers in the upper halves, rounded to the nearest, ties to even.
+  INLINE Bits rounded(const V &v) {
+    const Bits bits = reinterpret_cast<Bits>(v);
+    return bits + 0x7fffu + (bits >> 16 & 1u);
+  }
+
+  // put writes a square.
+  INLINE void put(const T *from, Cell *square) {
+    for (int i = 0; i < W * W; i += L)
+      if constexpr (F::rows == 1)
+        store(square + i, load(from + i));
+      else if (i / W % 2 == 0)
+        *reinterpret_cast<Bits *>(square + i / W / 2 * W + i % W) =
+            rounded(load(from + i)) >> 16 | (rounded(load(from + i + W)) & 0xffff0000u);
   }
 
   // transpose writes the transpose of a square.
@@ -134,49 +201,77 @@ template <typename T, int bytes, int tile_rows> struct Loops {
       }
   }
 
+  INLINE void put_transposed(const T *from, Cell *square) {
+    T transposed[W * W];
+    transpose(from, transposed);
+    put(transposed, square);
+  }
+
+  // plus adds to each column the product of a with its cell of b. Pairs make two products:
+  // VDPBF16PS is in AVX512_BF16, for which the callers are not compiled.
+  INLINE V plus(V sum, const Cell &a, const V &b) {
+    if constexpr (F::rows == 1)
+      return sum + a * b;
+    else {
+      asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(b), "v"(Bits{} + a));
+      return sum;
+    }
+  }
+
   // multiply returns R rows of a square of A^T B: the first columns of each, and zeros.
-  INLINE void multiply(const T *a, const T *b, int64_t depth, int64_t columns, V (&sum)[R][2]) {
+  INLINE void multiply(const Cell *a, const Cell *b, int64_t depth, int64_t columns, V (&sum)[R][2]) {
     for (int r = 0; r < R; r++)
       sum[r][0] = sum[r][1] = V{};
+    depth = (depth + F::rows - 1) / F::rows;
+    const T *numbers = reinterpret_cast<const T *>(b);
     if (columns <= L) {
       for (int64_t k = 0; k < depth; k++) {
-        const V b0 = load(b + k * W);
+        const V b0 = load(numbers + k * W);
         for (int r = 0; r < R; r++)
-          sum[r][0] += a[k * W + r] * b0;
+          sum[r][0] = plus(sum[r][0], a[k * W + r], b0);
       }
       return;
     }
     for (int64_t k = 0; k < depth; k++) {
-      const V b0 = load(b + k * W), b1 = load(b + k * W + L);
+      const V b0 = load(numbers + k * W), b1 = load(numbers + k * W + L);
       for (int r = 0; r < R; r++) {
-        sum[r][0] += a[k * W + r] * b0;
-        sum[r][1] += a[k * W + r] * b1;
+        sum[r][0] = plus(sum[r][0], a[k * W + r], b0);
+        sum[r][1] = plus(sum[r][1], a[k * W + r], b1);
       }
     }
   }
 
   // product computes the square (i, j) of C, i >= j, and its mirror image.
-  INLINE void product(const Product<T> &x, int64_t i, int64_t j) {
-    T *c = square(x.c, x.c_panel, j, i);
-    const T *a = x.a + i * x.panel, *b = x.b + j * x.panel;
-    const T *other = x.other != nullptr ? square(x.other, x.c_panel, j, i) : nullptr;
+  INLINE void product(const Product<F> &x, int64_t i, int64_t j) {
+    T local[W * W], *c = local;
+    Cell *const to = square(x.c, x.c_panel, j, i);
+    if constexpr (F::rows == 1)
+      c = to;
+    const Cell *a = x.a + i * x.panel, *b = x.b + j * x.panel;
+    const Cell *other = x.other != nullptr ? square(x.other, x.c_panel, j, i) : nullptr;
+    const Cell *third = x.third != nullptr ? square(x.third, x.c_panel, j, i) : nullptr;
     const int64_t rows = x.size - i * W;
     for (int r0 = 0; r0 < W; r0 += R) {
       V sum[R][2];
       multiply(a + r0, b, r0 < rows ? x.depth : 0, i != j ? W : r0 + R, sum);
       for (int r = 0; r < R; r++)
         for (int h = 0; h < 2; h++) {
-          const int at = (r0 + r) * W + h * L;
-          store(c + at, other == nullptr ? sum[r][h] : x.of_product * sum[r][h] + x.of_other * load(other + at));
+          V v = sum[r][h];
+          if (other != nullptr)
+            v = x.of_product * v + x.of_other * get(other, r0 + r, h);
+          if (third != nullptr)
+            v += x.of_third * get(third, r0 + r, h);
+          store(c + (r0 + r) * W + h * L, v);
         }
     }
     if (i != j)
-      return transpose(c, square(x.c, x.c_panel, i, j));
-    for (int r = 0; r < W; r++) {
-      c[r * W + r] += x.diagonal;
-      for (int k = 0; k < r; k++)
-        c[k * W + r] = c[r * W + k];
-    }
+      put_transposed(c, square(x.c, x.c_panel, i, j));
+    else
+      for (int r = 0; r < W; r++)
+        for (int k = 0; k < r; k++)
+          c[k * W + r] = c[r * W + k];
+    if constexpr (F::rows != 1)
+      put(c, to);
   }
 
   // momentum makes W rows of M and returns their sum of squares.
@@ -185,7 +280,7 @@ template <typename T, int bytes, int tile_rows> struct Loops {
     const int64_t rows = std::min<int64_t>(W, x.x.rows - row * W);
     double squares = 0;
     for (int64_t j = 0; j * W < x.x.columns; j++) {
-      T *to = square(x.panels, x.panel, j, row);
+      T *to = square<1>(x.panels, x.panel, j, row);
       const int64_t columns = std::min<int64_t>(W, x.x.columns - j * W);
       for (int64_t i = 0; i < W; i++, to += W) {
         const int64_t at = (row * W + i) * x.x.stride + j * W, n = i < rows ? columns : 0;
@@ -205,35 +300,41 @@ template <typename T, int bytes, int tile_rows> struct Loops {
     return squares;
   }
 
-  // flip scales a square and transposes it.
-  INLINE void flip(const Flip<T> &x, int64_t i, int64_t j) {
-    T *from = square(x.panels, x.panel, j, i);
+  // scale makes the square (i, j) of X and of its transpose.
+  INLINE void scale(const Scaled<F> &x, int64_t i, int64_t j) {
+    T scaled[W * W];
+    const T *m = square<1>(x.m, x.panel, j, i);
     for (int k = 0; k < W * W; k += L)
-      store(from + k, x.scale * load(from + k));
-    transpose(from, square(x.flipped, x.flipped_panel, i, j));
+      store(scaled + k, x.scale * load(m + k));
+    put(scaled, square(x.x.straight, x.x.panel, j, i));
+    put_transposed(scaled, square(x.x.flipped, x.x.flipped_panel, i, j));
   }
 
-  // add adds the square (i, j) of the product to the weights.
-  INLINE void add(const Addition<T> &x, int64_t i, int64_t j) {
-    T product[W * W], flipped[W * W];
-    const int64_t larger = std::max(x.to.rows, x.to.columns);
-    for (int r0 = 0; r0 < std::min<int64_t>(W, x.depth - i * W); r0 += R) {
+  // factor makes the square (i, j) of Y.
+  INLINE void factor(const Factor<F> &x, int64_t i, int64_t j) {
+    T y[W * W], flipped[W * W];
+    const Cell *X = square(x.x, x.x_panel, j, i);
+    for (int r0 = 0; r0 < W; r0 += R) {
       V sum[R][2];
-      multiply(x.q + i * x.q_panel + r0, x.x + j * x.x_panel, x.depth, larger - j * W, sum);
+      multiply(x.q + i * x.q_panel + r0, x.x + j * x.x_panel, r0 < x.depth - i * W ? x.depth : 0, x.larger - j * W, sum);
       for (int r = 0; r < R; r++)
         for (int h = 0; h < 2; h++)
-          store(product + (r0 + r) * W + h * L, sum[r][h]);
+          store(y + (r0 + r) * W + h * L, sum[r][h] + x.s * get(X, r0 + r, h));
     }
-    const T *from = product;
+    if (x.to == nullptr) {
+      put(y, square(x.next.straight, x.next.panel, j, i));
+      return put_transposed(y, square(x.next.flipped, x.next.flipped_panel, i, j));
+    }
+    const T *from = y;
     if (x.flip) {
-      transpose(product, flipped);
+      transpose(y, flipped);
       from = flipped;
       std::swap(i, j);
     }
     const T keep = x.keep, rate = x.rate;
-    const int64_t rows = std::min<int64_t>(W, x.to.rows - i * W), columns = std::min<int64_t>(W, x.to.columns - j * W);
+    const int64_t rows = std::min<int64_t>(W, x.to->rows - i * W), columns = std::min<int64_t>(W, x.to->columns - j * W);
     for (int64_t r = 0; r < rows; r++) {
-      T *__restrict p = x.to.p + (i * W + r) * x.to.stride + j * W;
+      T *__restrict p = x.to->p + (i * W + r) * x.to->stride + j * W;
       for (int64_t k = 0; k < columns; k++)
         p[k] = keep * p[k] - rate * from[r * W + k];
     }
@@ -251,24 +352,25 @@ template <typename T, int bytes, int tile_rows> struct Loops {
 };
 
 // The loops for the processor, with the W that they have.
-template <typename T> struct Kernels {
+template <typename F> struct Kernels {
+  typedef typename F::Number T;
   int64_t W;
-  void (*product)(const Product<T> &, int64_t, int64_t);
+  void (*product)(const Product<F> &, int64_t, int64_t);
   double (*momentum)(const Momentum<T> &, int64_t);
-  void (*flip)(const Flip<T> &, int64_t, int64_t);
-  void (*add)(const Addition<T> &, int64_t, int64_t);
+  void (*scale)(const Scaled<F> &, int64_t, int64_t);
+  void (*factor)(const Factor<F> &, int64_t, int64_t);
   double (*row_squares)(const T *, int64_t);
 };
 
 #define LOOPS(bytes, rows, level)                                                                                      \
   {                                                                                                                    \
-    Loops<T, bytes, rows>::W, Clones<Loops<T, bytes, rows>::product>::level,                                           \
-        Clones<Loops<T, bytes, rows>::momentum>::level, Clones<Loops<T, bytes, rows>::flip>::level,                    \
-        Clones<Loops<T, bytes, rows>::add>::level, Clones<Loops<T, bytes, rows>::row_squares>::level                   \
+    Loops<F, bytes, rows>::W, Clones<Loops<F, bytes, rows>::product>::level,                                           \
+        Clones<Loops<F, bytes, rows>::momentum>::level, Clones<Loops<F, bytes, rows>::scale>::level,                   \
+        Clones<Loops<F, bytes, rows>::factor>::level, Clones<Loops<F, bytes, rows>::row_squares>::level                \
   }
 
-template <typename T> const Kernels<T> &kernels() {
-  static const Kernels<T> found = []() -> Kernels<T> {
+template <typename F> const Kernels<F> &kernels() {
+  static const Kernels<F> found = []() -> Kernels<F> {
     switch (isa()) {
     case Isa::V4: return LOOPS(64, 8, v4);
     case Isa::V3: return LOOPS(32, 4, v3);
@@ -278,103 +380,162 @@ template <typename T> const Kernels<T> &kernels() {
   return found;
 }
 
+// Pairs are for processors that multiply them.
+bool has_pairs() { return isa() == Isa::V4 && __builtin_cpu_supports("avx512bf16"); }
+
+template <> const Kernels<Pairs> &kernels() {
+  typedef Pairs F;
+  static const Kernels<F> found = LOOPS(64, 8, v4);
+  return found;
+}
+
 int64_t padded(int64_t n, int64_t W) { return (n + W - 1) / W * W; }
 
 // An Orthogonal is the step of one matrix.
-template <typename T> struct Orthogonal {
-  Rows<T> x;
-  OrthogonalArgs a;
-
-  int64_t W() const { return kernels<T>().W; }
-  int64_t smaller() const { return std::min(x.rows, x.columns); }
-  int64_t larger() const { return std::max(x.rows, x.columns); }
-  double work() const { return static_cast<double>(smaller()) * smaller() * (smaller() * 6.0 + larger()); }
+template <typename F> struct Orthogonal {
+  typedef typename F::Number T;
+  typedef typename F::Cell Cell;
+  const Rows<T> &x;
+  const OrthogonalArgs &a;
+  const Kernels<F> &k = kernels<F>();
+  const int64_t W = k.W, smaller = std::min(x.rows, x.columns), larger = std::max(x.rows, x.columns);
+  const int64_t m = padded(smaller, W), n = padded(larger, W);
+  const int64_t side = m * W / F::rows, wide_side = n * W / F::rows; // cells of a panel with so many rows
 
   // scratch is the number of elements that run writes to.
-  int64_t scratch() const {
-    const int64_t m = padded(smaller(), W()), n = padded(larger(), W());
-    return 2 * m * n + 4 * m * m;
-  }
+  int64_t scratch() const { return 3 * m * n + 4 * m * m; }
 
   // symmetric computes C's squares of and below the diagonal, and the others with them.
-  void symmetric(const Product<T> &x) const {
-    const int64_t side = (smaller() + W() - 1) / W();
-    in_parallel(side * (side + 1) / 2, 2, [&](int64_t from, int64_t n) {
+  void symmetric(const Product<F> &x) const {
+    const int64_t squares = m / W;
+    in_parallel(squares * (squares + 1) / 2, 2, [&](int64_t from, int64_t n) {
       int64_t i = 0;
       while ((i + 1) * (i + 2) / 2 <= from)
         i++;
       for (int64_t j = from - i * (i + 1) / 2; n > 0; n--) {
-        kernels<T>().product(x, i, j);
+        k.product(x, i, j);
         if (++j > i)
           i++, j = 0;
       }
     });
   }
 
-  void run(T *scratch) const {
-    const Kernels<T> &k = kernels<T>();
-    const int64_t m = padded(smaller(), k.W), n = padded(larger(), k.W), mm = m * m;
-    const int64_t rows = padded(x.rows, k.W) / k.W, columns = padded(x.columns, k.W) / k.W;
-    const bool wide = x.rows <= x.columns;
-    T *straight = scratch, *flipped = straight + m * n;
-    T *g = flipped + m * n, *p = g + mm, *q = p + mm, *r = q + mm;
-
+  // momentum makes M in panels and returns its norm.
+  double momentum(T *panels, int64_t rows) const {
     std::vector<double> squares(rows);
-    const Momentum<T> momentum{x, straight, rows * k.W * k.W, static_cast<T>(a.momentum), static_cast<T>(a.gradient),
+    const Momentum<T> momentum{x, panels, rows * W * W, static_cast<T>(a.momentum), static_cast<T>(a.gradient),
                                static_cast<T>(a.of_momentum), static_cast<T>(a.of_gradient)};
     in_parallel(rows, 1, [&](int64_t from, int64_t count) {
       for (int64_t i = from; i < from + count; i++)
         squares[i] = k.momentum(momentum, i);
     });
-    const double norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
-    const Flip<T> flip{straight, flipped, rows * k.W * k.W, columns * k.W * k.W,
-                       static_cast<T>(1 / std::max(norm, a.least_norm))};
+    return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+  }
+
+  // block is the number of iterations on G between two X: of those whose rounding errors stay
+  // small the one with the fewest products, the shorter among equals.
+  int64_t block() const {
+    const int64_t all = static_cast<int64_t>(a.steps);
+    int64_t best = 1;
+    double grown = 1;
+    for (int64_t steps = 2; steps <= all; steps++)
+      if ((grown *= a.a * a.a) <= F::growth && products(steps) < products(best))
+        best = steps;
+    return best;
+  }
+
+  // products is the number of products of columns, of all iterations in blocks of so many: for
+  // G and Q X in each block, and for up to four of symmetric matrices in each iteration.
+  double products(int64_t block) const {
+    const int64_t all = static_cast<int64_t>(a.steps), blocks = (all + block - 1) / block;
+    return blocks * larger * 1.5 + (4 * all - 3 * blocks) * smaller * 0.5;
+  }
+
+  void run(T *scratch) const {
+    const int64_t rows = padded(x.rows, W) / W, columns = padded(x.columns, W) / W, mm = m * m;
+    const bool wide = x.rows <= x.columns;
+    T *const M = scratch;
+    Cell *const straight = reinterpret_cast<Cell *>(M + m * n), *const flipped = straight + m * n;
+    Cell *g = flipped + m * n, *p = g + mm, *q = p + mm, *r = q + mm;
+
+    const double norm = momentum(M, rows);
+    const Scaled<F> scaled{M, rows * W * W, {straight, flipped, rows * W * W / F::rows, columns * W * W / F::rows},
+                           static_cast<T>(1 / std::max(norm, a.least_norm))};
     in_parallel(rows * columns, 4, [&](int64_t from, int64_t count) {
       for (int64_t i = from; i < from + count; i++)
-        k.flip(flip, i / columns, i % columns);
+        k.scale(scaled, i / columns, i % columns);
     });
-    const T *X = wide ? straight : flipped, *Xt = wide ? flipped : straight; // panels over the larger side, the smaller
+    // X lies in panels over its larger side, X^T over the smaller one. M's memory takes the next X.
+    Cell *X = wide ? straight : flipped, *const Xt = wide ? flipped : straight, *next = reinterpret_cast<Cell *>(M);
 
-    symmetric({g, Xt, Xt, smaller(), larger(), n * k.W, m * k.W});
-    const int64_t steps = static_cast<int64_t>(a.steps), side = m * k.W;
-    for (int64_t step = 0; step < steps; step++) {
-      T *const power = step == 0 ? q : p;
-      symmetric({power, g, g, smaller(), smaller(), side, side, static_cast<T>(a.c), g, static_cast<T>(a.b), static_cast<T>(a.a)});
-      if (step > 0) {
-        symmetric({r, q, p, smaller(), smaller(), side, side});
-        std::swap(q, r);
+    const T A = static_cast<T>(a.a), B = static_cast<T>(a.b), C = static_cast<T>(a.c);
+    for (int64_t left = static_cast<int64_t>(a.steps); left > 0;) {
+      const int64_t steps = std::min(left, block());
+      left -= steps;
+      symmetric({g, Xt, Xt, smaller, larger, wide_side, side});
+      T s = A;
+      for (int64_t step = 0; step < steps; step++) {
+        Cell *const power = step == 0 ? q : p; // N
+        symmetric({power, g, g, smaller, smaller, side, side, C, g, nullptr, B});
+        if (step > 0) { // (s I + Q) (a I + N)
+          symmetric({r, q, p, smaller, smaller, side, side, 1, q, p, A, s});
+          std::swap(q, r);
+          s *= A;
+        }
+        if (step < steps - 1) { // (a I + N) G (a I + N)
+          symmetric({r, power, g, smaller, smaller, side, side, 1, g, nullptr, A});
+          symmetric({g, r, power, smaller, smaller, side, side, 1, r, nullptr, A});
+        }
       }
-      if (step < steps - 1) {
-        symmetric({r, power, g, smaller(), smaller(), side, side});
-        symmetric({g, r, power, smaller(), smaller(), side, side});
-      }
+      const Factor<F> factor{q, X, smaller, larger, side, side, s, {next, Xt, side, wide_side},
+                             left > 0 ? nullptr : &x, !wide, static_cast<T>(a.keep), static_cast<T>(a.rate)};
+      in_parallel((m / W) * (n / W), 2, [&](int64_t from, int64_t count) {
+        for (int64_t i = from; i < from + count; i++)
+          k.factor(factor, i % (m / W), i / (m / W));
+      });
+      std::swap(X, next);
     }
-    const Addition<T> addition{q, X, smaller(), side, side, x, !wide, static_cast<T>(a.keep), static_cast<T>(a.rate)};
-    in_parallel((m / k.W) * (n / k.W), 2, [&](int64_t from, int64_t count) {
-      for (int64_t i = from; i < from + count; i++)
-        k.add(addition, i % (m / k.W), i / (m / k.W));
-    });
+  }
+};
+
+// A Block is one matrix, iterated in numbers or in pairs. Few rows have few singular values,
+// whose errors do not average out, and cost nothing.
+template <typename T> struct Block {
+  Rows<T> x;
+  const OrthogonalArgs &a;
+
+  static constexpr int64_t least_rows = 32; // in pairs
+
+  double work() const { return std::pow(std::min(x.rows, x.columns), 2.0) * (x.rows + x.columns); }
+
+  template <typename Do> auto with(const Do &f) const {
+    if constexpr (std::is_same_v<T, float>)
+      if (a.bfloat16 != 0 && has_pairs() && std::min(x.rows, x.columns) >= least_rows)
+        return f(Orthogonal<Pairs>{x, a});
+    return f(Orthogonal<Numbers<T>>{x, a});
   }
 };
 
 } // namespace
 
 template <typename T> void orthogonal_step(const Pass<T> &pass) {
-  std::vector<Orthogonal<T>> matrices;
+  std::vector<Block<T>> matrices;
   int64_t scratch = 0;
   for (int64_t i = 0; i < pass.count(); i++) {
     const OrthogonalArgs &a = pass.template args_of<OrthogonalArgs>(i);
     matrices.push_back({Rows<T>(pass.params[i], {a.dim, a.from, a.length}), a});
-    scratch = std::max(scratch, matrices[i].scratch());
+    scratch = std::max(scratch, matrices[i].with([](const auto &m) { return m.scratch(); }));
   }
-  std::stable_sort(matrices.begin(), matrices.end(), [](auto &a, auto &b) { return a.work() > b.work(); });
+  std::vector<int64_t> order(pass.count()); // the longest first
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t i, int64_t j) { return matrices[i].work() > matrices[j].work(); });
   const int64_t threads = at::get_num_threads(), shares = pass.count() < threads ? 1 : threads;
   const at::Tensor memory = at::empty({shares, scratch}, at::CppTypeToScalarType<T>::value);
   T *const base = memory.template data_ptr<T>();
   std::atomic<int64_t> next{0};
   in_shares(shares, [&](int64_t share) {
     for (int64_t i; (i = next++) < pass.count();)
-      matrices[i].run(base + share * scratch);
+      matrices[order[i]].with([&](const auto &m) { m.run(base + share * scratch); });
   });
 }
 
@@ -384,7 +545,7 @@ template <typename T> void block_squares(const Pass<T> &pass) {
       const Rows<T> x(pass.params[i], pass.template args_of<BlockArgs>(i));
       double sum = 0;
       for (int64_t r = 0; r < x.rows; r++)
-        sum += kernels<T>().row_squares(x.g + r * x.stride, x.columns);
+        sum += kernels<Numbers<T>>().row_squares(x.g + r * x.stride, x.columns);
       pass.template sums_of<Squares>(i).gg = sum;
     }
   });

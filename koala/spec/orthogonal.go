@@ -114,7 +114,7 @@ func (b block) smaller() float64 { return float64(min(b.rows, b.cols)) }
 type newtonSchulz struct {
 	a, b, c  float64
 	steps    int
-	bfloat16 bool // iterate float32 matrices in bfloat16 if the operators are faster with it
+	bfloat16 bool // iterate float32 matrices in bfloat16 on devices that are faster with it
 
 	kernel   string // of the step
 	momentum string // name of the state tensor
@@ -134,7 +134,7 @@ func newtonSchulzSettings() []setting.Declaration {
 		hidden(hyper("ns_a", "their first coefficient", setting.AnyReal, always(3.4445))),
 		hidden(hyper("ns_b", "their second", setting.AnyReal, always(-4.775))),
 		hidden(hyper("ns_c", "their third", setting.AnyReal, always(2.0315))),
-		hidden(hyper("ns_bfloat16", "let the operators iterate in bfloat16 on devices that are faster with it", setting.Bool{}, always(true))),
+		hidden(hyper("ns_bfloat16", "iterate in bfloat16 on devices that are faster with it", setting.Bool{}, always(true))),
 	}
 }
 
@@ -163,6 +163,7 @@ type orthogonalArgs struct {
 	Keep, Rate             float64
 	A, B, C, Steps         float64 // of the iterations
 	LeastNorm              float64
+	Bfloat16               float64 // not 0: iterate in it where the processor multiplies it
 }
 
 // step moves blocks along U V^T of their momenta, which keep the share beta and look
@@ -178,10 +179,13 @@ func (o newtonSchulz) step(st *Step, blocks []block, beta float64, nesterov bool
 		if nesterov {
 			a.OfMomentum, a.OfGradient = a.Momentum, a.Gradient
 		}
+		if o.bfloat16 {
+			a.Bfloat16 = 1
+		}
 		a.Keep, a.Rate = scales(b)
 		params[i], args[i] = b.p, a
 	}
-	s := newSweep(o.fused(), params, args)
+	s := newSweep(o.kernel, params, args)
 	s.Together = func(which []int) {
 		steps := make([]matrixStep, len(which))
 		for j, i := range which {
@@ -190,18 +194,6 @@ func (o newtonSchulz) step(st *Step, blocks []block, beta float64, nesterov bool
 		o.together(st, steps)
 	}
 	st.Machine.Run(s)
-}
-
-// largestGrowth bounds what the kernel's iterations may make of a rounding error.
-const largestGrowth = 1e5
-
-// fused is the name of the kernel, which iterates on X X^T: in it rounding errors grow
-// by a^2 with each iteration but the last. It is "" if they would grow too large.
-func (o newtonSchulz) fused() string {
-	if math.Pow(o.a, 2*float64(o.steps-1)) > largestGrowth {
-		return ""
-	}
-	return o.kernel
 }
 
 // together makes the steps with operators, for many matrices of one shape at a time.
