@@ -1,7 +1,6 @@
 package prepare
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -15,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/koala-lm/koala-lm/data"
@@ -34,12 +34,17 @@ func (s *stats) add(o stats) {
 
 // tokenFile is a file of a split that is being written.
 type tokenFile struct {
-	name string
-	f    *os.File
-	out  *bufio.Writer
-	size int64
-	sum  hash.Hash
+	name   string
+	f      *os.File
+	size   int64
+	sum    hash.Hash
+	loose  int        // bytes since the last sync was started
+	synced chan error // holds the error of the last sync once that has ended
 }
+
+// syncEvery is the number of bytes after which they are put on disk in the background, so
+// that the end need not wait for all of them.
+const syncEvery = 4 << 20
 
 // newTokenFile opens a file to write after what is done.
 func newTokenFile(dir, name string, done fileProgress) (*tokenFile, error) {
@@ -60,26 +65,37 @@ func newTokenFile(dir, name string, done fileProgress) (*tokenFile, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("continue %s: %w", name, err), f.Close())
 	}
-	return &tokenFile{name, f, bufio.NewWriterSize(f, 1<<18), done.Size, sum}, nil
+	t := &tokenFile{name: name, f: f, size: done.Size, sum: sum, synced: make(chan error, 1)}
+	t.synced <- nil
+	return t, nil
 }
 
 func (f *tokenFile) write(p []byte) error {
 	f.size += int64(len(p))
 	f.sum.Write(p)
-	if _, err := f.out.Write(p); err != nil {
+	if _, err := f.f.Write(p); err != nil {
 		return fmt.Errorf("write %s: %w", f.name, err)
+	}
+	if f.loose += len(p); f.loose < syncEvery {
+		return nil
+	}
+	select {
+	case err := <-f.synced:
+		go func() { f.synced <- cmp.Or(err, f.f.Sync()) }()
+		f.loose = 0
+	default: // a sync is under way
 	}
 	return nil
 }
 
 // sync puts what is written on disk.
 func (f *tokenFile) sync() (done fileProgress, err error) {
-	if err = f.out.Flush(); err == nil {
-		err = f.f.Sync()
-	}
+	err = cmp.Or(<-f.synced, f.f.Sync())
+	f.synced <- err
 	if err != nil {
 		return done, fmt.Errorf("write %s: %w", f.name, err)
 	}
+	f.loose = 0
 	done.Size = f.size
 	done.Sum, err = f.sum.(encoding.BinaryMarshaler).MarshalBinary()
 	return done, err
@@ -89,6 +105,7 @@ func (f *tokenFile) sync() (done fileProgress, err error) {
 func (f *tokenFile) sha256() string { return hex.EncodeToString(f.sum.Sum(nil)) }
 
 func (f *tokenFile) close(err *error) {
+	<-f.synced
 	if closeErr := f.f.Close(); *err == nil && closeErr != nil {
 		*err = fmt.Errorf("write %s: %w", f.name, closeErr)
 	}
@@ -324,14 +341,16 @@ func shorter(text []byte, n int) int {
 
 // appendTokens appends ids in the format of the token files.
 func appendTokens(dst []byte, ids []uint32, width int) []byte {
+	dst = slices.Grow(dst, width*len(ids))
+	at := dst[len(dst) : len(dst)+width*len(ids)]
 	if width == 2 {
-		for _, id := range ids {
-			dst = binary.LittleEndian.AppendUint16(dst, uint16(id))
+		for i, id := range ids {
+			binary.LittleEndian.PutUint16(at[2*i:], uint16(id))
 		}
-		return dst
+	} else {
+		for i, id := range ids {
+			binary.LittleEndian.PutUint32(at[4*i:], id)
+		}
 	}
-	for _, id := range ids {
-		dst = binary.LittleEndian.AppendUint32(dst, id)
-	}
-	return dst
+	return dst[:len(dst)+len(at)]
 }

@@ -99,7 +99,11 @@ func (se splitEncoder) key(info data.Info, splits map[string][]extent, opts Opti
 	if build, ok := debug.ReadBuildInfo(); ok {
 		fmt.Fprintln(h, build)
 	}
-	fmt.Fprintf(h, "%x %s %v %v\n", se.spool.sum.Sum(nil), info.Tokenizer.SHA256, opts.SpecialInText, se.frame)
+	for _, source := range info.Sources {
+		fmt.Fprintln(h, source.SHA256)
+	}
+	// The checksum tells apart texts that are taken in other ways from the same sources.
+	fmt.Fprintf(h, "%x %s %v %v\n", se.spool.sum, info.Tokenizer.SHA256, opts.SpecialInText, se.frame)
 	for _, name := range data.SplitNames {
 		fmt.Fprintln(h, name, opts.limit(name), splits[name])
 	}

@@ -3,10 +3,9 @@ package prepare
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
+	"hash/crc32"
 	"io"
 	"os"
 	"unicode/utf8"
@@ -20,14 +19,16 @@ type spool struct {
 	w       *bufio.Writer
 	replace bool
 	size    int64
-	sum     hash.Hash // SHA-256 of the text
-	ends    []int64   // the end of each document
-	started int64     // start of the open document
+	sum     uint32  // a checksum of the text
+	ends    []int64 // the end of each document
+	started int64   // start of the open document
 
 	place   string // origin of the open document
-	line    int64  // line in the open document, from 1
 	partial []byte // an unfinished character at the end of the last write
 }
+
+// castagnoli is the polynomial for which processors have an instruction.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func newSpool(path string, replaceInvalid bool) (*spool, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -38,12 +39,12 @@ func newSpool(path string, replaceInvalid bool) (*spool, error) {
 	if err := os.Remove(path); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &spool{f: f, w: bufio.NewWriterSize(f, 1<<17), sum: sha256.New(), replace: replaceInvalid}, nil
+	return &spool{f: f, w: bufio.NewWriterSize(f, 1<<17), replace: replaceInvalid}, nil
 }
 
 // Begin, Write and End make the spool a corpus.Sink.
 func (s *spool) Begin(place string) error {
-	s.place, s.line, s.started = place, 1, s.size
+	s.place, s.started = place, s.size
 	s.partial = s.partial[:0]
 	return nil
 }
@@ -89,10 +90,7 @@ func (s *spool) End() error {
 }
 
 func (s *spool) put(p []byte) error {
-	if !s.replace {
-		s.line += int64(bytes.Count(p, []byte{'\n'}))
-	}
-	s.sum.Write(p)
+	s.sum = crc32.Update(s.sum, castagnoli, p)
 	n, err := s.w.Write(p)
 	s.size += int64(n)
 	if err != nil {
@@ -105,7 +103,18 @@ func (s *spool) invalid(b byte) error {
 	if s.replace {
 		return s.put([]byte("\uFFFD"))
 	}
-	return fmt.Errorf("%s:%d: byte 0x%02x is not UTF-8: convert the file, or use --invalid replace", s.place, s.line, b)
+	if err := s.w.Flush(); err != nil {
+		return fmt.Errorf("write the text to disk: %w", err)
+	}
+	line := 1
+	for at := s.started; at < s.size; at += window {
+		text, err := s.read(extent{at, min(s.size, at+window)}, nil)
+		if err != nil {
+			return err
+		}
+		line += bytes.Count(text, []byte{'\n'})
+	}
+	return fmt.Errorf("%s:%d: byte 0x%02x is not UTF-8: convert the file, or use --invalid replace", s.place, line, b)
 }
 
 // finish ends writing. Afterwards the spool can be read.

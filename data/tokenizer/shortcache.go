@@ -23,7 +23,7 @@ type shortSlot struct {
 }
 
 const (
-	shortBits = 15      // lines, as a power of two: 2 MB
+	shortBits = 16      // lines, as a power of two: 4 MB
 	shortKey  = 16      // bytes
 	shortFrom = 1 << 15 // the least text for which the cache is worth its memory
 )
@@ -79,6 +79,7 @@ func capitals(text []byte, n int) bool {
 func (c *shortCache) section(dst []uint32, text []byte, s splitter, slow *pieceCache) (_ []uint32, err error) {
 	if c.lines == nil && len(text) >= shortFrom {
 		c.lines = make([][2]shortSlot, 1<<shortBits)
+		clear(c.lines) // written before they are read, pages fault once
 	}
 	gpt2, isGPT2 := s.(gpt2Splitter) // called directly, not through the interface
 	for i := 0; i < len(text); {
