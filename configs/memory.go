@@ -77,6 +77,7 @@ func (s Settings) Cost(vocab, ranks int) (c Cost, known bool) {
 	if averages {
 		c.Copies += 3 * size * largest // of the step of the average
 	}
-	c.FLOPs = 6 * m.Multiplications(length)
+	body, output := m.Multiplications(length)
+	c.FLOPs = 6 * (body + output)
 	return c, true
 }

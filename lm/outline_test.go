@@ -105,3 +105,24 @@ func TestOutline(t *testing.T) {
 		})
 	}
 }
+
+// The products of a step are counted, those of the output layer apart.
+func TestMultiplications(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		config       Config
+		body, output int64
+	}{
+		{"lstm", Config{Kind: LSTM, Vocab: 60, Layers: 2, Embed: 8, Hidden: 12, Tied: true, Softmax: Full},
+			4*12*(8+12) + 4*8*(12+8), 60 * 8}, // four gates of inputs and states; the last layer has embed units
+		{"gpt", Config{Kind: Transformer, Vocab: 60, Layers: 2, Embed: 16, Hidden: 64, Tied: true, Softmax: Full, Heads: 4, KVHeads: 4,
+			Context: 10, Norm: LayerNorm, Position: Learned, MLP: GELU},
+			2 * (12*16*16 + 2*16*10), 60 * 16}, // 12 squares a block, and scores and values of 10 tokens
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if body, output := c.config.Multiplications(10); body != c.body || output != c.output {
+				t.Errorf("%d and %d, want %d and %d", body, output, c.body, c.output)
+			}
+		})
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sort"
+	"time"
 
 	"github.com/sugarme/gotch"
 
@@ -86,13 +87,45 @@ func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.To
 	if err := trainer.Run(ctx); err != nil {
 		return benchResult{}, err
 	}
-	return newBenchResult(s, model, vocab, torch.DeviceName(device), meter.Speed()), nil
+	result := newBenchResult(s, model, vocab, torch.DeviceName(device), meter.Speed())
+	if device == gotch.CPU {
+		if result.ProductRate, err = productRate(config.Precision == spec.BFloat16); err != nil {
+			return benchResult{}, err
+		}
+	}
+	return result, nil
+}
+
+// productRate is the best rate, in GFLOP/s, of a matrix product as large as those of a
+// Transformer of width 384: what the phases of a step are held against.
+func productRate(bfloat16 bool) (rate float64, err error) {
+	const m, k, n = 2048, 384, 1536
+	err = torch.Do(func(s *torch.Scope) error {
+		dtype := gotch.Float
+		if bfloat16 {
+			dtype = gotch.BFloat16
+		}
+		a, b := s.Ones([]int64{m, k}, dtype, gotch.CPU), s.Ones([]int64{k, n}, dtype, gotch.CPU)
+		for range 20 {
+			err := torch.Do(func(s *torch.Scope) error {
+				start := time.Now()
+				s.MatMul(a, b)
+				rate = max(rate, 2*m*k*n/time.Since(start).Seconds()/1e9)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return math.Round(rate), err
 }
 
 // newBenchResult collects settings and measurements.
 func newBenchResult(s configs.Settings, model lm.Model, vocab int, device string, speed lm.Speed) benchResult {
 	ms := func(d interface{ Seconds() float64 }) float64 { return math.Round(1e6*d.Seconds()) / 1000 }
-	return benchResult{
+	result := benchResult{
 		Model:      describeModel(model),
 		Parameters: lm.CountParams(model), Vocab: vocab, Optimizer: s.Optimizer.Kind,
 		Batch: s.Train.Batch, Length: s.SequenceLength(), Precision: s.Train.Precision,
@@ -102,6 +135,17 @@ func newBenchResult(s configs.Settings, model lm.Model, vocab int, device string
 		BackwardMS: ms(speed.Phases.Backward), OptimizerMS: ms(speed.Phases.Optimizer),
 		TokensPerSecond: math.Round(10*speed.TokensPerSecond) / 10, PeakRSS: run.PeakBytes(),
 	}
+	// A pass over a matrix product's gradients makes two products. The loss makes all three of
+	// the output layer. What a checkpointed block computes again does not count.
+	body, output := run.ModelConfig(s.Model, vocab).Multiplications(int64(s.SequenceLength()))
+	gflop := func(multiplications int64) float64 {
+		return 2 * float64(multiplications) * speed.TokensPerSecond * speed.Median.Seconds() / 1e9
+	}
+	result.ForwardGFLOP, result.BackwardGFLOP = gflop(body), gflop(2*body)
+	if s.Model.Softmax != spec.Adaptive { // whose products depend on the text
+		result.LossGFLOP = gflop(3 * output)
+	}
+	return result
 }
 
 // describeModel returns a model's shape in a few words.

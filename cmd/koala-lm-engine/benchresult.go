@@ -29,6 +29,10 @@ type benchResult struct {
 	LossMS          float64 `json:"loss_ms"`
 	BackwardMS      float64 `json:"backward_ms"`
 	OptimizerMS     float64 `json:"optimizer_ms"`
+	ForwardGFLOP    float64 `json:"forward_gflop"` // of the matrix products in a step
+	LossGFLOP       float64 `json:"loss_gflop"`    // 0 if not known
+	BackwardGFLOP   float64 `json:"backward_gflop"`
+	ProductRate     float64 `json:"product_gflop_per_second,omitempty"` // of a large product, at best
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	PeakRSS         int64   `json:"peak_rss_bytes"` // this process, with libtorch
 }
@@ -39,18 +43,33 @@ func (b benchResult) write(w io.Writer, format string) error {
 	}
 	fmt.Fprintf(w, "%s: %s parameters, vocabulary %s, %s, batch %d x %d, %s, %s, threads: %d\n\n",
 		b.Model, humanize.Comma(b.Parameters), humanize.Comma(int64(b.Vocab)), b.Optimizer, b.Batch, b.Length, b.Precision, b.Device, b.Threads)
-	phases := report.Table{Columns: []report.Column{{Name: "phase", Title: "phase"}, {Name: "ms", Title: "ms", Right: true}, {Name: "share", Title: "share", Right: true}}}
+	phases := report.Table{Columns: []report.Column{
+		{Name: "phase", Title: "phase"}, {Name: "ms", Title: "ms", Right: true}, {Name: "share", Title: "share", Right: true},
+		{Name: "rate", Title: "GFLOP/s", Right: true}, {Name: "of_product", Title: "of a product's", Right: true},
+	}}
 	total := b.ForwardMS + b.LossMS + b.BackwardMS + b.OptimizerMS
 	for _, p := range []struct {
-		name string
-		ms   float64
-	}{{"forward", b.ForwardMS}, {"loss", b.LossMS}, {"backward", b.BackwardMS}, {"optimizer", b.OptimizerMS}} {
-		phases.Rows = append(phases.Rows, []any{p.name, fmt.Sprintf("%.2f", p.ms), fmt.Sprintf("%.0f%%", 100*p.ms/max(total, 1e-9))})
+		name      string
+		ms, gflop float64
+	}{{"forward", b.ForwardMS, b.ForwardGFLOP}, {"loss", b.LossMS, b.LossGFLOP}, {"backward", b.BackwardMS, b.BackwardGFLOP}, {"optimizer", b.OptimizerMS, 0}} {
+		rate, share := "", ""
+		if perSecond := 1000 * p.gflop / max(p.ms, 1e-9); p.gflop > 0 {
+			rate = fmt.Sprintf("%.0f", perSecond)
+			if b.ProductRate > 0 {
+				share = fmt.Sprintf("%.0f%%", 100*perSecond/b.ProductRate)
+			}
+		}
+		phases.Rows = append(phases.Rows, []any{p.name, fmt.Sprintf("%.2f", p.ms), fmt.Sprintf("%.0f%%", 100*p.ms/max(total, 1e-9)), rate, share})
 	}
 	if err := (report.Output{W: w, Format: report.Aligned}).Render(phases); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\nstep       %.2f ms (median of %d; %.2f at best)\nspeed      %s tokens/s\nmemory     %s at its peak\n",
+	if b.ProductRate > 0 {
+		fmt.Fprintf(w, "\nproduct    %s GFLOP/s at best (2048 x 384 x 1536)\n", humanize.Comma(int64(b.ProductRate)))
+	} else {
+		fmt.Fprintln(w)
+	}
+	_, err := fmt.Fprintf(w, "step       %.2f ms (median of %d; %.2f at best)\nspeed      %s tokens/s\nmemory     %s at its peak\n",
 		b.StepMS, b.Steps, b.MinMS, humanize.Comma(int64(b.TokensPerSecond)), humanize.IBytes(uint64(b.PeakRSS)))
 	return err
 }

@@ -205,16 +205,20 @@ func (m Model) Outline() (tensors []Tensor, activations int64, known bool) {
 }
 
 // Multiplications returns the multiply-add operations for a token of the forward pass in
-// a text of that many tokens: each element of a matrix once, and attention's products.
-func (m Model) Multiplications(length int64) (n int64) {
+// a text of that many tokens: each element of a matrix once, and attention's products,
+// masked or not. Those of the output layer, which are the loss's, are apart.
+func (m Model) Multiplications(length int64) (body, output int64) {
 	tensors, _, _ := m.Outline()
 	for _, t := range tensors {
-		if t.Role == "matrix" || t.Role == "output" || t.Role == "embedding" && m.Tied && m.Softmax != Adaptive && t.Shape[0] == m.Vocab {
-			n += t.Elements()
+		switch {
+		case t.Role == "matrix":
+			body += t.Elements()
+		case t.Role == "output" || t.Role == "embedding" && m.Tied && m.Softmax != Adaptive && t.Shape[0] == m.Vocab:
+			output += t.Elements()
 		}
 	}
 	if m.KindOf().Family == TransformerFamily {
-		n += 2 * int64(m.Layers) * int64(m.Heads) * m.Architecture.Resolved(&m).HeadWidth * length
+		body += 2 * int64(m.Layers) * int64(m.Heads) * m.Architecture.Resolved(&m).HeadWidth * length
 	}
-	return n
+	return body, output
 }
