@@ -205,7 +205,7 @@ func newMergeTable(v *vocabulary, merges [][2]string, trim int) (*mergeTable, er
 	for i := range t.slots {
 		t.slots[i] = freeSlot
 	}
-	pairs, unique := make([]pair, len(merges)), len(v.byID) == len(v.written)
+	pairs := make([]pair, len(merges))
 	var wg sync.WaitGroup
 	const chunk = 1 << 14 // of look-ups for one goroutine
 	wrong := make([]error, (len(merges)+chunk-1)/chunk)
@@ -218,7 +218,7 @@ func newMergeTable(v *vocabulary, merges [][2]string, trim int) (*mergeTable, er
 				left, okLeft := v.byID[m[0]]
 				right, okRight := v.byID[m[1]]
 				joined = append(append(joined[:0], m[0]...), m[1][min(trim, len(m[1])):]...)
-				to, ok := guess, unique && int(guess) < len(v.written) && v.written[guess] == string(joined)
+				to, ok := guess, v.unique && int(guess) < len(v.written) && v.written[guess] == string(joined)
 				if !ok {
 					to, ok = v.byID[string(joined)]
 				}

@@ -54,16 +54,17 @@ type rawFile struct {
 // Hugging Face's tokenizers. A part that it does not support is an error that names
 // the part.
 func Parse(content []byte) (Tokenizer, error) {
-	raw, ok := divideFile(string(content))
+	text := string(content)
+	raw, ok := divideFile(text)
 	if !ok {
 		if err := json.Unmarshal(content, &raw); err != nil {
 			return nil, fmt.Errorf("line %d: %w", errorLine(content, err), jsonError("", err))
 		}
 	}
-	return parseDivided(raw, content)
+	return parseDivided(raw, text)
 }
 
-func parseDivided(raw rawFile, content []byte) (Tokenizer, error) {
+func parseDivided(raw rawFile, content string) (Tokenizer, error) {
 	if t, err := parseOwn(raw); t != nil || err != nil {
 		return t, err
 	}

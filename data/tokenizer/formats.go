@@ -85,8 +85,9 @@ func parseNamed(path string, content []byte) (Tokenizer, error) {
 // parseObject reads a JSON file: tokenizer.json, tekken.json, or vocab.json with
 // its merges.txt in the same folder.
 func parseObject(path string, content []byte) (Tokenizer, error) {
-	if raw, ok := divideFile(string(content)); ok && raw.Model.vocab != nil {
-		return parseDivided(raw, content)
+	text := string(content)
+	if raw, ok := divideFile(text); ok && raw.Model.vocab != "" {
+		return parseDivided(raw, text)
 	}
 	var keys struct {
 		Model  json.RawMessage `json:"model"`

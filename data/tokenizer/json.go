@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"reflect"
 	"strconv"
 	"strings"
@@ -19,10 +20,10 @@ func readPart(name string, part json.RawMessage, into any) error {
 }
 
 // modelPart is the model of a tokenizer.json. Its vocabulary and its merges are nearly all
-// of the file: they are apart from the other fields, and are read once.
+// of the file: they are apart from the other fields, and share the file's memory.
 type modelPart struct {
 	fields        json.RawMessage // an object of the other fields, or a value that is no object
-	vocab, merges json.RawMessage
+	vocab, merges string          // "" if absent
 }
 
 // UnmarshalJSON divides a valid model.
@@ -44,7 +45,7 @@ func (p *modelPart) divide(s *scanner) bool {
 		if !s.skip(2) {
 			return false
 		}
-		switch value := []byte(s.text[start:s.at]); key {
+		switch value := s.text[start:s.at]; key {
 		case "vocab":
 			p.vocab = value
 		case "merges":
@@ -60,7 +61,7 @@ func (p *modelPart) divide(s *scanner) bool {
 
 // read decodes a model: its vocabulary into vocab, its merges, if merges is not nil, into
 // that, and the rest into fields.
-func (p modelPart) read(fields any, vocab, merges json.Unmarshaler) error {
+func (p modelPart) read(fields any, vocab, merges interface{ parse(text string) error }) error {
 	if err := readPart("model", p.fields, fields); err != nil {
 		return err
 	}
@@ -70,14 +71,14 @@ func (p modelPart) read(fields any, vocab, merges json.Unmarshaler) error {
 	var wg sync.WaitGroup
 	var mergesErr error
 	if merges != nil {
-		wg.Go(func() { mergesErr = merges.UnmarshalJSON(p.merges) })
+		wg.Go(func() { mergesErr = merges.parse(p.merges) })
 	}
-	err := vocab.UnmarshalJSON(p.vocab)
+	err := vocab.parse(p.vocab)
 	wg.Wait()
 	return jsonError("model", cmp.Or(err, mergesErr))
 }
 
-func isNull(part json.RawMessage) bool { return len(part) == 0 || string(part) == "null" }
+func isNull[T string | json.RawMessage](part T) bool { return len(part) == 0 || string(part) == "null" }
 
 // typeOf returns the "type" of a part, "" if it is absent or null.
 func typeOf(part json.RawMessage) string {
@@ -205,6 +206,10 @@ func (s *scanner) skipString() (plain, ok bool) {
 	}
 	plain = true
 	for s.at++; s.at < len(s.text); s.at++ {
+		s.plain()
+		if s.at == len(s.text) {
+			break
+		}
 		switch c := s.text[s.at]; {
 		case c == '"':
 			s.at++
@@ -229,6 +234,22 @@ func (s *scanner) skipString() (plain, ok bool) {
 		}
 	}
 	return false, false
+}
+
+// plain skips characters that stand for themselves in a string, eight bytes at a time.
+func (s *scanner) plain() {
+	for ; s.at+8 <= len(s.text); s.at += 8 {
+		t := s.text[s.at : s.at+8]
+		eight := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
+			uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+		// The lowest bit is that of the first byte that is a quote, a backslash or below a space.
+		quote, backslash := eight^'"'*eachByte, eight^'\\'*eachByte
+		special := (quote-eachByte)&^quote | (backslash-eachByte)&^backslash | (eight-' '*eachByte)&^eight
+		if special &= highBits; special != 0 {
+			s.at += bits.TrailingZeros64(special) / 8
+			return
+		}
+	}
 }
 
 // deepest is how deep encoding/json goes, too.
@@ -303,12 +324,14 @@ type vocabEntry struct {
 // gaps.
 type vocabObject []vocabEntry
 
-func (v *vocabObject) UnmarshalJSON(content []byte) error {
-	s := scanner{text: string(content)}
+func (v *vocabObject) UnmarshalJSON(content []byte) error { return v.parse(string(content)) }
+
+func (v *vocabObject) parse(text string) error {
+	s := scanner{text: text}
 	if !s.accept('{') {
 		return errors.New("vocab must be an object of token to id")
 	}
-	*v = make([]vocabEntry, 0, bytes.Count(content, []byte(",")))
+	*v = make([]vocabEntry, 0, 1+strings.Count(text, ","))
 	for s.next() == '"' {
 		token, ok := s.string()
 		if !ok || !s.accept(':') {
@@ -395,13 +418,13 @@ func quote(s string) []byte {
 // mergeList reads merges in both layouts: ["a", "b"], and "a b" in older files.
 type mergeList [][2]string
 
-func (l *mergeList) UnmarshalJSON(content []byte) error {
+func (l *mergeList) parse(text string) error {
 	wrong := errors.New("merges must be a list of pairs of tokens")
-	s := scanner{text: string(content)}
+	s := scanner{text: text}
 	if !s.accept('[') {
 		return wrong
 	}
-	commas := bytes.Count(content, []byte{','})
+	commas := strings.Count(text, ",")
 	if s.next() == '[' { // pairs have one of their own
 		commas /= 2
 	}
@@ -448,15 +471,15 @@ type unigramEntry struct {
 	score float64
 }
 
-func (l *unigramList) UnmarshalJSON(content []byte) error {
-	s := scanner{text: string(content)}
+func (l *unigramList) parse(text string) error {
+	s := scanner{text: text}
 	if !s.accept('[') {
 		return errors.New("vocab must be a list of tokens with their scores")
 	}
 	for s.next() != ']' {
 		start := s.at
 		wrong := func() error {
-			return fmt.Errorf("vocab: %.40s is not a token and its score", content[start:])
+			return fmt.Errorf("vocab: %.40s is not a token and its score", text[start:])
 		}
 		if !s.accept('[') {
 			return wrong()

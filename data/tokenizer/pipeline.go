@@ -21,7 +21,7 @@ type Pipeline struct {
 	model       model
 	unknown     int64
 	decoder     decoder
-	content     []byte // the file
+	content     string // the file
 
 	plain      *addedFinder // finds tokens in the text
 	normalized *addedFinder // finds tokens in normalized text
@@ -40,12 +40,12 @@ var models = map[string]func(part modelPart, overBytes bool) (model, *vocabulary
 }
 
 // parsePipeline reads all parts of a tokenizer.json.
-func parsePipeline(raw rawFile, content []byte) (*Pipeline, error) {
+func parsePipeline(raw rawFile, content string) (*Pipeline, error) {
 	kind, err := modelType(raw.Model)
 	if err != nil {
 		return nil, err
 	}
-	t := &Pipeline{kind: strings.ToLower(kind), content: bytes.Clone(content), unknown: -1}
+	t := &Pipeline{kind: strings.ToLower(kind), content: content, unknown: -1}
 	if t.normalizers, err = parseNormalizer(raw.Normalizer); err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (t *Pipeline) Unknown() (uint32, bool) { return uint32(max(0, t.unknown)), 
 
 // WriteJSON writes the file's original content.
 func (t *Pipeline) WriteJSON(w io.Writer) error {
-	_, err := w.Write(t.content)
+	_, err := io.WriteString(w, t.content)
 	return err
 }
 
@@ -469,9 +469,9 @@ func modelType(part modelPart) (string, error) {
 	if kind := typeOf(part.fields); kind != "" {
 		return kind, nil
 	}
-	for key, value := range map[string]json.RawMessage{"vocab": part.vocab, "merges": part.merges} {
-		if value != nil {
-			read[key] = value
+	for key, value := range map[string]string{"vocab": part.vocab, "merges": part.merges} {
+		if value != "" {
+			read[key] = nil
 		}
 	}
 	has := func(keys ...string) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -122,27 +123,35 @@ type split struct {
 	set      *bitset
 	re       *regex
 	fast     splitter
-	adjacent *adjacency
+	adjacent func() *adjacency // places to cut need it
 	behavior behavior
 	invert   bool // text between matches counts as the match
 }
 
 func splitSet(set *charset, b behavior) *split {
 	bits := newBitset(set)
-	return &split{set: bits, adjacent: &adjacency{alone: bits}, behavior: b}
+	adjacent := &adjacency{alone: bits}
+	return &split{set: bits, adjacent: func() *adjacency { return adjacent }, behavior: b}
 }
 
 func splitRegex(pattern string, b behavior, invert bool) (*split, error) {
+	// The splitters' patterns match all text, so there is no text between matches.
+	if fast := knownSplitter(pattern); fast != nil && (b == isolated && !invert || b == removed && invert) {
+		adjacent := sync.OnceValue(func() *adjacency {
+			re, _ := compileRegex(pattern) // valid, as it is known
+			return re.adjacent
+		})
+		return &split{fast: fast, adjacent: adjacent, behavior: b, invert: invert}, nil
+	}
 	re, err := compileRegex(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("pre_tokenizer: %w", err)
 	}
-	s := &split{re: re, adjacent: re.adjacent, behavior: b, invert: invert}
-	// The splitters' patterns match all text, so there is no text between matches.
-	if b == isolated && !invert || b == removed && invert {
-		s.fast = knownSplitter(pattern)
-	}
-	return s, nil
+	return regexSplit(re, b, invert), nil
+}
+
+func regexSplit(re *regex, b behavior, invert bool) *split {
+	return &split{re: re, adjacent: func() *adjacency { return re.adjacent }, behavior: b, invert: invert}
 }
 
 func parseSplit(part json.RawMessage) ([]pretokenizer, error) {
@@ -188,7 +197,7 @@ func parseWhitespace(json.RawMessage) ([]pretokenizer, error) {
 	}
 	other := word.union(posixSet("space")).negate()
 	re := compileNode(`\w+|[^\w\s]+`, &regexNode{op: opAlt, subs: []*regexNode{run(word), run(other)}})
-	return []pretokenizer{&split{re: re, adjacent: re.adjacent, behavior: removed, invert: true, fast: nil}}, nil
+	return []pretokenizer{regexSplit(re, removed, true)}, nil
 }
 
 func parseWhitespaceSplit(json.RawMessage) ([]pretokenizer, error) {
@@ -243,16 +252,16 @@ func (s *split) see(_, text []byte) []byte { return text }
 func (s *split) apart(left, right []byte) bool {
 	a, _ := utf8.DecodeLastRune(left)
 	b, _ := utf8.DecodeRune(right)
-	return !s.adjacent.follows(a, b)
+	return !s.adjacent().follows(a, b)
 }
 
 func (s *split) cuts(left, right []byte) bool {
 	a, n := utf8.DecodeLastRune(left)
 	b, m := utf8.DecodeRune(right)
-	if n == 0 || m == 0 || s.adjacent.follows(a, b) {
+	if n == 0 || m == 0 || s.adjacent().follows(a, b) {
 		return false
 	}
-	inA, inB := s.adjacent.alone.has(a), s.adjacent.alone.has(b)
+	inA, inB := s.adjacent().alone.has(a), s.adjacent().alone.has(b)
 	switch s.behavior {
 	case isolated, removed:
 		return inA || inB

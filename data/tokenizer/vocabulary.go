@@ -8,6 +8,7 @@ type vocabulary struct {
 	byID      map[string]uint32 // the ids of written
 	modelSize int               // number of the model's entries
 	modelIDs  int               // upper bound of the model's ids
+	unique    bool              // no two of the model's entries have one spelling
 	added     []addedToken      // special tokens and other added tokens
 	literal   map[uint32]bool   // ids of added tokens, whose text is their spelling
 	separator int64             // the id between documents, or -1
@@ -41,6 +42,7 @@ func newVocabulary(entries []vocabEntry) (vocabulary, error) {
 	}
 	t.modelIDs = len(t.written)
 	t.modelSize = len(t.byID)
+	t.unique = t.modelSize == len(entries)
 	return t, nil
 }
 
