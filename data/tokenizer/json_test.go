@@ -2,16 +2,23 @@ package tokenizer
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
 // TestScannerSkipsValidJSON holds the scanner against encoding/json.
 func TestScannerSkipsValidJSON(t *testing.T) {
-	for _, text := range []string{
+	texts := []string{
 		`{}`, `[]`, `{"a":1}`, `{"a":[1,-2.5e3,"x\u00e9\n",null,true,{"b":{}}]}`, ` [ 1 , 2 ] `, `"é"`, `0`, `-0.5`,
 		``, `{`, `[1,]`, `{"a":1,}`, `{"a"}`, `{"a":}`, `{1:2}`, `[1 2]`, `01`, `-`, `1.`, `tru`, `"`, `"\x"`, `"\u12"`, `"\u12zz"`,
 		"\"a\nb\"", `[}`, `{]`, `"a" 1`, `[[]`, `nul`, `1e`, `"\`,
-	} {
+	}
+	for place := range 20 { // in the middle of eight bytes and at their ends
+		for _, char := range []string{`"`, `\`, `\"`, "\x1f", " ", "!", "#", "[", "]", "\x7f", "é", "\u009c"} {
+			texts = append(texts, `"`+strings.Repeat("a", place)+char+strings.Repeat("b", 20-place)+`"`)
+		}
+	}
+	for _, text := range texts {
 		s := scanner{text: text}
 		got := s.skip(0) && s.next() == 0
 		if want := json.Valid([]byte(text)); got != want {
