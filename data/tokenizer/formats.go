@@ -28,7 +28,9 @@ func Load(path string) (Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
+	dir := ""
 	if stat.IsDir() {
+		dir = path
 		if path, err = findInFolder(path); err != nil {
 			return nil, err
 		}
@@ -38,6 +40,9 @@ func Load(path string) (Tokenizer, error) {
 		return nil, err
 	}
 	t, err := parseNamed(path, content)
+	if p, ok := t.(*Pipeline); ok && err == nil && dir != "" && filepath.Base(path) == "tokenizer.json" {
+		t, err = p.withFolder(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -163,6 +168,55 @@ type modelFolder struct {
 	Decoder map[uint32]addedToken `json:"added_tokens_decoder"`
 }
 
+// withFolder returns the tokenizer with the added tokens that a model's folder names beside
+// its tokenizer.json, as transformers does: a token that the file has keeps its id and takes
+// the folder's flags, the others get the next ids.
+func (t *Pipeline) withFolder(dir string) (Tokenizer, error) {
+	folder, err := readModelFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	added, next := slices.Clone(t.added), uint32(t.modelSize)
+	for _, a := range added {
+		next = max(next, a.ID+1)
+	}
+	for _, id := range slices.Sorted(maps.Keys(folder.Decoder)) {
+		a := folder.Decoder[id]
+		if i := slices.IndexFunc(added, func(old addedToken) bool { return old.Content == a.Content }); i >= 0 {
+			a.ID = added[i].ID
+			added[i] = a
+			continue
+		}
+		known := false
+		if a.ID, known = t.ID(a.Content); !known {
+			a.ID = next
+			next++
+		}
+		added = append(added, a)
+	}
+	if slices.Equal(added, t.added) {
+		return t, nil
+	}
+	list, err := json.Marshal(added)
+	if err != nil {
+		return nil, err
+	}
+	// The list takes the place of the file's own, or stands first.
+	from := strings.IndexByte(t.content, '{') + 1
+	to, before, after := from, `"added_tokens":`, ","
+	s := scanner{text: t.content}
+	s.members(0, func(key string) bool {
+		s.next()
+		start := s.at
+		ok := s.skip(1)
+		if key == "added_tokens" {
+			from, to, before, after = start, s.at, "", ""
+		}
+		return ok
+	})
+	return Parse([]byte(t.content[:from] + before + string(list) + after + t.content[to:]))
+}
+
 // gpt2Classes are the classes of transformers that cut text as GPT-2 does.
 var gpt2Classes = []string{"", "GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer", "CodeGenTokenizer", "WhisperTokenizer", "GPTNeoXTokenizer"}
 
@@ -186,16 +240,19 @@ func readModelFolder(dir string) (m modelFolder, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return m, err
 	}
-	added := map[uint32]addedToken{}
+	if len(m.Decoder) > 0 { // transformers then reads no added_tokens.json
+		ids = nil
+	} else {
+		m.Decoder = map[uint32]addedToken{}
+	}
 	for content, id := range ids {
-		added[id] = addedToken{Content: content, Special: bytes.Contains(special, quote(content)), Normalized: true}
+		isSpecial := bytes.Contains(special, quote(content))
+		m.Decoder[id] = addedToken{Content: content, Special: isSpecial, Normalized: !isSpecial}
 	}
-	maps.Copy(added, m.Decoder)
-	for id, a := range added {
+	for id, a := range m.Decoder {
 		a.ID = id
-		added[id] = a
+		m.Decoder[id] = a
 	}
-	m.Decoder = added
 	return m, nil
 }
 

@@ -60,6 +60,7 @@ func TestFormats(t *testing.T) {
 		tekken += fmt.Sprintf(`{"rank":%d,"token_bytes":%q},`, i, base64.StdEncoding.EncodeToString([]byte{byte(i)}))
 	}
 	tekken += `{"rank":256,"token_bytes":"YWI="},{"rank":257,"token_bytes":"YmM="}]}`
+	const small = `{"added_tokens":[{"id":3,"content":"<s>"}],"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"model":{"type":"BPE","vocab":{"a":0,"b":1,"Ġ":2},"merges":[]}}`
 	for name, c := range map[string]struct {
 		files map[string]string
 		load  string // "" is the folder
@@ -77,6 +78,11 @@ func TestFormats(t *testing.T) {
 		"vocab by name":    {map[string]string{"x-vocab.json": `{"a":0,"b":1,"ab":2}`, "x-merges.txt": "a b\n"}, "x-vocab.json", "aab", []uint32{0, 2}},
 		"bert":             {map[string]string{"vocab.txt": "[PAD]\n[UNK]\nko\n##ala\n!\n"}, "", "Koala! x", []uint32{2, 3, 4, 1}},
 		"bert cased":       {map[string]string{"vocab.txt": "[UNK]\nKo\n##ala\n"}, "", "Koala koala", []uint32{1, 2, 0}},
+		"added beside":     {map[string]string{"tokenizer.json": small, "added_tokens.json": `{"<x>":9,"<y>":7}`}, "", "a <s> b<x>a<y>", []uint32{0, 2, 3, 2, 1, 5, 0, 4}},
+		"added in config":  {map[string]string{"tokenizer.json": small, "added_tokens.json": `{"a":5}`, "tokenizer_config.json": `{"added_tokens_decoder":{"9":{"content":"<x>"},"7":{"content":"<y>"},"3":{"content":"<s>","lstrip":true}}}`}, "", "a <s> b<x>a<y>", []uint32{0, 3, 2, 1, 5, 0, 4}},
+		"no list of added": {map[string]string{"tokenizer.json": strings.Replace(small, `"added_tokens"`, `"x"`, 1), "added_tokens.json": `{"<s>":8}`}, "", "a<s>b", []uint32{0, 3, 1}},
+		"one file alone":   {map[string]string{"tokenizer.json": small, "added_tokens.json": `{"ba":4}`}, "tokenizer.json", "ba<s>", []uint32{1, 0, 3}},
+		"added unused":     {map[string]string{"vocab.json": `{"a":0,"b":1,"y":2}`, "merges.txt": "", "added_tokens.json": `{"yy":4}`, "tokenizer_config.json": `{"added_tokens_decoder":{"3":{"content":"<x>"}}}`}, "", "a<x>byy", []uint32{0, 3, 1, 2, 2}},
 		"bert accents":     {map[string]string{"vocab.txt": "[UNK]\né\n考拉\ne\n", "tokenizer_config.json": `{"strip_accents":false,"tokenize_chinese_chars":false}`}, "", "É 考拉", []uint32{1, 2}},
 		"bert config":      {map[string]string{"vocab.txt": "[UNK]\nko\n##ala\n", "tokenizer_config.json": `{"do_lower_case":false}`}, "", "Koala koala", []uint32{0, 1, 2}},
 		"sentencepiece bpe": {map[string]string{"tokenizer.model": string(spFile(2, false,
