@@ -440,11 +440,8 @@ func (e *bpeEncoder) merge(dst []uint32, piece []byte) (_ []uint32, err error) {
 			known *= 2
 			continue
 		}
-		place := e.settler.places[n]
-		if dst, err = e.mergeAll(dst, piece[:place]); err != nil {
-			return dst, err
-		}
-		piece, known = piece[place:], longPiece
+		dst = e.settler.append(dst, n)
+		piece, known = piece[e.settler.places[n]:], longPiece
 	}
 	return e.mergeAll(dst, piece)
 }

@@ -179,6 +179,16 @@ func (s *settler) settle(piece []byte) int {
 	return 0
 }
 
+// append appends the encoding of the first n symbols.
+func (s *settler) append(dst []uint32, n int) []uint32 {
+	from := len(dst)
+	for at := int32(n); at > 0; at = s.starts[at] {
+		dst = append(dst, s.last[at])
+	}
+	slices.Reverse(dst[from:])
+	return dst
+}
+
 // refill returns a slice of n values v.
 func refill[T any](s []T, n int, v T) []T {
 	if cap(s) < n {

@@ -54,7 +54,7 @@ func randomText(rng *rand.Rand, letters string, n int) string {
 	return b.String()
 }
 
-// The last token of every prefix, and the settled boundaries, are those of the encoding by
+// The encoding of every prefix, and the settled boundaries, are those of the encoding by
 // merges, whatever the ranks are and however the piece goes on.
 func TestSettle(t *testing.T) {
 	settled, seeds := 0, uint64(100)
@@ -77,9 +77,8 @@ func TestSettle(t *testing.T) {
 		s := settler{m: m}
 		for known := 1; known <= len(text); known++ {
 			n := s.settle([]byte(text[:known]))
-			want := ids(text[:known])
-			if s.last[known] != want[len(want)-1] {
-				t.Fatalf("seed %d, %q: last token %d, want %d", seed, text[:known], s.last[known], want[len(want)-1])
+			if got, want := s.append(nil, known), ids(text[:known]); !slices.Equal(got, want) {
+				t.Fatalf("seed %d, %q: %d, want %d", seed, text[:known], got, want)
 			}
 			if n > 0 {
 				settled++
