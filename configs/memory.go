@@ -1,61 +1,90 @@
 package configs
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
 
 	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 // A Cost estimates what training with settings takes, in bytes where it is memory.
 type Cost struct {
-	Count       int64 // of the parameters
-	Parameters  int64
-	Gradients   int64
-	State       int64 // of the optimizer, an average of the weights included
-	Activations int64 // what the forward pass keeps, and the loss's chunk of logits
-	Copies      int64 // of parameters and gradients, for a while
-	FLOPs       int64 // for a token of training
+	Count      int64 // of the parameters
+	Parameters int64
+	Gradients  int64
+	State      int64 // of the optimizer, an average of the weights included
+	Checkpoint int64 // the copy of parameters and state that is written while training continues
+	Moments    []Moment
+	FLOPs      int64 // for a token of training
 }
 
-// Total returns the memory on top of the program's own.
-func (c Cost) Total() int64 {
-	return c.Parameters + c.Gradients + c.State + c.Activations + c.Copies
+// A Moment is a point of a step at which much memory is in use.
+type Moment struct {
+	Name        string
+	Gradients   int64 // the ones that exist
+	Activations int64 // what the forward pass has kept, and the work on it
+	Copies      int64 // of weights, gradients and logits, for a while
 }
+
+func (m Moment) total() int64 { return m.Gradients + m.Activations + m.Copies }
+
+// Peak returns the moment at which most memory is in use.
+func (c Cost) Peak() Moment {
+	return slices.MaxFunc(c.Moments, func(a, b Moment) int { return cmp.Compare(a.total(), b.total()) })
+}
+
+// Total returns the memory at the peak, on top of the program's own.
+func (c Cost) Total() int64 { return c.Parameters + c.State + c.Checkpoint + c.Peak().total() }
 
 // Program is about the memory that the program itself takes on a CPU.
-const Program = 155 << 20
+const Program = 180 << 20
 
 func (c Cost) String() string {
 	size := func(bytes int64) string { return humanize.IBytes(uint64(bytes)) }
-	return fmt.Sprintf("%s parameters, %s FLOPs a token; memory about %s: parameters %s, gradients %s, optimizer %s, activations and logits %s, copies %s, program %s",
-		humanize.Comma(c.Count), strings.TrimSpace(humanize.SIWithDigits(float64(c.FLOPs), 1, "")), size(c.Total()+Program),
-		size(c.Parameters), size(c.Gradients), size(c.State), size(c.Activations), size(c.Copies), size(Program))
+	peak := c.Peak()
+	return fmt.Sprintf("%s parameters, %s FLOPs a token; memory about %s, at its peak in %s: parameters %s, gradients %s, optimizer %s, activations %s, copies %s, a checkpoint %s, program %s",
+		humanize.Comma(c.Count), strings.TrimSpace(humanize.SIWithDigits(float64(c.FLOPs), 1, "")), size(c.Total()+Program), peak.Name,
+		size(c.Parameters), size(peak.Gradients), size(c.State), size(peak.Activations), size(peak.Copies), size(c.Checkpoint), size(Program))
 }
 
-// logits is the memory that the loss takes for logits, torch.DefaultChunkBytes.
-const logits = 32 << 20
+// chunk is the memory that the loss takes for logits, torch.DefaultChunkBytes.
+const chunk = 32 << 20
 
 // Cost estimates the cost of training on one of ranks processes, with a dataset's
-// vocabulary. known is false for a kind of model that says nothing of its memory.
-func (s Settings) Cost(vocab, ranks int) (c Cost, known bool) {
+// vocabulary, on a GPU or a CPU. known is false for a kind of model that says nothing of its
+// memory.
+func (s Settings) Cost(vocab, ranks int, gpu bool) (c Cost, known bool) {
 	m := s.Model
 	m.Vocab = max(m.Vocab, int64(vocab))
-	tensors, activations, known := m.Outline()
+	low := s.Train.Precision == spec.BFloat16
+	tensors, kept, known := m.Outline(spec.Pass{Low: low, Device: gpu})
 	kind, err := koalaspec.Lookup(s.Optimizer.Kind)
 	if !known || err != nil {
 		return c, false
 	}
 	params := make([]*koalaspec.Param, len(tensors))
-	largest := int64(0)
+	output, matrices, largest := int64(0), int64(0), int64(0)
 	for i, t := range tensors {
-		c.Count += t.Elements()
-		largest = max(largest, t.Elements())
+		n := t.Elements()
+		c.Count += n
+		largest = max(largest, n)
+		switch koalaspec.Role(t.Role) {
+		case koalaspec.Matrix:
+			matrices += n
+		case koalaspec.Output:
+			output += n
+		}
 		params[i] = koalaspec.OfShape(koalaspec.Role(t.Role), t.Shape, t.Parts, t.PartsDim)
 	}
-	state, averages, err := kind.StateElements(s.Optimizer.Values, params)
+	if m.Tied {
+		output = m.Vocab * m.Embed
+	}
+	state, temporary, err := kind.StateElements(s.Optimizer.Values, params)
 	if err != nil {
 		return c, false
 	}
@@ -64,20 +93,65 @@ func (s Settings) Cost(vocab, ranks int) (c Cost, known bool) {
 	length := int64(s.SequenceLength())
 	tokens := texts * length
 	c.Parameters, c.Gradients, c.State = size*c.Count, size*c.Count, size*state
-	if s.Train.GradientCheckpointing {
-		activations = activations/int64(m.Layers) + int64(m.Layers)*m.Embed
+	body, logits := m.Multiplications(length)
+	c.FLOPs = 6 * (body + logits)
+	if !gpu {
+		c.Checkpoint = c.Parameters + c.State
 	}
-	c.Activations = size*tokens*activations + min(logits, size*tokens*m.Vocab)
-	// Logged steps copy the parameters, and checkpoints the state too; a tied layer has two
-	// gradients until they are added.
-	c.Copies = 2*c.Parameters + c.State
-	if m.Tied {
-		c.Copies += 2 * size * m.Vocab * m.Embed
-	}
-	if averages {
-		c.Copies += 3 * size * largest // of the step of the average
-	}
-	body, output := m.Multiplications(length)
-	c.FLOPs = 6 * (body + output)
+	c.Moments = s.moments(m, kept, c, tokens, sizes{output: size * output, matrices: size * matrices, largest: size * largest, temporary: size * temporary}, low, gpu)
 	return c, true
+}
+
+// sizes are bytes of parameters: of the output layer, of all matrices, of the largest tensor,
+// and what the optimizer holds while it moves one.
+type sizes struct{ output, matrices, largest, temporary int64 }
+
+// moments estimates a step. With accumulated batches all gradients exist from the start.
+func (s Settings) moments(m spec.Model, kept spec.Kept, c Cost, tokens int64, of sizes, low, gpu bool) []Moment {
+	forward, block := tokens*kept.Token+kept.Fixed, int64(0)
+	if kept.Blocks > 0 {
+		each := tokens * kept.Block
+		if low {
+			each += of.matrices / kept.Blocks / 2 // bfloat16 copies of the weights
+		}
+		if s.Train.GradientCheckpointing {
+			block = each - tokens*kept.Input
+			each = tokens * kept.Input
+		}
+		forward += kept.Blocks * each
+	}
+	work := block + tokens*kept.Work
+	before := int64(0)
+	if s.Train.Accumulate > 1 {
+		before = c.Gradients
+	}
+	// The loss computes the gradient of the output layer, a chunk of logits at a time.
+	number := int64(4)
+	if low && !gpu {
+		number = 2
+	}
+	rows := max(1, min(tokens, chunk/(number*m.Vocab)))
+	chunks := (tokens + rows - 1) / rows
+	logits := number * m.Vocab * ((tokens + chunks - 1) / chunks)
+	if gpu {
+		logits *= 2 // and their exponentials
+	}
+	if low {
+		logits += of.output // bfloat16 copies of the weight and of its gradient
+	}
+	loss := Moment{Name: "the loss", Gradients: before + of.output, Activations: forward, Copies: logits + 4*tokens*m.Embed}
+	backward := Moment{Name: "the backward pass", Gradients: before + of.output + (c.Gradients-of.output)/max(1, kept.Blocks), Activations: forward + work}
+	// At its end all gradients exist, and of the activations what the blocks gave to each other.
+	end := Moment{Name: "the end of the backward pass", Gradients: max(before, c.Gradients) + before/max(1, kept.Blocks), Activations: tokens * (kept.Token + kept.Work)}
+	if s.Train.GradientCheckpointing {
+		end.Activations = forward + work
+	} else {
+		end.Activations += 2 * tokens * kept.Input * kept.Blocks
+	}
+	if m.Tied {
+		end.Copies = of.output // the embedding's gradient, until it is added
+	}
+	// Logged steps copy the parameters, to measure how far they move.
+	step := Moment{Name: "the optimizer's step", Gradients: c.Gradients, Copies: c.Parameters + of.temporary}
+	return []Moment{loss, backward, end, step}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
 
 	"github.com/koala-lm/koala-lm/internal/setting"
@@ -134,7 +133,7 @@ func New(kind *spec.Kind, values setting.Values, groups []Group) (Optimizer, err
 		p.Value = &tensor{m: o.machine, t: p.tensor}
 	}
 	if d, err := params[0].tensor.Device(); err == nil {
-		o.machine.lists = d != gotch.CPU
+		o.machine.lists = d.IsCuda()
 	}
 	o.declared = o.rule.State()
 	if err := o.allocate(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/torch"
 	"github.com/koala-lm/koala-lm/metric"
 	"github.com/koala-lm/koala-lm/tracking"
 )
@@ -38,6 +39,7 @@ func (r *recording) baseline(ctx context.Context) error {
 		}
 	}
 	if len(missing) > 0 && r.dataset.NGramSize(missing...) <= baselineBytes {
+		torch.Trim() // the activations' memory does for the counts
 		computed, err := r.dataset.KneserNeyPPL(ctx, data.MaxOrder, missing...)
 		if err != nil {
 			return err

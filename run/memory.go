@@ -18,7 +18,7 @@ import (
 // them is an error when it happens (torch.OutOfMemoryError).
 func checkMemory(s configs.Settings, vocab int, device gotch.Device) error {
 	free, known := memory.Free()
-	cost, estimated := s.Cost(vocab, 1)
+	cost, estimated := s.Cost(vocab, 1, false)
 	if need := uint64(cost.Parameters + cost.Gradients + cost.State); device == gotch.CPU && known && estimated && need > free {
 		return fmt.Errorf("%s parameters, their gradients and the state of %s need %s of memory, and %s are free: lower model.layers, model.embed or model.hidden, or take an optimizer.kind with less state",
 			humanize.Comma(cost.Count), s.Optimizer.Kind, humanize.IBytes(need), humanize.IBytes(free))

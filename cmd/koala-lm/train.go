@@ -129,7 +129,7 @@ func (opts *trainOptions) printCost(r *request.Train) error {
 		return err
 	}
 	defer dataset.Close()
-	cost, known := r.Settings.Cost(dataset.Vocab(), r.Ranks())
+	cost, known := r.Settings.Cost(dataset.Vocab(), r.Ranks(), false)
 	if !known {
 		return nil
 	}

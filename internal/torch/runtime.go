@@ -50,6 +50,9 @@ func Threads() int { return int(C.koala_threads()) }
 // system at once, from now on in this process. Steps take longer and need less memory.
 func ReturnBlocks() { C.koala_return_blocks() }
 
+// Trim gives the memory of freed tensors back to the operating system, once.
+func Trim() { C.koala_trim() }
+
 // Seed sets libtorch's generators to a state that depends only on the run's seed, the
 // step and the stream (such as the rank of a process), not on earlier draws. So a run
 // resumed at a step draws the same numbers as one that was never interrupted.

@@ -18,6 +18,7 @@ var Adagrad = register(Kind{
 		hidden(hyper("initial_accumulator_value", "sum of squares at the start", setting.Natural, always(0))),
 	},
 	Published: setting.Values{"lr": 0.01, "clip": 0},
+	Temporary: copies(3),
 	New: func(v setting.Values) Rule {
 		return &adagrad{eps: v.Float("eps"), lrDecay: v.Float("lr_decay"), start: v.Float("initial_accumulator_value")}
 	},

@@ -35,6 +35,10 @@ type Kind struct {
 	// Other kinds can get one (average.go).
 	Averages bool
 
+	// Temporary returns the largest number of elements that a step holds at a time while
+	// it moves p on the CPU. It is nil for a kind whose kernels hold none.
+	Temporary func(v setting.Values, p *Param) int64
+
 	// Hyper lists the hyperparameters; register adds the common ones of all kinds.
 	Hyper []setting.Declaration
 

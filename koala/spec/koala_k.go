@@ -57,6 +57,7 @@ var KoalaK = register(Kind{
 		hyper("nesterov", "look ahead along the momentum", setting.Bool{}, always(true)),
 	}, append(filterSettings(), newtonSchulzSettings()...)...),
 	Published: setting.Values{"lr": 1, "weight_decay": 0, "sigma": 1, "beta2": 0.99, "clip": 0},
+	Temporary: orthogonalTemporary,
 	New: func(v setting.Values) Rule {
 		return &koalaK{koalaD: newKoalaD(v), nesterov: v.Bool("nesterov"), orthogonal: newNewtonSchulz(v, "koala_k", "mean")}
 	},

@@ -6,12 +6,26 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
+// copies is the Temporary of a kind whose operators hold so many tensors like p at a time.
+func copies(n int64) func(v setting.Values, p *Param) int64 {
+	return func(_ setting.Values, p *Param) int64 { return n * p.Count }
+}
+
+// orthogonalTemporary is that of a kind that makes matrices orthogonal, by its kernel.
+func orthogonalTemporary(_ setting.Values, p *Param) int64 {
+	if p.isMatrix() {
+		return 6 * p.Count
+	}
+	return 0
+}
+
 // StateElements returns the number of elements that the state of an optimizer has for
-// parameters, an average of the weights included, and whether there is one. Of a
-// parameter it needs shape, count, role and parts.
-func (k *Kind) StateElements(values setting.Values, params []*Param) (total int64, averages bool, err error) {
+// parameters, an average of the weights included, and how many its step holds beside it,
+// where it moves one parameter after another. Of a parameter it needs shape, count, role
+// and parts.
+func (k *Kind) StateElements(values setting.Values, params []*Param) (total, temporary int64, err error) {
 	if values, err = k.Complete(values, nil); err != nil {
-		return 0, false, err
+		return 0, 0, err
 	}
 	state := k.New(values).State()
 	for _, t := range state.Tensors {
@@ -23,7 +37,15 @@ func (k *Kind) StateElements(values setting.Values, params []*Param) (total int6
 			}
 		}
 	}
-	return total, state.Average != "", nil
+	for _, p := range params {
+		if k.Temporary != nil {
+			temporary = max(temporary, k.Temporary(values, p))
+		}
+		if state.Average == weightAverage {
+			temporary = max(temporary, 2*p.Count)
+		}
+	}
+	return total, temporary, nil
 }
 
 func product(shape []int64) int64 {

@@ -27,6 +27,7 @@ var Muon = register(Kind{
 		hyper("adjust_lr", "how a matrix's shape scales its step", setting.OneOf{matchAdamW, "original"}, always(matchAdamW)),
 	}, append(adamSettings(), newtonSchulzSettings()...)...),
 	Published: setting.Values{"lr": 1e-3, "adjust_lr": "original", "clip": 0},
+	Temporary: orthogonalTemporary,
 	New: func(v setting.Values) Rule {
 		return &muon{
 			adam: newAdam(v, true), momentum: v.Float("momentum"), nesterov: v.Bool("nesterov"),

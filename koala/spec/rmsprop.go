@@ -20,6 +20,7 @@ var RMSprop = register(Kind{
 		eps(1e-8),
 	},
 	Published: setting.Values{"lr": 0.01, "clip": 0},
+	Temporary: copies(4),
 	New: func(v setting.Values) Rule {
 		return &rmsprop{beta2: v.Float("beta2"), momentum: v.Float("momentum"), eps: v.Float("eps"), centered: v.Bool("centered")}
 	},

@@ -33,6 +33,16 @@ var SOAP = register(Kind{
 		eps(1e-8),
 	},
 	Published: setting.Values{"clip": 0},
+	Temporary: func(v setting.Values, p *Param) int64 {
+		n, bases, largest := 7*p.Count, int64(0), int64(0)
+		for _, side := range p.Shape {
+			if len(p.Shape) == 2 && side <= v.Int("max_precondition_dim") {
+				bases += side * side
+				largest = max(largest, side*side)
+			}
+		}
+		return max(n+bases, 4*p.Count+3*largest) // the step, or a new basis
+	},
 	New: func(v setting.Values) Rule {
 		o := &soap{
 			beta1: v.Float("beta1"), beta2: v.Float("beta2"), shampooBeta: v.Float("shampoo_beta"), eps: v.Float("eps"),

@@ -42,19 +42,19 @@ type Kind struct {
 	// nil for a kind without such errors.
 	Check func(m *Model) []setting.Problem
 
-	// Tensors and Activations outline a model, see Model.Outline. They are nil for a kind
-	// whose memory is not estimated.
-	Tensors     func(m *Model) []Tensor
-	Activations func(m *Model) int64
+	// Tensors and Kept outline a model, see Model.Outline. They are nil for a kind whose
+	// memory is not estimated.
+	Tensors func(m *Model) []Tensor
+	Kept    func(m *Model, p Pass) Kept
 }
 
 var kinds = []Kind{
 	{Name: LSTM, About: "long short-term memory (Hochreiter & Schmidhuber 1997)", Family: RecurrentFamily, CarriesState: true,
-		Tensors: recurrentTensors(4), Activations: recurrentActivations(4)},
+		Tensors: recurrentTensors(4), Kept: recurrentKept(4, 2)},
 	{Name: GRU, About: "gated recurrent unit (Cho et al. 2014)", Family: RecurrentFamily, CarriesState: true,
-		Tensors: recurrentTensors(3), Activations: recurrentActivations(6)},
+		Tensors: recurrentTensors(3), Kept: recurrentKept(3, 4)},
 	{Name: Transformer, About: "decoder-only Transformer, GPT-2's form or LLaMA's (Vaswani et al. 2017)", Family: TransformerFamily, Check: checkTransformer,
-		Tensors: transformerTensors, Activations: transformerActivations},
+		Tensors: transformerTensors, Kept: transformerKept},
 }
 
 // Register adds a kind. Call it while the program is initialised: the declarations

@@ -76,30 +76,69 @@ func (m *Model) units(layer int) int64 {
 	return m.Hidden
 }
 
-// recurrentActivations counts the numbers that a layer keeps for each token: gates, what
-// else its cell keeps, the states before each step in the backward pass, and dropout's
-// masks and results.
-func recurrentActivations(gates int64) func(m *Model) int64 {
-	return func(m *Model) int64 {
-		n, in := m.Embed*(1+dropped(m.Dropout.Input)), m.Embed
+// A Pass says how the forward pass of a training step computes.
+type Pass struct {
+	Low    bool // products are of bfloat16 numbers
+	Device bool // by libtorch's operators, on a GPU; else by this project's, on a CPU
+}
+
+// bytes returns how many bytes numbers take of which some are of the precision of products.
+func (p Pass) bytes(wide, products int64) int64 {
+	if p.Low {
+		return 4*wide + 2*products
+	}
+	return 4 * (wide + products)
+}
+
+// Kept is the memory of a training pass, in bytes: what the forward pass keeps for the
+// backward pass. A model without alike blocks has no Blocks.
+type Kept struct {
+	Token  int64 // for a token, beside the blocks
+	Fixed  int64 // whatever the number of tokens
+	Blocks int64
+	Block  int64 // for a token and block
+	Input  int64 // the part of Block that gradient checkpointing keeps
+	Work   int64 // for a token, while backward is in a block or layer
+}
+
+// recurrentKept counts, for each token of a layer, the gates and what else its cell keeps,
+// states and products, and dropout's masks and results. Backward has the gradients of input and
+// output beside them, and the states before each step.
+func recurrentKept(gates, others int64) func(m *Model, p Pass) Kept {
+	return func(m *Model, p Pass) Kept {
+		n, widest := m.Embed*(1+m.Dropout.numbers(m.Dropout.Input)), m.Embed
+		fixed := int64(0)
 		for i := range m.Layers {
-			p := m.Dropout.Hidden
+			units, share := m.units(i), m.Dropout.Hidden
 			if i == m.Layers-1 {
-				p = m.Dropout.Output
+				share = m.Dropout.Output
 			}
-			n += m.units(i) * (gates + 4 + dropped(p))
-			in = m.units(i)
+			n += units * (gates + others + m.Dropout.numbers(share))
+			if p.Device {
+				n += units * (gates + 1) // a step is several operators
+			}
+			widest = max(widest, units)
+			if m.Dropout.Weight > 0 {
+				fixed += 2 * gates * units * units // mask and result
+			}
 		}
-		return n + in
+		if m.Dropout.Embed > 0 {
+			fixed += m.Vocab * m.Embed
+		}
+		return Kept{Token: 4 * n, Fixed: 4 * fixed, Work: 4 * 3 * widest}
 	}
 }
 
-// dropped is 2, for a mask and a result, where dropout zeroes elements.
-func dropped(p float64) int64 {
-	if p > 0 {
-		return 2
+// numbers is how many numbers dropout of an element makes: the result, and the mask unless it
+// is shared by all steps.
+func (d Dropout) numbers(share float64) int64 {
+	switch {
+	case share == 0:
+		return 0
+	case d.Locked:
+		return 1
 	}
-	return 0
+	return 2
 }
 
 func transformerTensors(m *Model) []Tensor {
@@ -165,50 +204,60 @@ func transformerTensors(m *Model) []Tensor {
 	return o
 }
 
-// transformerActivations counts the numbers that the blocks keep for each token: of
-// attention, queries, keys, values, result and output; of the MLP, what its activation
-// reads, and its output. Parts that are not one operator keep what lies between, too.
-func transformerActivations(m *Model) int64 {
+// transformerKept counts the numbers of a block, of the residual stream's precision and of
+// the products', as they were measured (run/cost_test.go holds them against the allocator).
+// Dropout of attention weights keeps them, and makes GPT-2's attention one of operators.
+func transformerKept(m *Model, p Pass) Kept {
 	a := m.Architecture.Resolved(m)
-	d, q, kv := m.Embed, int64(m.Heads)*a.HeadWidth, int64(m.KVHeads)*a.HeadWidth
-	attention, feed := 2*q+2*kv+d, m.Hidden+d
+	d, q, kv, h := m.Embed, int64(m.Heads)*a.HeadWidth, int64(m.KVHeads)*a.HeadWidth, m.Hidden
 	activation, gated := SplitMLP(m.MLP)
+	up := h // what the MLP's activation reads
 	if gated {
-		feed += m.Hidden
+		up *= 2
 	}
+	operators := activation != GELU && activation != "silu" // the MLP is no operator of its own
+	k := Kept{Blocks: int64(m.Layers), Input: 4 * d, Work: p.bytes(d, h), Token: 4 * d * (3 + m.Dropout.numbers(m.Dropout.Input))}
 	const cached = 1 << 18 // weights of attention that is one operator, over 256 tokens at most
-	switch {
-	case !m.GPT2(): // norm, rotary positions and the residual sum
-		attention += 5*d + q + kv
+	switch gpt2 := m.GPT2(); {
+	case p.Device && gpt2:
+		k.Block, k.Work = p.bytes(5*d, 3*d+2*up), p.bytes(0, h)
+	case p.Device:
+		k.Block, k.Work = p.bytes(11*d, 3*q+3*kv+2*up), p.bytes(0, 2*d+2*up)
+	case !gpt2:
+		k.Block = p.bytes(5*d, 3*q+3*kv+up)
+	case p.Low:
+		k.Block = p.bytes(2*d, 6*d+up)
 	case 4*d*d > cached || m.Context > 256:
-		attention += 7 * d
+		k.Block = 4 * (8*d + up)
+	default:
+		k.Block = 4 * (7*d + up)
 	}
-	if activation != GELU && activation != "silu" {
-		feed += 2*m.Hidden + 2*d
+	if operators && !p.Device {
+		k.Block += 4 * (2*h + 2*d)
 	}
-	if m.Dropout.Hidden > 0 {
-		attention += 2*d + int64(m.Heads)*m.Context
-		feed += 2 * d
+	if m.Dropout.Hidden > 0 && p.Device {
+		k.Block += 2 * d // masks of a byte
+	} else if m.Dropout.Hidden > 0 {
+		k.Block += 4 * (3*d + 3*int64(m.Heads)*m.Context)
 	}
-	gradients := m.Hidden + 8*d // of one block at a time
-	return int64(m.Layers)*(attention+feed) + gradients + d*(2+dropped(m.Dropout.Input))
+	return k
 }
 
-// Outline returns the tensors of a model, and how many numbers its forward pass keeps
-// for each token of a training batch. known is false for a kind without an outline.
-func (m Model) Outline() (tensors []Tensor, activations int64, known bool) {
+// Outline returns the tensors of a model, and what a training pass keeps. known is false
+// for a kind without an outline.
+func (m Model) Outline(p Pass) (tensors []Tensor, kept Kept, known bool) {
 	kind := m.KindOf()
-	if kind.Tensors == nil || kind.Activations == nil {
-		return nil, 0, false
+	if kind.Tensors == nil || kind.Kept == nil {
+		return nil, Kept{}, false
 	}
-	return kind.Tensors(&m), kind.Activations(&m), true
+	return kind.Tensors(&m), kind.Kept(&m, p), true
 }
 
 // Multiplications returns the multiply-add operations for a token of the forward pass in
 // a text of that many tokens: each element of a matrix once, and attention's products,
 // masked or not. Those of the output layer, which are the loss's, are apart.
 func (m Model) Multiplications(length int64) (body, output int64) {
-	tensors, _, _ := m.Outline()
+	tensors, _, _ := m.Outline(Pass{})
 	for _, t := range tensors {
 		switch {
 		case t.Role == "matrix":

@@ -19,6 +19,7 @@ const char *koala_last_error(void);
 // runtime.cpp
 void koala_tune_allocator(void);
 void koala_return_blocks(void);
+void koala_trim(void);
 void koala_flush_denormals(int on);
 int koala_manual_seed(uint64_t seed);
 int koala_set_threads(int intraop);

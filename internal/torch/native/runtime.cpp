@@ -45,6 +45,9 @@ KOALA_API void koala_return_blocks(void) {
   mallopt(M_TOP_PAD, 0);
 }
 
+// Freed memory goes back to the kernel, once.
+KOALA_API void koala_trim(void) { malloc_trim(0); }
+
 // Numbers below 1e-38 cost a matrix product ten times its time: a model that has
 // diverged, or that predicts with high confidence, is full of them, and they do
 // not matter. Threads that this one starts later inherit the mode.

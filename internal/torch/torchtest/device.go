@@ -59,7 +59,8 @@ type Counts struct {
 	ToDevice, ToDeviceBytes int64 // copies from the host
 	ToHost, ToHostBytes     int64 // copies to the host
 	Waits                   int64 // times that the host waited for the device
-	Peak                    int64 // most bytes in use at a time
+	Peak                    int64 // most bytes in use at a time, less those before
+	HostPeak                int64 // likewise of the CPU's tensors
 	Reasons                 []string
 }
 
@@ -78,7 +79,7 @@ func Count(f func()) (c Counts, counted bool) {
 		Launches: int64(after.launches - before.launches),
 		ToDevice: int64(after.to_device - before.to_device), ToDeviceBytes: int64(after.to_device_bytes - before.to_device_bytes),
 		ToHost: int64(after.to_host - before.to_host), ToHostBytes: int64(after.to_host_bytes - before.to_host_bytes),
-		Waits: int64(after.waits - before.waits), Peak: int64(after.peak_bytes), Reasons: reasons(),
+		Waits: int64(after.waits - before.waits), Peak: int64(after.peak_bytes - before.bytes), HostPeak: int64(after.host_peak_bytes - before.host_bytes), Reasons: reasons(),
 	}, true
 }
 

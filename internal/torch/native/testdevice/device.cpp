@@ -10,6 +10,8 @@
 //   - Tensors of one operator are on one device.
 //   - Memory is limited: KOALA_LM_TEST_DEVICE is its size in MiB.
 //   - Launches, copies and waits for the device are counted.
+//
+// The memory of the CPU's tensors is counted too, for tests of what a computation needs.
 #define USE_C10D_GLOO // as libtorch_cpu was compiled
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
@@ -19,6 +21,9 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/library.h>
 
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/alloc_cpu.h>
+#include <malloc.h>
 #include <omp.h>
 #include <sys/mman.h>
 
@@ -87,8 +92,8 @@ public:
   // to_host is the address at which kernels find what is at p.
   void *to_host(void *p) const { return p == nullptr ? nullptr : static_cast<char *>(p) + size_; }
 
-  void *allocate(size_t n) {
-    n = rounded(n);
+  void *allocate(size_t asked) {
+    const size_t n = rounded(asked);
     const std::lock_guard<std::mutex> lock(mutex_);
     char *p = nullptr;
     if (auto &free = free_[n]; !free.empty()) {
@@ -100,11 +105,11 @@ public:
       p = base_ + used_;
       used_ += n;
     }
-    live_ += n;
+    live_ += asked;
     peak_ = std::max(peak_, live_);
     // New memory holds NaN, as a GPU's may: nothing may rely on zeros.
     std::memset(to_host(p), 0xff, n);
-    sizes_[p] = n;
+    sizes_[p] = {asked, n};
     return p;
   }
 
@@ -113,9 +118,14 @@ public:
     const auto it = sizes_.find(static_cast<char *>(p));
     if (it == sizes_.end())
       return;
-    live_ -= it->second;
-    free_[it->second].push_back(it->first);
+    live_ -= it->second.asked;
+    free_[it->second.block].push_back(it->first);
     sizes_.erase(it);
+  }
+
+  size_t live() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return live_;
   }
 
   // peak returns the largest number of bytes in use since the last call.
@@ -137,7 +147,10 @@ private:
   char *base_ = nullptr;
   std::mutex mutex_;
   std::map<size_t, std::vector<char *>> free_;
-  std::unordered_map<char *, size_t> sizes_;
+  struct Sizes {
+    size_t asked, block;
+  };
+  std::unordered_map<char *, Sizes> sizes_;
 };
 
 Memory &memory() {
@@ -159,6 +172,32 @@ struct DeviceAllocator final : c10::Allocator {
     std::memcpy(memory().to_host(to), memory().to_host(const_cast<void *>(from)), n);
   }
 } device_allocator;
+
+// The CPU's tensors have libtorch's memory, and are counted.
+struct CountingAllocator final : c10::Allocator {
+  c10::DataPtr allocate(size_t n) override {
+    void *const p = c10::alloc_cpu(n);
+    if (p != nullptr) {
+      const int64_t live = used += static_cast<int64_t>(malloc_usable_size(p));
+      for (int64_t before = peak; before < live && !peak.compare_exchange_weak(before, live);) {
+      }
+    }
+    return {p, p, release, c10::kCPU};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return release; }
+  void copy_data(void *to, const void *from, std::size_t n) const override { std::memcpy(to, from, n); }
+
+  static void release(void *p);
+  std::atomic<int64_t> used{0}, peak{0};
+} counting_allocator;
+
+void CountingAllocator::release(void *p) {
+  if (p != nullptr)
+    counting_allocator.used -= static_cast<int64_t>(malloc_usable_size(p));
+  c10::free_cpu(p);
+}
+
+const bool counts_cpu = (c10::SetCPUAllocator(&counting_allocator, 1), true);
 
 // Pinned memory is the host's, and known as such: copies to and from it need no wait.
 struct PinnedAllocator final : c10::Allocator {
@@ -620,7 +659,10 @@ extern "C" __attribute__((visibility("default"))) void koala_test_device_counts(
   out->to_host = counters.to_host;
   out->to_host_bytes = counters.to_host_bytes;
   out->waits = counters.waits;
+  out->bytes = static_cast<int64_t>(memory().live());
   out->peak_bytes = static_cast<int64_t>(memory().peak());
+  out->host_bytes = counting_allocator.used;
+  out->host_peak_bytes = counting_allocator.peak.exchange(counting_allocator.used);
 }
 
 // koala_test_device_reasons returns what the host waited for since the last call, a line each,
