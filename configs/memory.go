@@ -19,6 +19,7 @@ type Cost struct {
 	Gradients  int64
 	State      int64 // of the optimizer, an average of the weights included
 	Checkpoint int64 // the copy of parameters and state that is written while training continues
+	Gaps       int64 // memory of the heap between tensors, and of matrix products
 	Moments    []Moment
 	FLOPs      int64 // for a token of training
 }
@@ -38,8 +39,11 @@ func (c Cost) Peak() Moment {
 	return slices.MaxFunc(c.Moments, func(a, b Moment) int { return cmp.Compare(a.total(), b.total()) })
 }
 
+// Tensors returns the memory of all tensors at the peak.
+func (c Cost) Tensors() int64 { return c.Parameters + c.State + c.Peak().total() }
+
 // Total returns the memory at the peak, on top of the program's own.
-func (c Cost) Total() int64 { return c.Parameters + c.State + c.Checkpoint + c.Peak().total() }
+func (c Cost) Total() int64 { return c.Tensors() + c.Checkpoint + c.Gaps }
 
 // Program is about the memory that the program itself takes on a CPU.
 const Program = 180 << 20
@@ -47,9 +51,9 @@ const Program = 180 << 20
 func (c Cost) String() string {
 	size := func(bytes int64) string { return humanize.IBytes(uint64(bytes)) }
 	peak := c.Peak()
-	return fmt.Sprintf("%s parameters, %s FLOPs a token; memory about %s, at its peak in %s: parameters %s, gradients %s, optimizer %s, activations %s, copies %s, a checkpoint %s, program %s",
+	return fmt.Sprintf("%s parameters, %s FLOPs a token; memory about %s, at its peak in %s: parameters %s, gradients %s, optimizer %s, activations %s, copies %s, gaps %s, a checkpoint %s, program %s",
 		humanize.Comma(c.Count), strings.TrimSpace(humanize.SIWithDigits(float64(c.FLOPs), 1, "")), size(c.Total()+Program), peak.Name,
-		size(c.Parameters), size(peak.Gradients), size(c.State), size(peak.Activations), size(peak.Copies), size(c.Checkpoint), size(Program))
+		size(c.Parameters), size(peak.Gradients), size(c.State), size(peak.Activations), size(peak.Copies), size(c.Gaps), size(c.Checkpoint), size(Program))
 }
 
 // chunk is the memory that the loss takes for logits, torch.DefaultChunkBytes.
@@ -99,8 +103,13 @@ func (s Settings) Cost(vocab, ranks int, gpu bool) (c Cost, known bool) {
 		c.Checkpoint = c.Parameters + c.State
 	}
 	c.Moments = s.moments(m, kept, c, tokens, sizes{output: size * output, matrices: size * matrices, largest: size * largest, temporary: size * temporary}, low, gpu)
+	c.Gaps = c.Tensors() / gaps
 	return c, true
 }
+
+// gaps is the share of the tensors' memory that the heap takes beside them, as it was measured
+// on a CPU.
+const gaps = 12
 
 // sizes are bytes of parameters: of the output layer, of all matrices, of the largest tensor,
 // and what the optimizer holds while it moves one.

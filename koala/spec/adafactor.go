@@ -26,7 +26,7 @@ var Adafactor = register(Kind{
 		hidden(hyper("eps2", "lower bound of the parameters' root mean square", setting.Positive, always(1e-3))),
 	},
 	Published: setting.Values{"lr": 0.01, "clip": 0},
-	Temporary: copies(6),
+	Temporary: copies(5),
 	New: func(v setting.Values) Rule {
 		return &adafactor{power: v.Float("beta2_power"), d: v.Float("d"), eps1: v.Float("eps1"), eps2: v.Float("eps2")}
 	},

@@ -20,7 +20,7 @@ var Lion = register(Kind{
 		share("beta2", "memory of the momentum", always(0.99)),
 	},
 	Published: setting.Values{"lr": 1e-4, "weight_decay": 0, "clip": 0},
-	Temporary: copies(7),
+	Temporary: copies(4),
 	New:       func(v setting.Values) Rule { return &lion{beta1: v.Float("beta1"), beta2: v.Float("beta2")} },
 })
 

@@ -14,7 +14,7 @@ func copies(n int64) func(v setting.Values, p *Param) int64 {
 // orthogonalTemporary is that of a kind that makes matrices orthogonal, by its kernel.
 func orthogonalTemporary(_ setting.Values, p *Param) int64 {
 	if p.isMatrix() {
-		return 6 * p.Count
+		return 7 * p.Count
 	}
 	return 0
 }

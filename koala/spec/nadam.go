@@ -24,7 +24,7 @@ var NAdam = register(Kind{
 		hidden(hyper("decoupled_weight_decay", "shrink the parameters apart from the gradient", setting.Bool{}, always(false))),
 	}, adamSettings()...),
 	Published: setting.Values{"lr": 2e-3, "clip": 0},
-	Temporary: copies(6),
+	Temporary: copies(4),
 	New: func(v setting.Values) Rule {
 		return &nadam{
 			beta1: v.Float("beta1"), beta2: v.Float("beta2"), eps: v.Float("eps"),

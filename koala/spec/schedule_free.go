@@ -26,7 +26,7 @@ var ScheduleFreeAdamW = register(Kind{
 		hidden(hyper("lr_power", "power of the largest learning rate in it", setting.Natural, always(2))),
 	}, adamSettings()...),
 	Published: setting.Values{"clip": 0},
-	Temporary: copies(6),
+	Temporary: copies(4),
 	New: func(v setting.Values) Rule {
 		return &scheduleFree{
 			beta1: v.Float("beta1"), beta2: v.Float("beta2"), eps: v.Float("eps"),

@@ -34,14 +34,13 @@ var SOAP = register(Kind{
 	},
 	Published: setting.Values{"clip": 0},
 	Temporary: func(v setting.Values, p *Param) int64 {
-		n, bases, largest := 7*p.Count, int64(0), int64(0)
+		largest := int64(0)
 		for _, side := range p.Shape {
 			if len(p.Shape) == 2 && side <= v.Int("max_precondition_dim") {
-				bases += side * side
 				largest = max(largest, side*side)
 			}
 		}
-		return max(n+bases, 4*p.Count+3*largest) // the step, or a new basis
+		return max(4*p.Count, 2*p.Count+3*largest) // the step, or a new basis
 	},
 	New: func(v setting.Values) Rule {
 		o := &soap{
