@@ -36,6 +36,15 @@ func CUDADevices() (int, error) {
 	return n, nil
 }
 
+// FreeMemory returns how many bytes of a CUDA device's memory tensors can still take.
+func FreeMemory(d gotch.Device) (int64, error) {
+	var bytes C.int64_t
+	if C.koala_free_memory(C.int(d.Value), &bytes) != 0 {
+		return 0, fmt.Errorf("free memory of %s: %w", DeviceName(d), nativeError())
+	}
+	return int64(bytes), nil
+}
+
 // ParseDevice returns the device named "cpu", "cuda", "cuda:N" or "auto": the first CUDA
 // device if there is one, else the CPU.
 func ParseDevice(name string) (gotch.Device, error) {

@@ -3,7 +3,12 @@ package torch
 // #include "../../lm/native/layers.h"
 import "C"
 
-import "github.com/sugarme/gotch/ts"
+import (
+	"sync"
+
+	"github.com/sugarme/gotch"
+	"github.com/sugarme/gotch/ts"
+)
 
 // The layers of language models and their loss. Each is one operator here and several in
 // libtorch. lm/native has the kernels.
@@ -140,6 +145,7 @@ type Loss struct {
 	Mean        *ts.Tensor  // differentiable scalar, owned by the scope
 	PerToken    *ts.Tensor  // l of each row, 0 where the target is negative; nil unless asked for
 	Unread      *UnreadLoss // nil unless asked for
+	ChunkBytes  int64       // memory for logits at a time
 }
 
 // LossNumbers are a loss's numbers on the host.
@@ -167,7 +173,7 @@ func (u *UnreadLoss) Read(s *Scope) LossNumbers {
 
 // CrossEntropyOptions are options of [Scope.CrossEntropy].
 type CrossEntropyOptions struct {
-	ChunkBytes int64   // memory for logits at a time; 0 means DefaultChunkBytes
+	ChunkBytes int64   // memory for logits at a time; 0 is DefaultChunkBytes, and on a device with free memory more
 	PerToken   bool    // return each token's loss
 	Unread     bool    // leave the loss's numbers on the device
 	Targets    []int64 // the targets, if the caller has them on the host
@@ -177,13 +183,53 @@ type CrossEntropyOptions struct {
 // product to run at full speed, and little compared with the model.
 const DefaultChunkBytes = 32 << 20
 
+// A chunk on a device is at most this share of its free memory, because its exponentials take
+// as much and the backward pass is to come, and at most this size, from which products are no
+// faster.
+const (
+	chunkShare   = 8
+	largestChunk = 512 << 20
+)
+
+// A lossShape is a device and the sizes that decide how much memory its logits can take.
+type lossShape struct {
+	device      gotch.Device
+	rows, vocab int64
+}
+
+// chunkSizes holds the size of chunks by lossShape: the device is asked once, since asking
+// takes time, and the loss keeps its rounding from step to step.
+var chunkSizes sync.Map
+
+// chunkBytes returns the size of chunks of [rows, vocab] logits of hidden: twice, four times and
+// so on the usual size, so that little changes of the free memory do not change it.
+func (s *Scope) chunkBytes(hidden, weight *ts.Tensor) int64 {
+	device, err := hidden.Device()
+	if err != nil || !device.IsCuda() {
+		s.Fail(err)
+		return DefaultChunkBytes
+	}
+	shape := lossShape{device, Shape(hidden)[0], Shape(weight)[0]}
+	if known, ok := chunkSizes.Load(shape); ok {
+		return known.(int64)
+	}
+	free, err := FreeMemory(device)
+	s.Fail(err)
+	chunk, logits := int64(DefaultChunkBytes), 4*shape.rows*shape.vocab
+	for chunk < logits && 2*chunk <= min(free/chunkShare, largestChunk) {
+		chunk *= 2
+	}
+	chunkSizes.Store(shape, chunk)
+	return chunk
+}
+
 // CrossEntropy returns the mean softmax cross-entropy of the logits hidden weight^T + bias
 // against targets. It works in chunks of rows, so that all logits are never in memory at
 // once. hidden is [N, D], weight [V, D], bias [V] or nil, targets int64 [N]; rows with a
 // negative target do not count.
 func (s *Scope) CrossEntropy(hidden, weight, bias, targets *ts.Tensor, o CrossEntropyOptions) Loss {
-	if o.ChunkBytes == 0 {
-		o.ChunkBytes = DefaultChunkBytes
+	if o.ChunkBytes == 0 && s.ready("cross_entropy", []*ts.Tensor{hidden, weight, targets}) {
+		o.ChunkBytes = s.chunkBytes(hidden, weight)
 	}
 	in := C.koala_cross_entropy_inputs{hidden: handle(hidden), weight: handle(weight), bias: handle(bias),
 		targets: handle(targets), chunk_bytes: C.int64_t(o.ChunkBytes)}
@@ -194,7 +240,7 @@ func (s *Scope) CrossEntropy(hidden, weight, bias, targets *ts.Tensor, o CrossEn
 	if !s.native("cross_entropy", func() C.int { return C.koala_cross_entropy(&in, &out) }, hidden, weight, targets) {
 		return Loss{}
 	}
-	loss := Loss{Mean: s.take(out.loss)}
+	loss := Loss{Mean: s.take(out.loss), ChunkBytes: o.ChunkBytes}
 	if o.PerToken {
 		loss.PerToken = s.take(out.per_token)
 	}

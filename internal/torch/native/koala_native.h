@@ -28,6 +28,7 @@ const char *koala_libtorch_version(void);
 const char *koala_cpu_capability(void);
 int koala_open_cuda(const char **error);
 int koala_cuda_devices(void);
+int koala_free_memory(int device, int64_t *bytes);
 int koala_shape(koala_tensor t, int64_t *sizes, int capacity);
 int koala_item(koala_tensor t, double *value);
 int koala_clone(koala_tensor t, koala_tensor *out);

@@ -5,6 +5,7 @@
 #include <ATen/Context.h>
 #include <ATen/Version.h>
 #include <dlfcn.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
 #include <malloc.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -101,6 +102,18 @@ KOALA_API int koala_cuda_devices(void) {
   } catch (...) {
     return 0;
   }
+}
+
+// The memory that the device reports as free, and what libtorch keeps of freed tensors.
+KOALA_API int koala_free_memory(int device, int64_t *bytes) {
+  return guard([&] {
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    c10::DeviceAllocator *const allocator = c10::getDeviceAllocator(at::kCUDA);
+    const auto stats = allocator->getDeviceStats(index);
+    const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    *bytes = static_cast<int64_t>(allocator->getMemoryInfo(index).first) + stats.reserved_bytes[all].current -
+             stats.allocated_bytes[all].current;
+  });
 }
 
 KOALA_API int koala_shape(koala_tensor t, int64_t *sizes, int capacity) {

@@ -14,6 +14,13 @@ package torchtest
 // 	return f != NULL;
 // }
 //
+// static int report(int64_t free) {
+// 	void (*f)(int64_t) = dlsym(RTLD_DEFAULT, "koala_test_device_report");
+// 	if (f != NULL)
+// 		f(free);
+// 	return f != NULL;
+// }
+//
 // static char *reasons(void) {
 // 	char *(*f)(void) = dlsym(RTLD_DEFAULT, "koala_test_device_reasons");
 // 	return f != NULL ? f() : NULL;
@@ -81,6 +88,12 @@ func Count(f func()) (c Counts, counted bool) {
 		ToHost: int64(after.to_host - before.to_host), ToHostBytes: int64(after.to_host_bytes - before.to_host_bytes),
 		Waits: int64(after.waits - before.waits), Peak: int64(after.peak_bytes - before.bytes), HostPeak: int64(after.host_peak_bytes - before.host_bytes), Reasons: reasons(),
 	}, true
+}
+
+// ReportFree makes the test device report so many bytes of memory as free until undo is
+// called. It returns false on a GPU.
+func ReportFree(bytes int64) (undo func(), ok bool) {
+	return func() { C.report(0) }, C.report(C.int64_t(bytes)) != 0
 }
 
 func reasons() []string {

@@ -2,6 +2,9 @@ package torchtest_test
 
 import (
 	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
@@ -85,6 +88,57 @@ func TestDeviceOutOfMemory(t *testing.T) {
 	var full *torch.OutOfMemoryError
 	if !errors.As(err, &full) || full.Device != "cuda" || full.Bytes>>30 != 256 {
 		t.Errorf("error %v", err)
+	}
+}
+
+// The loss takes as much memory for logits as the device has to spare, and gives the CPU's
+// numbers however much that is.
+func TestLossFitsTheFreeMemory(t *testing.T) {
+	const vocab, width = 300_000, 2
+	for _, test := range []struct{ free, rows, chunk int64 }{
+		{64 << 20, 60, torch.DefaultChunkBytes}, // too little for more
+		{600 << 20, 61, 2 * torch.DefaultChunkBytes},
+		{8 << 30, 62, 4 * torch.DefaultChunkBytes}, // all logits
+	} {
+		t.Run(fmt.Sprint(test.free>>20, " MiB"), func(t *testing.T) {
+			undo, ok := torchtest.ReportFree(test.free)
+			defer undo()
+			if !ok {
+				t.Skip("a GPU has the memory that it has")
+			}
+			losses := map[gotch.Device]torch.Loss{}
+			for _, d := range []gotch.Device{gotch.CPU, device} {
+				do(t, func(s *torch.Scope) {
+					random := rand.New(rand.NewPCG(1, 2))
+					numbers := func(n int64) []float32 {
+						v := make([]float32, n)
+						for i := range v {
+							v[i] = float32(random.NormFloat64())
+						}
+						return v
+					}
+					targets := make([]int64, test.rows)
+					for i := range targets {
+						targets[i] = random.Int64N(vocab)
+					}
+					weight := s.To(torch.FromSlice(s, numbers(vocab*width), vocab, width), gotch.Float, d)
+					hidden := s.To(torch.FromSlice(s, numbers(test.rows*width), test.rows, width), gotch.Float, d)
+					ids := s.To(torch.FromSlice(s, targets, test.rows), gotch.Int64, d)
+					s.RequireGrad(weight, true)
+					c, _ := torchtest.Count(func() { losses[d] = s.CrossEntropy(hidden, weight, nil, ids, torch.CrossEntropyOptions{}) })
+					rows := min(test.rows, test.chunk/(4*vocab))
+					if least := 4 * rows * vocab; d == device && (c.Peak < least || c.Peak > 3*least+10*vocab*width*4) {
+						t.Errorf("the loss took %d bytes, logits %d", c.Peak, least)
+					}
+				})
+			}
+			if got := losses[device].ChunkBytes; got != test.chunk {
+				t.Errorf("chunks of %d bytes, not %d", got, test.chunk)
+			}
+			if got, want := losses[device].Nats, losses[gotch.CPU].Nats; math.Abs(got-want) > 1e-5*want || losses[gotch.CPU].ChunkBytes != torch.DefaultChunkBytes {
+				t.Errorf("the device's loss is %v, the CPU's %v", got, want)
+			}
+		})
 	}
 }
 

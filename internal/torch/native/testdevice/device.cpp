@@ -22,6 +22,7 @@
 #include <torch/library.h>
 
 #include <c10/core/CPUAllocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <malloc.h>
 #include <omp.h>
@@ -123,6 +124,15 @@ public:
     sizes_.erase(it);
   }
 
+  // free is what the device reports as free, which a test may set.
+  size_t free() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const size_t reported = reported_;
+    return reported != 0 ? reported : size_ - live_;
+  }
+  void report(size_t free) { reported_ = free; }
+  size_t size() const { return size_; }
+
   size_t live() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return live_;
@@ -144,6 +154,7 @@ private:
   }
 
   size_t size_ = 2048ull << 20, used_ = 0, live_ = 0, peak_ = 0;
+  std::atomic<size_t> reported_{0};
   char *base_ = nullptr;
   std::mutex mutex_;
   std::map<size_t, std::vector<char *>> free_;
@@ -158,7 +169,7 @@ Memory &memory() {
   return *m;
 }
 
-struct DeviceAllocator final : c10::Allocator {
+struct DeviceAllocator final : c10::DeviceAllocator {
   c10::DataPtr allocate(size_t n) override {
     if (n == 0)
       return {nullptr, device()};
@@ -171,6 +182,13 @@ struct DeviceAllocator final : c10::Allocator {
   void copy_data(void *to, const void *from, std::size_t n) const override {
     std::memcpy(memory().to_host(to), memory().to_host(const_cast<void *>(from)), n);
   }
+  bool initialized() override { return true; }
+  void emptyCache(c10::MempoolId_t) override {}
+  void recordStream(const c10::DataPtr &, c10::Stream) override {}
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex) override { return {}; }
+  void resetAccumulatedStats(c10::DeviceIndex) override {}
+  void resetPeakStats(c10::DeviceIndex) override {}
+  std::pair<size_t, size_t> getMemoryInfo(c10::DeviceIndex) override { return {memory().free(), memory().size()}; }
 } device_allocator;
 
 // The CPU's tensors have libtorch's memory, and are counted.
@@ -664,6 +682,9 @@ extern "C" __attribute__((visibility("default"))) void koala_test_device_counts(
   out->host_bytes = counting_allocator.used;
   out->host_peak_bytes = counting_allocator.peak.exchange(counting_allocator.used);
 }
+
+// koala_test_device_report sets how many bytes the device reports as free, 0 for those that are.
+extern "C" __attribute__((visibility("default"))) void koala_test_device_report(int64_t free) { memory().report(static_cast<size_t>(free)); }
 
 // koala_test_device_reasons returns what the host waited for since the last call, a line each,
 // for the caller to free.
