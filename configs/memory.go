@@ -19,6 +19,7 @@ type Cost struct {
 	Gradients  int64
 	State      int64 // of the optimizer, an average of the weights included
 	Checkpoint int64 // the copy of parameters and state that is written while training continues
+	Program    int64 // what the program takes without tensors
 	Gaps       int64 // memory of the heap between tensors, and of matrix products
 	Moments    []Moment
 	FLOPs      int64 // for a token of training
@@ -42,18 +43,22 @@ func (c Cost) Peak() Moment {
 // Tensors returns the memory of all tensors at the peak.
 func (c Cost) Tensors() int64 { return c.Parameters + c.State + c.Peak().total() }
 
-// Total returns the memory at the peak, on top of the program's own.
-func (c Cost) Total() int64 { return c.Tensors() + c.Checkpoint + c.Gaps }
+// Total returns the memory at the peak.
+func (c Cost) Total() int64 { return c.Tensors() + c.Checkpoint + c.Gaps + c.Program }
 
-// Program is about the memory that the program itself takes on a CPU.
-const Program = 180 << 20
+// What the program takes by itself: on a CPU as measured, on a GPU CUDA's context and
+// workspaces.
+const (
+	programOnCPU = 180 << 20
+	programOnGPU = 700 << 20
+)
 
 func (c Cost) String() string {
 	size := func(bytes int64) string { return humanize.IBytes(uint64(bytes)) }
 	peak := c.Peak()
 	return fmt.Sprintf("%s parameters, %s FLOPs a token; memory about %s, at its peak in %s: parameters %s, gradients %s, optimizer %s, activations %s, copies %s, gaps %s, a checkpoint %s, program %s",
-		humanize.Comma(c.Count), strings.TrimSpace(humanize.SIWithDigits(float64(c.FLOPs), 1, "")), size(c.Total()+Program), peak.Name,
-		size(c.Parameters), size(peak.Gradients), size(c.State), size(peak.Activations), size(peak.Copies), size(c.Gaps), size(c.Checkpoint), size(Program))
+		humanize.Comma(c.Count), strings.TrimSpace(humanize.SIWithDigits(float64(c.FLOPs), 1, "")), size(c.Total()), peak.Name,
+		size(c.Parameters), size(peak.Gradients), size(c.State), size(peak.Activations), size(peak.Copies), size(c.Gaps), size(c.Checkpoint), size(c.Program))
 }
 
 // chunk is the memory that the loss takes for logits, torch.DefaultChunkBytes.
@@ -99,13 +104,20 @@ func (s Settings) Cost(vocab, ranks int, gpu bool) (c Cost, known bool) {
 	c.Parameters, c.Gradients, c.State = size*c.Count, size*c.Count, size*state
 	body, logits := m.Multiplications(length)
 	c.FLOPs = 6 * (body + logits)
-	if !gpu {
-		c.Checkpoint = c.Parameters + c.State
+	if gpu {
+		c.Program = programOnGPU
+		temporary = max(temporary, onLists*max(largest, koalaspec.Together/size))
+	} else {
+		c.Program, c.Checkpoint = programOnCPU, c.Parameters+c.State
 	}
 	c.Moments = s.moments(m, kept, c, tokens, sizes{output: size * output, matrices: size * matrices, largest: size * largest, temporary: size * temporary}, low, gpu)
 	c.Gaps = c.Tensors() / gaps
 	return c, true
 }
+
+// onLists is how many copies of the parameters that it moves together a step of most kinds
+// holds on a device (koala/trace.go).
+const onLists = 4
 
 // gaps is the share of the tensors' memory that the heap takes beside them, as it was measured
 // on a CPU.

@@ -153,15 +153,11 @@ func (m *machine) Each(params []*spec.Param, f func(p *spec.Param)) {
 	m.each(len(params), func(i int) *spec.Param { return params[i] }, func(i int) { f(params[i]) })
 }
 
-// together is the number of bytes of parameters whose operators run together. They take
-// longer to run than to start, and their results do not take much memory.
-const together = 64 << 20
-
 // each runs f for n parameters.
 func (m *machine) each(n int, param func(i int) *spec.Param, f func(i int)) {
 	for i := 0; i < n && m.scope.OK(); {
 		m.Within(func() {
-			for bytes := int64(0); i < n && bytes == 0 || m.lists && i < n && bytes < together; i++ {
+			for bytes := int64(0); i < n && bytes == 0 || m.lists && i < n && bytes < spec.Together; i++ {
 				bytes += torch.ByteCount(m.params[param(i)].tensor)
 				f(i)
 			}

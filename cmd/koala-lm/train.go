@@ -129,14 +129,18 @@ func (opts *trainOptions) printCost(r *request.Train) error {
 		return err
 	}
 	defer dataset.Close()
-	cost, known := r.Settings.Cost(dataset.Vocab(), r.Ranks(), false)
+	gpu := strings.HasPrefix(string(r.Device), "cuda")
+	cost, known := r.Settings.Cost(dataset.Vocab(), r.Ranks(), gpu)
 	if !known {
 		return nil
 	}
 	opts.app.notef("%v", cost)
+	if gpu {
+		return nil
+	}
 	free, known := memory.Free()
 	processes := uint64(max(1, r.NProc))
-	if need := uint64(cost.Total()+configs.Program) * processes; known && need > free {
+	if need := uint64(cost.Total()) * processes; known && need > free {
 		opts.app.notef("on the CPU the run will not fit: it needs about %s, and %s are free: lower train.batch, the length of sequences or the model, or set train.gradient_checkpointing",
 			humanize.IBytes(need), humanize.IBytes(free))
 	}

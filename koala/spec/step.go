@@ -88,6 +88,10 @@ type Step struct {
 	Machine Machine
 }
 
+// Together is the number of bytes of parameters whose operators run together on a device. They
+// take longer to run than to start, and their results do not take much memory.
+const Together = 64 << 20
+
 // A Machine runs passes over parameters and owns the tensors.
 type Machine interface {
 	// Run makes one sweep and returns its sums for each parameter. Where there is a
