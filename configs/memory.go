@@ -20,7 +20,7 @@ type Cost struct {
 	State      int64 // of the optimizer, an average of the weights included
 	Checkpoint int64 // the copy of parameters and state that is written while training continues
 	Program    int64 // what the program takes without tensors
-	Gaps       int64 // memory of the heap between tensors, and of matrix products
+	Gaps       int64 // memory of the heap between tensors, and of the library of matrix products
 	Moments    []Moment
 	FLOPs      int64 // for a token of training
 }
@@ -46,11 +46,11 @@ func (c Cost) Tensors() int64 { return c.Parameters + c.State + c.Peak().total()
 // Total returns the memory at the peak.
 func (c Cost) Total() int64 { return c.Tensors() + c.Checkpoint + c.Gaps + c.Program }
 
-// What the program takes by itself: on a CPU as measured, on a GPU CUDA's context and
-// workspaces.
+// What the program takes by itself: on a CPU as measured, on a GPU CUDA's context and workspaces
+// and what a step holds that moves small tensors together.
 const (
 	programOnCPU = 180 << 20
-	programOnGPU = 700 << 20
+	programOnGPU = 1 << 30
 )
 
 func (c Cost) String() string {
@@ -106,22 +106,52 @@ func (s Settings) Cost(vocab, ranks int, gpu bool) (c Cost, known bool) {
 	c.FLOPs = 6 * (body + logits)
 	if gpu {
 		c.Program = programOnGPU
-		temporary = max(temporary, onLists*max(largest, koalaspec.Together/size))
+		if largest*size > koalaspec.Together {
+			temporary = max(temporary, onLists*largest)
+		}
 	} else {
 		c.Program, c.Checkpoint = programOnCPU, c.Parameters+c.State
 	}
 	c.Moments = s.moments(m, kept, c, tokens, sizes{output: size * output, matrices: size * matrices, largest: size * largest, temporary: size * temporary}, low, gpu)
-	c.Gaps = c.Tensors() / gaps
+	c.Gaps = int64(float64(c.Tensors()) * gaps(kept.Blocks > 0, low, gpu, s.Train.GradientCheckpointing))
+	if logits := chunkOf(tokens, m.Vocab, low && !gpu); !gpu && low {
+		c.Gaps += 3 * logits
+	} else if !gpu {
+		c.Gaps += 3 * logits / 2
+	}
 	return c, true
 }
 
-// onLists is how many copies of the parameters that it moves together a step of most kinds
-// holds on a device (koala/trace.go).
+// onLists is how many copies of a parameter a step of most kinds holds on a device.
 const onLists = 4
 
 // gaps is the share of the tensors' memory that the heap takes beside them, as it was measured
-// on a CPU.
-const gaps = 12
+// on a CPU (docs/training.md). Freed memory stays in the heap (torch.Main), so that blocks leave
+// gaps of many sizes; with gradient checkpointing it goes back.
+func gaps(blocks, low, gpu, checkpointing bool) float64 {
+	switch {
+	case gpu:
+		return 1. / 12
+	case checkpointing:
+		return 0
+	case blocks && low: // and copies in the order in which bfloat16 is multiplied
+		return 0.42
+	case blocks:
+		return 0.3
+	}
+	return 1. / 16
+}
+
+// chunkOf returns the bytes of a chunk of logits: chunks have equal heights.
+func chunkOf(tokens, vocab int64, low bool) int64 {
+	number := int64(4)
+	if low {
+		number = 2
+	}
+	rows := max(1, min(tokens, chunk/(number*vocab)))
+	chunks := (tokens + rows - 1) / rows
+	return number * vocab * ((tokens + chunks - 1) / chunks)
+}
 
 // sizes are bytes of parameters: of the output layer, of all matrices, of the largest tensor,
 // and what the optimizer holds while it moves one.
@@ -147,13 +177,7 @@ func (s Settings) moments(m spec.Model, kept spec.Kept, c Cost, tokens int64, of
 		before = c.Gradients
 	}
 	// The loss computes the gradient of the output layer, a chunk of logits at a time.
-	number := int64(4)
-	if low && !gpu {
-		number = 2
-	}
-	rows := max(1, min(tokens, chunk/(number*m.Vocab)))
-	chunks := (tokens + rows - 1) / rows
-	logits := number * m.Vocab * ((tokens + chunks - 1) / chunks)
+	logits := chunkOf(tokens, m.Vocab, low && !gpu)
 	if gpu {
 		logits *= 2 // and their exponentials
 	}
