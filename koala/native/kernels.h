@@ -51,7 +51,7 @@ FIELDS(OrthogonalArgs, dim, from, length, momentum, gradient, of_momentum, of_gr
 
 // For a block: m = momentum m + gradient g, M = of_momentum m + of_gradient g, and
 // p = keep p - rate U V^T, the orthogonal factor of M by Newton-Schulz iterations with the
-// coefficients a, b and c from M/|M|, in bfloat16 if the processor multiplies it and the
+// coefficients a, b and c from M/|M|, in bfloat16 if the processor is faster with it and the
 // argument is not 0. m is the first state tensor.
 template <typename T> void orthogonal_step(const Pass<T> &pass);
 

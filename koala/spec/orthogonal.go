@@ -163,7 +163,7 @@ type orthogonalArgs struct {
 	Keep, Rate             float64
 	A, B, C, Steps         float64 // of the iterations
 	LeastNorm              float64
-	Bfloat16               float64 // not 0: iterate in it where the processor multiplies it
+	Bfloat16               float64 // not 0: iterate in it where the processor is faster with it
 }
 
 // step moves blocks along U V^T of their momenta, which keep the share beta and look
