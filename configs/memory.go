@@ -61,8 +61,12 @@ func (c Cost) String() string {
 		size(c.Parameters), size(peak.Gradients), size(c.State), size(peak.Activations), size(peak.Copies), size(c.Gaps), size(c.Checkpoint), size(c.Program))
 }
 
-// chunk is the memory that the loss takes for logits, torch.DefaultChunkBytes.
-const chunk = 32 << 20
+// What the loss takes for logits at a time: on a CPU torch.DefaultChunkBytes, on a GPU at most
+// torch's largestChunk, where much memory is free.
+const (
+	chunkOnCPU = 32 << 20
+	chunkOnGPU = 512 << 20
+)
 
 // Cost estimates the cost of training on one of ranks processes, with a dataset's
 // vocabulary, on a GPU or a CPU. known is false for a kind of model that says nothing of its
@@ -114,7 +118,7 @@ func (s Settings) Cost(vocab, ranks int, gpu bool) (c Cost, known bool) {
 	}
 	c.Moments = s.moments(m, kept, c, tokens, sizes{output: size * output, matrices: size * matrices, largest: size * largest, temporary: size * temporary}, low, gpu)
 	c.Gaps = int64(float64(c.Tensors()) * gaps(kept.Blocks > 0, low, gpu, s.Train.GradientCheckpointing))
-	if logits := chunkOf(tokens, m.Vocab, low && !gpu); !gpu && low {
+	if logits := chunkOf(tokens, m.Vocab, low, gpu); !gpu && low {
 		c.Gaps += 3 * logits
 	} else if !gpu {
 		c.Gaps += 3 * logits / 2
@@ -142,10 +146,14 @@ func gaps(blocks, low, gpu, checkpointing bool) float64 {
 	return 1. / 16
 }
 
-// chunkOf returns the bytes of a chunk of logits: chunks have equal heights.
-func chunkOf(tokens, vocab int64, low bool) int64 {
-	number := int64(4)
-	if low {
+// chunkOf returns the bytes of a chunk of logits: chunks have equal heights. On a CPU logits
+// have the precision of products, on a GPU they are float32.
+func chunkOf(tokens, vocab int64, low, gpu bool) int64 {
+	number, chunk := int64(4), int64(chunkOnCPU)
+	switch {
+	case gpu:
+		chunk = chunkOnGPU
+	case low:
 		number = 2
 	}
 	rows := max(1, min(tokens, chunk/(number*vocab)))
@@ -177,7 +185,7 @@ func (s Settings) moments(m spec.Model, kept spec.Kept, c Cost, tokens int64, of
 		before = c.Gradients
 	}
 	// The loss computes the gradient of the output layer, a chunk of logits at a time.
-	logits := chunkOf(tokens, m.Vocab, low && !gpu)
+	logits := chunkOf(tokens, m.Vocab, low, gpu)
 	if gpu {
 		logits *= 2 // and their exponentials
 	}
