@@ -13,9 +13,13 @@ import (
 // tensor implements the algebra of formulas with libtorch's operators.
 var _ spec.Tensor = (*tensor)(nil)
 
+// operand is the only place that knows what a formula's handle is. A formula combines the
+// tensors of one machine alone.
+func operand(t spec.Tensor) *tensor { return t.(*tensor) }
+
 // raw turns a formula's handle into a tensor, for which the recorded operations must run.
 func raw(t spec.Tensor) *ts.Tensor {
-	a := t.(*tensor)
+	a := operand(t)
 	a.m.flush(false)
 	return a.t
 }
@@ -27,14 +31,14 @@ func (a *tensor) each(name string, v ...float64) spec.Tensor {
 
 // with is an operator on lists of two tensors.
 func (a *tensor) with(name string, b spec.Tensor) spec.Tensor {
-	return a.m.do(&operation{name: name, inputs: []*tensor{a, b.(*tensor)}, out: &tensor{m: a.m}})
+	return a.m.do(&operation{name: name, inputs: []*tensor{a, operand(b)}, out: &tensor{m: a.m}})
 }
 
 // change is an operator that changes a. It has no result.
 func (a *tensor) change(name string, b spec.Tensor, v ...float64) {
 	op := &operation{name: name, inputs: []*tensor{a}, values: v}
 	if b != nil {
-		op.inputs = append(op.inputs, b.(*tensor))
+		op.inputs = append(op.inputs, operand(b))
 	}
 	a.m.do(op)
 }
@@ -43,7 +47,7 @@ func (a *tensor) change(name string, b spec.Tensor, v ...float64) {
 func (a *tensor) alone(f func(s *torch.Scope) *ts.Tensor, others ...spec.Tensor) spec.Tensor {
 	op := &operation{inputs: []*tensor{a}, out: &tensor{m: a.m}}
 	for _, t := range others {
-		op.inputs = append(op.inputs, t.(*tensor))
+		op.inputs = append(op.inputs, operand(t))
 	}
 	op.alone = func() *ts.Tensor { return f(a.m.scope) }
 	return a.m.do(op)
@@ -104,7 +108,7 @@ func (a *tensor) Mean(dims ...int64) spec.Tensor {
 func (a *tensor) Norm(dims ...int64) spec.Tensor { return a.Square().Sum(dims...).Sqrt() }
 
 func (a *tensor) MatMul(b spec.Tensor) spec.Tensor {
-	return a.alone(func(s *torch.Scope) *ts.Tensor { return s.MatMul(a.t, b.(*tensor).t) }, b)
+	return a.alone(func(s *torch.Scope) *ts.Tensor { return s.MatMul(a.t, operand(b).t) }, b)
 }
 
 // factorizable converts to a type that has factorizations.
@@ -147,7 +151,7 @@ func (a *tensor) Descending() spec.Tensor {
 }
 
 func (a *tensor) Pick(dim int64, order spec.Tensor) spec.Tensor {
-	return a.alone(func(s *torch.Scope) *ts.Tensor { return s.IndexSelect(a.t, dim, order.(*tensor).t) }, order)
+	return a.alone(func(s *torch.Scope) *ts.Tensor { return s.IndexSelect(a.t, dim, operand(order).t) }, order)
 }
 
 func (a *tensor) T() spec.Tensor {
@@ -177,7 +181,7 @@ func (a *tensor) Join(dim int64, others ...spec.Tensor) spec.Tensor {
 func (a *tensor) and(others []spec.Tensor) []*ts.Tensor {
 	all := []*ts.Tensor{a.t}
 	for _, t := range others {
-		all = append(all, t.(*tensor).t)
+		all = append(all, operand(t).t)
 	}
 	return all
 }
@@ -208,7 +212,7 @@ func (a *tensor) To(t spec.Type) spec.Tensor {
 }
 
 func (a *tensor) Like(b spec.Tensor) spec.Tensor {
-	like := b.(*tensor).computed()
+	like := operand(b).computed()
 	return a.view(func(s *torch.Scope) *ts.Tensor {
 		return s.Apply("to", func() (*ts.Tensor, error) { return a.t.Totype(like.DType(), false) }, a.t, like)
 	})

@@ -182,7 +182,7 @@ func (m *machine) Within(f func()) {
 }
 
 func (m *machine) Hold(t spec.Tensor) spec.Tensor {
-	own := t.(*tensor)
+	own := operand(t)
 	if own.held = true; own.level == 0 {
 		m.release(own)
 	}

@@ -322,7 +322,7 @@ func (o *optimizer) begin(s *torch.Scope, params []*spec.Param) {
 		return
 	}
 	copies := map[*spec.Param]spec.Tensor{}
-	o.machine.Each(params, func(p *spec.Param) { copies[p] = o.machine.Hold(p.Value.(*tensor).each("clone")) })
+	o.machine.Each(params, func(p *spec.Param) { copies[p] = o.machine.Hold(operand(p.Value).each("clone")) })
 	for p, t := range copies {
 		if t := raw(t); s.OK() {
 			o.machine.params[p].before = s.Keep(t)
@@ -344,7 +344,7 @@ func (o *optimizer) length(st *spec.Step) {
 		p.gradient, p.Gradient = p.before, &tensor{m: o.machine, t: p.before}
 		sweep.Params, sweep.Values = append(sweep.Params, &p.Param), append(sweep.Values, nil)
 	}
-	o.machine.Each(sweep.Params, func(p *spec.Param) { p.Gradient.(*tensor).change("sub_", p.Value) })
+	o.machine.Each(sweep.Params, func(p *spec.Param) { operand(p.Gradient).change("sub_", p.Value) })
 	for i, sums := range o.machine.Run(sweep) {
 		length := st.Info.Length.Of(sweep.Params[i].Role)
 		*length = math.Hypot(*length, math.Sqrt(sums["gg"]))

@@ -11,7 +11,8 @@ func copies(n int64) func(v setting.Values, p *Param) int64 {
 	return func(_ setting.Values, p *Param) int64 { return n * p.Count }
 }
 
-// orthogonalTemporary is that of a kind that makes matrices orthogonal, by its kernel.
+// orthogonalTemporary is that of a kind that makes matrices orthogonal: the kernel's scratch,
+// 3 m n + 4 m m numbers (koala/native/orthogonal.cpp), is largest for a square matrix.
 func orthogonalTemporary(_ setting.Values, p *Param) int64 {
 	if p.isMatrix() {
 		return 7 * p.Count
