@@ -11,9 +11,9 @@
 //
 // A product of symmetric matrices that commute is symmetric: half of it is computed. For
 // a square X this costs as much as the iterations on half of X X^T, and less for any other.
-// Rounding errors of G grow by a^2 an iteration; a block ends before they are large, and the
-// next one has G = X X^T anew. Q = s I + a symmetric matrix, and the multiple of I is kept
-// apart: beside it the rest would lose bits.
+// Rounding errors of G grow by a^2 an iteration. A block ends before they are large, and the
+// next one computes G = X X^T again. The code keeps Q as a number s and a symmetric matrix
+// whose sum s I + Q it is: in the sum the matrix would lose bits.
 //
 // In bfloat16, G, N, Q and X are rounded to it, and sums are of float32, as those of PyTorch's
 // Muon are.
@@ -139,14 +139,8 @@ template <typename F, int bytes, int tile_rows> struct Loops {
 
   // square is the square of W rows from row on in a panel of a matrix whose cells have so
   // many rows.
-  template <int rows, typename P> INLINE P square(P matrix, int64_t panel, int64_t index, int64_t row) {
+  template <int rows = F::rows, typename P> INLINE P square(P matrix, int64_t panel, int64_t index, int64_t row) {
     return matrix + index * panel + row * (W / rows) * W;
-  }
-  INLINE const Cell *square(const Cell *matrix, int64_t panel, int64_t index, int64_t row) {
-    return square<F::rows>(matrix, panel, index, row);
-  }
-  INLINE Cell *square(Cell *matrix, int64_t panel, int64_t index, int64_t row) {
-    return square<F::rows>(matrix, panel, index, row);
   }
 
   // get returns half a row of a square.
