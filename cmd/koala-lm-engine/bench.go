@@ -135,14 +135,14 @@ func newBenchResult(s configs.Settings, model lm.Model, vocab int, device string
 		BackwardMS: ms(speed.Phases.Backward), OptimizerMS: ms(speed.Phases.Optimizer),
 		TokensPerSecond: math.Round(10*speed.TokensPerSecond) / 10, PeakRSS: run.PeakBytes(),
 	}
-	// A pass over a matrix product's gradients makes two products. The loss makes all three of
-	// the output layer. What a checkpointed block computes again does not count.
+	// For each product of the forward pass, the backward pass makes two. The loss makes all
+	// three of the output layer. What a checkpointed block computes again does not count.
 	body, output := run.ModelConfig(s.Model, vocab).Multiplications(int64(s.SequenceLength()))
 	gflop := func(multiplications int64) float64 {
 		return 2 * float64(multiplications) * speed.TokensPerSecond * speed.Median.Seconds() / 1e9
 	}
 	result.ForwardGFLOP, result.BackwardGFLOP = gflop(body), gflop(2*body)
-	if s.Model.Softmax != spec.Adaptive { // whose products depend on the text
+	if s.Model.Softmax != spec.Adaptive {
 		result.LossGFLOP = gflop(3 * output)
 	}
 	return result

@@ -29,8 +29,8 @@ type benchResult struct {
 	LossMS          float64 `json:"loss_ms"`
 	BackwardMS      float64 `json:"backward_ms"`
 	OptimizerMS     float64 `json:"optimizer_ms"`
-	ForwardGFLOP    float64 `json:"forward_gflop"` // of the matrix products in a step
-	LossGFLOP       float64 `json:"loss_gflop"`    // 0 if not known
+	ForwardGFLOP    float64 `json:"forward_gflop"`        // of the matrix products in a step
+	LossGFLOP       float64 `json:"loss_gflop,omitempty"` // absent with an adaptive softmax, whose products depend on the text
 	BackwardGFLOP   float64 `json:"backward_gflop"`
 	ProductRate     float64 `json:"product_gflop_per_second,omitempty"` // of a large product, at best
 	TokensPerSecond float64 `json:"tokens_per_second"`
