@@ -47,6 +47,7 @@ type rawFile struct {
 	PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
 	PostProcessor json.RawMessage `json:"post_processor"`
 	Decoder       json.RawMessage `json:"decoder"`
+	Padding       json.RawMessage `json:"padding"`
 	Model         modelPart       `json:"model"`
 }
 
@@ -105,6 +106,8 @@ func divideFile(content string) (raw rawFile, ok bool) {
 			raw.PostProcessor = value
 		case "decoder":
 			raw.Decoder = value
+		case "padding":
+			raw.Padding = value
 		case "model":
 			raw.Model = modelPart{fields: value}
 		}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,30 +39,16 @@ func Load(path string) (Tokenizer, error) {
 		return nil, err
 	}
 	t, err := parseNamed(path, content)
-	if p, ok := t.(*Pipeline); ok && err == nil && dir != "" && filepath.Base(path) == "tokenizer.json" {
-		t, err = p.withFolder(dir)
+	if p, ok := t.(*Pipeline); ok && err == nil && dir != "" {
+		var folder modelFolder
+		if folder, err = readModelFolder(dir); err == nil {
+			t, err = folder.addTo(p)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return t, nil
-}
-
-// findInFolder finds the tokenizer in a model's folder: the first file among the
-// names that transformers looks for.
-func findInFolder(dir string) (string, error) {
-	for _, name := range []string{"tokenizer.json", "tekken.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt"} {
-		path := filepath.Join(dir, name)
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	for _, pattern := range []string{"*.tiktoken", "*.model"} {
-		if found, _ := filepath.Glob(filepath.Join(dir, pattern)); len(found) > 0 {
-			return found[0], nil
-		}
-	}
-	return "", fmt.Errorf("%s has no tokenizer in it: looked for tokenizer.json, tekken.json, *.model, vocab.json with merges.txt, vocab.txt, *.tiktoken", dir)
 }
 
 // parseNamed reads a file in the format that its name and content show.
@@ -145,116 +130,8 @@ func parseMerges(path string, content []byte) (Tokenizer, error) {
 	return nil, errors.New("a merges.txt needs its vocab.json beside it")
 }
 
-// specialNames are the special tokens of files that do not mark special tokens.
-var specialNames = []string{
-	EndOfText, "<s>", "<pad>", "</s>", "<unk>", "<mask>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<|startoftext|>",
-}
-
-// specials returns the special tokens among the entries of a vocabulary.
-func specials(vocab []vocabEntry) (added []addedToken) {
-	for _, e := range vocab {
-		if slices.Contains(specialNames, e.token) {
-			added = append(added, addedToken{ID: e.id, Content: e.token, Special: true})
-		}
-	}
-	slices.SortFunc(added, func(a, b addedToken) int { return cmp.Compare(a.ID, b.ID) })
-	return added
-}
-
-// modelFolder is what files beside a vocabulary and its merges say about them.
-type modelFolder struct {
-	Class   string                `json:"tokenizer_class"`
-	Prefix  bool                  `json:"add_prefix_space"`
-	Decoder map[uint32]addedToken `json:"added_tokens_decoder"`
-}
-
-// withFolder returns the tokenizer with the added tokens that a model's folder names beside
-// its tokenizer.json, as transformers does: a token that the file has keeps its id and takes
-// the folder's flags, the others get the next ids.
-func (t *Pipeline) withFolder(dir string) (Tokenizer, error) {
-	folder, err := readModelFolder(dir)
-	if err != nil {
-		return nil, err
-	}
-	added, next := slices.Clone(t.added), uint32(t.modelSize)
-	for _, a := range added {
-		next = max(next, a.ID+1)
-	}
-	for _, id := range slices.Sorted(maps.Keys(folder.Decoder)) {
-		a := folder.Decoder[id]
-		if i := slices.IndexFunc(added, func(old addedToken) bool { return old.Content == a.Content }); i >= 0 {
-			a.ID = added[i].ID
-			added[i] = a
-			continue
-		}
-		known := false
-		if a.ID, known = t.ID(a.Content); !known {
-			a.ID = next
-			next++
-		}
-		added = append(added, a)
-	}
-	if slices.Equal(added, t.added) {
-		return t, nil
-	}
-	list, err := json.Marshal(added)
-	if err != nil {
-		return nil, err
-	}
-	// The list takes the place of the file's own, or stands first.
-	from := strings.IndexByte(t.content, '{') + 1
-	to, before, after := from, `"added_tokens":`, ","
-	s := scanner{text: t.content}
-	s.members(0, func(key string) bool {
-		s.next()
-		start := s.at
-		ok := s.skip(1)
-		if key == "added_tokens" {
-			from, to, before, after = start, s.at, "", ""
-		}
-		return ok
-	})
-	return Parse([]byte(t.content[:from] + before + string(list) + after + t.content[to:]))
-}
-
 // gpt2Classes are the classes of transformers that cut text as GPT-2 does.
 var gpt2Classes = []string{"", "GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer", "CodeGenTokenizer", "WhisperTokenizer", "GPTNeoXTokenizer"}
-
-// readModelFolder reads tokenizer_config.json and added_tokens.json, if they are there.
-func readModelFolder(dir string) (m modelFolder, err error) {
-	var ids map[string]uint32
-	for name, into := range map[string]any{"tokenizer_config.json": &m, "added_tokens.json": &ids} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			err = jsonError("", json.Unmarshal(text, into))
-		}
-		if err != nil {
-			return m, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	m.Class = strings.TrimSuffix(m.Class, "Fast")
-	special, err := os.ReadFile(filepath.Join(dir, "special_tokens_map.json"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return m, err
-	}
-	if len(m.Decoder) > 0 { // transformers then reads no added_tokens.json
-		ids = nil
-	} else {
-		m.Decoder = map[uint32]addedToken{}
-	}
-	for content, id := range ids {
-		isSpecial := bytes.Contains(special, quote(content))
-		m.Decoder[id] = addedToken{Content: content, Special: isSpecial, Normalized: !isSpecial}
-	}
-	for id, a := range m.Decoder {
-		a.ID = id
-		m.Decoder[id] = a
-	}
-	return m, nil
-}
 
 // parseVocabMerges makes a tokenizer from a vocabulary and its merges: like GPT-2's, or
 // like Qwen's if the folder says so.
@@ -264,14 +141,14 @@ func parseVocabMerges(dir string, vocab vocabObject, merges []byte) (Tokenizer, 
 		return nil, err
 	}
 	level := newByteLevel(true)
-	level.AddPrefixSpace = folder.Prefix
-	f := file{PreTokenizer: level, PostProcessor: newByteLevel(true), Decoder: newByteLevel(true)}
+	level.AddPrefixSpace = folder.prefix
+	f := file{AddedTokens: folder.specials(vocab), PreTokenizer: level, PostProcessor: newByteLevel(true), Decoder: newByteLevel(true)}
 	switch {
-	case folder.Class == "Qwen2Tokenizer":
+	case folder.class == "Qwen2Tokenizer":
 		f.Normalizer = map[string]any{"type": "NFC"}
 		f.PreTokenizer = map[string]any{"type": "Sequence", "pretokenizers": []any{newSplit(qwen2Pattern), newByteLevel(false)}}
-	case !slices.Contains(gpt2Classes, folder.Class):
-		return nil, fmt.Errorf("vocab.json and merges.txt do not say how a %s cuts text: save the tokenizer with transformers (save_pretrained) and use its tokenizer.json", folder.Class)
+	case !slices.Contains(gpt2Classes, folder.class):
+		return nil, fmt.Errorf("vocab.json and merges.txt do not say how a %s cuts text: save the tokenizer with transformers (save_pretrained) and use its tokenizer.json", folder.class)
 	}
 	pairs := [][2]string{} // not null, for a file without merges
 	for line := range strings.Lines(string(merges)) {
@@ -291,15 +168,7 @@ func parseVocabMerges(dir string, vocab vocabObject, merges []byte) (Tokenizer, 
 		}
 	}
 	f.Model = bpeModel{Type: "BPE", Vocab: sparseVocab(vocab), Merges: pairs}
-	for _, a := range specials(vocab) {
-		if _, ok := folder.Decoder[a.ID]; !ok {
-			folder.Decoder[a.ID] = a
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(folder.Decoder)) {
-		f.AddedTokens = append(f.AddedTokens, folder.Decoder[id])
-	}
-	return build(f)
+	return folder.build(f)
 }
 
 // build writes a tokenizer.json and reads it.
@@ -349,20 +218,18 @@ func parseVocabTxt(path string, content []byte) (Tokenizer, error) {
 		Strip   *bool `json:"strip_accents"` // null: as do_lower_case
 		Chinese bool  `json:"tokenize_chinese_chars"`
 	}{Chinese: true}
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(path), "tokenizer_config.json"))
-	switch {
-	case err == nil:
-		if err := json.Unmarshal(text, &config); err != nil {
-			return nil, jsonError("tokenizer_config.json", err)
-		}
-	case !errors.Is(err, fs.ErrNotExist):
+	if err := readBeside(filepath.Dir(path), "tokenizer_config.json", &config); err != nil {
+		return nil, err
+	}
+	folder, err := readModelFolder(filepath.Dir(path))
+	if err != nil {
 		return nil, err
 	}
 	if config.Lower != nil {
 		cased = !*config.Lower
 	}
-	return build(file{
-		AddedTokens:  specials(vocab),
+	return folder.build(file{
+		AddedTokens:  folder.specials(vocab),
 		Normalizer:   map[string]any{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": config.Chinese, "strip_accents": config.Strip, "lowercase": !cased},
 		PreTokenizer: map[string]any{"type": "BertPreTokenizer"},
 		Decoder:      map[string]any{"type": "WordPiece", "prefix": "##", "cleanup": true},

@@ -314,6 +314,26 @@ func (s *scanner) members(depth int, value func(key string) bool) bool {
 	}
 }
 
+// member is a member of a JSON object: its value starts at a place in the object's text.
+type member struct {
+	key, value string
+	at         int
+}
+
+// objectMembers returns the members of an object in their order. They share the text's
+// memory. valid reports that the text starts with a valid object.
+func objectMembers(text string) (members []member, valid bool) {
+	s := scanner{text: text}
+	valid = s.members(0, func(key string) bool {
+		s.next()
+		start := s.at
+		ok := s.skip(1)
+		members = append(members, member{key, s.text[start:s.at], start})
+		return ok
+	})
+	return members, valid
+}
+
 // vocabEntry is a token with its id.
 type vocabEntry struct {
 	token string

@@ -22,6 +22,7 @@ type Pipeline struct {
 	unknown     int64
 	decoder     decoder
 	content     string // the file
+	pad         string // the token that the file pads with, or ""
 
 	plain      *addedFinder // finds tokens in the text
 	normalized *addedFinder // finds tokens in normalized text
@@ -46,6 +47,15 @@ func parsePipeline(raw rawFile, content string) (*Pipeline, error) {
 		return nil, err
 	}
 	t := &Pipeline{kind: strings.ToLower(kind), content: content, unknown: -1}
+	var padding struct {
+		Token string `json:"pad_token"`
+	}
+	if len(raw.Padding) > 0 {
+		if err := readPart("padding", raw.Padding, &padding); err != nil {
+			return nil, err
+		}
+	}
+	t.pad = padding.Token
 	if t.normalizers, err = parseNormalizer(raw.Normalizer); err != nil {
 		return nil, err
 	}
