@@ -24,11 +24,10 @@ type addedToken struct {
 // from left to right. A special token that stays text is skipped whole: no other
 // token is found within it, as in Hugging Face's tokenizers.
 type addedFinder struct {
-	trie    *pairTable // (node, byte) -> node
-	ends    []int32    // by node: the index of the token that ends there, or -1
-	starts  [256]bool  // first bytes of tokens
-	first   byte       // the first byte of the last token
-	same    bool       // all tokens start with first
+	trie    *trie     // of the tokens
+	starts  [256]bool // first bytes of tokens
+	first   byte      // the first byte of the last token
+	same    bool      // all tokens start with first
 	tokens  []addedToken
 	ignored []bool // by token: it stays text
 	longest int
@@ -38,24 +37,13 @@ type addedFinder struct {
 // newAddedFinder returns nil if there is nothing to find. If two tokens have one
 // spelling, the last one counts.
 func newAddedFinder(tokens []addedToken, special bool) *addedFinder {
-	f := &addedFinder{trie: newPairTable(16 * len(tokens)), ends: []int32{-1}, tokens: tokens}
+	f := &addedFinder{tokens: tokens}
+	texts := make([]string, len(tokens))
 	for i, a := range tokens {
 		f.ignored = append(f.ignored, a.Special && !special)
-		if a.Content == "" {
+		if texts[i] = a.Content; a.Content == "" {
 			continue
 		}
-		node := uint32(0)
-		for j := range len(a.Content) {
-			edge := pair{node, uint32(a.Content[j])}
-			next, ok := f.trie.get(edge)
-			if !ok {
-				next = uint32(len(f.ends))
-				f.ends = append(f.ends, -1)
-				f.trie.put(edge, next)
-			}
-			node = next
-		}
-		f.ends[node] = int32(i)
 		f.same = f.longest == 0 || f.same && f.first == a.Content[0]
 		f.first = a.Content[0]
 		f.starts[f.first] = true
@@ -65,6 +53,7 @@ func newAddedFinder(tokens []addedToken, special bool) *addedFinder {
 	if f.longest == 0 {
 		return nil
 	}
+	f.trie = newTrie(texts)
 	return f
 }
 
@@ -76,12 +65,11 @@ func (f *addedFinder) at(text []byte, i int) (token int32, end int, open bool) {
 		if j == len(text) {
 			return token, end, true
 		}
-		next, ok := f.trie.get(pair{node, uint32(text[j])})
-		if !ok {
+		if node = f.trie.child(node, text[j]); node == 0 {
 			return token, end, false
 		}
-		if node = next; f.ends[node] >= 0 {
-			token, end = f.ends[node], j+1
+		if value := f.trie.nodes[node].value; value >= 0 {
+			token, end = value, j+1
 		}
 	}
 }

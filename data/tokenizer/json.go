@@ -496,6 +496,7 @@ func (l *unigramList) parse(text string) error {
 	if !s.accept('[') {
 		return errors.New("vocab must be a list of tokens with their scores")
 	}
+	*l = make(unigramList, 0, 1+strings.Count(text, "],"))
 	for s.next() != ']' {
 		start := s.at
 		wrong := func() error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -279,28 +280,25 @@ var errGrown = errors.New("a Replace of the tokenizer's normalizer makes the tex
 func mostGrown(n int) int { return min(4096+64*n, 16<<20+4*n) }
 
 func (s replaceString) apply(buf, text []byte, _, _ bool) ([]byte, error) {
-	most := mostGrown(len(text))
-	if len(s.pattern) == 1 && len(s.content) > 0 {
-		first := s.pattern[0]
-		for {
-			i := bytes.IndexByte(text, first)
-			if i < 0 {
-				return append(buf, text...), nil
-			}
-			if buf = append(append(buf, text[:i]...), s.content...); len(buf) > most {
-				return nil, errGrown
-			}
-			text = text[i+1:]
-		}
+	n := bytes.Count(text, s.pattern)
+	if n == 0 {
+		return text, nil
 	}
+	size := len(text) + n*(len(s.content)-len(s.pattern))
+	if size > mostGrown(len(text)) {
+		return nil, errGrown
+	}
+	return s.append(slices.Grow(buf, size), text), nil
+}
+
+// append appends text with its replacements.
+func (s replaceString) append(buf, text []byte) []byte {
 	for {
 		i := bytes.Index(text, s.pattern)
 		if i < 0 {
-			return append(buf, text...), nil
+			return append(buf, text...)
 		}
-		if buf = append(append(buf, text[:i]...), s.content...); len(buf) > most {
-			return nil, errGrown
-		}
+		buf = append(append(buf, text[:i]...), s.content...)
 		text = text[i+len(s.pattern):]
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/clipperhouse/uax29/v2/graphemes"
@@ -117,6 +118,7 @@ func (p *precompiled) transform(key []byte) (to []byte, ok bool) {
 
 // appendLongest replaces the longest key at each place.
 func (p *precompiled) appendLongest(buf, text []byte) []byte {
+	buf = slices.Grow(buf, len(text))
 	for len(text) > 0 {
 		_, size := utf8.DecodeRune(text)
 		to := text[:size]

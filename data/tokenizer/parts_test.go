@@ -99,6 +99,23 @@ func TestUnigramTie(t *testing.T) {
 	}
 }
 
+// A token may be longer than 255 bytes.
+func TestUnigramLongTokens(t *testing.T) {
+	long := func(n int) string { return strings.Repeat("a", n) }
+	tok, err := Parse([]byte(`{"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["a",-1],["` + long(254) + `",-2],["` + long(255) + `",-2],["` + long(300) + `",-2]]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[int][]uint32{254: {2}, 255: {3}, 256: {3, 1}, 300: {4}, 555: {4, 3}, 855: {4, 4, 3}} {
+		got, err := Encode(tok, long(n))
+		slices.Sort(got)
+		slices.Sort(want)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%d letters: %v, %v, want %v in some order", n, got, err, want)
+		}
+	}
+}
+
 // The pieces are from tokenizers 0.23.3 (Oniguruma, Split isolated).
 func TestRegex(t *testing.T) {
 	for _, c := range []struct {

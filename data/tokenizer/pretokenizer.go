@@ -513,8 +513,7 @@ func (p *prefix) see(buf, text []byte) []byte {
 	if len(p.mark) == 1 && p.mark[0] == ' ' {
 		return text
 	}
-	buf, _ = replaceString{[]byte(" "), p.mark}.apply(buf, text, false, false)
-	return buf
+	return replaceString{[]byte(" "), p.mark}.append(buf, text)
 }
 
 type prefixState struct {

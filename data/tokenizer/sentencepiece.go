@@ -241,6 +241,16 @@ func eachField(message []byte, do func(f protoField) error) error {
 }
 
 func (m *spModel) read(content []byte) error {
+	pieces := 0
+	if err := eachField(content, func(f protoField) error {
+		if f.number == 1 {
+			pieces++
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	m.pieces = make([]spPiece, 0, pieces)
 	return eachField(content, func(f protoField) error {
 		switch f.number {
 		case 1: // a piece
@@ -248,7 +258,7 @@ func (m *spModel) read(content []byte) error {
 			err := eachField(f.bytes, func(f protoField) error {
 				switch f.number {
 				case 1:
-					p.text = strings.ToValidUTF8(string(bytes.Clone(f.bytes)), "\ufffd")
+					p.text = strings.ToValidUTF8(string(f.bytes), "\ufffd")
 				case 2:
 					p.score = math.Float32frombits(uint32(f.value))
 				case 3:

@@ -18,8 +18,7 @@ type unigram struct {
 	unknownScore float64
 	single       bool         // sums are float32, as SentencePiece's own
 	fallback     *[256]uint32 // ids of bytes, for characters that no token has
-	trie         *pairTable   // (node, byte) -> node
-	ends         []int64      // by node: the id of the token that ends there, or -1
+	trie         *trie        // of the tokens, by id
 	longest      int          // bytes of a token, at least those of a character
 	singles      *pairTable   // characters that are tokens
 	neighbours   *neighbours
@@ -58,7 +57,7 @@ func parseUnigram(part modelPart, _ bool) (model, *vocabulary, error) {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	vocab.modelSize = len(entries) // two entries may be spelled alike
-	m := &unigram{vocab: &vocab, unknown: -1, single: read.Single, longest: utf8.UTFMax, trie: newPairTable(len(entries)), ends: []int64{-1}, singles: newPairTable(1 << 10)}
+	m := &unigram{vocab: &vocab, unknown: -1, single: read.Single, longest: utf8.UTFMax, singles: newPairTable(1 << 10)}
 	if read.UnkID != nil {
 		if m.unknown = *read.UnkID; m.unknown < 0 || m.unknown >= int64(len(entries)) {
 			return nil, nil, fmt.Errorf("model: unk_id is %d, the vocabulary has %d entries", m.unknown, len(entries))
@@ -78,32 +77,17 @@ func parseUnigram(part modelPart, _ bool) (model, *vocabulary, error) {
 		m.scores = append(m.scores, e.score)
 	}
 	m.unknownScore = lowest - unknownPenalty
+	tokens := make([]string, len(entries))
 	for id, e := range entries {
-		m.insert(e.token, int64(id))
+		tokens[id] = e.token
+		m.longest = max(m.longest, len(e.token))
 		if r, n := utf8.DecodeRuneInString(e.token); n == len(e.token) && n > 0 {
 			m.singles.put(pair{uint32(r), 0}, uint32(id))
 		}
 	}
+	m.trie = newTrie(tokens)
 	m.neighbours = &neighbours{tokens: vocab.written}
 	return m, &vocab, nil
-}
-
-func (m *unigram) insert(token string, id int64) {
-	m.longest = max(m.longest, len(token))
-	node := uint32(0)
-	for i := range len(token) {
-		edge := pair{node, uint32(token[i])}
-		next, ok := m.trie.get(edge)
-		if !ok {
-			next = uint32(len(m.ends))
-			m.ends = append(m.ends, -1)
-			m.trie.put(edge, next)
-		}
-		node = next
-	}
-	if node != 0 {
-		m.ends[node] = id
-	}
 }
 
 // joins is also true for two unknown characters, which become one token.
@@ -120,13 +104,14 @@ func (m *unigram) seamFrom() int { return 4 << 20 }
 type unigramEncoder struct {
 	m       *unigram
 	cache   *pieceCache
-	lengths []uint16  // by place: of the last token of the best segmentation up to it; 0 if there is none
-	scores  []float64 // of these segmentations, by place modulo their number
-	sum     float64   // of the scores since the start of the text, if m.single
+	lengths []uint8     // by place: of the last token of the best segmentation up to it; 0 if there is none
+	long    map[int]int // the lengths from longLength, which lengths has as that
+	scores  []float64   // of these segmentations, by place modulo their number
+	sum     float64     // of the scores since the start of the text, if m.single
 }
 
 func (m *unigram) newEncoder() modelEncoder {
-	e := &unigramEncoder{m: m, scores: make([]float64, 1<<bits.Len(uint(m.longest)))}
+	e := &unigramEncoder{m: m, long: map[int]int{}, scores: make([]float64, 1<<bits.Len(uint(m.longest)))}
 	e.cache = newPieceCache(e.piece)
 	return e
 }
@@ -156,11 +141,15 @@ func (e *unigramEncoder) append(dst []uint32, text []byte, start, end int) ([]ui
 
 var errUnigramUnknown = errors.New("the text has a character without a token, and the tokenizer's Unigram model has no unk_id")
 
+// longLength is a token's length that does not fit a byte.
+const longLength = math.MaxUint8
+
 // piece appends the ids of a piece's best segmentation. Scores are held only where a token
-// may still end, so that the memory for a long piece is two bytes for each of its own.
+// may still end, so that the memory for a long piece is one byte for each of its own.
 func (e *unigramEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
 	m := e.m
 	e.lengths = refill(e.lengths, len(piece)+1, 0)
+	clear(e.long)
 	mask := len(e.scores) - 1
 	e.scores[0] = e.sum
 	for start := 0; start < len(piece); {
@@ -172,14 +161,12 @@ func (e *unigramEncoder) piece(dst []uint32, piece []byte) ([]uint32, error) {
 			}
 			here = 0
 		}
-		at := uint32(0)
+		node := uint32(0)
 		for end := start; end < len(piece); end++ {
-			next, ok := m.trie.get(pair{at, uint32(piece[end])})
-			if !ok {
+			if node = m.trie.child(node, piece[end]); node == 0 {
 				break
 			}
-			at = next
-			id := m.ends[at]
+			id := m.trie.nodes[node].value
 			if id < 0 {
 				continue
 			}
@@ -208,7 +195,10 @@ func (e *unigramEncoder) offer(start, end int, score float64) {
 		score = float64(float32(score))
 	}
 	if old := &e.scores[end&(len(e.scores)-1)]; e.lengths[end] == 0 || score > *old {
-		*old, e.lengths[end] = score, uint16(end-start)
+		*old, e.lengths[end] = score, uint8(min(end-start, longLength))
+		if end-start >= longLength {
+			e.long[end] = end - start
+		}
 	}
 }
 
@@ -223,7 +213,11 @@ func (e *unigramEncoder) write(dst []uint32, piece []byte) []uint32 {
 	}
 	unknown := 0 // where the unknown characters that start at end do end
 	for end := len(piece); end > 0; {
-		start := end - int(e.lengths[end])
+		length := int(e.lengths[end])
+		if length == longLength {
+			length = e.long[end]
+		}
+		start := end - length
 		if id := e.m.id(piece[start:end]); id == e.m.unknown {
 			unknown = max(unknown, end)
 		} else {
@@ -246,14 +240,12 @@ func (e *unigramEncoder) write(dst []uint32, piece []byte) []uint32 {
 func (m *unigram) id(token []byte) int64 {
 	node := uint32(0)
 	for _, b := range token {
-		next, ok := m.trie.get(pair{node, uint32(b)})
-		if !ok {
+		if node = m.trie.child(node, b); node == 0 {
 			return m.unknown
 		}
-		node = next
 	}
-	if id := m.ends[node]; id >= 0 {
-		return id
+	if id := m.trie.nodes[node].value; id >= 0 {
+		return int64(id)
 	}
 	return m.unknown
 }
