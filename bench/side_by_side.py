@@ -90,8 +90,7 @@ for case in args.cases:
     title, ours, peers = CASES[case]
     kind = case.split("-")[0]
     steps = ["--steps", getattr(args, kind + "_steps"), "--warmup", min(WARMUP[kind], getattr(args, kind + "_steps"))]
-    if args.precision != "float32":
-        ours, peers = ours + ["--set", f"train.precision={args.precision}"], [[*peer, "--precision", args.precision] for peer in peers]
+    ours, peers = ours + ["--set", f"train.precision={args.precision}"], [[*peer, "--precision", args.precision] for peer in peers]
     for threads in args.threads:
         rounds = []
         for _ in range(args.rounds):

@@ -118,10 +118,8 @@ func (s Settings) Cost(vocab, ranks int, gpu bool) (c Cost, known bool) {
 	}
 	c.Moments = s.moments(m, kept, c, tokens, sizes{output: size * output, matrices: size * matrices, largest: size * largest, temporary: size * temporary}, low, gpu)
 	c.Gaps = int64(float64(c.Tensors()) * gaps(kept.Blocks > 0, low, gpu, s.Train.GradientCheckpointing))
-	if logits := chunkOf(tokens, m.Vocab, low, gpu); !gpu && low {
-		c.Gaps += 3 * logits
-	} else if !gpu {
-		c.Gaps += 3 * logits / 2
+	if !gpu {
+		c.Gaps += 3 * chunkOf(tokens, m.Vocab, low, gpu) / 2
 	}
 	return c, true
 }
@@ -146,15 +144,16 @@ func gaps(blocks, low, gpu, checkpointing bool) float64 {
 	return 1. / 16
 }
 
-// chunkOf returns the bytes of a chunk of logits: chunks have equal heights. On a CPU logits
-// have the precision of products, on a GPU they are float32.
+// chunkOf returns the bytes of a chunk of logits: chunks have equal heights, which on a CPU
+// are twice as high with products in bfloat16.
 func chunkOf(tokens, vocab int64, low, gpu bool) int64 {
-	number, chunk := int64(4), int64(chunkOnCPU)
+	const number = 4 // bytes
+	chunk := int64(chunkOnCPU)
 	switch {
 	case gpu:
 		chunk = chunkOnGPU
 	case low:
-		number = 2
+		chunk *= 2
 	}
 	rows := max(1, min(tokens, chunk/(number*vocab)))
 	chunks := (tokens + rows - 1) / rows
@@ -190,7 +189,10 @@ func (s Settings) moments(m spec.Model, kept spec.Kept, c Cost, tokens int64, of
 		logits *= 2 // and their exponentials
 	}
 	if low {
-		logits += of.output // bfloat16 copies of the weight and of its gradient
+		logits += of.output / 2 // a bfloat16 copy of the weight
+	}
+	if low && gpu {
+		logits += of.output / 2 // and of its gradient
 	}
 	loss := Moment{Name: "the loss", Gradients: before + of.output, Activations: forward, Copies: logits + 4*tokens*m.Embed}
 	backward := Moment{Name: "the backward pass", Gradients: before + of.output + (c.Gradients-of.output)/max(1, kept.Blocks), Activations: forward + work}

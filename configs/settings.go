@@ -42,6 +42,20 @@ func (s Settings) SequenceLength() int {
 	return int(s.Model.Context)
 }
 
+// SettlePrecision returns the settings with the precision that train.precision auto takes on
+// a processor with a dataset's vocabulary, and the reason in a few words. Another value
+// stays, and has no reason.
+func (s Settings) SettlePrecision(vocab int, on spec.Processor) (settled Settings, reason string) {
+	if s.Train.Precision != spec.AutoPrecision {
+		return s, ""
+	}
+	m := s.Model
+	m.Vocab = max(m.Vocab, int64(vocab))
+	// A rank's share of the batch does not count: any number of ranks takes the same precision.
+	s.Train.Precision, reason = m.ChoosePrecision(int64(s.Train.Batch)*int64(s.SequenceLength()), on)
+	return s, reason
+}
+
 // sectionNames lists the sections in the order of printing.
 var sectionNames = []string{"model", "optimizer", "schedule", "train", "eval", "checkpoint"}
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/internal/processor"
 	"github.com/koala-lm/koala-lm/koala"
 	koalaspec "github.com/koala-lm/koala-lm/koala/spec"
 	"github.com/koala-lm/koala-lm/lm"
@@ -21,8 +22,14 @@ func ModelConfig(m spec.Model, vocab int) lm.Config {
 	return m
 }
 
-// TrainConfig returns a trainer's part of the settings. It is an error if the device
-// cannot do what they ask for.
+// SettlePrecision returns the settings with the precision that train.precision auto takes on
+// the device, and the reason, "" for another value.
+func SettlePrecision(s configs.Settings, vocab int, device gotch.Device) (configs.Settings, string) {
+	return s.SettlePrecision(vocab, spec.Processor{GPU: device.IsCuda(), BFloat16: processor.BFloat16()})
+}
+
+// TrainConfig returns a trainer's part of the settings, whose precision is settled. It is an
+// error if the device cannot do what they ask for.
 func TrainConfig(s configs.Settings, device gotch.Device) (lm.TrainConfig, error) {
 	if s.Train.Precision == spec.TF32 && !device.IsCuda() {
 		return lm.TrainConfig{}, errors.New("train.precision: tf32 is for CUDA devices: want float32 or bfloat16")

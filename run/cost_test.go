@@ -141,6 +141,9 @@ func TestCost(t *testing.T) {
 			if !strings.Contains(all, "train.average") {
 				all += " train.average=none"
 			}
+			if !strings.Contains(all, low) {
+				all += " train.precision=float32"
+			}
 			s := settingsOf(t, all)
 			cost, known := s.Cost(test.vocab, 1, test.gpu)
 			if !known {

@@ -40,6 +40,8 @@ func (job Job) findLR(ctx context.Context, dataset *data.Dataset, built func()) 
 	if err != nil {
 		return err
 	}
+	var reason string
+	job.Settings, reason = SettlePrecision(job.Settings, dataset.Vocab(), device)
 	trainer, err := newTrainer(job.Settings, dataset, device, data.Shard(0, 1))
 	if err != nil {
 		return err
@@ -65,6 +67,7 @@ func (job Job) findLR(ctx context.Context, dataset *data.Dataset, built func()) 
 	defer stop()
 	test := &rangeTest{stop: stop}
 	bar := newProgress(job.Stderr, job.Quiet, c.Steps, 0)
+	bar.sayPrecision(job.Settings.Train.Precision, reason)
 	trainer.Observers = []lm.Observer{test, bar}
 	err = trainer.Run(inner)
 	bar.close()

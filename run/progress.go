@@ -151,6 +151,13 @@ func (p *progress) say(format string, args ...any) {
 	}
 }
 
+// sayPrecision says what train.precision auto took, if there is a reason for it.
+func (p *progress) sayPrecision(precision, reason string) {
+	if reason != "" {
+		p.say("train.precision auto is %s here: %s", precision, reason)
+	}
+}
+
 // warn prints a warning, also when quiet.
 func (p *progress) warn(format string, args ...any) {
 	quiet := p.quiet

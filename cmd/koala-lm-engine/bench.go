@@ -55,7 +55,7 @@ func bench(ctx context.Context, text string, stdout, stderr io.Writer) error {
 }
 
 func benchSteps(ctx context.Context, r request.Bench, vocab int, tokens *data.Tokens, device gotch.Device, built func()) (benchResult, error) {
-	s := r.Settings
+	s, _ := run.SettlePrecision(r.Settings, vocab, device)
 	config, err := run.TrainConfig(s, device)
 	if err != nil {
 		return benchResult{}, err

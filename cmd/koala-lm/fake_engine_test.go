@@ -14,11 +14,12 @@ import (
 	"github.com/koala-lm/koala-lm/cmd/internal/exit"
 	"github.com/koala-lm/koala-lm/cmd/internal/request"
 	"github.com/koala-lm/koala-lm/data"
+	"github.com/koala-lm/koala-lm/lm/spec"
 	"github.com/koala-lm/koala-lm/tracking"
 )
 
 // fakeEngine replaces koala-lm-engine in tests: it prints its request. For train it
-// records a run that ends as FAKE_ENGINE says: finished, interrupted, crash (it
+// records a run, as on a CPU without bfloat16, that ends as FAKE_ENGINE says: finished, interrupted, crash (it
 // exits silently) or hang (until interrupted). If the request contains
 // FAKE_ENGINE_FAILS, the run fails for the reason FAKE_ENGINE_REASON.
 func fakeEngine() {
@@ -67,7 +68,8 @@ func recordRun(r *request.Train, text string) error {
 		return err
 	}
 	settings := map[string]any{}
-	for _, kv := range r.Settings.Flat() {
+	settled, _ := r.Settings.SettlePrecision(dataset.Vocab(), spec.Processor{})
+	for _, kv := range settled.Flat() {
 		settings[kv.Key] = kv.Value
 	}
 	var run *tracking.Run

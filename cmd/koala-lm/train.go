@@ -14,6 +14,8 @@ import (
 	"github.com/koala-lm/koala-lm/configs"
 	"github.com/koala-lm/koala-lm/data"
 	"github.com/koala-lm/koala-lm/internal/memory"
+	"github.com/koala-lm/koala-lm/internal/processor"
+	"github.com/koala-lm/koala-lm/lm/spec"
 )
 
 type trainOptions struct {
@@ -122,7 +124,7 @@ func runTrain(ctx context.Context, opts *trainOptions) error {
 	return request.Exec("train", r)
 }
 
-// printCost prints what the run will take, and warns if there is not as much memory.
+// printCost prints the precision that the run settles and what it will take, and warns if there is not as much memory.
 func (opts *trainOptions) printCost(r *request.Train) error {
 	dataset, err := data.Open(r.Data, data.Unverified())
 	if err != nil {
@@ -130,7 +132,11 @@ func (opts *trainOptions) printCost(r *request.Train) error {
 	}
 	defer dataset.Close()
 	gpu := strings.HasPrefix(string(r.Device), "cuda")
-	cost, known := r.Settings.Cost(dataset.Vocab(), r.Ranks(), gpu)
+	settings, reason := r.Settings.SettlePrecision(dataset.Vocab(), spec.Processor{GPU: gpu, BFloat16: processor.BFloat16()})
+	if reason != "" {
+		opts.app.notef("train.precision auto is %s here: %s", settings.Train.Precision, reason)
+	}
+	cost, known := settings.Cost(dataset.Vocab(), r.Ranks(), gpu)
 	if !known {
 		return nil
 	}

@@ -91,7 +91,11 @@ func (opts *trainOptions) ofJob(ctx context.Context, r *request.Train, tag strin
 	var b configs.Builder
 	b.Values("run "+runs[0].ID, runs[0].Settings)
 	before, err := b.Settings()
-	if err != nil || len(configs.Diff(before, r.Settings)) > 0 {
+	wanted := r.Settings
+	if wanted.Train.Precision == spec.AutoPrecision {
+		wanted.Train.Precision = before.Train.Precision // as it was settled when the job began
+	}
+	if err != nil || len(configs.Diff(before, wanted)) > 0 {
 		return "", nil // another job of the same name
 	}
 	if place, err := datasetOf(runs[0], r.Store, r.Data); err != nil || place == "" {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/sugarme/gotch"
+
+	"github.com/koala-lm/koala-lm/internal/processor"
 )
 
 // BFloat16 runs f with matrix products in bfloat16 on device (libtorch's autocast).
@@ -43,5 +45,5 @@ func AllowsTF32() bool {
 // FastBFloat16 reports whether the device has instructions for bfloat16 products. Without
 // them bfloat16 is slower than float32.
 func FastBFloat16(device gotch.Device) bool {
-	return device.IsCuda() || C.koala_fast_bfloat16() != 0
+	return device.IsCuda() || processor.BFloat16()
 }

@@ -184,3 +184,61 @@ func TestBFloat16OperatorsAgreeWithFloat32(t *testing.T) {
 		}, []int64{60, 32}, []int64{301, 32}, []int64{301})
 	}
 }
+
+// In bfloat16 the loss is that of rounded states and weights, with float32 logits. Rounding
+// the gradient of the logits, one part in 512 at most, moves the gradients of states and
+// weights by less than that; the bias's is not rounded.
+func TestBFloat16LossRoundsFactorsAlone(t *testing.T) {
+	for _, chunk := range []int64{0, 5000} {
+		err := torch.Do(func(s *torch.Scope) error {
+			if err := torch.Seed(3, 0, 0); err != nil {
+				return err
+			}
+			ids := make([]int64, 60)
+			for i := range ids {
+				ids[i] = int64(i*7%301) - 1 // the first does not count
+			}
+			var exact, rounded []*ts.Tensor
+			for i, shape := range [][]int64{{60, 32}, {301, 32}, {301}} {
+				x := s.Empty(shape, gotch.Float, gotch.CPU)
+				s.NormalInPlace(x, 0, 0.5)
+				y := s.Scale(x, 1)
+				if i < 2 {
+					y = s.To(s.To(x, gotch.BFloat16, gotch.CPU), gotch.Float, gotch.CPU)
+				}
+				exact, rounded = append(exact, x), append(rounded, y)
+			}
+			loss := func(of []*ts.Tensor) torch.Loss {
+				for _, x := range of {
+					s.RequireGrad(x, true)
+				}
+				return s.CrossEntropy(of[0], of[1], of[2], torch.FromSlice(s, ids, 60), torch.CrossEntropyOptions{ChunkBytes: chunk})
+			}
+			want, got := loss(rounded), torch.Loss{}
+			s.BFloat16(gotch.CPU, func() { got = loss(exact) })
+			s.Backward(want.Mean)
+			s.Backward(got.Mean)
+			if !s.OK() {
+				return s.Err()
+			}
+			if math.Abs(got.Nats/want.Nats-1) > 1e-6 {
+				t.Errorf("chunks of %d: loss %v, want %v", chunk, got.Nats, want.Nats)
+			}
+			for i, limit := range []float64{1. / 512, 1. / 512, 1e-6} {
+				a, b := torch.ToSlice[float64](s, s.Grad(rounded[i])), torch.ToSlice[float64](s, s.Grad(exact[i]))
+				apart, size := 0.0, 0.0
+				for j := range a {
+					apart += (a[j] - b[j]) * (a[j] - b[j])
+					size += a[j] * a[j]
+				}
+				if distance := math.Sqrt(apart / size); !(distance <= limit) {
+					t.Errorf("chunks of %d: gradient %d is apart by %.6f of its length, want %.6f at most", chunk, i, distance, limit)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

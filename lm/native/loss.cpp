@@ -76,42 +76,15 @@ KOALA_KERNEL(LogSum, log_sum_exp_row, const float *__restrict row, const float *
   return {top, std::log(sum)};
 }
 
-// The same on logits in bfloat16. exp is computed again for the gradient, which is rounded
-// once.
-KOALA_KERNEL(LogSum, low_log_sum_exp_row, const uint16_t *__restrict row, const float *__restrict bias, int64_t n) {
-  float top = -std::numeric_limits<float>::infinity();
-#pragma omp simd reduction(max : top)
-  for (int64_t j = 0; j < n; j++) {
-    const float x = bias != nullptr ? widen(row[j]) + bias[j] : widen(row[j]);
-    top = x > top ? x : top;
+// narrow_in_place rounds n numbers to bfloat16, into the first half of their memory.
+void narrow_in_place(float *row, int64_t n) {
+  constexpr int64_t size = 1024;
+  float part[size]; // what it is rounded into may hold what comes next
+  for (int64_t j = 0; j < n; j += size) {
+    const int64_t count = std::min(size, n - j);
+    std::memcpy(part, row + j, count * sizeof(float));
+    narrow_row(part, reinterpret_cast<uint16_t *>(row) + j, count);
   }
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < n; j++)
-    sum += exp_nonpositive((bias != nullptr ? widen(row[j]) + bias[j] : widen(row[j])) - top);
-  return {top, std::log(sum)};
-}
-
-// low_softmax_row turns logits into their softmax times scale, in place, less scale at the
-// target, and adds that to d_bias, if there is a bias.
-KOALA_KERNEL(void, low_softmax_row, uint16_t *__restrict row, const float *__restrict bias, float *__restrict d_bias,
-             int64_t n, LogSum log_sum, float scale, int64_t target) {
-  const float factor = scale * std::exp(-log_sum.log_sum), top = log_sum.top;
-  const float at = widen(row[target]) + (bias != nullptr ? bias[target] : 0.0f);
-  if (bias != nullptr) {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) {
-      const float p = factor * exp_nonpositive(widen(row[j]) + bias[j] - top);
-      d_bias[j] += p;
-      row[j] = narrow(p);
-    }
-    d_bias[target] -= scale;
-  } else {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++)
-      row[j] = narrow(factor * exp_nonpositive(widen(row[j]) - top));
-  }
-  row[target] = narrow(factor * exp_nonpositive(at - top) - scale);
 }
 
 // The inputs of the loss: hidden [N, D], weight [V, D], an optional bias [V], targets [N].
@@ -141,10 +114,10 @@ int64_t rows_of(int64_t chunk_bytes, int64_t n, int64_t v, int64_t size) {
 }
 
 Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
-  // Under autocast the products, and with them the logits and their gradient, are of
-  // bfloat16 numbers; sums and what is kept stay float32.
+  // Under autocast the factors of the products are in bfloat16, the gradient of the logits
+  // among them; logits, sums and what is kept stay float32. Chunks are twice as high then,
+  // since each reads and writes d_weight, which takes more of the shorter time.
   const bool reduced = lowered();
-  const auto type = in.hidden.options().dtype(reduced ? at::kBFloat16 : at::kFloat);
   const int64_t n = in.hidden.size(0), v = in.weight.size(0);
   const int64_t rows = rows_of(chunk_bytes, n, v, reduced ? 2 : 4);
   // Chunks of equal height: a short last one would waste the matrix product.
@@ -166,18 +139,19 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
   // Each thread sums the bias's gradient over its rows.
   const bool summed = gradients && in.bias.defined();
   const Tensor d_biases = summed ? at::zeros({at::get_num_threads(), v}, in.hidden.options()) : Tensor();
-  const Tensor logits = at::empty({height, v}, type);
-  const Tensor states = in.hidden.to(type), words = in.weight.to(type), words_t = words.t();
+  const Tensor logits = at::empty({height, v}, in.hidden.options());
+  const Tensor low_states = reduced ? low(in.hidden) : Tensor(), low_words = reduced ? low(in.weight) : Tensor();
   const float *bias = in.bias.defined() ? in.bias.const_data_ptr<float>() : nullptr;
   float *losses = r.per_token.mutable_data_ptr<float>();
 
   for (int64_t from = 0; from < n; from += height) {
     const int64_t m = std::min(height, n - from);
     Tensor chunk = logits.narrow(0, 0, m);
-    const Tensor h = states.narrow(0, from, m);
-    at::mm_out(chunk, h, words_t);
-    const Matrix X = reduced ? Matrix{} : mutable_matrix(chunk);
-    const LowMatrix Low = reduced ? low_matrix(chunk) : LowMatrix{};
+    const Tensor h = in.hidden.narrow(0, from, m);
+    const Matrix X = mutable_matrix(chunk);
+    const LowMatrix Low{reinterpret_cast<uint16_t *>(X.p), m, v, 2 * v}; // their gradient, in place
+    reduced ? multiply(X, low_matrix(low_states).part(from, m), low_matrix(low_words).t())
+            : (void)at::mm_out(chunk, h, in.weight.t());
     in_parallel(m, 1, [&](int64_t first, int64_t count) {
       float *const d_bias = summed ? mutable_matrix(d_biases).row(at::get_thread_num()) : nullptr;
       for (int64_t i = first; i < first + count; i++) {
@@ -185,15 +159,7 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
         if (want < 0) {
           losses[from + i] = 0;
           if (gradients)
-            reduced ? (void)std::fill_n(Low.row(i), v, uint16_t{0}) : (void)std::fill_n(X.row(i), v, 0.0f);
-          continue;
-        }
-        if (reduced) {
-          uint16_t *const row = Low.row(i);
-          const LogSum sum = low_log_sum_exp_row(row, bias, v);
-          losses[from + i] = sum.loss(widen(row[want]) + (bias != nullptr ? bias[want] : 0.0f));
-          if (gradients)
-            low_softmax_row(row, bias, d_bias, v, sum, scale, want);
+            std::fill_n(X.row(i), v, 0.0f); // in bfloat16 too
           continue;
         }
         float *const row = X.row(i);
@@ -206,14 +172,15 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
         row[want] -= scale;
         if (d_bias != nullptr)
           d_bias[want] -= scale;
+        if (reduced)
+          narrow_in_place(row, v);
       }
     });
     if (gradients) {
       Tensor d_h = r.d_hidden.narrow(0, from, m);
       if (reduced) {
-        d_h.copy_(at::mm(chunk, words));
-        const Tensor d_w = at::mm(chunk.t(), h);
-        from == 0 ? r.d_weight.copy_(d_w) : r.d_weight.add_(d_w);
+        multiply(mutable_matrix(d_h), Low, low_matrix(low_words));
+        multiply(mutable_matrix(r.d_weight), Low.t(), low_matrix(low_states).part(from, m), from > 0);
       } else {
         at::mm_out(d_h, chunk, in.weight);
         from == 0 ? at::mm_out(r.d_weight, chunk.t(), h) : r.d_weight.addmm_(chunk.t(), h);

@@ -24,8 +24,6 @@ __attribute__((always_inline)) inline uint16_t narrow(float x) {
   return static_cast<uint16_t>(x == x ? rounded : 0x7fc0u);
 }
 
-using LowMatrix = MatrixOf<uint16_t>;
-
 // low_matrix is a matrix on the memory of t, of bfloat16.
 inline LowMatrix low_matrix(const Tensor &t) {
   return view_of(reinterpret_cast<uint16_t *>(t.mutable_data_ptr<at::BFloat16>()), t);
@@ -58,6 +56,12 @@ KOALA_KERNEL(void, low_scaled_row, const float *__restrict x, const float *__res
     for (int64_t j = 0; j < n; j++)
       y[j] = narrow(x[j] * scale * gain[j]);
   }
+}
+
+KOALA_KERNEL(void, narrow_row, const float *__restrict x, uint16_t *__restrict y, int64_t n) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++)
+    y[j] = narrow(x[j]);
 }
 
 KOALA_KERNEL(void, widen_row, const uint16_t *__restrict x, float *__restrict y, int64_t n) {

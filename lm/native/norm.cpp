@@ -59,8 +59,11 @@ Tensor norm(const Tensor &x, const Tensor &gain, const Tensor &shift, double eps
   TORCH_CHECK(x.dim() >= 1 && gain.dim() == 1 && x.size(-1) == gain.size(0) &&
                   (!shift.defined() || shift.sizes() == gain.sizes()),
               "norm: gain ", gain.sizes(), " does not fit ", x.sizes());
-  if (choose({x, gain, shift}, Autocast::Fused) == Path::Fused)
-    return Norm::apply(x, gain, given(shift), eps);
+  // Under autocast a product's result is in bfloat16. The norm is of float32 numbers, as its
+  // gain is.
+  const Tensor wide = lowered() && x.is_cpu() ? x.to(gain.scalar_type()) : x;
+  if (choose({wide, gain, shift}, Autocast::Fused) == Path::Fused)
+    return Norm::apply(wide, gain, given(shift), eps);
   return shift.defined() ? at::layer_norm(x, gain.sizes(), gain, shift, eps) : at::rms_norm(x, gain.sizes(), gain, eps);
 }
 

@@ -38,6 +38,10 @@ type Kind struct {
 	// state. Other kinds see model.context tokens.
 	CarriesState bool
 
+	// LowBody is true if train.precision bfloat16 makes all products on a CPU, and not
+	// those of the output layer alone.
+	LowBody bool
+
 	// Check returns the errors of a shape beyond the ranges of its settings. It is
 	// nil for a kind without such errors.
 	Check func(m *Model) []setting.Problem
@@ -53,7 +57,7 @@ var kinds = []Kind{
 		Tensors: recurrentTensors(4), Kept: recurrentKept(4, 2)},
 	{Name: GRU, About: "gated recurrent unit (Cho et al. 2014)", Family: RecurrentFamily, CarriesState: true,
 		Tensors: recurrentTensors(3), Kept: recurrentKept(3, 4)},
-	{Name: Transformer, About: "decoder-only Transformer, GPT-2's form or LLaMA's (Vaswani et al. 2017)", Family: TransformerFamily, Check: checkTransformer,
+	{Name: Transformer, About: "decoder-only Transformer, GPT-2's form or LLaMA's (Vaswani et al. 2017)", Family: TransformerFamily, LowBody: true, Check: checkTransformer,
 		Tensors: transformerTensors, Kept: transformerKept},
 }
 

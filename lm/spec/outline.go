@@ -257,17 +257,31 @@ func (m Model) Outline(p Pass) (tensors []Tensor, kept Kept, known bool) {
 // a text of that many tokens: each element of a matrix once, and attention's products,
 // masked or not. Those of the output layer, which are the loss's, are apart.
 func (m Model) Multiplications(length int64) (body, output int64) {
-	tensors, _, _ := m.Outline(Pass{})
-	for _, t := range tensors {
-		switch {
-		case t.Role == "matrix":
-			body += t.Elements()
-		case t.Role == "output" || t.Role == "embedding" && m.Tied && m.Softmax != Adaptive && t.Shape[0] == m.Vocab:
-			output += t.Elements()
-		}
+	matrices, outputs := m.factors()
+	for _, t := range matrices {
+		body += t.Elements()
+	}
+	for _, t := range outputs {
+		output += t.Elements()
 	}
 	if m.KindOf().Family == TransformerFamily {
 		body += 2 * int64(m.Layers) * int64(m.Heads) * m.Architecture.Resolved(&m).HeadWidth * length
+	}
+	return body, output
+}
+
+// factors returns the matrices by which products multiply activations: the output layer's,
+// which may be the embedding, and those before it.
+func (m Model) factors() (body, output []Tensor) {
+	tensors, _, _ := m.Outline(Pass{})
+	for i, t := range tensors {
+		embedding := i == 0 // of the tokens
+		switch {
+		case t.Role == "matrix":
+			body = append(body, t)
+		case t.Role == "output" || embedding && m.Tied && m.Softmax != Adaptive:
+			output = append(output, t)
+		}
 	}
 	return body, output
 }

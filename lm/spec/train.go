@@ -8,13 +8,6 @@ import (
 	"github.com/koala-lm/koala-lm/internal/setting"
 )
 
-// The precisions of training's matrix products.
-const (
-	Float32  = "float32"
-	BFloat16 = "bfloat16"
-	TF32     = "tf32" // products of float32 matrices on CUDA, with factors of 10 bits
-)
-
 // Train configures the training loop: batches, length and precision. The run ends at
 // the first of Steps, Epochs and TimeLimit; zero is no limit.
 type Train struct {
@@ -33,7 +26,7 @@ type Train struct {
 	Epochs      int // passes over the training text
 	Seed        int64
 	Freeze      []string // patterns of the names of tensors that do not train
-	Precision   string   // of training's matrix products: Float32, BFloat16 or TF32; weights, sums and evaluation stay float32
+	Precision   string   // of training's matrix products; weights, sums and evaluation stay float32
 	Alpha, Beta float64  // activation regularisation and its temporal form (Merity et al. 2017)
 	LogEvery    int64    // steps between rows of training metrics, at least 1
 	MaxSkipped  int      // allowed number of consecutive steps in which the loss diverges or a gradient is not finite; 0: no limit
@@ -92,8 +85,8 @@ func (t *Train) Settings() []setting.Setting {
 			Domain: setting.Patterns{}, Default: setting.Value([]string{}),
 		}),
 		setting.Bind(&t.Precision, setting.Declaration{
-			Key: "train.precision", Meaning: "precision of training's matrix products; weights, sums and evaluation stay float32; tf32 on CUDA alone",
-			Domain: setting.OneOf{Float32, BFloat16, TF32}, Default: setting.Value(Float32),
+			Key: "train.precision", Meaning: "precision of training's matrix products; weights, sums and evaluation stay float32; auto is bfloat16 on a CPU that is faster with it, else float32; tf32 on CUDA alone",
+			Domain: setting.OneOf{AutoPrecision, Float32, BFloat16, TF32}, Default: setting.Value(AutoPrecision),
 		}),
 		setting.Bind(&t.Alpha, setting.Declaration{
 			Key: "train.alpha", Meaning: "activation regularisation (AWD-LSTM's AR)",

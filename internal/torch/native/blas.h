@@ -21,6 +21,10 @@ extern "C" __attribute__((weak)) void cblas_sgemm_compute(int layout, int transa
                                                           const float *a, int lda, const float *b, int ldb, float beta,
                                                           float *c, int ldc);
 
+extern "C" __attribute__((weak)) void cblas_gemm_bf16bf16f32(int layout, int transa, int transb, int m, int n, int k,
+                                                             float alpha, const uint16_t *a, int lda,
+                                                             const uint16_t *b, int ldb, float beta, float *c, int ldc);
+
 extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int threads); // returns the setting before
 
 namespace koala {
@@ -56,13 +60,17 @@ template <typename T> struct MatrixOf {
   T *row(int64_t i) const { return p + i * step; }
   at::Tensor tensor() const {
     const int64_t one = 1;
-    return at::from_blob(const_cast<float *>(p), {rows, columns},
-                         transposed ? at::IntArrayRef({one, step}) : at::IntArrayRef({step, one}), at::kFloat);
+    return at::from_blob(const_cast<std::remove_const_t<T> *>(p), {rows, columns},
+                         transposed ? at::IntArrayRef({one, step}) : at::IntArrayRef({step, one}),
+                         sizeof(T) == 2 ? at::kBFloat16 : at::kFloat);
   }
 };
 
 using Matrix = MatrixOf<float>;
 using ConstMatrix = MatrixOf<const float>;
+// Of numbers in bfloat16, the upper half of a float32.
+using LowMatrix = MatrixOf<uint16_t>;
+using ConstLowMatrix = MatrixOf<const uint16_t>;
 
 // dense is rows that follow one another without gaps.
 template <typename T> MatrixOf<T> dense(T *p, int64_t rows, int64_t columns) { return {p, rows, columns, columns}; }
@@ -91,6 +99,24 @@ inline void multiply(const Matrix &c, const ConstMatrix &a, const ConstMatrix &b
   sgemm_(b.transposed ? "T" : "N", a.transposed ? "T" : "N", &m, &n, &k, &one, b.p, &ldb, a.p, &lda, &beta, c.p, &ldc);
 }
 
+// mkl_cblas.h: CblasRowMajor, CblasNoTrans, CblasTrans, CblasPacked, CblasBMatrix
+namespace cblas {
+constexpr int row_major = 101, plain = 111, transposed = 112, packed = 151, right = 162;
+}
+
+// The same of factors in bfloat16. Sums and c are float32.
+inline void multiply(const Matrix &c, const ConstLowMatrix &a, const ConstLowMatrix &b, bool add = false) {
+  if (!blas() || cblas_gemm_bf16bf16f32 == nullptr) {
+    at::Tensor out = c.tensor(), product = at::mm(a.tensor(), b.tensor());
+    add ? out.add_(product) : out.copy_(product);
+    return;
+  }
+  cblas_gemm_bf16bf16f32(cblas::row_major, a.transposed ? cblas::transposed : cblas::plain,
+                         b.transposed ? cblas::transposed : cblas::plain, static_cast<int>(c.rows),
+                         static_cast<int>(c.columns), static_cast<int>(a.columns), 1.0f, a.p, static_cast<int>(a.step),
+                         b.p, static_cast<int>(b.step), add ? 1.0f : 0.0f, c.p, static_cast<int>(c.step));
+}
+
 // packs says whether RightFactor packs (blas.cpp).
 bool packs();
 
@@ -106,25 +132,23 @@ public:
       return;
     const OneThread alone; // whose products are made by one thread each
     const int m = static_cast<int>(rows), n = static_cast<int>(b.columns), k = static_cast<int>(b.rows);
-    const size_t bytes = cblas_sgemm_pack_get_size(right, m, n, k);
+    const size_t bytes = cblas_sgemm_pack_get_size(cblas::right, m, n, k);
     packed_ = at::empty({static_cast<int64_t>(bytes / sizeof(float) + 1)}, at::kFloat);
-    cblas_sgemm_pack(row_major, right, b.transposed ? transposed : plain, m, n, k, 1.0f, b.p,
-                     static_cast<int>(b.step), packed_.mutable_data_ptr<float>());
+    cblas_sgemm_pack(cblas::row_major, cblas::right, b.transposed ? cblas::transposed : cblas::plain, m, n, k, 1.0f,
+                     b.p, static_cast<int>(b.step), packed_.mutable_data_ptr<float>());
   }
 
   // c = a b, or c += a b where add is set; neither a nor c is transposed.
   void multiply(const Matrix &c, const ConstMatrix &a, bool add = false) const {
     if (!packed_.defined())
       return koala::multiply(c, a, b_, add);
-    cblas_sgemm_compute(row_major, plain, in_order, static_cast<int>(c.rows), static_cast<int>(c.columns),
-                        static_cast<int>(a.columns), a.p, static_cast<int>(a.step), packed_.const_data_ptr<float>(),
-                        static_cast<int>(b_.step), add ? 1.0f : 0.0f, c.p, static_cast<int>(c.step));
+    cblas_sgemm_compute(cblas::row_major, cblas::plain, cblas::packed, static_cast<int>(c.rows),
+                        static_cast<int>(c.columns), static_cast<int>(a.columns), a.p, static_cast<int>(a.step),
+                        packed_.const_data_ptr<float>(), static_cast<int>(b_.step), add ? 1.0f : 0.0f, c.p,
+                        static_cast<int>(c.step));
   }
 
 private:
-  // mkl_cblas.h: CblasRowMajor, CblasNoTrans, CblasTrans, CblasPacked, CblasBMatrix
-  static constexpr int row_major = 101, plain = 111, transposed = 112, in_order = 151, right = 162;
-
   ConstMatrix b_;
   at::Tensor packed_;
 };

@@ -76,7 +76,6 @@ const char *koala_mkl_isa(void);
 // precision.cpp
 int koala_autocast(int cuda, int on);
 int koala_tf32(int on);
-int koala_fast_bfloat16(void);
 
 // recompute.cpp
 

@@ -28,6 +28,3 @@ KOALA_API int koala_tf32(int on) {
   context.setAllowTF32CuDNN(on != 0);
   return before ? 1 : 0;
 }
-
-// Whether the CPU multiplies bfloat16 by itself.
-KOALA_API int koala_fast_bfloat16(void) { return __builtin_cpu_supports("avx512bf16") ? 1 : 0; }
