@@ -21,6 +21,12 @@ func (r reading) zip(from io.ReaderAt, size int64, name string) error {
 		return damaged(name, err)
 	}
 	for _, entry := range archive.File {
+		if strings.Contains(entry.Name, `\`) { // an old tool on Windows: unzip takes it as / too
+			if len(entry.Name) > 1 && entry.Name[1] == ':' { // a drive
+				return unsafeName(name, entry.Name)
+			}
+			entry.Name = strings.ReplaceAll(entry.Name, `\`, "/")
+		}
 		if err := checkEntry(name, entry.Name); err != nil {
 			return err
 		}
@@ -135,9 +141,13 @@ func entryName(archive, entry string) string {
 // unpacked to disk: an archive with such a name is not what it seems.
 func checkEntry(archive, entry string) error {
 	if name := strings.TrimSuffix(entry, "/"); !filepath.IsLocal(name) && name != "." || strings.ContainsAny(entry, "\\\x00") {
-		return fmt.Errorf("%s is refused: it holds a file with the unsafe name %q", archive, entry)
+		return unsafeName(archive, entry)
 	}
 	return nil
+}
+
+func unsafeName(archive, entry string) error {
+	return fmt.Errorf("%s is refused: it holds a file with the unsafe name %q", archive, entry)
 }
 
 func checkMembers(name string, members int) error {

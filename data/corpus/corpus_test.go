@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -218,6 +219,19 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// Old tools on Windows put backslashes between the folders of a zip archive, and at the end of
+// a folder's own entry.
+func TestBackslashes(t *testing.T) {
+	path := put(t, t.TempDir(), "a.zip", zipped(t, map[string]string{`x\y\b.txt`: "b", `x\.hidden.txt`: "c", `__MACOSX\b.txt`: "d", `x\folder.txt\`: ""}))
+	read, err := readAll([]string{path}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{path + ": x/y/b.txt"}; !slices.Equal(read.places, want) || !slices.Equal(read.texts, []string{"b"}) {
+		t.Errorf("read %q from %q, want b from %q", read.texts, read.places, want)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	zeros := strings.Repeat("\x00", 100<<20)
 	gz := pack(t, ".gz", []byte(strings.Repeat(packedText, 1000)))
@@ -242,7 +256,10 @@ func TestRefused(t *testing.T) {
 		"bomb.zip":       {zipped(t, map[string]string{"a.txt": zeros}), Options{}, "more than 250 times"},
 		"up.zip":         {zipped(t, map[string]string{"a.txt": "a", "../b.txt": "b"}), Options{}, `unsafe name "../b.txt"`},
 		"root.zip":       {zipped(t, map[string]string{"/etc/b.txt": "b"}), Options{}, "unsafe name"},
-		"back.zip":       {zipped(t, map[string]string{`..\b.txt`: "b"}), Options{}, "unsafe name"},
+		"back.zip":       {zipped(t, map[string]string{`x\..\..\b.txt`: "b"}), Options{}, `unsafe name "x/../../b.txt"`},
+		"host.zip":       {zipped(t, map[string]string{`\\host\b.txt`: "b"}), Options{}, "unsafe name"},
+		"drive.zip":      {zipped(t, map[string]string{`C:\b.txt`: "b"}), Options{}, "unsafe name"},
+		"back.tar":       {tarred(t, []string{`x\b.txt`}, []string{"b"}), Options{}, "unsafe name"},
 		"up.tar":         {tarred(t, []string{"a.txt", "x/../../b.txt"}, []string{"a", "b"}), Options{}, "unsafe name"},
 		"nothing.zip":    {zipped(t, map[string]string{"a.png": "a"}), Options{}, "has no text in it"},
 		"field.parquet":  {parquetFile(t, "a"), Options{Field: "content"}, `no column "content", only id, text`},
