@@ -173,6 +173,23 @@ func TestBFloat16OperatorsAgreeWithFloat32(t *testing.T) {
 				torch.AttentionOptions{First: documents(s, x[0], 0, x[1])})
 		}, x, []int64{3 * d, d}, []int64{d, d})
 	}
+	// The norm of a product, as of queries and keys: its result has the product's precision.
+	for _, shifted := range []bool{false, true} {
+		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
+			product, shift := s.Linear(l[0], l[1], nil), l[3]
+			if !shifted {
+				shift = nil
+			}
+			y := s.Norm(product, l[2], shift, eps)
+			if y != nil && y.DType() != product.DType() {
+				t.Errorf("the norm of %s is %s", torch.Describe(product), torch.Describe(y))
+			}
+			if !shifted {
+				y = s.Add(y, l[3])
+			}
+			return s.To(y, gotch.Float, gotch.CPU)
+		}, []int64{40, 32}, []int64{16, 32}, []int64{16}, []int64{16})
+	}
 	for _, chunk := range []int64{0, 5000} {
 		lowAndFull(t, func(s *torch.Scope, l []*ts.Tensor) *ts.Tensor {
 			ids := make([]int64, 60)

@@ -59,11 +59,11 @@ Tensor norm(const Tensor &x, const Tensor &gain, const Tensor &shift, double eps
   TORCH_CHECK(x.dim() >= 1 && gain.dim() == 1 && x.size(-1) == gain.size(0) &&
                   (!shift.defined() || shift.sizes() == gain.sizes()),
               "norm: gain ", gain.sizes(), " does not fit ", x.sizes());
-  // Under autocast a product's result is in bfloat16. The norm is of float32 numbers, as its
-  // gain is.
+  // Under autocast x may be a product's result, in bfloat16. It is measured in float32, as
+  // its gain is, and the norm is rounded again.
   const Tensor wide = lowered() && x.is_cpu() ? x.to(gain.scalar_type()) : x;
   if (choose({wide, gain, shift}, Autocast::Fused) == Path::Fused)
-    return Norm::apply(wide, gain, given(shift), eps);
+    return Norm::apply(wide, gain, given(shift), eps).to(x.scalar_type());
   return shift.defined() ? at::layer_norm(x, gain.sizes(), gain, shift, eps) : at::rms_norm(x, gain.sizes(), gain, eps);
 }
 
