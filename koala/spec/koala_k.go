@@ -28,13 +28,29 @@ import (
 //
 //	S = sigma n2 + R,  n2 = sum over all tensors of <G, D G>
 //	w <- w - lr (sigma (L - L*)/S) D M
-//	sigma <- sigma R/S,  and with each prediction sigma <- sigma + q
+//	sigma <- sigma R/S,  and with each prediction sigma <- sigma + q (n2/u)^k
 //
 // For a matrix <G, D G> is, with D taken along G itself, c times G's nuclear norm.
 // It is at most c sqrt(min(m, n)) |G|. n2 uses this bound: the results are equal
 // (study/koala-k.md), and it costs no second iteration. n2 is taken along G and not
 // along M, because along M it falls when successive gradients oppose each other, as
 // they do where steps are too long, and lengthens them.
+//
+// A prediction's variance is that of the weights' drift between two measurements. With k = 0,
+// as in KOALA-D, it is q D. sigma then comes to rest near sqrt(q R/n2), where the step is
+//
+//	lr (L - L*)/sqrt(R) sqrt(q/n2) D M
+//
+// It lengthens as gradients shrink. In a network with norms they shrink as its weights grow,
+// so that long steps lead to longer ones. Yet it is steps along noisy gradients that make
+// weights drift: the drift's variance goes with |G|^2, and D with 1/|G|. That makes k = 3.
+// u, 0.2 sqrt(N) for N weights, is the n2 of a gradient of norm 1. At rest the step is then
+//
+//	lr (L - L*)/sqrt(R) sqrt(q/u) (n2/u) D M
+//
+// proportional to the gradient, as steepest descent under a norm is with its dual norm n2
+// (Bernstein and Newhouse 2024, Old Optimizer, New Norm). Longer rates then do less harm
+// (study/koala-k.md); but |G| depends on the size of batches too, and the best rate with it.
 //
 // A matrix's M has Nesterov's look-ahead, beta1 m + (1 - beta1) g. Queries, keys and
 // values, a recurrent layer's gates and SwiGLU's halves are matrices of their own.
@@ -51,6 +67,7 @@ var KoalaK = register(Kind{
 		lr(byFamily(6, 3)), weightDecay(always(0.1)), usualClip(),
 		hyper("sigma", "initial variance of the parameters", setting.Positive, always(0.01)),
 		hyper("q", "variance added each step; the step grows with its root", setting.Natural, always(1e-3)),
+		hyper("q_power", "q grows with this power of n2; 3 makes steps proportional to the gradients, 0 leaves q as it is", setting.Natural, always(0)),
 		share("beta1", "memory of the gradient's mean", always(0.9)),
 		share("beta2", "memory of the gradient's mean square", byFamily(0.999, 0.99)),
 		eps(1e-8),
@@ -59,7 +76,7 @@ var KoalaK = register(Kind{
 	Published: setting.Values{"lr": 1, "weight_decay": 0, "sigma": 1, "beta2": 0.99, "clip": 0},
 	Temporary: orthogonalTemporary,
 	New: func(v setting.Values) Rule {
-		return &koalaK{koalaD: newKoalaD(v), nesterov: v.Bool("nesterov"), orthogonal: newNewtonSchulz(v, "koala_k", "mean")}
+		return &koalaK{koalaD: newKoalaD(v), power: v.Float("q_power"), nesterov: v.Bool("nesterov"), orthogonal: newNewtonSchulz(v, "koala_k", "mean")}
 	},
 })
 
@@ -67,6 +84,7 @@ type koalaK struct {
 	*koalaD
 	orthogonal newtonSchulz
 	nesterov   bool
+	power      float64 // of n2, with which q grows
 
 	squares []float64 // |G|^2 of the step's blocks
 }
@@ -80,6 +98,9 @@ func (o *koalaK) State() State {
 	return s
 }
 
+// Predict does nothing: what it adds to sigma depends on the gradients.
+func (o *koalaK) Predict(*Step) {}
+
 // Measure sums the gradients' norms, and keeps those of the blocks.
 func (o *koalaK) Measure(st *Step) {
 	matrices, rest := st.split()
@@ -92,6 +113,7 @@ func (o *koalaK) Update(st *Step) {
 	blocks := blocksOf(matrices)
 	r := o.noise(st)
 	n2 := o.normOfMatrices(st, blocks) + o.scaledNorms(st, rest)
+	o.sigma += o.drift(st, n2)
 	s := o.sigma*n2 + r
 	step := st.LR * o.innovation(st) * o.sigma / s
 	for _, p := range matrices {
@@ -113,4 +135,22 @@ func (o *koalaK) normOfMatrices(st *Step, blocks []block) float64 {
 		n2 += b.adamSize() * math.Sqrt(b.smaller()) * st.Clip * math.Sqrt(o.squares[i])
 	}
 	return n2
+}
+
+// unit is the n2 of a gradient of norm 1 whose entries are alike, if all of them are in
+// matrices: the sum of 0.2 sqrt(m n) |G| over the matrices.
+func unit(st *Step) float64 {
+	elements := 0.0
+	for _, p := range st.Params {
+		elements += float64(p.Count)
+	}
+	return 0.2 * math.Sqrt(elements)
+}
+
+// mostDrift bounds n2/u. A gradient that large makes Polyak's step, with any sigma.
+const mostDrift = 1e3
+
+// drift is q (n2/u)^k, the variance that the step's prediction adds.
+func (o *koalaK) drift(st *Step, n2 float64) float64 {
+	return o.q * math.Pow(min(n2/unit(st), mostDrift), o.power)
 }

@@ -315,7 +315,7 @@ def schedule_free_adamw(inputs):
 
 def koala_k_cases(inputs):
     base = {
-        "lr": 1.0, "sigma": 0.01, "q": 1e-3, "r": None, "alpha_r": 0.9, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0,
+        "lr": 1.0, "sigma": 0.01, "q": 1e-3, "q_power": 0.0, "r": None, "alpha_r": 0.9, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0,
         "target": 0.0, "nesterov": True, "orthogonal": "exact", "n2": "direction", "innovation": "signed",
     }
     schulz = base | {"orthogonal": "newton-schulz", "ns_steps": 5, "ns_coefficients": [3.4445, -4.775, 2.0315], "ns_eps": 1e-7}
@@ -338,6 +338,10 @@ def koala_k_cases(inputs):
         (built | {"nesterov": False, "r": 10.0, "ns_steps": 3}, "A", None),
         (built | {"sigma": 0.1, "q": 0.01, "beta1": 0.95, "beta2": 0.999, "eps": 1e-3, "alpha_r": 0.99}, "B", None),
     ]
+    more += [
+        (built | {"q_power": 3.0, "weight_decay": 0.1}, "A", FACTORS),
+        (built | {"q_power": 1.0, "sigma": 0.1, "target": 1.2}, "B", None),
+    ]
     settings = [(*s, torch.float64) for s in settings + more] + [(*s, torch.float32) for s in settings[-2:] + more]
     cases, negative = [], 0
     for hyper, name, factors, dtype in settings:
@@ -351,7 +355,6 @@ def koala_k_cases(inputs):
         case |= {"at": SNAPSHOTS[dtype], "params": [], "scalars": []}
         for k, step in enumerate(inputs["sets"][name]):
             grads = [None if g is None else np.array(g, numpy_type).reshape(p.shape) for g, p in zip(step["grads"], params)]
-            o.predict()
             scalars = o.update(step["loss"], step["mean_square"], grads, factors[k] if factors else 1.0)
             negative += scalars["n2"] == 0
             if k + 1 in case["at"]:
