@@ -1,14 +1,13 @@
 // Operators whose products are of bfloat16 numbers (under autocast), with the passes
 // between them in float32 registers: a pass reads and writes bfloat16, two bytes a number,
 // and rounds once. Weights are converted once a step; their gradients, the residual stream
-// and everything that is kept stay float32. libtorch makes the products, by oneDNN, with
-// all threads on each.
+// and everything that is kept stay float32. libtorch makes the products of blocks, by
+// oneDNN, with all threads on each.
 #pragma once
 #include "branch.h"
 
 namespace koala {
 
-// Numbers in bfloat16: the upper half of a float32.
 __attribute__((always_inline)) inline float widen(uint16_t b) {
   const uint32_t bits = static_cast<uint32_t>(b) << 16;
   float f;

@@ -107,8 +107,8 @@ constexpr int row_major = 101, plain = 111, transposed = 112, packed = 151, righ
 // The same of factors in bfloat16. Sums and c are float32.
 inline void multiply(const Matrix &c, const ConstLowMatrix &a, const ConstLowMatrix &b, bool add = false) {
   if (!blas() || cblas_gemm_bf16bf16f32 == nullptr) {
-    at::Tensor out = c.tensor(), product = at::mm(a.tensor(), b.tensor());
-    add ? out.add_(product) : out.copy_(product);
+    at::Tensor out = c.tensor(), wide_a = a.tensor().to(at::kFloat), wide_b = b.tensor().to(at::kFloat);
+    add ? out.addmm_(wide_a, wide_b) : at::mm_out(out, wide_a, wide_b);
     return;
   }
   cblas_gemm_bf16bf16f32(cblas::row_major, a.transposed ? cblas::transposed : cblas::plain,
