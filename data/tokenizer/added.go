@@ -225,6 +225,7 @@ func (t *vocabulary) addTokens(added []addedToken) error {
 			a.ID = next
 			next++
 			t.set(a.ID, a.Content)
+			t.beyond[a.Content] = a.ID
 		}
 		if i, ok := position[a.Content]; ok { // a token that is listed twice: the last entry counts
 			t.added[i] = a

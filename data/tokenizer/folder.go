@@ -184,6 +184,7 @@ func (m *modelFolder) addTo(t *Pipeline) (Tokenizer, error) {
 		}
 	}
 	added, next := slices.Clone(t.added), uint32(t.modelSize)
+	beyond := maps.Clone(t.beyond)
 	for _, a := range added {
 		next = max(next, a.ID+1)
 	}
@@ -201,6 +202,7 @@ func (m *modelFolder) addTo(t *Pipeline) (Tokenizer, error) {
 		if a.ID, known = t.ID(a.Content); !known {
 			a.ID = next
 			next++
+			beyond[a.Content] = a.ID
 		}
 		added = append(added, a)
 	}
@@ -224,16 +226,45 @@ func (m *modelFolder) addTo(t *Pipeline) (Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
+	content := t.content
+	if t.modelIDs > t.modelSize { // with gaps
+		content = withEntries(content, beyond)
+	}
 	// The list takes the place of the file's own, or stands first.
-	from := strings.IndexByte(t.content, '{') + 1
+	from := strings.IndexByte(content, '{') + 1
 	to, before, after := from, `"added_tokens":`, ","
-	members, _ := objectMembers(t.content)
+	if m, ok := memberOf(content, "added_tokens"); ok {
+		from, to, before, after = m.at, m.at+len(m.value), "", ""
+	}
+	return Parse([]byte(content[:from] + before + string(list) + after + content[to:]))
+}
+
+// withEntries returns a tokenizer.json with more entries in its model's vocabulary. A reader
+// gives added tokens the numbers after the model's size. If the model's ids have gaps, those
+// are in use, and only an entry of the model keeps a larger id.
+func withEntries(content string, entries map[string]uint32) string {
+	model, _ := memberOf(content, "model")
+	vocab, _ := memberOf(model.value, "vocab")
+	if len(entries) == 0 || !strings.HasPrefix(vocab.value, "{") {
+		return content
+	}
+	text, err := json.Marshal(entries)
+	if err != nil { // of a map from strings to numbers
+		return content
+	}
+	at := model.at + vocab.at + 1
+	return content[:at] + strings.Trim(string(text), "{}") + "," + content[at:]
+}
+
+// memberOf returns an object's last member of a name.
+func memberOf(text, key string) (last member, found bool) {
+	members, _ := objectMembers(text)
 	for _, m := range members {
-		if m.key == "added_tokens" {
-			from, to, before, after = m.at, m.at+len(m.value), "", ""
+		if m.key == key {
+			last, found = m, true
 		}
 	}
-	return Parse([]byte(t.content[:from] + before + string(list) + after + t.content[to:]))
+	return last, found
 }
 
 // classTokens are the special tokens of transformers' classes, in the order of commonNames; "-"

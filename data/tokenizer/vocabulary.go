@@ -10,6 +10,7 @@ type vocabulary struct {
 	modelIDs  int               // upper bound of the model's ids
 	unique    bool              // no two of the model's entries have one spelling
 	added     []addedToken      // special tokens and other added tokens
+	beyond    map[string]uint32 // the ids of those that the model does not have
 	literal   map[uint32]bool   // ids of added tokens, whose text is their spelling
 	separator int64             // the id between documents, or -1
 }
@@ -27,7 +28,7 @@ var separators = []string{
 // newVocabulary makes a vocabulary from a model's entries. If two entries have one
 // spelling, as in some Unigram files, look-ups return the last one.
 func newVocabulary(entries []vocabEntry) (vocabulary, error) {
-	t := vocabulary{byID: make(map[string]uint32, len(entries)), literal: map[uint32]bool{}, separator: -1}
+	t := vocabulary{byID: make(map[string]uint32, len(entries)), literal: map[uint32]bool{}, beyond: map[string]uint32{}, separator: -1}
 	largest := -1
 	for _, e := range entries {
 		largest = max(largest, int(e.id))
