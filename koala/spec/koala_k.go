@@ -147,10 +147,11 @@ func unit(st *Step) float64 {
 	return 0.2 * math.Sqrt(elements)
 }
 
-// mostDrift bounds n2/u. A gradient that large makes Polyak's step, with any sigma.
-const mostDrift = 1e3
+// mostDrift bounds what a prediction adds to sigma. With a sigma that large the step is
+// Polyak's, and the measurement makes it small again.
+const mostDrift = 1e9
 
 // drift is q (n2/u)^k, the variance that the step's prediction adds.
 func (o *koalaK) drift(st *Step, n2 float64) float64 {
-	return o.q * math.Pow(min(n2/unit(st), mostDrift), o.power)
+	return min(o.q*math.Pow(n2/unit(st), o.power), mostDrift)
 }
