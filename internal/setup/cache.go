@@ -21,6 +21,8 @@ type cache struct {
 
 	mu sync.Mutex
 	w  io.Writer // progress messages
+
+	making sync.Map // by name: a *sync.Mutex of those in this process who want the entry
 }
 
 func openCache(dir string, w io.Writer) (*cache, error) {
@@ -53,6 +55,9 @@ func (c *cache) say(format string, args ...any) {
 // into the empty temporary folder tmp, which is then renamed to final; it needs
 // need bytes of free space.
 func (c *cache) entry(name string, need uint64, build func(tmp, final string) error) (string, error) {
+	own, _ := c.making.LoadOrStore(name, new(sync.Mutex))
+	own.(*sync.Mutex).Lock()
+	defer own.(*sync.Mutex).Unlock()
 	final := filepath.Join(c.dir, name)
 	if isDir(final) {
 		return final, nil
@@ -101,7 +106,7 @@ func (c *cache) entry(name string, need uint64, build func(tmp, final string) er
 	return final, nil
 }
 
-// lock waits for the lock of an entry and takes it.
+// lock waits until no other process makes the entry, and keeps others from making it.
 func (c *cache) lock(name string) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(c.dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
