@@ -16,6 +16,7 @@ package configs
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -43,17 +44,18 @@ func (s Settings) SequenceLength() int {
 }
 
 // SettlePrecision returns the settings with the precision that train.precision auto takes on
-// a processor with a dataset's vocabulary, and the reason in a few words. Another value
-// stays, and has no reason.
-func (s Settings) SettlePrecision(vocab int, on spec.Processor) (settled Settings, reason string) {
+// a processor with a dataset's vocabulary, and a line for people that says what and why.
+// Another value stays, and has no such line.
+func (s Settings) SettlePrecision(vocab int, on spec.Processor) (settled Settings, said string) {
 	if s.Train.Precision != spec.AutoPrecision {
 		return s, ""
 	}
 	m := s.Model
 	m.Vocab = max(m.Vocab, int64(vocab))
 	// A rank's share of the batch does not count: any number of ranks takes the same precision.
-	s.Train.Precision, reason = m.ChoosePrecision(int64(s.Train.Batch)*int64(s.SequenceLength()), on)
-	return s, reason
+	precision, reason := m.ChoosePrecision(int64(s.Train.Batch)*int64(s.SequenceLength()), on)
+	s.Train.Precision = precision
+	return s, fmt.Sprintf("train.precision auto is %s here: %s", precision, reason)
 }
 
 // sectionNames lists the sections in the order of printing.

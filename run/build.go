@@ -23,7 +23,7 @@ func ModelConfig(m spec.Model, vocab int) lm.Config {
 }
 
 // SettlePrecision returns the settings with the precision that train.precision auto takes on
-// the device, and the reason, "" for another value.
+// the device, and a line that says so, "" for another value.
 func SettlePrecision(s configs.Settings, vocab int, device gotch.Device) (configs.Settings, string) {
 	return s.SettlePrecision(vocab, spec.Processor{GPU: device.IsCuda(), BFloat16: processor.BFloat16()})
 }

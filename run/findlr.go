@@ -40,8 +40,8 @@ func (job Job) findLR(ctx context.Context, dataset *data.Dataset, built func()) 
 	if err != nil {
 		return err
 	}
-	var reason string
-	job.Settings, reason = SettlePrecision(job.Settings, dataset.Vocab(), device)
+	var precision string
+	job.Settings, precision = SettlePrecision(job.Settings, dataset.Vocab(), device)
 	trainer, err := newTrainer(job.Settings, dataset, device, data.Shard(0, 1))
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (job Job) findLR(ctx context.Context, dataset *data.Dataset, built func()) 
 	defer stop()
 	test := &rangeTest{stop: stop}
 	bar := newProgress(job.Stderr, job.Quiet, c.Steps, 0)
-	bar.sayPrecision(job.Settings.Train.Precision, reason)
+	bar.sayPrecision(precision)
 	trainer.Observers = []lm.Observer{test, bar}
 	err = trainer.Run(inner)
 	bar.close()

@@ -77,8 +77,8 @@ func (job Job) train(ctx context.Context, dataset *data.Dataset, built func()) (
 	if err != nil {
 		return err
 	}
-	var reason string
-	job.Settings, reason = SettlePrecision(job.Settings, dataset.Vocab(), device)
+	var precision string
+	job.Settings, precision = SettlePrecision(job.Settings, dataset.Vocab(), device)
 	trainer, err := newTrainer(job.Settings, dataset, device, group.Shard())
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (job Job) train(ctx context.Context, dataset *data.Dataset, built func()) (
 		return trainer.Run(ctx)
 	}
 
-	recording, err := job.record(ctx, trainer, dataset, from, reason)
+	recording, err := job.record(ctx, trainer, dataset, from, precision)
 	if err != nil {
 		return err
 	}

@@ -151,10 +151,10 @@ func (p *progress) say(format string, args ...any) {
 	}
 }
 
-// sayPrecision says what train.precision auto took, if there is a reason for it.
-func (p *progress) sayPrecision(precision, reason string) {
-	if reason != "" {
-		p.say("train.precision auto is %s here: %s", precision, reason)
+// sayPrecision says what train.precision auto took, if it was asked.
+func (p *progress) sayPrecision(said string) {
+	if said != "" {
+		p.say("%s", said)
 	}
 }
 

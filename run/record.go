@@ -43,8 +43,8 @@ type recording struct {
 }
 
 // record starts a run's record, or continues a resumed run's, and adds it to the
-// trainer's observers. reason says why train.precision auto took the job's precision.
-func (job Job) record(ctx context.Context, trainer *lm.Trainer, dataset *data.Dataset, from start, reason string) (*recording, error) {
+// trainer's observers. precision is the line that says what train.precision auto took.
+func (job Job) record(ctx context.Context, trainer *lm.Trainer, dataset *data.Dataset, from start, precision string) (*recording, error) {
 	store, err := tracking.Open(job.Store)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (job Job) record(ctx context.Context, trainer *lm.Trainer, dataset *data.Da
 		store: store, run: run, trainer: trainer, dataset: dataset, status: tracking.Failed, reason: "the process panicked",
 		progress: newProgress(job.Stderr, job.Quiet, trainer.TotalSteps(), from.step()),
 	}
-	r.announce(job, device, from, reason)
+	r.announce(job, device, from, precision)
 	if r.keeper, err = r.newKeeper(job, from); err != nil {
 		r.status, r.reason = outcome(err)
 		return nil, errors.Join(err, r.close())
@@ -115,7 +115,7 @@ func (job Job) claim(ctx context.Context, store *tracking.Store, dataset *data.D
 }
 
 // announce prints the run's id, model, precision, device and start.
-func (r *recording) announce(job Job, device string, from start, reason string) {
+func (r *recording) announce(job Job, device string, from start, precision string) {
 	if job.Settings.Train.Precision == spec.BFloat16 && !torch.FastBFloat16(r.trainer.Device) {
 		r.progress.warn("this CPU has no instructions for bfloat16: train.precision float32 is faster on it")
 	}
@@ -129,7 +129,7 @@ func (r *recording) announce(job Job, device string, from start, reason string) 
 	}
 	r.progress.say("run %s: %s with %s, %s, %s, on %s, %sthreads: %d", r.run.ID(), job.Settings.Model.Kind, job.Settings.Optimizer.Kind,
 		parameters, job.Settings.Train.Precision, device, ranks, torch.Threads())
-	r.progress.sayPrecision(job.Settings.Train.Precision, reason)
+	r.progress.sayPrecision(precision)
 	if from.checkpoint != nil {
 		r.progress.say("continuing after step %s", humanize.Comma(from.step()))
 	}

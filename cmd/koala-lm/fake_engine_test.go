@@ -19,9 +19,9 @@ import (
 )
 
 // fakeEngine replaces koala-lm-engine in tests: it prints its request. For train it
-// records a run, as on a CPU without bfloat16, that ends as FAKE_ENGINE says: finished, interrupted, crash (it
-// exits silently) or hang (until interrupted). If the request contains
-// FAKE_ENGINE_FAILS, the run fails for the reason FAKE_ENGINE_REASON.
+// records a run, as on a CPU without bfloat16, that ends as FAKE_ENGINE says: finished,
+// interrupted, crash (it exits silently) or hang (until interrupted). If the request
+// contains FAKE_ENGINE_FAILS, the run fails for the reason FAKE_ENGINE_REASON.
 func fakeEngine() {
 	if err := runFakeEngine(os.Args[1], strings.Join(os.Args[2:], " ")); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", request.EngineName, err)

@@ -124,7 +124,8 @@ func runTrain(ctx context.Context, opts *trainOptions) error {
 	return request.Exec("train", r)
 }
 
-// printCost prints the precision that the run settles and what it will take, and warns if there is not as much memory.
+// printCost prints the precision that the run settles and what it will take, and warns if
+// there is not as much memory.
 func (opts *trainOptions) printCost(r *request.Train) error {
 	dataset, err := data.Open(r.Data, data.Unverified())
 	if err != nil {
@@ -132,9 +133,9 @@ func (opts *trainOptions) printCost(r *request.Train) error {
 	}
 	defer dataset.Close()
 	gpu := strings.HasPrefix(string(r.Device), "cuda")
-	settings, reason := r.Settings.SettlePrecision(dataset.Vocab(), spec.Processor{GPU: gpu, BFloat16: processor.BFloat16()})
-	if reason != "" {
-		opts.app.notef("train.precision auto is %s here: %s", settings.Train.Precision, reason)
+	settings, precision := r.Settings.SettlePrecision(dataset.Vocab(), spec.Processor{GPU: gpu, BFloat16: processor.BFloat16()})
+	if precision != "" {
+		opts.app.notef("%s", precision)
 	}
 	cost, known := settings.Cost(dataset.Vocab(), r.Ranks(), gpu)
 	if !known {

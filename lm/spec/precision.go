@@ -34,7 +34,7 @@ func (m Model) ChoosePrecision(tokens int64, on Processor) (precision, reason st
 	intensity, share := m.lowered(tokens)
 	switch {
 	case on.GPU:
-		return Float32, "as PyTorch on a GPU; bfloat16 and tf32 are faster"
+		return Float32, "as PyTorch on a GPU, where bfloat16 and tf32 are for you to choose"
 	case !on.BFloat16:
 		return Float32, "this CPU has no instructions for bfloat16"
 	case share < leastShare:
