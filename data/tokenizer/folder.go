@@ -137,13 +137,11 @@ func (s *namedTokens) UnmarshalJSON(content []byte) error {
 	}
 	var extra, older []folderToken
 	var byName []folderToken
-	members, _ := objectMembers(string(content))
-	for _, m := range members {
+	for _, m := range objectMembers(string(content)) {
 		switch first := m.value[0]; {
 		case m.key == "extra_special_tokens" && first == '{':
-			named, _ := objectMembers(m.value)
-			for _, m := range named {
-				byName = append(byName, token(m.value))
+			for _, named := range objectMembers(m.value) {
+				byName = append(byName, token(named.value))
 			}
 		case m.key == "extra_special_tokens":
 			read(m.value, &extra)
@@ -248,18 +246,14 @@ func withEntries(content string, entries map[string]uint32) string {
 	if len(entries) == 0 || !strings.HasPrefix(vocab.value, "{") {
 		return content
 	}
-	text, err := json.Marshal(entries)
-	if err != nil { // of a map from strings to numbers
-		return content
-	}
+	text, _ := json.Marshal(entries) // cannot fail on strings and numbers
 	at := model.at + vocab.at + 1
-	return content[:at] + strings.Trim(string(text), "{}") + "," + content[at:]
+	return content[:at] + string(text[1:len(text)-1]) + "," + content[at:]
 }
 
 // memberOf returns an object's last member of a name.
 func memberOf(text, key string) (last member, found bool) {
-	members, _ := objectMembers(text)
-	for _, m := range members {
+	for _, m := range objectMembers(text) {
 		if m.key == key {
 			last, found = m, true
 		}

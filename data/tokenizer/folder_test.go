@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,25 +46,12 @@ func TestFolders(t *testing.T) {
 			"tokenizer_config.json": `{"tokenizer_class":"BertTokenizer","pad_token":"<p>","additional_special_tokens":["<e>"]}`}, "ab[PAD][MASK]<p><e>", []uint32{5, 6, 1, 1, 1, 4, 9, 10}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			for name, content := range c.files {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
+			dir := folderOf(t, c.files)
 			tok, err := Load(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var content bytes.Buffer
-			if err := tok.WriteJSON(&content); err != nil {
-				t.Fatal(err)
-			}
-			again, err := Parse(content.Bytes())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, tok := range []Tokenizer{tok, again} {
+			for _, tok := range []Tokenizer{tok, writtenAndRead(t, tok)} {
 				if err := SpecialInText(tok); err != nil {
 					t.Fatal(err)
 				}
@@ -76,12 +62,7 @@ func TestFolders(t *testing.T) {
 		})
 	}
 	// A token that the folder names is special, whatever its file says.
-	dir := t.TempDir()
-	for name, content := range map[string]string{"tokenizer.json": file, "tokenizer_config.json": `{"eos_token":"<s>"}`} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir := folderOf(t, map[string]string{"tokenizer.json": file, "tokenizer_config.json": `{"eos_token":"<s>"}`})
 	tok, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -92,25 +92,12 @@ func TestFormats(t *testing.T) {
 			spPiece{"<unk>", 0, spUnknown}, spPiece{"▁a", -1, spNormal}, spPiece{"b", -2, spNormal}, spPiece{"▁ab", -2.5, spNormal}, spPiece{"▁", -9, spNormal}))}, "", "ab  b", []uint32{3, 4, 4, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			for name, content := range c.files {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
+			dir := folderOf(t, c.files)
 			tok, err := Load(filepath.Join(dir, c.load))
 			if err != nil {
 				t.Fatal(err)
 			}
-			var content bytes.Buffer
-			if err := tok.WriteJSON(&content); err != nil {
-				t.Fatal(err)
-			}
-			again, err := Parse(content.Bytes())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, tok := range []Tokenizer{tok, again} {
+			for _, tok := range []Tokenizer{tok, writtenAndRead(t, tok)} {
 				if got, err := Encode(tok, c.text); err != nil || !slices.Equal(got, c.want) {
 					t.Errorf("%q: %v, %v, want %v", c.text, got, err, c.want)
 				}
@@ -211,4 +198,30 @@ func TestSentencePieceModels(t *testing.T) {
 			}
 		})
 	}
+}
+
+// writtenAndRead writes a tokenizer as a tokenizer.json and reads it.
+func writtenAndRead(t *testing.T, tok Tokenizer) Tokenizer {
+	t.Helper()
+	var content bytes.Buffer
+	if err := tok.WriteJSON(&content); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Parse(content.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
+// folderOf makes a folder of files by name.
+func folderOf(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }

@@ -236,7 +236,8 @@ func (s *scanner) skipString() (plain, ok bool) {
 	return false, false
 }
 
-// plain skips characters that stand for themselves in a string, eight bytes at a time.
+// plain skips the characters of a string that are not escaped and do not end it, eight bytes
+// at a time.
 func (s *scanner) plain() {
 	for ; s.at+8 <= len(s.text); s.at += 8 {
 		t := s.text[s.at : s.at+8]
@@ -321,17 +322,17 @@ type member struct {
 }
 
 // objectMembers returns the members of an object in their order. They share the text's
-// memory. valid reports that the text starts with a valid object.
-func objectMembers(text string) (members []member, valid bool) {
+// memory. Of a text that is no valid object it returns the members before the fault.
+func objectMembers(text string) (members []member) {
 	s := scanner{text: text}
-	valid = s.members(0, func(key string) bool {
+	s.members(0, func(key string) bool {
 		s.next()
 		start := s.at
 		ok := s.skip(1)
 		members = append(members, member{key, s.text[start:s.at], start})
 		return ok
 	})
-	return members, valid
+	return members
 }
 
 // vocabEntry is a token with its id.

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -93,14 +92,7 @@ func TestWordCountersAddUp(t *testing.T) {
 func TestWordJSON(t *testing.T) {
 	for _, lower := range []bool{false, true} {
 		w := learn(t, wordKind, TrainOptions{Lower: lower}, 1, "a \"quoted\" <b> & \\ \u2028 é 日本\nlines\n")
-		var content bytes.Buffer
-		if err := w.WriteJSON(&content); err != nil {
-			t.Fatal(err)
-		}
-		back, err := Parse(content.Bytes())
-		if err != nil {
-			t.Fatal(err)
-		}
+		back := writtenAndRead(t, w)
 		if diff := cmp.Diff(tokensOf(w), tokensOf(back)); diff != "" {
 			t.Errorf("vocabulary (-written +read):\n%s", diff)
 		}
