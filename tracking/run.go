@@ -54,7 +54,8 @@ type Dataset struct {
 	Metrics map[string]float64
 }
 
-// NewID returns a ULID in lower case: unique ids that sort by time.
+// NewID returns a ULID in lower case: unique ids that sort by time. MustNew does not panic:
+// crypto/rand.Reader has no errors, and times are before the year 10889.
 func NewID(now time.Time) string {
 	return strings.ToLower(ulid.MustNew(ulid.Timestamp(now), rand.Reader).String())
 }

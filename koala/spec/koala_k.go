@@ -49,8 +49,9 @@ import (
 //	lr (L - L*)/sqrt(R) sqrt(q/u) (n2/u) D M
 //
 // proportional to the gradient, as steepest descent under a norm is with its dual norm n2
-// (Bernstein and Newhouse 2024, Old Optimizer, New Norm). Longer rates then do less harm
-// (study/koala-k.md); but |G| depends on the size of batches too, and the best rate with it.
+// (Bernstein and Newhouse 2024, Old Optimizer, New Norm). Longer rates then do less harm, and
+// with k = 5, which no equation asks for, still less (study/koala-k.md). But |G| depends on
+// the size of batches too, and the best rate with it.
 //
 // A matrix's M has Nesterov's look-ahead, beta1 m + (1 - beta1) g. Queries, keys and
 // values, a recurrent layer's gates and SwiGLU's halves are matrices of their own.

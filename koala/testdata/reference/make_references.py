@@ -337,8 +337,6 @@ def koala_k_cases(inputs):
     more = [
         (built | {"nesterov": False, "r": 10.0, "ns_steps": 3}, "A", None),
         (built | {"sigma": 0.1, "q": 0.01, "beta1": 0.95, "beta2": 0.999, "eps": 1e-3, "alpha_r": 0.99}, "B", None),
-    ]
-    more += [
         (built | {"q_power": 3.0, "weight_decay": 0.1}, "A", FACTORS),
         (built | {"q_power": 1.0, "sigma": 0.1, "target": 1.2}, "B", None),
     ]
