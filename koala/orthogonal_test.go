@@ -5,11 +5,13 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/sugarme/gotch"
 	"github.com/sugarme/gotch/ts"
+	"golang.org/x/sys/unix"
 
 	"github.com/koala-lm/koala-lm/internal/setting"
 	"github.com/koala-lm/koala-lm/internal/torch"
@@ -152,13 +154,7 @@ func TestOrthogonalIterations(t *testing.T) {
 // In bfloat16, on a processor that is faster with it, steps are nearly as long and in nearly the
 // same direction, and their bits do not depend on the number of threads.
 func TestOrthogonalBFloat16(t *testing.T) {
-	processor, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !torch.FastBFloat16(gotch.CPU) || torch.ISA() != "v4" || !strings.Contains(string(processor), "AuthenticAMD") {
-		t.Skip("the processor does not multiply bfloat16 at twice the rate of float32")
-	}
+	skipWithoutBFloat16(t)
 	for _, kind := range orthogonalKinds() {
 		for _, steps := range []int{1, 5, 8} {
 			t.Run(fmt.Sprintf("%s/%d", kind.Name, steps), func(t *testing.T) {
@@ -186,6 +182,59 @@ func TestOrthogonalBFloat16(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Signals that come while AMX's tiles are in use change no bits: their frames are larger by
+// the tiles' 8 kB, on stacks that Go has made, and on those of libtorch's threads.
+func TestOrthogonalUnderSignals(t *testing.T) {
+	skipWithoutBFloat16(t)
+	run := func() [][]float64 { return runOrthogonal(t, spec.Muon, gotch.Float, defaults(spec.Muon), false, 2) }
+	want := run()
+	done, sent := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-done:
+				sent <- n
+				return
+			default:
+			}
+			threads, err := os.ReadDir("/proc/self/task")
+			if err != nil {
+				t.Error(err)
+			}
+			for _, thread := range threads {
+				id, err := strconv.Atoi(thread.Name())
+				if err == nil && unix.Tgkill(unix.Getpid(), id, unix.SIGURG) == nil { // what Go preempts goroutines with
+					n++
+				}
+			}
+		}
+	}()
+	for range 20 {
+		for i, got := range run() {
+			if !slices.Equal(got, want[i]) {
+				t.Errorf("matrix %d has other bits", i)
+			}
+		}
+	}
+	close(done)
+	if n := <-sent; n < 1000 {
+		t.Errorf("only %d signals were sent", n)
+	}
+}
+
+func skipWithoutBFloat16(t *testing.T) {
+	t.Helper()
+	processor, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if torch.ISA() != "v4" || !torch.FastBFloat16(gotch.CPU) ||
+		!strings.Contains(string(processor), "AuthenticAMD") && !strings.Contains(string(processor), "amx_bf16") {
+		t.Skip("the processor does not multiply bfloat16 at twice the rate of float32")
 	}
 }
 

@@ -32,6 +32,9 @@
 #include <numeric>
 #include <type_traits>
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "common.h"
 #include "isa.h"
 #include "kernels.h"
@@ -63,20 +66,50 @@ template <typename T> struct Rows {
   }
 };
 
-// Numbers holds a T in each cell of a panel. Rounding errors may grow so far in a block.
+// Numbers holds a T in each cell of a panel.
 template <typename T> struct Numbers {
   typedef T Number;
   typedef T Cell;
-  static constexpr int rows = 1; // of a cell
-  static constexpr double growth = sizeof(T) == 4 ? 1e5 : 1e10;
+  struct Registers {};                                          // a thread's, while it makes products
+  static constexpr bool pairs = false;                          // in a cell
+  static constexpr int rows = 1;                                // of the matrix in a panel's row of cells
+  static constexpr double growth = sizeof(T) == 4 ? 1e5 : 1e10; // of rounding errors that a block allows
 };
 
 // Pairs holds two bfloat16 in each cell, of one column: the upper one in the lower half.
 struct Pairs {
   typedef float Number;
   typedef uint32_t Cell;
+  struct Registers {};
+  static constexpr bool pairs = true;
   static constexpr int rows = 2;
   static constexpr double growth = 200;
+};
+
+// Tiles holds each square twice, for AMX: its pairs, as a product's right factor wants them, and
+// then their transpose, for the left one.
+struct Tiles {
+  typedef float Number;
+  typedef uint32_t Cell;
+  static constexpr bool pairs = true;
+  static constexpr int rows = 1;
+  static constexpr double growth = 200;
+
+  // Eight tiles of 16 rows of 64 bytes. While a thread has them, the kernel saves them at each
+  // switch and signal.
+  struct Registers {
+    struct alignas(64) Configuration {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    };
+    Registers() {
+      static constexpr Configuration wanted;
+      asm volatile("ldtilecfg %0" ::"m"(wanted));
+    }
+    ~Registers() { asm volatile("tilerelease"); }
+    Registers(const Registers &) = delete;
+  };
 };
 
 // C = A^T B + of_other O + of_third P, symmetric. O and P may be null.
@@ -128,14 +161,15 @@ template <typename F, int bytes, int tile_rows> struct Loops {
   typedef typename F::Number T;
   typedef typename F::Cell Cell;
   static constexpr int L = bytes / sizeof(T), W = 2 * L, R = tile_rows;
+  static constexpr bool tiles = std::is_same_v<F, Tiles>;
   typedef T V __attribute__((vector_size(bytes), aligned(sizeof(T)), may_alias));
   typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index __attribute__((vector_size(bytes)));
   typedef uint32_t Bits __attribute__((vector_size(bytes), aligned(sizeof(T)), may_alias));
 
 #define INLINE static __attribute__((always_inline)) inline
 
-  INLINE const V &load(const T *p) { return *reinterpret_cast<const V *>(p); }
-  INLINE void store(T *p, const V &v) { *reinterpret_cast<V *>(p) = v; }
+  template <typename N> INLINE const V &load(const N *p) { return *reinterpret_cast<const V *>(p); }
+  template <typename N> INLINE void store(N *p, const V &v) { *reinterpret_cast<V *>(p) = v; }
 
   // square is the square of W rows from row on in a panel of a matrix whose cells have so
   // many rows.
@@ -145,11 +179,10 @@ template <typename F, int bytes, int tile_rows> struct Loops {
 
   // get returns half a row of a square.
   INLINE V get(const Cell *square, int row, int half) {
-    const Cell *p = square + row / F::rows * W + half * L;
-    if constexpr (F::rows == 1)
-      return load(p);
+    if constexpr (!F::pairs)
+      return load(square + row * W + half * L);
     else {
-      const Bits pairs = *reinterpret_cast<const Bits *>(p);
+      const Bits pairs = *reinterpret_cast<const Bits *>(square + row / 2 * W + half * L);
       return reinterpret_cast<V>(row % 2 == 0 ? pairs << 16 : pairs & 0xffff0000u);
     }
   }
@@ -162,49 +195,73 @@ template <typename F, int bytes, int tile_rows> struct Loops {
 
   // put writes a square.
   INLINE void put(const T *from, Cell *square) {
-    for (int i = 0; i < W * W; i += L)
-      if constexpr (F::rows == 1)
-        store(square + i, load(from + i));
-      else if (i / W % 2 == 0)
-        *reinterpret_cast<Bits *>(square + i / W / 2 * W + i % W) =
-            rounded(load(from + i)) >> 16 | (rounded(load(from + i + W)) & 0xffff0000u);
+    if constexpr (!F::pairs)
+      std::copy(from, from + W * W, square);
+    else
+      for (int r = 0; r < W; r += 2)
+        for (int k = 0; k < W; k += L)
+          *reinterpret_cast<Bits *>(square + r / 2 * W + k) =
+              rounded(load(from + r * W + k)) >> 16 | (rounded(load(from + (r + 1) * W + k)) & 0xffff0000u);
+    if constexpr (tiles)
+      transpose<W / 2, W>(square, square + W / 2 * W);
   }
 
-  // transpose writes the transpose of a square.
-  INLINE void transpose(const T *from, T *to) {
+  // put_transposed writes a square's transpose.
+  INLINE void put_transposed(const T *from, Cell *square) {
+    if constexpr (tiles) { // pairs of neighbours in a row are those of the transpose's columns
+      Cell *const rows = square + W / 2 * W;
+      for (int r = 0; r < W; r++)
+        asm("vcvtne2ps2bf16 %2, %1, %0"
+            : "=v"(*reinterpret_cast<Bits *>(rows + r * L))
+            : "v"(load(from + r * W + L)), "v"(load(from + r * W)));
+      return transpose<W, W / 2>(rows, square);
+    }
+    T transposed[W * W];
+    transpose<W, W>(from, transposed);
+    put(transposed, square);
+  }
+
+  // transpose writes the transpose of so many rows and columns.
+  template <int rows, int columns, typename N> INLINE void transpose(const N *from, N *to) {
     Index low{}, high{};
     for (int i = 0; i < L; i++) {
       low[i] = i / 2 + i % 2 * L;
       high[i] = low[i] + L / 2;
     }
-    for (int i = 0; i < W; i += L)
-      for (int j = 0; j < W; j += L) {
-        V rows[L], mixed[L];
+    for (int i = 0; i < rows; i += L)
+      for (int j = 0; j < columns; j += L) {
+        V mine[L], mixed[L];
         for (int r = 0; r < L; r++)
-          rows[r] = load(from + (i + r) * W + j);
+          mine[r] = load(from + (i + r) * columns + j);
         for (int half = 1; half < L; half *= 2) { // a perfect shuffle of all elements
           for (int r = 0; r < L / 2; r++) {
-            mixed[2 * r] = __builtin_shuffle(rows[r], rows[r + L / 2], low);
-            mixed[2 * r + 1] = __builtin_shuffle(rows[r], rows[r + L / 2], high);
+            mixed[2 * r] = __builtin_shuffle(mine[r], mine[r + L / 2], low);
+            mixed[2 * r + 1] = __builtin_shuffle(mine[r], mine[r + L / 2], high);
           }
           for (int r = 0; r < L; r++)
-            rows[r] = mixed[r];
+            mine[r] = mixed[r];
         }
         for (int r = 0; r < L; r++)
-          store(to + (j + r) * W + i, rows[r]);
+          store(to + (j + r) * rows + i, mine[r]);
       }
   }
 
-  INLINE void put_transposed(const T *from, Cell *square) {
+  // mirror makes a square symmetric: above the diagonal as below.
+  INLINE void mirror(T *square) {
     T transposed[W * W];
-    transpose(from, transposed);
-    put(transposed, square);
+    transpose<W, W>(square, transposed);
+    Index column{};
+    for (int k = 0; k < L; k++)
+      column[k] = k;
+    for (int r = 0; r < W; r++)
+      for (int k = 0; k < W; k += L)
+        store(square + r * W + k, column + k > r ? load(transposed + r * W + k) : load(square + r * W + k));
   }
 
   // plus adds to each column the product of a with its cell of b. Pairs make two products:
   // VDPBF16PS is in AVX512_BF16, for which the callers are not compiled.
   INLINE V plus(V sum, const Cell &a, const V &b) {
-    if constexpr (F::rows == 1)
+    if constexpr (!F::pairs)
       return sum + a * b;
     else {
       asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(b), "v"(Bits{} + a));
@@ -212,8 +269,8 @@ template <typename F, int bytes, int tile_rows> struct Loops {
     }
   }
 
-  // multiply returns R rows of a square of A^T B: the first columns of each, and zeros.
-  INLINE void multiply(const Cell *a, const Cell *b, int64_t depth, int64_t columns, V (&sum)[R][2]) {
+  // some_rows returns R rows of a square of A^T B: the first columns of each, and zeros.
+  INLINE void some_rows(const Cell *a, const Cell *b, int64_t depth, int64_t columns, V (&sum)[R][2]) {
     for (int r = 0; r < R; r++)
       sum[r][0] = sum[r][1] = V{};
     depth = (depth + F::rows - 1) / F::rows;
@@ -235,36 +292,64 @@ template <typename F, int bytes, int tile_rows> struct Loops {
     }
   }
 
+  // in_tiles writes a square of A^T B, whose quarters are the tiles 0 to 3.
+  INLINE void in_tiles(const Cell *a, const Cell *b, int64_t depth, T *sum) {
+    constexpr int64_t row = L * sizeof(Cell), wide = 2 * row;
+    asm volatile("tilezero %%tmm0\n tilezero %%tmm1\n tilezero %%tmm2\n tilezero %%tmm3" ::: "memory");
+    for (int64_t k = 0; k < depth; k += W, a += W * W, b += W * W) {
+      const Cell *const left = a + W / 2 * W;
+      asm volatile("tileloadd (%0,%4,1), %%tmm4\n tileloadd (%1,%4,1), %%tmm5\n"
+                   "tileloadd (%2,%5,1), %%tmm6\n tileloadd (%3,%5,1), %%tmm7\n"
+                   "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n tdpbf16ps %%tmm7, %%tmm4, %%tmm1\n"
+                   "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n tdpbf16ps %%tmm7, %%tmm5, %%tmm3"
+                   ::"r"(left), "r"(left + L * L), "r"(b), "r"(b + L), "r"(row), "r"(wide) : "memory");
+    }
+    asm volatile("tilestored %%tmm0, (%0,%4,1)\n tilestored %%tmm1, (%1,%4,1)\n"
+                 "tilestored %%tmm2, (%2,%4,1)\n tilestored %%tmm3, (%3,%4,1)"
+                 ::"r"(sum), "r"(sum + L), "r"(sum + L * W), "r"(sum + L * W + L), "r"(wide) : "memory");
+  }
+
+  // multiply calls use(row, half, sum) for all half rows of a square of A^T B. Beyond so many rows
+  // and columns it is 0; with lower it is on the diagonal, and above that not computed.
+  template <typename Use>
+  INLINE void multiply(const Cell *a, const Cell *b, int64_t depth, int64_t rows, int64_t columns, bool lower, const Use &use) {
+    if constexpr (tiles) {
+      alignas(64) T square[W * W];
+      in_tiles(a, b, depth, square);
+      for (int r = 0; r < W; r++)
+        for (int h = 0; h < 2; h++)
+          use(r, h, load(square + r * W + h * L));
+    } else
+      for (int r0 = 0; r0 < W; r0 += R) {
+        V sum[R][2];
+        some_rows(a + r0, b, r0 < rows ? depth : 0, lower ? r0 + R : columns, sum);
+        for (int r = 0; r < R; r++)
+          for (int h = 0; h < 2; h++)
+            use(r0 + r, h, sum[r][h]);
+      }
+  }
+
   // product computes the square (i, j) of C, i >= j, and its mirror image.
   INLINE void product(const Product<F> &x, int64_t i, int64_t j) {
     T local[W * W], *c = local;
     Cell *const to = square(x.c, x.c_panel, j, i);
-    if constexpr (F::rows == 1)
+    if constexpr (!F::pairs)
       c = to;
-    const Cell *a = x.a + i * x.panel, *b = x.b + j * x.panel;
     const Cell *other = x.other != nullptr ? square(x.other, x.c_panel, j, i) : nullptr;
     const Cell *third = x.third != nullptr ? square(x.third, x.c_panel, j, i) : nullptr;
-    const int64_t rows = x.size - i * W;
-    for (int r0 = 0; r0 < W; r0 += R) {
-      V sum[R][2];
-      multiply(a + r0, b, r0 < rows ? x.depth : 0, i != j ? W : r0 + R, sum);
-      for (int r = 0; r < R; r++)
-        for (int h = 0; h < 2; h++) {
-          V v = sum[r][h];
-          if (other != nullptr)
-            v = x.of_product * v + x.of_other * get(other, r0 + r, h);
-          if (third != nullptr)
-            v += x.of_third * get(third, r0 + r, h);
-          store(c + (r0 + r) * W + h * L, v);
-        }
-    }
+    multiply(x.a + i * x.panel, x.b + j * x.panel, x.depth, x.size - i * W, W, i == j,
+             [&](int row, int half, V v) __attribute__((always_inline)) {
+               if (other != nullptr)
+                 v = x.of_product * v + x.of_other * get(other, row, half);
+               if (third != nullptr)
+                 v += x.of_third * get(third, row, half);
+               store(c + row * W + half * L, v);
+             });
     if (i != j)
       put_transposed(c, square(x.c, x.c_panel, i, j));
     else
-      for (int r = 0; r < W; r++)
-        for (int k = 0; k < r; k++)
-          c[k * W + r] = c[r * W + k];
-    if constexpr (F::rows != 1)
+      mirror(c);
+    if constexpr (F::pairs)
       put(c, to);
   }
 
@@ -308,20 +393,17 @@ template <typename F, int bytes, int tile_rows> struct Loops {
   INLINE void factor(const Factor<F> &x, int64_t i, int64_t j) {
     T y[W * W], flipped[W * W];
     const Cell *X = square(x.x, x.x_panel, j, i);
-    for (int r0 = 0; r0 < W; r0 += R) {
-      V sum[R][2];
-      multiply(x.q + i * x.q_panel + r0, x.x + j * x.x_panel, r0 < x.depth - i * W ? x.depth : 0, x.larger - j * W, sum);
-      for (int r = 0; r < R; r++)
-        for (int h = 0; h < 2; h++)
-          store(y + (r0 + r) * W + h * L, sum[r][h] + x.s * get(X, r0 + r, h));
-    }
+    multiply(x.q + i * x.q_panel, x.x + j * x.x_panel, x.depth, x.depth - i * W, x.larger - j * W, false,
+             [&](int row, int half, const V &v) __attribute__((always_inline)) {
+               store(y + row * W + half * L, v + x.s * get(X, row, half));
+             });
     if (x.to == nullptr) {
       put(y, square(x.next.straight, x.next.panel, j, i));
       return put_transposed(y, square(x.next.flipped, x.next.flipped_panel, i, j));
     }
     const T *from = y;
     if (x.flip) {
-      transpose(y, flipped);
+      transpose<W, W>(y, flipped);
       from = flipped;
       std::swap(i, j);
     }
@@ -374,14 +456,28 @@ template <typename F> const Kernels<F> &kernels() {
   return found;
 }
 
-// Pairs are for processors that multiply them at twice the rate of float32. AMD's do (measured
-// on Zen 5); of Intel's, which have AMX for it, the rate of VDPBF16PS has not been measured.
+// Pairs are for processors that multiply them at twice the rate of float32. AMD's do (measured on
+// Zen 5), Intel's have AMX for it: VDPBF16PS has half the rate of float32 there (Emerald Rapids).
 bool has_pairs() {
   return isa() == Isa::V4 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
 }
 
+// Tiles multiply at 16 times the rate of float32. Linux gives them to a process that asks for them.
+bool has_tiles() {
+  constexpr int ask = 0x1023, tile_data = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool given = isa() == Isa::V4 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-bf16") &&
+                            syscall(SYS_arch_prctl, ask, tile_data) == 0;
+  return given;
+}
+
 template <> const Kernels<Pairs> &kernels() {
   typedef Pairs F;
+  static const Kernels<F> found = LOOPS(64, 8, v4);
+  return found;
+}
+
+template <> const Kernels<Tiles> &kernels() {
+  typedef Tiles F;
   static const Kernels<F> found = LOOPS(64, 8, v4);
   return found;
 }
@@ -406,6 +502,7 @@ template <typename F> struct Orthogonal {
   void symmetric(const Product<F> &x) const {
     const int64_t squares = m / W;
     in_parallel(squares * (squares + 1) / 2, 2, [&](int64_t from, int64_t n) {
+      [[maybe_unused]] const typename F::Registers registers{};
       int64_t i = 0;
       while ((i + 1) * (i + 2) / 2 <= from)
         i++;
@@ -487,6 +584,7 @@ template <typename F> struct Orthogonal {
       const Factor<F> factor{q, X, smaller, larger, side, side, s, {next, Xt, side, wide_side},
                              left > 0 ? nullptr : &x, !wide, static_cast<T>(a.keep), static_cast<T>(a.rate)};
       in_parallel((m / W) * (n / W), 2, [&](int64_t from, int64_t count) {
+        [[maybe_unused]] const typename F::Registers registers{};
         for (int64_t i = from; i < from + count; i++)
           k.factor(factor, i % (m / W), i / (m / W));
       });
@@ -495,20 +593,24 @@ template <typename F> struct Orthogonal {
   }
 };
 
-// A Block is one matrix, iterated in numbers or in pairs. Few rows have few singular values,
+// A Block is one matrix, iterated in its numbers or in bfloat16. Few rows have few singular values,
 // whose errors do not average out, and cost nothing.
 template <typename T> struct Block {
   Rows<T> x;
   const OrthogonalArgs &a;
 
-  static constexpr int64_t least_rows = 32; // in pairs
+  static constexpr int64_t least_rows = 32; // in bfloat16
 
   double work() const { return std::pow(std::min(x.rows, x.columns), 2.0) * (x.rows + x.columns); }
 
   template <typename Do> auto with(const Do &f) const {
     if constexpr (std::is_same_v<T, float>)
-      if (a.bfloat16 != 0 && has_pairs() && std::min(x.rows, x.columns) >= least_rows)
-        return f(Orthogonal<Pairs>{x, a});
+      if (a.bfloat16 != 0 && std::min(x.rows, x.columns) >= least_rows) {
+        if (has_tiles())
+          return f(Orthogonal<Tiles>{x, a});
+        if (has_pairs())
+          return f(Orthogonal<Pairs>{x, a});
+      }
     return f(Orthogonal<Numbers<T>>{x, a});
   }
 };
