@@ -5,7 +5,9 @@
 Without files it takes the classes of Hugging Face's tutorials, trained here. Each file
 encodes texts, its own added tokens, and 2 MB of random Unicode, with special tokens as
 text and as tokens. A tokenizer.json is compared with the package tokenizers, a .model
-with sentencepiece, .tiktoken with tiktoken, tekken.json with mistral_common. What koala-lm writes of these must give the same ids in tokenizers.
+with sentencepiece, .tiktoken with tiktoken, tekken.json with mistral_common,
+rwkv_vocab*.txt with rwkv. What koala-lm writes of these must give the same ids in
+tokenizers.
 
 Exits with 1 if an id differs, and if a class of the tutorials is refused.
 """
@@ -13,6 +15,8 @@ Exits with 1 if an id differs, and if a class of the tutorials is refused.
 import argparse
 import array
 import base64
+import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -165,12 +169,15 @@ class Reference:
 
     def __init__(self, path):
         self.tokenizer, self.encoder, self.modes = None, None, [False]
+        self.longest = None  # characters of a text for what is written; tokenizers' WordPiece takes the square of their number
         name, content = path.name.lower(), path.read_bytes()
         if name.endswith(".model"):
             import sentencepiece
             self.encoder = sentencepiece.SentencePieceProcessor(model_file=str(path)).encode
         elif name.endswith(".tiktoken"):
             self.encoder = tiktoken_encoder(content)
+        elif name.startswith("rwkv"):
+            self.encoder, self.longest = rwkv_encoder(path), 2000
         elif name.endswith(".json"):
             read = json.loads(content)
             if isinstance(read.get("vocab"), list) and "config" in read:
@@ -213,6 +220,16 @@ def tiktoken_encoder(content):
         pattern = {199998: openai_public.o200k_base, 100256: openai_public.cl100k_base, 128000: openai_public.cl100k_base}.get(len(ranks), openai_public.r50k_base)()["pat_str"]
     encoding = tiktoken.Encoding("file", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     return lambda text: encoding.encode_ordinary(normal(text))
+
+
+def rwkv_encoder(path):
+    """The package's own, of which the rest imports torch."""
+    found = pathlib.Path(importlib.metadata.distribution("rwkv").locate_file("rwkv/rwkv_tokenizer.py"))
+    spec = importlib.util.spec_from_file_location("rwkv_tokenizer", found)
+    package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    encoder = package.TRIE_TOKENIZER(str(path))
+    return lambda text: encoder.encodeBytes(text.encode())
 
 
 def ours(path, texts, special, folder):
@@ -270,13 +287,15 @@ def compare(path, texts, work):
             differs.append(difference(name + mode, mine, ids, there.id_to_token))
             if reference.encoder:
                 there.encode_special_tokens = True
-                differs.append(difference(name + ", as written", mine, there.encode(texts[name], add_special_tokens=False).ids, there.id_to_token))
+                text = texts[name][:reference.longest]
+                mine = mine if text == texts[name] else reference.encode(text, special)
+                differs.append(difference(name + ", as written", mine, there.encode(text, add_special_tokens=False).ids, there.id_to_token))
     return True, kind, [d for d in differs if d]
 
 
 def files_of(paths):
     for path in paths:
-        found = sorted(p for p in path.iterdir() if p.suffix in (".json", ".model", ".tiktoken")) if path.is_dir() else [path]
+        found = sorted(p for p in path.iterdir() if p.suffix in (".json", ".model", ".tiktoken") or p.name.startswith("rwkv")) if path.is_dir() else [path]
         yield from found
 
 

@@ -89,7 +89,7 @@ tokens (20000). 0 makes no such split.`,
 	f.StringVar(&opts.Encoding, "encoding", "", "the `encoding` of text, such as utf-16, latin1 or shift_jis (default utf-8)")
 	f.BoolVar(&opts.SkipBad, "skip-bad", false, "pass over records that cannot be read, and count them")
 	f.Uint64Var(&opts.Seed, "seed", 1, "seed of the order in which documents are drawn for valid and test, and of corpus markov")
-	f.StringVar(&opts.Tokenizer, "tokenizer", "word", tokenizer.KindNames()+", or the `file` of one: tokenizer.json, .model, .tiktoken, tekken.json, vocab.json with merges.txt, vocab.txt, or a model's folder")
+	f.StringVar(&opts.Tokenizer, "tokenizer", "word", tokenizer.KindNames()+", or the `file` of one: tokenizer.json, .model, .tiktoken, tekken.json, vocab.json with merges.txt, vocab.txt, rwkv_vocab*.txt, or a model's folder")
 	f.IntVar(&opts.VocabSize, "vocab-size", 0, "the largest `number` of ids (default: every word or character; bpe 8192, unigram 8000, wordpiece 30522)")
 	f.IntVar(&opts.MinCount, "min-count", 0, "words or characters seen less often in train are <unk>, pairs are not merged (default `number`: 1; bpe 2; wordpiece 1)")
 	f.StringVar(&opts.Split, "split", "", "how text is cut before merges are learned (bpe): gpt2, gpt4, gpt4o, llama3, qwen2 or an `expression` (default gpt2)")

@@ -189,6 +189,10 @@ func (s *settler) append(dst []uint32, n int) []uint32 {
 	return dst
 }
 
+func (s *settler) place(n int) int { return int(s.places[n]) }
+
+func (s *settler) before(n int) int { return int(s.starts[n]) }
+
 // refill returns a slice of n values v.
 func refill[T any](s []T, n int, v T) []T {
 	if cap(s) < n {

@@ -26,12 +26,12 @@ func findInFolder(dir string) (string, error) {
 			return path, nil
 		}
 	}
-	for _, pattern := range []string{"*.tiktoken", "*.model"} {
+	for _, pattern := range []string{"*.tiktoken", "*.model", "rwkv_vocab*.txt"} {
 		if found, _ := filepath.Glob(filepath.Join(dir, pattern)); len(found) > 0 {
 			return found[0], nil
 		}
 	}
-	return "", fmt.Errorf("%s has no tokenizer in it: looked for tokenizer.json, tekken.json, *.model, vocab.json with merges.txt, vocab.txt, *.tiktoken", dir)
+	return "", fmt.Errorf("%s has no tokenizer in it: looked for tokenizer.json, tekken.json, *.model, vocab.json with merges.txt, vocab.txt, *.tiktoken, rwkv_vocab*.txt", dir)
 }
 
 // modelFolder is what the files beside a tokenizer say about it.

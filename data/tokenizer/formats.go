@@ -17,8 +17,8 @@ import (
 
 // Files of other tools are converted to a tokenizer.json that gives the same ids:
 // tiktoken's ranks, vocab.json with merges.txt, BERT's vocab.txt, Mistral's
-// tekken.json, SentencePiece's .model (sentencepiece.go), and a model's folder with
-// one of them.
+// tekken.json, SentencePiece's .model (sentencepiece.go), RWKV's vocabulary (rwkv.go), and a
+// model's folder with one of them.
 
 // Load reads a tokenizer from a file of one of these formats, or from a model's
 // folder.
@@ -64,8 +64,8 @@ func parseNamed(path string, content []byte) (Tokenizer, error) {
 		return parseTiktoken(content)
 	case strings.HasSuffix(name, ".model") || len(content) > 0 && content[0] == '\n' && !strings.HasSuffix(name, ".txt"):
 		return parseSentencePiece(content)
-	case strings.HasPrefix(name, "rwkv"):
-		return nil, errors.New("RWKV's own vocabulary (greedy longest match) is not supported: use the tokenizer.json of a model that has one")
+	case isRWKV(head):
+		return parseRWKV(filepath.Dir(path), content)
 	case strings.HasSuffix(name, ".txt"):
 		return parseVocabTxt(path, content)
 	}
@@ -211,7 +211,7 @@ func parseVocabTxt(path string, content []byte) (Tokenizer, error) {
 		unknown = unknown || token == "[UNK]"
 	}
 	if !unknown {
-		return nil, errors.New("not a vocab.txt of BERT: it has no [UNK]; a tokenizer is a tokenizer.json, .model, .tiktoken, tekken.json, vocab.json with merges.txt, or a folder with one of them")
+		return nil, errors.New("not a vocab.txt of BERT: it has no [UNK]; a tokenizer is a tokenizer.json, .model, .tiktoken, tekken.json, vocab.json with merges.txt, RWKV's vocabulary, or a folder with one of them")
 	}
 	config := struct {
 		Lower   *bool `json:"do_lower_case"`

@@ -121,17 +121,16 @@ func TestFolderOfAnotherClass(t *testing.T) {
 // The error for a file that is not a tokenizer lists the possible formats.
 func TestFormatsRefused(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
-		"vocab.json":     {`{"a":0}`, "needs its merges.txt"},
-		"merges.txt":     {"a b\n", "needs its vocab.json"},
-		"words.txt":      {"a\nb\n", "it has no [UNK]"},
-		"rwkv_vocab.txt": {"1 'a' 1\n", "RWKV"},
-		"few.tiktoken":   {"YQ== 0\n", "a file of 1 ranks is not known"},
-		"bad.tiktoken":   {"YQ== 7\n", "line 1"},
-		"bad.model":      {"\n\xff\xff", "not a SentencePiece model"},
-		"empty.model":    {"", "it has no pieces"},
-		"words.model":    {string(spFile(3, false, spPiece{"a", 0, spNormal})), "words or characters"},
-		"symbols.model":  {string(spFile(1, false, spPiece{"<unk>", 0, spUnknown}, spPiece{"(", 0, spUser})), `user-defined characters ("(")`},
-		"clip.json":      {`{"a</w>":0,"a":1}`, "merges.txt"},
+		"vocab.json":    {`{"a":0}`, "needs its merges.txt"},
+		"merges.txt":    {"a b\n", "needs its vocab.json"},
+		"words.txt":     {"a\nb\n", "it has no [UNK]"},
+		"few.tiktoken":  {"YQ== 0\n", "a file of 1 ranks is not known"},
+		"bad.tiktoken":  {"YQ== 7\n", "line 1"},
+		"bad.model":     {"\n\xff\xff", "not a SentencePiece model"},
+		"empty.model":   {"", "it has no pieces"},
+		"words.model":   {string(spFile(3, false, spPiece{"a", 0, spNormal})), "words or characters"},
+		"symbols.model": {string(spFile(1, false, spPiece{"<unk>", 0, spUnknown}, spPiece{"(", 0, spUser})), `user-defined characters ("(")`},
+		"clip.json":     {`{"a</w>":0,"a":1}`, "merges.txt"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), name)

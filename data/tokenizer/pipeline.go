@@ -81,6 +81,9 @@ func parsePipeline(raw rawFile, content string) (*Pipeline, error) {
 	if err := t.addTokens(raw.AddedTokens); err != nil {
 		return nil, fmt.Errorf("added_tokens: %w", err)
 	}
+	if m, ok := t.model.(*wordPiece); ok && m.bytes != nil {
+		m.bytes.leaveOut(t.added)
+	}
 	return t, t.findAdded(false)
 }
 
@@ -390,7 +393,7 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 	a, _ := utf8.DecodeLastRune(left)
 	b, _ := utf8.DecodeRune(right)
 	if len(t.splits) == 0 && t.fast == nil {
-		if m, ok := t.model.(*bpe); ok && m.bytes != nil { // the model does the last step
+		if m, ok := t.model.(interface{ takesBytes() bool }); ok && m.takesBytes() { // the model does the last step
 			a, b = byteChars[left[len(left)-1]], byteChars[right[0]]
 		}
 	}

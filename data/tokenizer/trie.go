@@ -111,3 +111,31 @@ func (t *trie) child(node uint32, b byte) uint32 {
 	}
 	return 0
 }
+
+// longest returns the number of the longest string that a text starts with, and its length;
+// 0 bytes if there is none.
+func (t *trie) longest(text []byte) (value int32, n int) {
+	node := uint32(0)
+	for i, b := range text {
+		if node = t.child(node, b); node == 0 {
+			break
+		}
+		if v := t.nodes[node].value; v >= 0 {
+			value, n = v, i+1
+		}
+	}
+	return value, n
+}
+
+// leaveOut takes a string out of the set.
+func (t *trie) leaveOut(s string) {
+	node := uint32(0)
+	for i := range len(s) {
+		if node = t.child(node, s[i]); node == 0 {
+			return
+		}
+	}
+	if node != 0 {
+		t.nodes[node].value = -1
+	}
+}

@@ -22,7 +22,7 @@ const maxVocabulary = 1 << idBits
 // separators are possible tokens between documents. A tokenizer uses the first one
 // that it has.
 var separators = []string{
-	EndOfText, "<|end_of_text|>", "</s>", "[SEP]", "<eos>", "<|im_end|>", "<｜end▁of▁sentence｜>", "<|eot_id|>", "<|bos|>",
+	EndOfText, "<|end_of_text|>", "</s>", "[SEP]", "<eos>", "<|im_end|>", "<｜end▁of▁sentence｜>", "<|eot_id|>", "<|bos|>", rwkvEnd,
 }
 
 // newVocabulary makes a vocabulary from a model's entries. If two entries have one

@@ -10,12 +10,22 @@ import "unicode/utf8"
 // byte of the piece.
 const longestWithin = 4 << 20
 
+// boundaries finds the places in a piece where the encoding of each text that goes on from
+// it has a boundary, and after which the rest is encoded as if a piece began there.
+type boundaries interface {
+	// settle returns the number of the last one, 0 if there is none.
+	settle(piece []byte) int
+	place(n int) int                // in the piece
+	before(n int) int               // the number of the one before
+	whole(piece []byte, n int) bool // a character starts there
+}
+
 // within finds cuts inside a piece.
 type within struct {
-	steps   *pipelineEncoder // its model is the within: it keeps the last piece
-	settler settler
-	text    []byte
-	span    span
+	steps *pipelineEncoder // its model is the within: it keeps the last piece
+	boundaries
+	text []byte
+	span span
 }
 
 func (w *within) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {
@@ -27,8 +37,19 @@ func (w *within) append(dst []uint32, text []byte, start, end int) ([]uint32, er
 // that only a first piece gets, then sets of characters, of which none is inside a piece,
 // or one splitter, which says where (goesOn).
 func (t *Pipeline) isDivisible() bool {
-	m, ok := t.model.(*bpe)
-	if !ok || t.fresh {
+	if t.fresh {
+		return false
+	}
+	switch m := t.model.(type) {
+	case *bpe:
+		if m.prefix != "" || m.suffix != "" {
+			return false
+		}
+	case *wordPiece:
+		if m.bytes == nil {
+			return false
+		}
+	default:
 		return false
 	}
 	splits := t.splits
@@ -43,15 +64,20 @@ func (t *Pipeline) isDivisible() bool {
 			return false
 		}
 	}
-	return m.prefix == "" && m.suffix == ""
+	return true
 }
 
 // cutWithin returns a place inside the last piece of a text, 0 if it finds none.
 func (e *pipelineEncoder) cutWithin(text []byte, part Part) int {
 	if e.within == nil {
-		m := e.t.model.(*bpe)
-		e.within = &within{settler: settler{m: m}, steps: e.t.NewEncoder().(*pipelineEncoder)}
+		e.within = &within{steps: e.t.NewEncoder().(*pipelineEncoder)}
 		e.within.steps.model = e.within
+		switch m := e.t.model.(type) {
+		case *bpe:
+			e.within.boundaries = &settler{m: m}
+		case *wordPiece:
+			e.within.boundaries = &greedyBoundaries{m: m.bytes}
+		}
 	}
 	w := e.within
 	// The text up to here is normalized whatever follows.
@@ -72,11 +98,11 @@ func (e *pipelineEncoder) cutWithin(text []byte, part Part) int {
 	if len(piece) < longPiece || len(piece) > longestWithin {
 		return 0
 	}
-	n := w.settler.settle(piece)
+	n := w.settle(piece)
 	// The rest of the piece must be longer than a token: else it may be one that merges do
 	// not make (ignore_merges).
-	for n > 0 && (int(w.settler.places[n]) > len(piece)-utf8.UTFMax*longestToken || !w.settler.whole(piece, n)) {
-		n = int(w.settler.starts[n])
+	for n > 0 && (w.place(n) > len(piece)-utf8.UTFMax*longestToken || !w.whole(piece, n)) {
+		n = w.before(n)
 	}
 	// Each place of the text has one in the piece, at the same distance from the end after
 	// normalization.
@@ -93,10 +119,10 @@ func (e *pipelineEncoder) cutWithin(text []byte, part Part) int {
 			tail = step.see(nil, tail)
 		}
 		at, known = at-len(tail), i
-		for n > 0 && (int(w.settler.places[n]) > at || !w.settler.whole(piece, n)) {
-			n = int(w.settler.starts[n])
+		for n > 0 && (w.place(n) > at || !w.whole(piece, n)) {
+			n = w.before(n)
 		}
-		if n > 0 && int(w.settler.places[n]) == at && e.goesOn(w.text, w.span.start, w.span.start+at) {
+		if n > 0 && w.place(n) == at && e.goesOn(w.text, w.span.start, w.span.start+at) {
 			return i
 		}
 	}

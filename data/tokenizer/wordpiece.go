@@ -16,12 +16,14 @@ type wordPiece struct {
 	unknown int64 // -1 if unk_token is not in the vocabulary
 	missing error
 
-	starts, continues *table // the bytes of tokens -> index of the ids below
-	startIDs, contIDs []uint32
-	longestToken      int
+	starts, continues *trie // tokens that a word starts and goes on with, numbered by their ids
+
+	// bytes is not nil if a word is any text, and every byte a token (RWKV's vocabulary, rwkv.go).
+	// Words are then texts, and tokens what they spell.
+	bytes *greedyBytes
 }
 
-func parseWordPiece(part modelPart, _ bool) (model, *vocabulary, error) {
+func parseWordPiece(part modelPart, overBytes bool) (model, *vocabulary, error) {
 	read := struct {
 		UnkToken string `json:"unk_token"`
 		Prefix   string `json:"continuing_subword_prefix"`
@@ -38,16 +40,27 @@ func parseWordPiece(part modelPart, _ bool) (model, *vocabulary, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
-	m := &wordPiece{longest: read.Longest, starts: newTable(len(vocab.byID)), continues: newTable(len(vocab.byID))}
+	m := &wordPiece{longest: read.Longest}
 	m.unknown, m.missing = unknownToken(&vocab, read.UnkToken)
+	starts := make([]string, len(vocab.written))
 	for token, id := range vocab.byID {
-		m.starts.add([]byte(token))
-		m.startIDs = append(m.startIDs, id)
-		if rest, ok := strings.CutPrefix(token, read.Prefix); ok && rest != "" {
-			m.continues.add([]byte(rest))
-			m.contIDs = append(m.contIDs, id)
+		starts[id] = token
+	}
+	if overBytes && read.Prefix == "" && read.Longest >= anyLength {
+		if m.bytes = newGreedyBytes(starts); m.bytes != nil {
+			return m, &vocab, nil
 		}
-		m.longestToken = max(m.longestToken, len(token))
+	}
+	m.starts = newTrie(starts)
+	m.continues = m.starts
+	if read.Prefix != "" {
+		continues := make([]string, len(starts))
+		for id, token := range starts {
+			if rest, ok := strings.CutPrefix(token, read.Prefix); ok {
+				continues[id] = rest
+			}
+		}
+		m.continues = newTrie(continues)
 	}
 	return m, &vocab, nil
 }
@@ -61,10 +74,17 @@ func unknownToken(v *vocabulary, name string) (id int64, missing error) {
 	return -1, fmt.Errorf("the text has a word without tokens, and the unk_token %q is not in the tokenizer's vocabulary", name)
 }
 
-// joins returns true: a word's tokens depend on all of the word.
-func (m *wordPiece) joins(_, _ rune) bool { return true }
+// joins returns true for words, since a word's tokens depend on all of it.
+func (m *wordPiece) joins(a, b rune) bool { return m.bytes == nil || m.bytes.joins(a, b) }
 
-func (m *wordPiece) seamFrom() int { return math.MaxInt }
+func (m *wordPiece) seamFrom() int {
+	if m.bytes != nil {
+		return longPiece
+	}
+	return math.MaxInt
+}
+
+func (m *wordPiece) takesBytes() bool { return m.bytes != nil }
 
 type wordPieceEncoder struct {
 	m     *wordPiece
@@ -78,27 +98,23 @@ func (m *wordPiece) newEncoder() modelEncoder {
 }
 
 func (e *wordPieceEncoder) append(dst []uint32, text []byte, start, end int) ([]uint32, error) {
+	if e.m.bytes != nil {
+		return e.m.bytes.append(dst, text[start:end]), nil
+	}
 	return e.cache.append(dst, text, start, end)
 }
 
 func (e *wordPieceEncoder) word(dst []uint32, word []byte) ([]uint32, error) {
 	m, from := e.m, len(dst)
-	if utf8.RuneCount(word) > m.longest {
+	if len(word) > m.longest && utf8.RuneCount(word) > m.longest {
 		return m.appendUnknown(dst)
 	}
-	known, ids := m.starts, m.startIDs
-	for start := 0; start < len(word); known, ids = m.continues, m.contIDs {
-		end := min(len(word), start+m.longestToken)
-		for ; end > start; end-- {
-			if at, ok := known.find(word[start:end]); ok {
-				dst = append(dst, ids[at])
-				break
-			}
-		}
-		if end == start {
+	for known := m.starts; len(word) > 0; known = m.continues {
+		id, n := known.longest(word)
+		if n == 0 {
 			return m.appendUnknown(dst[:from])
 		}
-		start = end
+		dst, word = append(dst, uint32(id)), word[n:]
 	}
 	return dst, nil
 }
