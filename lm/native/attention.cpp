@@ -2,15 +2,13 @@
 // layers around it, out attention(in x), and attention of queries to the keys of a cache.
 // Queries, keys and values of a token lie in one row. Self-attention may be a branch of
 // the residual stream (branch.h).
-#include <ATen/native/CPUBlas.h>
-
 #include <cmath>
 #include <limits>
 #include <memory>
 #include <tuple>
 #include <vector>
 
-#include "lowered.h"
+#include "blocks.h"
 #include "simd_math.h"
 
 namespace koala {
@@ -448,54 +446,12 @@ struct LimitedAttention : torch::autograd::Function<LimitedAttention> {
 
 // Causal attention of heads on bfloat16 numbers, in blocks of queries: a block's scores
 // with the keys it sees stay in a core's cache, and keys beyond the last query of a block
-// cost nothing. Products are libtorch's brgemm (oneDNN's kernel for blocks, on AVX512-BF16
-// or AMX), whose right factor lies in pairs of rows: [K/2][N][2].
+// cost nothing.
 //
 // With scores s = scale q k^T, weights p = exp(s - log_sum) and o = p v (Dao et al. 2022,
 // "FlashAttention", section B):
 //
 //	dv = p^T do   dp = do v^T   ds = scale p (dp - do.o)   dq = ds k   dk = ds^T q
-
-using ConstLowMatrix = MatrixOf<const uint16_t>;
-
-// Block products: c [M, N] = a [M, K] b, or c += a b; b is in pairs of rows, K even.
-void block_multiply(const Matrix &c, const ConstLowMatrix &a, const uint32_t *b, int64_t b_step, bool add) {
-  at::native::cpublas::brgemm(c.rows, c.columns, a.columns, a.step, b_step, c.step, add,
-                              reinterpret_cast<const at::BFloat16 *>(a.p), reinterpret_cast<const at::BFloat16 *>(b),
-                              c.p, true);
-}
-
-// has_block_products says whether libtorch makes such products here, found by making one.
-bool has_block_products() {
-  static const bool works = [] {
-    constexpr int64_t m = 32, n = 48, k = 64;
-    std::vector<uint16_t> a(m * k);
-    std::vector<uint32_t> b(k / 2 * n);
-    std::vector<float> c(m * n);
-    for (int64_t i = 0; i < m * k; i++)
-      a[i] = narrow(static_cast<float>(i % 7));
-    const auto number = [](int64_t row, int64_t column) { return static_cast<float>((3 * row + column) % 5); };
-    for (int64_t i = 0; i < k / 2; i++)
-      for (int64_t j = 0; j < n; j++)
-        b[i * n + j] = narrow(number(2 * i, j)) | static_cast<uint32_t>(narrow(number(2 * i + 1, j))) << 16;
-    try {
-      block_multiply(dense(c.data(), m, n), dense<const uint16_t>(a.data(), m, k), b.data(), n, false);
-      at::native::cpublas::brgemm_release();
-    } catch (const std::exception &) {
-      return false;
-    }
-    for (int64_t i = 0; i < m; i++)
-      for (int64_t j = 0; j < n; j++) {
-        float want = 0;
-        for (int64_t l = 0; l < k; l++)
-          want += static_cast<float>((i * k + l) % 7) * number(l, j);
-        if (c[i * n + j] != want)
-          return false;
-      }
-    return true;
-  }();
-  return works;
-}
 
 // A row of scores becomes weights times sum, in bfloat16, and 0 beyond the keys [first,
 // seen) that the query sees. It returns log_sum of the scaled scores, and sum.
@@ -529,17 +485,20 @@ KOALA_KERNEL(void, block_backward_rows, PairRow a, PairRow b, float scale, uint3
              uint32_t *__restrict ds, int n) {
   const float *__restrict as = a.s, *__restrict bs = b.s, *__restrict ad = a.dp, *__restrict bd = b.dp;
   uint16_t *__restrict a_ds = a.ds, *__restrict b_ds = b.ds;
+  const int a_first = a.first, a_seen = a.seen, b_first = b.first, b_seen = b.seen;
+  const float a_sum = a.log_sum, b_sum = b.log_sum, a_product = a.product, b_product = b.product;
+  // Every load and exp is unconditional: GCC does not vectorise those under a condition.
 #pragma omp simd
   for (int j = 0; j < n; j++) {
-    const bool sees_a = j >= a.first && j < a.seen, sees_b = j >= b.first && j < b.seen;
-    const float pa = sees_a ? exp_nonpositive(as[j] * scale - a.log_sum) : 0.0f;
-    const float pb = sees_b ? exp_nonpositive(bs[j] * scale - b.log_sum) : 0.0f;
-    const uint16_t da = narrow(sees_a ? pa * (ad[j] - a.product) * scale : 0.0f);
-    const uint16_t db = narrow(sees_b ? pb * (bd[j] - b.product) * scale : 0.0f);
-    p[j] = narrow(pa) | static_cast<uint32_t>(narrow(pb)) << 16;
-    ds[j] = da | static_cast<uint32_t>(db) << 16;
-    a_ds[j] = da;
-    b_ds[j] = db;
+    const bool sees_a = (j >= a_first) & (j < a_seen), sees_b = (j >= b_first) & (j < b_seen);
+    const float ea = exp_nonpositive(sees_a ? as[j] * scale - a_sum : -100.0f);
+    const float eb = exp_nonpositive(sees_b ? bs[j] * scale - b_sum : -100.0f);
+    const float ga = ea * (ad[j] - a_product) * scale, gb = eb * (bd[j] - b_product) * scale;
+    const uint32_t da = narrow(sees_a ? ga : 0.0f), db = narrow(sees_b ? gb : 0.0f);
+    p[j] = narrow(ea) | static_cast<uint32_t>(narrow(eb)) << 16;
+    ds[j] = da | db << 16;
+    a_ds[j] = static_cast<uint16_t>(da);
+    b_ds[j] = static_cast<uint16_t>(db);
   }
 }
 
@@ -555,25 +514,6 @@ KOALA_KERNEL(float, low_dot, const uint16_t *__restrict a, const uint16_t *__res
   for (int64_t j = 0; j < n; j++)
     sum += widen(a[j]) * widen(b[j]);
   return sum;
-}
-
-// Rows 2 i and 2 i + 1 side by side.
-KOALA_KERNEL(void, pair_rows, const uint16_t *__restrict a, const uint16_t *__restrict b, uint32_t *__restrict out,
-             int64_t n) {
-#pragma omp simd
-  for (int64_t j = 0; j < n; j++)
-    out[j] = a[j] | static_cast<uint32_t>(b[j]) << 16;
-}
-
-// transpose writes out [columns][rows] of in [rows][columns], in tiles that stay in cache.
-template <typename T, typename U, typename F>
-void transpose(const T *in, int64_t in_step, int64_t rows, int64_t columns, U *out, int64_t out_step, const F &f) {
-  constexpr int64_t tile = 16;
-  for (int64_t i = 0; i < rows; i += tile)
-    for (int64_t j = 0; j < columns; j += tile)
-      for (int64_t y = j; y < std::min(j + tile, columns); y++)
-        for (int64_t x = i; x < std::min(i + tile, rows); x++)
-          out[y * out_step + x] = f(in[x * in_step + y]);
 }
 
 // BlockAttention is attention of the heads in qkv [B T, 3 D], with firsts as firsts_of has them.
@@ -592,21 +532,21 @@ public:
       const ConstLowMatrix q = part(sequence, head, 0), k = part(sequence, head, 1), v = part(sequence, head, 2);
       const LowMatrix out = head_of(seen, sequence, head);
       float *const sums = log_sums.row(sequence * heads_ + head);
-      pair_columns(k, m.k_columns.data());
-      pair_all_rows(v, m.v_rows.data());
+      pair_columns(k, m.k_columns.get());
+      pair_all_rows(v, m.v_rows.get());
       for (int64_t from = 0; from < length_; from += block) {
         const int64_t n = std::min(block, length_ - from), keys = keys_of(from, n);
-        const Matrix s = dense(m.s.data(), n, keys), o = dense(m.q.data(), n, width_);
-        const LowMatrix p = dense(m.ds.data(), n, keys);
+        const Matrix s = dense(m.s.get(), n, keys), o = dense(m.q.get(), n, width_);
+        const LowMatrix p = dense(m.ds.get(), n, keys);
         float scales[block];
-        block_multiply(s, q.part(from, n), m.k_columns.data(), even_, false);
+        block_multiply(s, q.part(from, n), m.k_columns.get(), even_, false);
         for (int64_t i = 0; i < n; i++) {
           const RowSum r = block_softmax_row(s.row(i), scale_, first_of(sequence, from + i),
                                              static_cast<int>(from + i + 1), p.row(i), static_cast<int>(keys));
           sums[from + i] = r.log_sum;
           scales[i] = 1.0f / r.sum;
         }
-        block_multiply(o, p, m.v_rows.data(), width_, false);
+        block_multiply(o, p, m.v_rows.get(), width_, false);
         for (int64_t i = 0; i < n; i++)
           low_scale_row(o.row(i), scales[i], out.row(from + i), width_);
       }
@@ -622,17 +562,17 @@ public:
       const LowMatrix dq = head_of(d_qkv, sequence, head), dk = head_of(d_qkv, sequence, heads_ + head),
                       dv = head_of(d_qkv, sequence, 2 * heads_ + head);
       const float *const sums = log_sums.row(sequence * heads_ + head);
-      pair_columns(k, m.k_columns.data());
-      pair_columns(v, m.v_columns.data());
-      pair_all_rows(k, m.k_rows.data());
-      std::fill(m.dk.begin(), m.dk.end(), 0.0f);
-      std::fill(m.dv.begin(), m.dv.end(), 0.0f);
+      pair_columns(k, m.k_columns.get());
+      pair_columns(v, m.v_columns.get());
+      pair_all_rows(k, m.k_rows.get());
+      std::fill_n(m.dk.get(), width_ * even_, 0.0f);
+      std::fill_n(m.dv.get(), width_ * even_, 0.0f);
       for (int64_t from = 0; from < length_; from += block) {
         const int64_t n = std::min(block, length_ - from), even = n + n % 2, keys = keys_of(from, n);
-        const Matrix s = dense(m.s.data(), n, keys), dp = dense(m.dp.data(), n, keys);
-        const LowMatrix ds = dense(m.ds.data(), even, keys), left = dense(m.left.data(), width_, even);
-        block_multiply(s, q.part(from, n), m.k_columns.data(), even_, false);
-        block_multiply(dp, d_o.part(from, n), m.v_columns.data(), even_, false);
+        const Matrix s = dense(m.s.get(), n, keys), dp = dense(m.dp.get(), n, keys);
+        const LowMatrix ds = dense(m.ds.get(), even, keys), left = dense(m.left.get(), width_, even);
+        block_multiply(s, q.part(from, n), m.k_columns.get(), even_, false);
+        block_multiply(dp, d_o.part(from, n), m.v_columns.get(), even_, false);
         for (int64_t i = 0; i < n; i += 2) {
           const auto row = [&](int64_t i) -> PairRow {
             if (i == n) // beyond the last: sees nothing
@@ -641,22 +581,22 @@ public:
             return {s.row(i), dp.row(i), sums[from + i], product, first_of(sequence, from + i),
                     static_cast<int>(from + i + 1), ds.row(i)};
           };
-          block_backward_rows(row(i), row(i + 1), scale_, m.p_pairs.data() + i / 2 * keys,
-                              m.ds_pairs.data() + i / 2 * keys, static_cast<int>(keys));
+          block_backward_rows(row(i), row(i + 1), scale_, m.p_pairs.get() + i / 2 * keys,
+                              m.ds_pairs.get() + i / 2 * keys, static_cast<int>(keys));
         }
-        const Matrix d_q = dense(m.q.data(), n, width_);
-        block_multiply(d_q, ds.part(0, n), m.k_rows.data(), width_, false);
+        const Matrix d_q = dense(m.q.get(), n, width_);
+        block_multiply(d_q, ds.part(0, n), m.k_rows.get(), width_, false);
         for (int64_t i = 0; i < n; i++)
           low_scale_row(d_q.row(i), 1.0f, dq.row(from + i), width_);
         // dv^T += do^T p and dk^T += q^T ds
         transpose_block(d_o.part(from, n), left);
-        block_multiply(Matrix{m.dv.data(), width_, keys, even_}, left, m.p_pairs.data(), keys, true);
+        block_multiply(Matrix{m.dv.get(), width_, keys, even_}, left, m.p_pairs.get(), keys, true);
         transpose_block(q.part(from, n), left);
-        block_multiply(Matrix{m.dk.data(), width_, keys, even_}, left, m.ds_pairs.data(), keys, true);
+        block_multiply(Matrix{m.dk.get(), width_, keys, even_}, left, m.ds_pairs.get(), keys, true);
       }
       const auto narrowed = [](float x) { return narrow(x); };
-      transpose(m.dk.data(), even_, width_, length_, dk.p, dk.step, narrowed);
-      transpose(m.dv.data(), even_, width_, length_, dv.p, dv.step, narrowed);
+      transpose(m.dk.get(), even_, width_, length_, dk.p, dk.step, narrowed);
+      transpose(m.dv.get(), even_, width_, length_, dv.p, dv.step, narrowed);
     });
   }
 
@@ -665,9 +605,9 @@ private:
 
   // Scratch is a thread's memory for one head.
   struct Scratch {
-    std::vector<uint32_t> k_columns, v_columns, k_rows, v_rows, p_pairs, ds_pairs;
-    std::vector<uint16_t> ds, left;
-    std::vector<float> s, dp, q, dk, dv;
+    Memory<uint32_t> k_columns, v_columns, k_rows, v_rows, p_pairs, ds_pairs;
+    Memory<uint16_t> ds, left;
+    Memory<float> s, dp, q, dk, dv;
 
     Scratch(int64_t even, int64_t width)
         : k_columns(width / 2 * even), v_columns(width / 2 * even), k_rows(even / 2 * width), v_rows(even / 2 * width),
@@ -677,11 +617,10 @@ private:
 
   template <typename F> void each_head(const F &f) const {
     const int64_t n = qkv_.rows / length_ * heads_, shares = std::min<int64_t>(n, at::get_num_threads());
-    in_shares(shares, [&](int64_t share) {
+    blocks_in_shares(shares, [&](int64_t share) {
       Scratch memory(even_, width_);
       for (int64_t i = n * share / shares; i < n * (share + 1) / shares; i++)
         f(i / heads_, i % heads_, memory);
-      at::native::cpublas::brgemm_release();
     });
   }
 

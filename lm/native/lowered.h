@@ -145,7 +145,7 @@ struct LowBranch {
 };
 
 // low_gradient is that of a weight of y = x w^T, in float32: dy^T x.
-inline Tensor low_gradient(const Tensor &dy, const Tensor &x) { return at::mm(dy.t(), x).to(at::kFloat); }
+Tensor low_gradient(const Tensor &dy, const Tensor &x);
 
 // bias_gradient is the sum of the rows of dy, where there is a bias.
 inline Tensor bias_gradient(const Tensor &dy, const Tensor &bias) {
