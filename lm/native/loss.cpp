@@ -9,7 +9,7 @@
 #include <cmath>
 #include <limits>
 
-#include "lowered.h"
+#include "block_loss.h"
 #include "simd_math.h"
 
 namespace koala {
@@ -113,7 +113,8 @@ int64_t rows_of(int64_t chunk_bytes, int64_t n, int64_t v, int64_t size) {
   return std::max<int64_t>(1, std::min<int64_t>(n, chunk_bytes / (v * size)));
 }
 
-Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
+// by_rows writes the losses and fills in r's gradients, a chunk of rows of logits at a time.
+void by_rows(const Inputs &in, Result &r, float *losses, float scale, int64_t chunk_bytes, bool gradients) {
   // Under autocast the factors of the products are in bfloat16, the gradient of the logits
   // among them; logits, sums and what is kept stay float32. Chunks are twice as high then,
   // since each reads and writes d_weight, which takes more of the shorter time.
@@ -123,26 +124,13 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
   // Chunks of equal height: a short last one would waste the matrix product.
   const int64_t chunks = (n + rows - 1) / rows, height = (n + chunks - 1) / chunks;
 
-  Result r;
-  int64_t counted = 0;
-  r.per_token = at::empty({n}, in.hidden.options());
   const int64_t *target = in.targets.const_data_ptr<int64_t>();
-  for (int64_t i = 0; i < n; i++) {
-    TORCH_CHECK_INDEX(target[i] < v, "target ", target[i], " is outside the vocabulary of ", v, " entries");
-    counted += target[i] >= 0;
-  }
-  const float scale = counted > 0 ? 1.0f / static_cast<float>(counted) : 0.0f;
-  if (gradients) {
-    r.d_hidden = at::empty_like(in.hidden);
-    r.d_weight = at::empty_like(in.weight);
-  }
   // Each thread sums the bias's gradient over its rows.
   const bool summed = gradients && in.bias.defined();
   const Tensor d_biases = summed ? at::zeros({at::get_num_threads(), v}, in.hidden.options()) : Tensor();
   const Tensor logits = at::empty({height, v}, in.hidden.options());
   const Tensor low_states = reduced ? low(in.hidden) : Tensor(), low_words = reduced ? low(in.weight) : Tensor();
   const float *bias = in.bias.defined() ? in.bias.const_data_ptr<float>() : nullptr;
-  float *losses = r.per_token.mutable_data_ptr<float>();
 
   for (int64_t from = 0; from < n; from += height) {
     const int64_t m = std::min(height, n - from);
@@ -189,6 +177,42 @@ Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
   }
   if (summed)
     r.d_bias = d_biases.sum(0);
+}
+
+// by_blocks does the same by blocks of words.
+void by_blocks(const Inputs &in, Result &r, float *losses, float scale, int64_t chunk_bytes, bool gradients) {
+  const auto numbers = [](const Tensor &t) { return t.defined() ? t.mutable_data_ptr<float>() : nullptr; };
+  // Twice the bytes of a chunk of logits, as by_rows takes under autocast.
+  BlockLoss loss(matrix(in.hidden), matrix(in.weight), numbers(in.bias), in.targets.const_data_ptr<int64_t>(), scale,
+                 2 * chunk_bytes);
+  if (!gradients)
+    return loss.run(losses, nullptr);
+  if (in.bias.defined())
+    r.d_bias = at::empty_like(in.bias);
+  const BlockLoss::Gradients to{mutable_matrix(r.d_hidden), mutable_matrix(r.d_weight), numbers(r.d_bias)};
+  loss.run(losses, &to);
+}
+
+Result by_kernel(const Inputs &in, int64_t chunk_bytes, bool gradients) {
+  const int64_t n = in.hidden.size(0), v = in.weight.size(0);
+  Result r;
+  int64_t counted = 0;
+  r.per_token = at::empty({n}, in.hidden.options());
+  const int64_t *target = in.targets.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < n; i++) {
+    TORCH_CHECK_INDEX(target[i] < v, "target ", target[i], " is outside the vocabulary of ", v, " entries");
+    counted += target[i] >= 0;
+  }
+  const float scale = counted > 0 ? 1.0f / static_cast<float>(counted) : 0.0f;
+  if (gradients) {
+    r.d_hidden = at::empty_like(in.hidden);
+    r.d_weight = at::empty_like(in.weight);
+  }
+  float *const losses = r.per_token.mutable_data_ptr<float>();
+  if (lowered() && BlockLoss::takes(in.hidden.size(1), v))
+    by_blocks(in, r, losses, scale, chunk_bytes, gradients);
+  else
+    by_rows(in, r, losses, scale, chunk_bytes, gradients);
   double sum = 0, squares = 0;
   for (int64_t i = 0; i < n; i++) {
     sum += losses[i];
