@@ -12,8 +12,9 @@ import (
 )
 
 // BFloat16 runs f with matrix products in bfloat16 on device (libtorch's autocast).
-// Parameters and sums stay float32. Backward may run after f. Recurrent layers on the CPU
-// stay in float32, since their output layer takes most of the time.
+// Parameters and sums stay float32. Backward may run after f. Of recurrent layers on a CPU
+// the products with the state stay in float32, and without AMX all products: their output
+// layer takes most of the time.
 func (s *Scope) BFloat16(device gotch.Device, f func()) {
 	cuda := C.int(0)
 	if device.IsCuda() {

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "autograd.h"
+#include "blocks.h"
 #include "chunks.h"
 #include "simd_math.h"
 
@@ -42,6 +43,40 @@ inline Tensor states_before(const Tensor &h0, const Tensor &y) {
     before.narrow(0, 1, y.size(0) - 1).copy_(y.narrow(0, 0, y.size(0) - 1));
   return before;
 }
+
+// InputProducts are those of a layer with its input, and the gradients of its weights: all
+// steps in one product. Under autocast, on a CPU with tiles, the factors are in bfloat16
+// and the sums in float32. The recurrence stays float32: a step's product is small.
+struct InputProducts {
+  bool low;
+
+  // y = x w^T + bias, of y's rows
+  void forward(const Tensor &y, const Tensor &x, const Tensor &w, const Tensor &bias) const {
+    if (!low) {
+      Tensor out = y;
+      at::addmm_out(out, bias, x, w.t());
+      return;
+    }
+    const Tensor low_x = koala::low(x), low_w = koala::low(w).contiguous();
+    y.copy_(bias.expand_as(y));
+    multiply(mutable_matrix(y), low_matrix(low_x), low_matrix(low_w).t(), true);
+  }
+
+  // factor is dy as the products below want it.
+  Tensor factor(const Tensor &dy) const { return low ? koala::low(dy) : dy; }
+
+  Tensor gradient_of_x(const Tensor &dy, const Tensor &w) const {
+    if (!low)
+      return at::mm(dy, w);
+    const Tensor d = at::empty({dy.size(0), w.size(1)}, w.options()), low_w = koala::low(w).contiguous();
+    multiply(mutable_matrix(d), low_matrix(dy), low_matrix(low_w));
+    return d;
+  }
+
+  Tensor gradient_of_w(const Tensor &dy, const Tensor &x) const {
+    return low ? low_gradient(dy, koala::low(x)) : at::mm(dy.t(), x);
+  }
+};
 
 // A Cell has
 //
@@ -81,11 +116,12 @@ template <class Cell> struct RecurrentLayer : torch::autograd::Function<Recurren
     Saved s{x.contiguous().view({steps * batch, x.size(2)}), h0.contiguous(), or_undefined(c0), w_ih,
             w_hh.contiguous(), at::empty({steps, batch, n}, x.options()), Tensor()};
     Buffers b{at::empty({steps * batch, width}, x.options()), Tensor()};
+    const InputProducts products{lowered() && has_tiles()};
     if (Cell::separate) { // the state's products start as their bias
-      at::addmm_out(b.gates, b_ih, s.x, w_ih.t());
+      products.forward(b.gates, s.x, w_ih, b_ih);
       b.products = at::empty_like(b.gates).copy_(b_hh);
     } else {
-      at::addmm_out(b.gates, b_ih + b_hh, s.x, w_ih.t());
+      products.forward(b.gates, s.x, w_ih, b_ih + b_hh);
       b.products = b.gates;
     }
     if (Cell::carries) {
@@ -118,6 +154,7 @@ template <class Cell> struct RecurrentLayer : torch::autograd::Function<Recurren
     });
     save(ctx, s);
     hold(ctx, b);
+    ctx->saved_data["low"] = products.low;
     if (Cell::carries)
       return {s.y, s.c.select(0, steps - 1).clone()};
     return {s.y};
@@ -164,15 +201,18 @@ template <class Cell> struct RecurrentLayer : torch::autograd::Function<Recurren
           add_to(product.p, d.p, rows * n);
       }
     });
+    const InputProducts products{ctx->saved_data["low"].toBool()};
+    const Tensor d_gates = products.factor(b.gates);
+    const Tensor d_products = Cell::separate ? products.factor(b.products) : d_gates;
     variable_list d(7);
     if (ctx->needs_input_grad(0))
-      d[0] = at::mm(b.gates, s.w_ih).view({steps, batch, s.w_ih.size(1)});
+      d[0] = products.gradient_of_x(d_gates, s.w_ih).view({steps, batch, s.w_ih.size(1)});
     if (ctx->needs_input_grad(1))
       d[1] = dh;
     if (ctx->needs_input_grad(2))
       d[2] = dc;
-    d[3] = at::mm(b.gates.t(), s.x);
-    d[4] = at::mm(b.products.t(), before.view({steps * batch, n}));
+    d[3] = products.gradient_of_w(d_gates, s.x);
+    d[4] = products.gradient_of_w(d_products, before.view({steps * batch, n}));
     d[5] = b.gates.sum(0);
     d[6] = Cell::separate ? b.products.sum(0) : d[5].clone();
     return d;
@@ -194,7 +234,7 @@ int recurrent_layer(const koala_recurrent_inputs *in, koala_recurrent_outputs *o
     for (const Tensor &state : {h0, c0})
       TORCH_CHECK(!state.defined() || state.sizes() == at::IntArrayRef({x.size(1), n}), Cell::name, ": state ",
                   state.sizes(), " must be [", x.size(1), ", ", n, "]");
-    // Our float32 layer is faster than libtorch's in bfloat16: a step's product is small.
+    // Our layer is faster than libtorch's in bfloat16.
     const Path path = choose({x, h0, c0, w_ih, w_hh, b_ih, b_hh}, Autocast::Fused);
     const variable_list r = path == Path::Operators
                                 ? by_operators(x, h0, c0, std::vector<Tensor>{w_ih, w_hh, b_ih, b_hh})

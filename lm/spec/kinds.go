@@ -38,8 +38,8 @@ type Kind struct {
 	// state. Other kinds see model.context tokens.
 	CarriesState bool
 
-	// LowBody is true if train.precision bfloat16 makes all products on a CPU, and not
-	// those of the output layer alone.
+	// LowBody is true if train.precision bfloat16 makes all products on any CPU. Without it
+	// those of the output layer count alone.
 	LowBody bool
 
 	// Check returns the errors of a shape beyond the ranges of its settings. It is
