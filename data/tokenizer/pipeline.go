@@ -26,6 +26,7 @@ type Pipeline struct {
 
 	plain      *addedFinder // finds tokens in the text
 	normalized *addedFinder // finds tokens in normalized text
+	overBytes  bool         // the model takes bytes
 	fast       splitter     // replaces splits if one loop can do all of them and the model takes bytes
 	fresh      bool         // the pieces that get a mark come from an earlier step
 	seamless   bool         // a piece may be cut where the model never joins two characters
@@ -90,7 +91,7 @@ func parsePipeline(raw rawFile, content string) (*Pipeline, error) {
 // plan chooses the shortcuts that the composition of steps allows.
 func (t *Pipeline) plan() {
 	if m, ok := t.model.(interface{ takesBytes() bool }); ok && m.takesBytes() { // the model does the last step
-		t.splits = t.splits[:len(t.splits)-1]
+		t.splits, t.overBytes = t.splits[:len(t.splits)-1], true
 		if len(t.splits) == 1 {
 			if s, ok := t.splits[0].(*split); ok {
 				t.fast = s.fast
@@ -392,10 +393,8 @@ func (e *pipelineEncoder) cutsAt(text []byte, place int) cutKind {
 	}
 	a, _ := utf8.DecodeLastRune(left)
 	b, _ := utf8.DecodeRune(right)
-	if len(t.splits) == 0 && t.fast == nil {
-		if m, ok := t.model.(interface{ takesBytes() bool }); ok && m.takesBytes() { // the model does the last step
-			a, b = byteChars[left[len(left)-1]], byteChars[right[0]]
-		}
+	if t.overBytes { // the model does the last step
+		a, b = byteChars[left[len(left)-1]], byteChars[right[0]]
 	}
 	if t.model.joins(a, b) {
 		return cutNone

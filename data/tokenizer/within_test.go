@@ -102,6 +102,7 @@ func TestCutWithin(t *testing.T) {
 		"gpt2":   `{"type":"ByteLevel","add_prefix_space":false}`,
 		"prefix": `{"type":"ByteLevel","add_prefix_space":true}`,
 		"none":   `{"type":"ByteLevel","use_regex":false,"add_prefix_space":false}`,
+		"mark":   `{"type":"ByteLevel","use_regex":false,"add_prefix_space":true}`,
 		"cl100k": split(cl100kPattern),
 		"qwen2":  split(qwen2Pattern),
 		"o200k":  split(o200kPattern),
