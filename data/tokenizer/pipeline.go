@@ -83,7 +83,7 @@ func parsePipeline(raw rawFile, content string) (*Pipeline, error) {
 		return nil, fmt.Errorf("added_tokens: %w", err)
 	}
 	if m, ok := t.model.(*wordPiece); ok && m.bytes != nil {
-		m.bytes.leaveOut(t.added)
+		m.bytes.leaveOutEnd(t.added)
 	}
 	return t, t.findAdded(false)
 }

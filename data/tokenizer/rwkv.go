@@ -172,12 +172,13 @@ func newGreedyBytes(spelled []string) *greedyBytes {
 	return m
 }
 
-// leaveOut takes special tokens out, which are in the model's vocabulary to have their ids:
-// if they are to be found in a text, they are found before the model.
-func (m *greedyBytes) leaveOut(added []addedToken) {
+// leaveOutEnd takes the end of text out, which is in the model's vocabulary to have its id: if
+// it is to be found in a text, it is found before the model. Other special tokens stay: one
+// may be a token of RWKV's file, even a byte, without which some text has no tokens.
+func (m *greedyBytes) leaveOutEnd(added []addedToken) {
 	for _, a := range added {
-		if a.Special {
-			m.tokens.leaveOut(a.Content)
+		if a.Special && a.Content == rwkvEnd {
+			m.tokens.leaveOut(rwkvEnd)
 		}
 	}
 }

@@ -71,6 +71,28 @@ func TestRWKV(t *testing.T) {
 	}
 }
 
+// Special tokens that a folder names do not take the vocabulary's own tokens away: fla's
+// folders of RWKV-7 name two line ends as the end of a sequence.
+func TestRWKVFolderNames(t *testing.T) {
+	vocabulary, cases := rwkvFixture(t)
+	for _, name := range []string{`\n\n`, `\n`, "a", "ab", "é", rwkvEnd} {
+		t.Run(name, func(t *testing.T) {
+			tok, err := Load(folderOf(t, map[string]string{
+				"rwkv_vocab_v20230424.txt": vocabulary,
+				"tokenizer_config.json":    `{"tokenizer_class":"RwkvTokenizer","bos_token":"` + rwkvEnd + `","eos_token":"` + name + `"}`,
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range cases {
+				if got, err := Encode(tok, c.Text); err != nil || !slices.Equal(got, c.IDs) {
+					t.Errorf("%q: %v, %v, want %v", c.Text, got, err, c.IDs)
+				}
+			}
+		})
+	}
+}
+
 // A text is cut where the encoding of the whole has a boundary, also one without a place at
 // which no token could stand.
 func TestRWKVCuts(t *testing.T) {
