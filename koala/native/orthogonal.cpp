@@ -355,28 +355,32 @@ template <typename F, int bytes, int tile_rows> struct Loops {
 
   // momentum makes W rows of M and returns their sum of squares.
   INLINE double momentum(const Momentum<T> &x, int64_t row) {
-    const T keep = x.momentum, gradient = x.gradient, of_momentum = x.of_momentum, of_gradient = x.of_gradient;
     const int64_t rows = std::min<int64_t>(W, x.x.rows - row * W);
-    double squares = 0;
-    for (int64_t j = 0; j * W < x.x.columns; j++) {
-      T *to = square<1>(x.panels, x.panel, j, row);
-      const int64_t columns = std::min<int64_t>(W, x.x.columns - j * W);
-      for (int64_t i = 0; i < W; i++, to += W) {
-        const int64_t at = (row * W + i) * x.x.stride + j * W, n = i < rows ? columns : 0;
-        T *__restrict m = x.x.m + at;
-        const T *__restrict g = x.x.g + at;
-#pragma omp simd reduction(+ : squares)
-        for (int64_t k = 0; k < n; k++) {
-          m[k] = keep * m[k] + gradient * g[k];
-          const T d = of_momentum * m[k] + of_gradient * g[k];
-          to[k] = d;
-          squares += static_cast<double>(d) * d;
+    double squares[W] = {};
+    for (int64_t i = 0; i < W; i++)
+      for (int64_t j = 0; j * W < x.x.columns; j++) {
+        T *const to = square<1>(x.panels, x.panel, j, row) + i * W;
+        const int64_t at = (row * W + i) * x.x.stride + j * W, n = i < rows ? std::min<int64_t>(W, x.x.columns - j * W) : 0;
+        if (n == W)
+          momentum_of(x, at, W, to, squares);
+        else {
+          momentum_of(x, at, n, to, squares);
+          std::fill(to + n, to + W, T{0});
         }
-        for (int64_t k = n; k < W; k++)
-          to[k] = 0;
       }
+    return std::accumulate(squares, squares + W, 0.0);
+  }
+
+  INLINE void momentum_of(const Momentum<T> &x, int64_t at, int64_t n, T *__restrict to, double *__restrict squares) {
+    const T keep = x.momentum, gradient = x.gradient, of_momentum = x.of_momentum, of_gradient = x.of_gradient;
+    T *__restrict m = x.x.m + at;
+    const T *__restrict g = x.x.g + at;
+    for (int64_t k = 0; k < n; k++) {
+      m[k] = keep * m[k] + gradient * g[k];
+      const T d = of_momentum * m[k] + of_gradient * g[k];
+      to[k] = d;
+      squares[k] += static_cast<double>(d) * d;
     }
-    return squares;
   }
 
   // scale makes the square (i, j) of X and of its transpose.
