@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/sugarme/gotch"
@@ -27,6 +28,7 @@ type referenceCase struct {
 	Note      string
 	Tensors   []int
 	LRFactors []float64 `json:"lr_factors"`
+	Scale     float64   `json:"gradient_scale"` // 1 if it is not there
 	At        []int
 	Params    [][][]float64
 	Average   [][][]float64
@@ -149,7 +151,7 @@ func (r replay) replay(t *testing.T, kind *spec.Kind, inputs referenceInputs, c 
 			t.Fatal(err)
 		}
 		for j, i := range c.Tensors {
-			setGrad(t, params[j].Tensor, in.Grads[i])
+			setGrad(t, params[j].Tensor, scaled(in.Grads[i], cmp.Or(c.Scale, 1)))
 		}
 		info, err := opt.Update(Measurement{Loss: in.Loss, MeanSquare: in.MeanSquare})
 		if err != nil || info.NonFinite {
@@ -189,4 +191,12 @@ func compareReference(t *testing.T, params []Param, want [][]float64, when strin
 			}
 		}
 	}
+}
+
+func scaled(values []float64, by float64) []float64 {
+	values = slices.Clone(values)
+	for i := range values {
+		values[i] *= by
+	}
+	return values
 }

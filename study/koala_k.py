@@ -34,7 +34,7 @@ DEFAULTS = {
     # the filter
     "sigma": 1.0,
     "q": 1e-3,
-    "q_power": 0.0,  # a prediction adds q (n2/u)^q_power, u = 0.2 sqrt(number of weights)
+    "q_power": 0.0,  # a prediction adds q min(|G|, 1)^q_power, |G| being the norm of the clipped gradients
     "alpha_r": 0.9,
     "target": 0.0,  # L*; nats
     "floor": "none",  # none, aitken: L* extrapolated from the training loss at t/4, t/2 and t
@@ -120,7 +120,7 @@ class KoalaK:
         self.m = {p: torch.zeros_like(p) for _, p, _, _ in named}
         self.v = {p: torch.zeros_like(p) for p in self.parts.rest}
         self.decayed = [p for _, p, role, _ in named if role != "vector"]
-        self.unit = 0.2 * math.sqrt(sum(p.numel() for _, p, _, _ in named))
+        self.params = [p for _, p, _, _ in named]
         self.own = {}
         self.log = []
 
@@ -164,7 +164,8 @@ class KoalaK:
         total = max(torch.stack([n for _, _, n in units]).sum().item(), 0.0)
         rates = []
         if o["filter"] == "one":
-            self.sigma += o["q"] * (total / self.unit) ** o["q_power"]
+            norm = torch.stack([p.grad.norm() for p in self.params]).norm().item()
+            self.sigma += o["q"] * min(norm, 1.0) ** o["q_power"]
             s = self.sigma * total + self.r
             rates = [self.sigma / s] * len(units)
             self.sigma *= self.r / s

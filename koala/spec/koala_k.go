@@ -28,7 +28,7 @@ import (
 //
 //	S = sigma n2 + R,  n2 = sum over all tensors of <G, D G>
 //	w <- w - lr (sigma (L - L*)/S) D M
-//	sigma <- sigma R/S,  and with each prediction sigma <- sigma + q (n2/u)^k
+//	sigma <- sigma R/S,  and with each prediction sigma <- sigma + q min(|G|, 1)^k
 //
 // For a matrix <G, D G> is, with D taken along G itself, c times G's nuclear norm.
 // It is at most c sqrt(min(m, n)) |G|. n2 uses this bound: the results are equal
@@ -43,15 +43,14 @@ import (
 //
 // It lengthens as gradients shrink. In a network with norms they shrink as its weights grow,
 // so that long steps lead to longer ones. Yet it is steps along noisy gradients that make
-// weights drift: the drift's variance goes with |G|^2, and D with 1/|G|. That makes k = 3.
-// u, 0.2 sqrt(N) for N weights, is the n2 of a gradient of norm 1. At rest the step is then
-//
-//	lr (L - L*)/sqrt(R) sqrt(q/u) (n2/u) D M
-//
-// proportional to the gradient, as steepest descent under a norm is with its dual norm n2
-// (Bernstein and Newhouse 2024, Old Optimizer, New Norm). Longer rates then do less harm, and
-// with k = 5, which no equation asks for, still less (study/koala-k.md). But |G| depends on
-// the size of batches too, and the best rate with it.
+// weights drift: the drift's variance goes with |G|^2, and D with 1/|G|. That makes k = 3,
+// |G| being the norm of all gradients after clipping. n2 goes with |G| too, so that at rest
+// the step goes with |G|^((k - 1)/2): with k = 3 it is proportional to the gradient, as
+// steepest descent under a norm is with its dual norm n2 (Bernstein and Newhouse 2024, Old
+// Optimizer, New Norm). Longer rates then do less harm, and with k = 5, which no equation
+// asks for, still less (study/koala-k.md). A gradient of norm 1 or more adds q with any k; the
+// best rate is alike for models whose gradients are clipped there, and grows with the size of
+// batches, with which |G| falls.
 //
 // A matrix's M has Nesterov's look-ahead, beta1 m + (1 - beta1) g. Queries, keys and
 // values, a recurrent layer's gates and SwiGLU's halves are matrices of their own.
@@ -68,13 +67,13 @@ var KoalaK = register(Kind{
 		lr(byFamily(6, 3)), weightDecay(always(0.1)), usualClip(),
 		hyper("sigma", "initial variance of the parameters", setting.Positive, always(0.01)),
 		hyper("q", "variance added each step; the step grows with its root", setting.Natural, always(1e-3)),
-		hyper("q_power", "q grows with this power of n2; 3 makes steps proportional to the gradients, 0 leaves q as it is", setting.Natural, always(0)),
+		hyper("q_power", "q goes with this power of the gradients' norm where that is below 1; 3 makes steps proportional to the gradients, 0 leaves q as it is", setting.Natural, byFamily(0, 5)),
 		share("beta1", "memory of the gradient's mean", always(0.9)),
 		share("beta2", "memory of the gradient's mean square", byFamily(0.999, 0.99)),
 		eps(1e-8),
 		hyper("nesterov", "look ahead along the momentum", setting.Bool{}, always(true)),
 	}, append(filterSettings(), newtonSchulzSettings()...)...),
-	Published: setting.Values{"lr": 1, "weight_decay": 0, "sigma": 1, "beta2": 0.99, "clip": 0},
+	Published: setting.Values{"lr": 1, "weight_decay": 0, "sigma": 1, "beta2": 0.99, "clip": 0, "q_power": 0},
 	Temporary: orthogonalTemporary,
 	New: func(v setting.Values) Rule {
 		return &koalaK{koalaD: newKoalaD(v), power: v.Float("q_power"), nesterov: v.Bool("nesterov"), orthogonal: newNewtonSchulz(v, "koala_k", "mean")}
@@ -114,7 +113,7 @@ func (o *koalaK) Update(st *Step) {
 	blocks := blocksOf(matrices)
 	r := o.noise(st)
 	n2 := o.normOfMatrices(st, blocks) + o.scaledNorms(st, rest)
-	o.sigma += o.drift(st, n2)
+	o.sigma += o.drift(st)
 	s := o.sigma*n2 + r
 	step := st.LR * o.innovation(st) * o.sigma / s
 	for _, p := range matrices {
@@ -138,21 +137,7 @@ func (o *koalaK) normOfMatrices(st *Step, blocks []block) float64 {
 	return n2
 }
 
-// unit is the n2 of a gradient of norm 1 whose entries are alike, if all of them are in
-// matrices: the sum of 0.2 sqrt(m n) |G| over the matrices.
-func unit(st *Step) float64 {
-	elements := 0.0
-	for _, p := range st.Params {
-		elements += float64(p.Count)
-	}
-	return 0.2 * math.Sqrt(elements)
-}
-
-// mostDrift bounds what a prediction adds to sigma. With a sigma that large the step is
-// Polyak's, and the measurement makes it small again.
-const mostDrift = 1e9
-
-// drift is q (n2/u)^k, the variance that the step's prediction adds.
-func (o *koalaK) drift(st *Step, n2 float64) float64 {
-	return min(o.q*math.Pow(n2/unit(st), o.power), mostDrift)
+// drift is q min(|G|, 1)^k, the variance that the step's prediction adds.
+func (o *koalaK) drift(st *Step) float64 {
+	return o.q * math.Pow(min(st.Clip*st.Info.GradNorm, 1), o.power)
 }

@@ -44,7 +44,7 @@ class KoalaK:
     hold, 0 where it is none. Settings h:
 
     target       L*
-    q, q_power   a prediction adds q (n2/u)^q_power to sigma, u = 0.2 sqrt(N) for N weights that have gradients
+    q, q_power   a prediction adds q min(|G|, 1)^q_power to sigma, |G| being the norm of all gradients together
     innovation   signed: L - L*; positive: max(L - L*, 0)
     nesterov     M of a matrix is beta1 m + (1 - beta1) g, else m, with m <- beta1 m + (1 - beta1) g
     orthogonal   exact (SVD) or newton-schulz (ns_steps, ns_coefficients, ns_eps)
@@ -60,9 +60,9 @@ class KoalaK:
         self.v = [np.zeros_like(p) for p in params]
         self.t = [0] * len(params)
 
-    def drift(self, n2, grads):
-        unit = 0.2 * math.sqrt(sum(g.size for g in grads if g is not None))
-        return self.h["q"] * (n2 / unit) ** self.h["q_power"]
+    def drift(self, grads):
+        norm = math.sqrt(sum(float(np.sum(g * g)) for g in grads if g is not None))
+        return self.h["q"] * min(norm, 1.0) ** self.h["q_power"]
 
     def kronecker(self, m, matrices):
         orthogonal = exact_orthogonal if self.h["orthogonal"] == "exact" else newton_schulz
@@ -98,7 +98,7 @@ class KoalaK:
                 n2 += float(np.sum({"direction": g * d, "mean": m * d}.get(h["n2"], g * g / root)))
             directions.append(d)
         n2 = max(n2, 0.0)
-        self.sigma += self.drift(n2, grads)
+        self.sigma += self.drift(grads)
         s = self.sigma * n2 + self.r
         innovation = loss - h["target"]
         if h["innovation"] == "positive":

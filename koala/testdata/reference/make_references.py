@@ -340,6 +340,7 @@ def koala_k_cases(inputs):
         (built | {"q_power": 3.0, "weight_decay": 0.1}, "A", FACTORS),
         (built | {"q_power": 1.0, "sigma": 0.1, "target": 1.2}, "B", None),
     ]
+    powers_scale = 0.125  # of gradients whose norms would be above 1 nearly always, where q_power does nothing
     settings = [(*s, torch.float64) for s in settings + more] + [(*s, torch.float32) for s in settings[-2:] + more]
     cases, negative = [], 0
     for hyper, name, factors, dtype in settings:
@@ -350,9 +351,12 @@ def koala_k_cases(inputs):
         case = {"hyper": hyper, "dtype": str(dtype).removeprefix("torch."), "set": name, "tensors": ALL}
         if factors:
             case["lr_factors"] = factors
+        scale = powers_scale if hyper["q_power"] else 1.0
+        if scale != 1:
+            case["gradient_scale"] = scale
         case |= {"at": SNAPSHOTS[dtype], "params": [], "scalars": []}
         for k, step in enumerate(inputs["sets"][name]):
-            grads = [None if g is None else np.array(g, numpy_type).reshape(p.shape) for g, p in zip(step["grads"], params)]
+            grads = [None if g is None else scale * np.array(g, numpy_type).reshape(p.shape) for g, p in zip(step["grads"], params)]
             scalars = o.update(step["loss"], step["mean_square"], grads, factors[k] if factors else 1.0)
             negative += scalars["n2"] == 0
             if k + 1 in case["at"]:
