@@ -5,26 +5,22 @@
 #include <ATen/cpu/Utils.h>
 #include <ATen/native/CPUBlas.h>
 
-#include <memory>
-#include <new>
-
 #include "lowered.h"
 
 namespace koala {
 
-// Memory is n numbers that begin at a cache line, so that no row of a tile lies in two.
+// Memory is n numbers of libtorch's memory, which begins at a cache line, so that no row of a
+// tile lies in two.
 template <typename T> class Memory {
 public:
-  explicit Memory(int64_t n) : p_(static_cast<T *>(::operator new[](n * sizeof(T), line))) {}
-  T *get() const { return p_.get(); }
-  T &operator[](int64_t i) const { return p_.get()[i]; }
+  explicit Memory(int64_t n)
+      : bytes_(at::empty({n * static_cast<int64_t>(sizeof(T))}, at::kByte)), p_(static_cast<T *>(bytes_.mutable_data_ptr())) {}
+  T *get() const { return p_; }
+  T &operator[](int64_t i) const { return p_[i]; }
 
 private:
-  static constexpr std::align_val_t line{64};
-  struct Free {
-    void operator()(T *p) const { ::operator delete[](p, line); }
-  };
-  std::unique_ptr<T, Free> p_;
+  at::Tensor bytes_;
+  T *p_;
 };
 
 // c [M, N] = a [M, K] b, or c += a b; K is even, and b_step the numbers from one pair of
